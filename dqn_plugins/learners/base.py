@@ -1,0 +1,51 @@
+"""What the algorithms ask of a learner."""
+
+from typing import Protocol
+
+import numpy as np
+
+from dqn_plugins.transitions import Observation
+
+__all__ = ["Learner"]
+
+
+class Learner(Protocol):
+    """
+    Turns one batch of transitions, one per environment, into a change of the policy's weights.
+
+    Everything that a saved model needs (weights, optimiser state, statistics) stays in the policy;
+    a learner only works on it.
+    """
+
+    def q_values(self, obs: Observation) -> np.ndarray:
+        """
+        Compute the action values of observations.
+
+        :param obs: Observations, shape (n_envs, ...).
+        :return: Action values, shape (n_envs, n_actions), float32.
+        """
+
+    def learn(
+        self,
+        obs: Observation,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        next_obs: Observation,
+        terminated: np.ndarray,
+        new_obs: Observation,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Learn from one transition per environment, in one change of the weights.
+
+        :param obs: Observations before the step, shape (n_envs, ...).
+        :param actions: Actions taken, shape (n_envs,), int.
+        :param rewards: Rewards, shape (n_envs,), float.
+        :param next_obs: Observations that the step led to, shape (n_envs, ...).
+        :param terminated: Whether these are terminal states, shape (n_envs,), bool.
+        :param new_obs: Observations to act on next: ``next_obs``, or the first ones of new
+            episodes.
+        :return: TD errors before the change, shape (n_envs,), float32, and the action values of
+            ``new_obs`` after it, shape (n_envs, n_actions), float32.
+        :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
+        :raises DivergenceError: If a TD error overflows. Nothing was changed.
+        """

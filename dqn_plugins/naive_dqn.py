@@ -1,0 +1,136 @@
+"""The naive online DQN of an introductory notebook, as a Stable-Baselines3 algorithm."""
+
+from typing import Any
+
+import torch as th
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+
+from dqn_plugins.learners import Learner, NaiveAutogradLearner
+from dqn_plugins.online_q_algorithm import OnlineQAlgorithm
+from dqn_plugins.policies import KerasAdam, QPolicy, glorot_uniform
+
+__all__ = ["NOTEBOOK_HYPERPARAMETERS", "NaiveDQN"]
+
+NOTEBOOK_HYPERPARAMETERS: dict[str, Any] = {
+    "learning_rate": 1e-3,
+    "gamma": 0.95,
+    "exploration_fraction": 1.0,
+    "exploration_initial_eps": 0.3,
+    "exploration_final_eps": 0.3,
+    "max_grad_norm": None,
+    "q_step_size": 0.1,
+    "bootstrap_at_terminal": True,
+    "policy_kwargs": {
+        "net_arch": [16, 8],
+        "activation_fn": th.nn.ReLU,
+        "optimizer_class": KerasAdam,
+        "optimizer_kwargs": {"betas": (0.9, 0.999), "eps": 1e-7},
+        "weight_initializer": glorot_uniform,
+    },
+}
+"""Keyword arguments with which ``NaiveDQN("MlpPolicy", env, **NOTEBOOK_HYPERPARAMETERS)`` computes
+what the notebook's Keras code computes, bootstrapping through the end of an episode included."""
+
+
+class NaiveDQN(OnlineQAlgorithm):
+    """
+    Naive online deep Q-learning: no replay buffer, no target network.
+
+    At every environment step, one gradient step is taken on the one new transition (s, a, r, s′):
+    the target is the network's own output for s, in which the taken action's entry is moved to
+    q + α·(r + γ·max q(s′) − q), and the loss is the mean squared error over all actions. With
+    several environments, the gradient is the mean over their new transitions.
+
+    The defaults are the notebook's, except that nothing is bootstrapped from terminal states; see
+    ``bootstrap_at_terminal`` and ``NOTEBOOK_HYPERPARAMETERS``. A time limit is not a terminal
+    state: a truncated transition bootstraps from the true last observation.
+
+    The arguments that Stable-Baselines3's ``DQN`` has too keep its names and its order.
+
+    :param policy: The policy: "MlpPolicy", "CnnPolicy", "MultiInputPolicy" or a class.
+    :param env: The environment to learn from; an id if it is registered in Gymnasium.
+    :param learning_rate: Learning rate of the optimiser, at least 0; or a function of the progress
+        remaining (from 1 to 0).
+    :param gamma: Discount factor γ, in [0, 1].
+    :param exploration_fraction: Fraction of the training over which the exploration rate ε goes
+        from its initial to its final value, in [0, 1].
+    :param exploration_initial_eps: First ε, in [0, 1].
+    :param exploration_final_eps: Last ε, in [0, 1].
+    :param max_grad_norm: Largest norm of the gradient, above 0; None for any.
+    :param stats_window_size: Number of episodes that logged means are taken over.
+    :param tensorboard_log: Folder for TensorBoard logs; None for none.
+    :param policy_kwargs: Keyword arguments for the policy, see
+        :class:`~dqn_plugins.policies.QPolicy`.
+    :param verbose: 0 for silence, 1 for information, 2 for debug messages.
+    :param seed: Seed of everything random: weights, exploration, environment.
+    :param device: Device of the network. "auto" is the CPU for networks without convolutions.
+    :param q_step_size: Step size α with which the target moves towards the one-step return, in
+        [0, 1].
+    :param bootstrap_at_terminal: Whether to bootstrap from terminal states as if the episode went
+        on, which is what the notebook does.
+    :raises ValueError: If a number is out of its range, or the policy's name is unknown.
+    """
+
+    def __init__(
+        self,
+        policy: str | type[QPolicy],
+        env: GymEnv | str | None,
+        learning_rate: float | Schedule = 1e-3,
+        gamma: float = 0.95,
+        exploration_fraction: float = 0.1,
+        exploration_initial_eps: float = 0.3,
+        exploration_final_eps: float = 0.3,
+        max_grad_norm: float | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+        *,
+        q_step_size: float = 0.1,
+        bootstrap_at_terminal: bool = False,
+    ) -> None:
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            gamma,
+            exploration_fraction,
+            exploration_initial_eps,
+            exploration_final_eps,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+        )
+        self.max_grad_norm = max_grad_norm
+        self.q_step_size = q_step_size
+        self.bootstrap_at_terminal = bootstrap_at_terminal
+        if _init_setup_model:
+            self._setup_model()
+
+    def _check_hyperparameters(self) -> None:
+        super()._check_hyperparameters()
+        self._check_in_unit_interval("q_step_size")
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0.0:
+            raise ValueError(
+                f"max_grad_norm: received {self.max_grad_norm!r}, it must be above 0, or None for "
+                "no limit. Try 10."
+            )
+
+    def _make_learner(self) -> Learner:
+        return NaiveAutogradLearner(
+            self.policy,
+            gamma=self.gamma,
+            q_step_size=self.q_step_size,
+            bootstrap_at_terminal=self.bootstrap_at_terminal,
+            max_grad_norm=self.max_grad_norm,
+        )
+
+    def _loss_from(self, mean_squared_td_error: float) -> float:
+        # Only one of the n_actions entries differs from its target, by α times the TD error.
+        return self.q_step_size**2 * mean_squared_td_error / int(self.action_space.n)

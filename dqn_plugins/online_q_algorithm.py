@@ -1,0 +1,606 @@
+"""The loop that all online Q-learners share: act, step, learn from the one new transition."""
+
+import sys
+import time
+from abc import abstractmethod
+from typing import Any, ClassVar, TypeVar
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
+from stable_baselines3.common.env_util import is_wrapped
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TensorDict
+from stable_baselines3.common.utils import (
+    ConstantSchedule,
+    LinearSchedule,
+    safe_mean,
+    update_learning_rate,
+)
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.patch_gym import _patch_env
+
+from dqn_plugins.errors import DivergenceError, NonFiniteTransitionError
+from dqn_plugins.learners.base import Learner
+from dqn_plugins.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, QNetwork, QPolicy
+from dqn_plugins.single_env import ConstantMemoryMonitor, SingleVecEnv
+from dqn_plugins.transitions import Observation, true_next_observation
+
+__all__ = ["OnlineQAlgorithm"]
+
+SelfOnlineQAlgorithm = TypeVar("SelfOnlineQAlgorithm", bound="OnlineQAlgorithm")
+
+
+class OnlineQAlgorithm(BaseAlgorithm):
+    """
+    Base of the algorithms that learn from every transition once, as it arrives.
+
+    It owns the loop, ε-greedy exploration, logging, saving and loading. A subclass brings its
+    learner and its defaults.
+
+    :param policy: The policy: "MlpPolicy", "CnnPolicy", "MultiInputPolicy" or a class.
+    :param env: The environment to learn from; an id if it is registered in Gymnasium.
+    :param learning_rate: Learning rate of the optimiser, at least 0; or a function of the progress
+        remaining (from 1 to 0).
+    :param gamma: Discount factor γ, in [0, 1].
+    :param exploration_fraction: Fraction of the training over which the exploration rate ε goes
+        from its initial to its final value, in [0, 1].
+    :param exploration_initial_eps: First ε, in [0, 1].
+    :param exploration_final_eps: Last ε, in [0, 1].
+    :param stats_window_size: Number of episodes that logged means are taken over.
+    :param tensorboard_log: Folder for TensorBoard logs; None for none.
+    :param policy_kwargs: Keyword arguments for the policy.
+    :param verbose: 0 for silence, 1 for information, 2 for debug messages.
+    :param seed: Seed of everything random: weights, exploration, environment.
+    :param device: Device of the network. "auto" is the CPU for networks without convolutions,
+        where a GPU only adds latency to single transitions.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+    policy: QPolicy
+    q_net: QNetwork
+    env: VecEnv | None
+    exploration_schedule: Schedule
+    action_space: spaces.Discrete
+    _learner: Learner
+
+    def __init__(
+        self,
+        policy: str | type[QPolicy],
+        env: GymEnv | str | None,
+        learning_rate: float | Schedule,
+        gamma: float,
+        exploration_fraction: float,
+        exploration_initial_eps: float,
+        exploration_final_eps: float,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+    ) -> None:
+        if device == "auto" and policy in ("MlpPolicy", MlpPolicy):
+            device = "cpu"
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            policy_kwargs=policy_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            support_multi_env=True,
+            seed=seed,
+            supported_action_spaces=(spaces.Discrete,),
+        )
+        self.gamma = gamma
+        self.exploration_fraction = exploration_fraction
+        self.exploration_initial_eps = exploration_initial_eps
+        self.exploration_final_eps = exploration_final_eps
+        self.exploration_rate = exploration_initial_eps
+        # One generator explores while learning, the other in `predict`: evaluating a model must
+        # not change how it goes on learning.
+        self._exploration_rng: np.random.Generator | None = None
+        self._predict_rng: np.random.Generator | None = None
+        self._rng_seed: int | None = None
+        self._reset_training_statistics()
+
+    # Setting up
+
+    @abstractmethod
+    def _make_learner(self) -> Learner:
+        """
+        Make the learner that applies the algorithm's update rule to ``self.policy``.
+
+        :return: The learner.
+        """
+
+    def _check_hyperparameters(self) -> None:
+        """
+        Check the numbers that the user chose.
+
+        :raises ValueError: If one is out of its range.
+        """
+        for name in (
+            "gamma",
+            "exploration_fraction",
+            "exploration_initial_eps",
+            "exploration_final_eps",
+        ):
+            self._check_in_unit_interval(name)
+        if not callable(self.learning_rate) and not 0.0 <= self.learning_rate < float("inf"):
+            raise ValueError(
+                f"learning_rate: received {self.learning_rate!r}, it must be a finite number of at "
+                "least 0, or a function of the progress remaining. Try 1e-3."
+            )
+
+    def _check_in_unit_interval(self, name: str) -> None:
+        value = getattr(self, name)
+        if not isinstance(value, (int, float, np.number)) or not 0.0 <= value <= 1.0:
+            raise ValueError(
+                f"{name}: received {value!r}, it must be a number in [0, 1]. "
+                f"Pass {name}=... within that range."
+            )
+
+    def _setup_model(self) -> None:
+        self._check_hyperparameters()
+        self._check_spaces_start_at_zero()
+        self._setup_lr_schedule()
+        generators = self._exploration_rng, self._predict_rng
+        self.set_random_seed(self.seed)
+        if None not in generators and self._rng_seed == self.seed:
+            # A loaded model goes on with the random numbers where the saved one stopped.
+            self._exploration_rng, self._predict_rng = generators
+        else:
+            self._seed_generators(self.seed)
+        self.policy = self.policy_class(  # type: ignore[assignment]
+            self.observation_space,
+            self.action_space,
+            self.lr_schedule,
+            **self.policy_kwargs,
+        )
+        self.policy = self.policy.to(self.device)
+        self.q_net = self.policy.q_net
+        if self.exploration_fraction > 0:
+            self.exploration_schedule = LinearSchedule(
+                self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
+            )
+        else:
+            self.exploration_schedule = ConstantSchedule(self.exploration_final_eps)
+        self._learner = self._make_learner()
+
+    def _check_spaces_start_at_zero(self) -> None:
+        for name in ("action_space", "observation_space"):
+            space = getattr(self, name)
+            if isinstance(space, spaces.Discrete) and space.start != 0:
+                raise ValueError(
+                    f"{name}: received {space}, a Discrete space must start at 0. Wrap the "
+                    f"environment so that it shifts these numbers by {space.start}."
+                )
+
+    def _seed_generators(self, seed: int | None) -> None:
+        exploration, predict = np.random.SeedSequence(seed).spawn(2)
+        self._exploration_rng = np.random.default_rng(exploration)
+        self._predict_rng = np.random.default_rng(predict)
+        self._rng_seed = seed
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """
+        Seed everything random: Python, NumPy, torch, the environment and the exploration.
+
+        :param seed: The seed; None changes nothing.
+        """
+        super().set_random_seed(seed)
+        if seed is not None:
+            self._seed_generators(seed)
+
+    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
+        try:
+            return super()._get_policy_from_name(policy_name)
+        except ValueError as error:
+            raise ValueError(
+                f"policy: {error}; received {policy_name!r}, it must be one of "
+                f"{sorted(self.policy_aliases)} or a policy class."
+            ) from None
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        """
+        Make a ``VecEnv`` of whatever environment was given.
+
+        :param env: An environment.
+        :param verbose: 1 to say which wrappers are used.
+        :param monitor_wrapper: Whether to put a ``Monitor`` around a single environment.
+        :return: The vectorised environment.
+        :raises TypeError: If it is a Gymnasium vector environment.
+        """
+        given: object = env
+        if isinstance(given, gym.vector.VectorEnv):
+            raise TypeError(
+                f"env: received {type(env).__name__}, a Gymnasium vector environment. "
+                "Stable-Baselines3 has vector environments of its own: pass "
+                "make_vec_env(env_id, n_envs=...) from stable_baselines3.common.env_util."
+            )
+        if not isinstance(env, VecEnv):
+            env = _patch_env(env)
+            if monitor_wrapper and not is_wrapped(env, Monitor):
+                if verbose >= 1:
+                    print("Wrapping the env with a `Monitor` wrapper")
+                env = ConstantMemoryMonitor(env)
+            if verbose >= 1:
+                print("Wrapping the env in a SingleVecEnv.")
+            env = SingleVecEnv(env)
+        return BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """
+        Learn from another environment from now on.
+
+        :param env: The environment, with the same spaces and the same number of environments.
+        :param force_reset: Whether to reset it before learning goes on.
+        :raises ValueError: If its spaces are not those of the model.
+        :raises AssertionError: If the number of environments differs.
+        """
+        with _explain_space_mismatch():
+            super().set_env(env, force_reset)
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls: type[SelfOnlineQAlgorithm], path: Any, env: GymEnv | None = None, **kwargs: Any
+    ) -> SelfOnlineQAlgorithm:
+        """
+        Load a model from the file that ``save`` wrote.
+
+        :param path: The file, with or without ``.zip``, or a file-like object.
+        :param env: An environment to go on learning from, with any number of environments; None if
+            the model shall only predict.
+        :param kwargs: Whatever else ``BaseAlgorithm.load`` takes, and hyperparameters to change.
+        :return: The model.
+        :raises ValueError: If the spaces of ``env`` are not those of the model.
+        """
+        with _explain_space_mismatch():
+            return super().load(path, env, **kwargs)
+
+    # Acting
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """
+        Choose actions, ε-greedily or greedily.
+
+        :param observation: One observation, or one per environment, shape (n_envs, ...).
+        :param state: Handed back; for recurrent policies.
+        :param episode_start: Without effect; for recurrent policies.
+        :param deterministic: Whether to always take the greedy action. Otherwise each environment
+            tosses its own coin and takes a random action with probability ``exploration_rate``.
+        :return: The actions, shape () or (n_envs,), int64, and ``state``.
+        """
+        actions, state = self.policy.predict(observation, state, episode_start, deterministic)
+        if not deterministic:
+            assert self._predict_rng is not None
+            actions = np.array(actions)
+            explore = self._predict_rng.random(actions.shape) < self.exploration_rate
+            random_actions = self._predict_rng.integers(self.action_space.n, size=actions.shape)
+            actions = np.where(explore, random_actions, actions)
+        return actions, state
+
+    def _explore(self, q_values: np.ndarray) -> np.ndarray:
+        """
+        Choose ε-greedy actions while learning.
+
+        :param q_values: Action values, shape (n_envs, n_actions).
+        :return: Actions, shape (n_envs,), int64.
+        """
+        assert self._exploration_rng is not None
+        actions: np.ndarray = q_values.argmax(axis=1)
+        explore = self._exploration_rng.random(len(actions)) < self.exploration_rate
+        if explore.any():
+            n_explore = int(explore.sum())
+            actions[explore] = self._exploration_rng.integers(self.action_space.n, size=n_explore)
+        return actions
+
+    # Learning
+
+    def learn(
+        self: SelfOnlineQAlgorithm,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int | None = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfOnlineQAlgorithm:
+        """
+        Interact with the environment and learn from each transition once.
+
+        A callback sees every step after it was learned from, so that a checkpoint it writes holds
+        all that the model has seen, and a stop loses nothing.
+
+        :param total_timesteps: Environment steps to do, over all environments: a lower bound.
+        :param callback: Callbacks, called at every step.
+        :param log_interval: Episodes between two logs; None for no logs.
+        :param tb_log_name: Name of the run in TensorBoard; the algorithm's name by default.
+        :param reset_num_timesteps: Whether to count steps from 0 and reset the environment.
+        :param progress_bar: Whether to show a progress bar.
+        :return: The model itself.
+        :raises NonFiniteTransitionError: If the environment gives NaN or infinity. The weights are
+            those of before that transition.
+        :raises DivergenceError: If a TD error overflows. The weights are the last finite ones.
+        """
+        total_timesteps, callback = self._setup_learn(
+            total_timesteps,
+            callback,
+            reset_num_timesteps,
+            tb_log_name or type(self).__name__,
+            progress_bar,
+        )
+        env = self.env
+        assert env is not None
+        assert self._last_obs is not None
+        watched = not _is_empty(callback)
+        self.policy.set_training_mode(False)
+        self._update_schedules()
+        callback.on_training_start(locals(), globals())
+        try:
+            obs: Observation = self._last_obs
+            new_obs: Observation
+            q_values = self._learner.q_values(obs)
+            while self.num_timesteps < total_timesteps:
+                if watched:
+                    callback.on_rollout_start()
+                actions = self._explore(q_values)
+                new_obs, rewards, dones, infos = env.step(actions)  # type: ignore[assignment]
+                self.num_timesteps += env.num_envs
+                next_obs, terminated = true_next_observation(new_obs, dones, infos)
+                q_values = self._learn_from(obs, actions, rewards, next_obs, terminated, new_obs)
+                obs = self._last_obs = new_obs
+                self._last_episode_starts = dones
+                self._update_info_buffer(infos, dones)
+                self._update_schedules()
+                if watched:
+                    callback.update_locals(locals())
+                    if not callback.on_step():
+                        break
+                self._count_and_log_episodes(dones, log_interval)
+                if watched:
+                    callback.on_rollout_end()
+        finally:
+            callback.on_training_end()
+        return self
+
+    def learn_one(
+        self,
+        obs: Observation,
+        action: int,
+        reward: float,
+        next_obs: Observation,
+        terminated: bool,
+    ) -> float:
+        """
+        Learn from one transition, for loops of one's own: the same update as ``learn``'s.
+
+        :param obs: The observation before the step, of the observation space's shape.
+        :param action: The action taken, in [0, n_actions).
+        :param reward: The reward, a finite number.
+        :param next_obs: The observation that the step led to, of the observation space's shape. At
+            a time limit this is the last observation of the episode.
+        :param terminated: Whether ``next_obs`` is a terminal state. A time limit is not one.
+        :return: The TD error r + γ·max Q(s′, ·) − Q(s, a) before the update.
+        :raises ValueError: If an argument has the wrong shape or range. Nothing was changed.
+        :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
+        """
+        obs_batch = self._as_batch("obs", obs)
+        next_obs_batch = self._as_batch("next_obs", next_obs)
+        n_actions = int(self.action_space.n)
+        if not _is_integer(action) or not 0 <= action < n_actions:
+            raise ValueError(
+                f"action: received {action!r}, it must be an integer from 0 to {n_actions - 1}. "
+                "Pass what `predict` returned."
+            )
+        if np.shape(reward) != ():
+            raise ValueError(
+                f"reward: received an array of shape {np.shape(reward)}, it must be one number. "
+                "For several environments call `learn_one` once for each."
+            )
+        if not isinstance(terminated, (bool, np.bool_)):
+            raise ValueError(
+                f"terminated: received {terminated!r}, it must be True or False, as the "
+                "environment's `step` returned it."
+            )
+        self.num_timesteps += 1
+        try:
+            self._learn_from(
+                obs_batch,
+                np.array([action]),
+                np.array([reward], dtype=np.float32),
+                next_obs_batch,
+                np.array([terminated]),
+                next_obs_batch,
+            )
+        except (NonFiniteTransitionError, DivergenceError):
+            self.num_timesteps -= 1
+            raise
+        return self._last_td_error
+
+    def _as_batch(self, name: str, obs: Observation) -> Observation:
+        """
+        Check one observation and add the batch dimension.
+
+        :param name: Name of the argument.
+        :param obs: The observation.
+        :return: The observation as a batch of one.
+        :raises ValueError: If it does not fit the observation space.
+        """
+        space = self.observation_space
+        if isinstance(space, spaces.Dict):
+            if not isinstance(obs, dict) or obs.keys() != space.spaces.keys():
+                received = sorted(obs) if isinstance(obs, dict) else type(obs).__name__
+                raise ValueError(
+                    f"{name}: received {received}, it must be a dictionary with the keys "
+                    f"{sorted(space.spaces)}. Pass it as the environment returned it."
+                )
+            return {
+                key: _batch_of_one(f"{name}[{key!r}]", obs[key], part)
+                for key, part in space.spaces.items()
+            }
+        return _batch_of_one(name, obs, space)
+
+    def _learn_from(
+        self,
+        obs: Observation,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        next_obs: Observation,
+        terminated: np.ndarray,
+        new_obs: Observation,
+    ) -> np.ndarray:
+        """
+        Learn from one transition per environment.
+
+        :return: Action values of ``new_obs``, shape (n_envs, n_actions).
+        """
+        try:
+            td_errors, q_values = self._learner.learn(
+                obs, actions, rewards, next_obs, terminated, new_obs
+            )
+        except (NonFiniteTransitionError, DivergenceError) as error:
+            error.step = self.num_timesteps
+            raise
+        self._n_updates += 1
+        self._last_td_error = float(td_errors[0])
+        self._td_error_count += len(td_errors)
+        self._squared_td_error_sum += float(td_errors @ td_errors)
+        return q_values
+
+    def _update_schedules(self) -> None:
+        """Bring the exploration rate and the learning rate up to the current progress."""
+        if self._total_timesteps > 0:
+            self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+        progress = self._current_progress_remaining
+        self.exploration_rate = self.exploration_schedule(progress)
+        if callable(self.learning_rate):
+            update_learning_rate(self.policy.optimizer, self.lr_schedule(progress))
+
+    # Logging
+
+    def _reset_training_statistics(self) -> None:
+        self._last_td_error = 0.0
+        self._td_error_count = 0
+        self._squared_td_error_sum = 0.0
+
+    def _count_and_log_episodes(self, dones: np.ndarray, log_interval: int | None) -> None:
+        for _ in range(int(dones.sum())):
+            self._episode_num += 1
+            if log_interval is not None and self._episode_num % log_interval == 0:
+                self.dump_logs()
+
+    def dump_logs(self) -> None:
+        """Write what the last episodes and updates were like to the logger."""
+        assert self.ep_info_buffer is not None
+        assert self.ep_success_buffer is not None
+        elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
+        record = self.logger.record
+        if len(self.ep_info_buffer) > 0 and len(self.ep_info_buffer[0]) > 0:
+            record("rollout/ep_rew_mean", safe_mean([info["r"] for info in self.ep_info_buffer]))
+            record("rollout/ep_len_mean", safe_mean([info["l"] for info in self.ep_info_buffer]))
+        if len(self.ep_success_buffer) > 0:
+            record("rollout/success_rate", safe_mean(self.ep_success_buffer))
+        record("rollout/exploration_rate", self.exploration_rate)
+        record("time/episodes", self._episode_num, exclude="tensorboard")
+        fps = int((self.num_timesteps - self._num_timesteps_at_start) / elapsed)
+        record("time/fps", fps)
+        record("time/time_elapsed", int(elapsed), exclude="tensorboard")
+        record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        record("train/learning_rate", self.policy.optimizer.param_groups[0]["lr"])
+        record("train/n_updates", self._n_updates, exclude="tensorboard")
+        if self._td_error_count > 0:
+            mean_squared_td_error = self._squared_td_error_sum / self._td_error_count
+            record("train/loss", self._loss_from(mean_squared_td_error))
+            record("train/td_error", mean_squared_td_error**0.5)
+        self._reset_training_statistics()
+        self.logger.dump(step=self.num_timesteps)
+
+    @abstractmethod
+    def _loss_from(self, mean_squared_td_error: float) -> float:
+        """
+        Express the loss that the update rule descends in terms of the TD errors.
+
+        :param mean_squared_td_error: Mean of the squared TD errors since the last log.
+        :return: The mean loss.
+        """
+
+    # Saving
+
+    def set_parameters(
+        self,
+        load_path_or_dict: str | TensorDict,
+        exact_match: bool = True,
+        device: th.device | str = "auto",
+    ) -> None:
+        """
+        Load weights and optimiser state into this model.
+
+        :param load_path_or_dict: A file that ``save`` wrote, or what ``get_parameters`` returned.
+        :param exact_match: Whether every parameter must be given.
+        :param device: Device to load to.
+        """
+        super().set_parameters(load_path_or_dict, exact_match, device)
+        # Loading replaces the optimiser's tensors; a learner that looks at them must look again.
+        self._learner = self._make_learner()
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "q_net", "_learner"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "policy.optimizer"], []
+
+
+class _explain_space_mismatch:
+    """Context in which Stable-Baselines3's complaint about spaces also says what to do."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _type: Any, error: BaseException | None, _traceback: Any) -> None:
+        if isinstance(error, ValueError) and "spaces do not match" in str(error):
+            raise ValueError(
+                f"env: {error} (the model's first, the environment's second). Pass an environment "
+                "with the model's spaces, or make a new model for this environment."
+            ) from error
+
+
+def _is_empty(callback: BaseCallback) -> bool:
+    """Whether a callback is what Stable-Baselines3 makes of ``callback=None``."""
+    return isinstance(callback, ConvertCallback) and callback.callback is None
+
+
+def _is_integer(value: Any) -> bool:
+    return (
+        np.shape(value) == ()
+        and not isinstance(value, (bool, np.bool_))
+        and np.issubdtype(np.asarray(value).dtype, np.integer)
+    )
+
+
+def _batch_of_one(name: str, obs: Any, space: spaces.Space[Any]) -> np.ndarray:
+    if np.shape(obs) != space.shape:
+        raise ValueError(
+            f"{name}: received shape {np.shape(obs)}, the observation space has {space.shape}. "
+            "Pass one observation, without a batch dimension, as the environment returned it."
+        )
+    return np.asarray(obs, dtype=space.dtype)[np.newaxis]

@@ -1,0 +1,275 @@
+"""The policy of an online Q-learner: one Q-network, no target network."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    FlattenExtractor,
+    NatureCNN,
+    create_mlp,
+)
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.dqn.policies import QNetwork as SB3QNetwork
+from torch import nn
+
+__all__ = ["CnnPolicy", "MlpPolicy", "MultiInputPolicy", "QNetwork", "QPolicy", "WeightInitializer"]
+
+WeightInitializer = Callable[[nn.Module], None]
+"""Called once with every module of a new network, as ``torch.nn.Module.apply`` does."""
+
+
+class QNetwork(SB3QNetwork):
+    """
+    Action-value network: Stable-Baselines3's ``QNetwork``, with a choice of layer normalisation
+    and of the first weights.
+
+    :param observation_space: Observation space.
+    :param action_space: Action space.
+    :param features_extractor: Turns observations into features of shape (batch, features_dim).
+    :param features_dim: Number of features.
+    :param net_arch: Number of units of each hidden layer; ``[]`` makes the network linear.
+    :param activation_fn: Activation function.
+    :param normalize_images: Whether to divide images by 255.
+    :param layer_norm: Whether to normalise each hidden layer before its activation, without
+        learned scale and shift.
+    :param weight_initializer: Draws the first weights; None keeps torch's.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Discrete,
+        features_extractor: BaseFeaturesExtractor,
+        features_dim: int,
+        net_arch: list[int] | None = None,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        normalize_images: bool = True,
+        layer_norm: bool = False,
+        weight_initializer: WeightInitializer | None = None,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            features_extractor,
+            features_dim,
+            net_arch,
+            activation_fn,
+            normalize_images,
+        )
+        self.layer_norm = layer_norm
+        self.weight_initializer = weight_initializer
+        if layer_norm:
+            layers = create_mlp(
+                self.features_dim,
+                int(action_space.n),
+                self.net_arch,
+                self.activation_fn,
+                post_linear_modules=[partial(nn.LayerNorm, elementwise_affine=False)],  # type: ignore[list-item]
+            )
+            self.q_net = nn.Sequential(*layers)
+        if weight_initializer is not None:
+            self.apply(weight_initializer)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            **super()._get_constructor_parameters(),
+            "layer_norm": self.layer_norm,
+            "weight_initializer": self.weight_initializer,
+        }
+
+
+class QPolicy(BasePolicy):
+    """
+    Policy with one Q-network: Stable-Baselines3's ``DQNPolicy`` without the target network.
+
+    :param observation_space: Observation space.
+    :param action_space: Action space.
+    :param lr_schedule: Learning rate as a function of the progress remaining (1 to 0).
+    :param net_arch: Number of units of each hidden layer. By default ``[16, 8]``, the notebook's,
+        or ``[]`` on top of ``NatureCNN``.
+    :param activation_fn: Activation function.
+    :param features_extractor_class: Features extractor.
+    :param features_extractor_kwargs: Keyword arguments for the features extractor.
+    :param normalize_images: Whether to divide images by 255.
+    :param optimizer_class: Optimiser.
+    :param optimizer_kwargs: Keyword arguments for the optimiser, without the learning rate.
+    :param layer_norm: Whether to normalise each hidden layer before its activation, without
+        learned scale and shift.
+    :param weight_initializer: Draws the first weights, for instance
+        :func:`~dqn_plugins.policies.glorot_uniform`; None keeps torch's.
+    """
+
+    q_net: QNetwork
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        net_arch: list[int] | None = None,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        normalize_images: bool = True,
+        optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        layer_norm: bool = False,
+        weight_initializer: WeightInitializer | None = None,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            features_extractor_class,
+            # SB3's base class adds to this dictionary, which is the caller's.
+            None if features_extractor_kwargs is None else dict(features_extractor_kwargs),
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+            normalize_images=normalize_images,
+        )
+        if net_arch is None:
+            net_arch = [] if features_extractor_class is NatureCNN else [16, 8]
+        self.net_args = {
+            "observation_space": self.observation_space,
+            "action_space": self.action_space,
+            "net_arch": net_arch,
+            "activation_fn": activation_fn,
+            "normalize_images": normalize_images,
+            "layer_norm": layer_norm,
+            "weight_initializer": weight_initializer,
+        }
+        self._build(lr_schedule)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        """
+        Create the network and the optimiser.
+
+        :param lr_schedule: Learning rate schedule; ``lr_schedule(1)`` is the first learning rate.
+        """
+        self.q_net = self.make_q_net()
+        self.optimizer = self.optimizer_class(
+            self.q_net.parameters(),
+            lr=lr_schedule(1),  # type: ignore[call-arg]
+            **self.optimizer_kwargs,
+        )
+
+    def make_q_net(self) -> QNetwork:
+        """
+        Create the Q-network.
+
+        :return: A new network on the policy's device.
+        """
+        return QNetwork(**self._update_features_extractor(self.net_args)).to(self.device)
+
+    def forward(self, obs: PyTorchObs, deterministic: bool = True) -> th.Tensor:
+        """
+        Choose the greedy action of each observation.
+
+        :param obs: Observations, shape (batch, ...).
+        :param deterministic: Without effect: exploration is the algorithm's.
+        :return: Actions, shape (batch,), int64.
+        """
+        return self._predict(obs, deterministic=deterministic)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
+        return self.q_net._predict(observation, deterministic=deterministic)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        network = {
+            name: self.net_args[name]
+            for name in ("net_arch", "activation_fn", "layer_norm", "weight_initializer")
+        }
+        return {
+            **super()._get_constructor_parameters(),
+            **network,
+            # Loading a policy alone needs no learning rate.
+            "lr_schedule": self._dummy_schedule,
+            "optimizer_class": self.optimizer_class,
+            "optimizer_kwargs": self.optimizer_kwargs,
+            "features_extractor_class": self.features_extractor_class,
+            "features_extractor_kwargs": self.features_extractor_kwargs,
+        }
+
+    def load_from_vector(self, vector: np.ndarray) -> None:
+        """
+        Copy a vector into the weights, which stay where they are in memory.
+
+        :param vector: All weights one after another, in the order of ``parameters()``.
+        :raises ValueError: If the vector has another length than the weights.
+        """
+        n_weights = sum(param.numel() for param in self.parameters())
+        if np.shape(vector) != (n_weights,):
+            raise ValueError(
+                f"vector: received shape {np.shape(vector)}, this policy needs ({n_weights},). "
+                "Take it from `parameters_to_vector()` of a policy of the same architecture."
+            )
+        start = 0
+        with th.no_grad():
+            for param in self.parameters():
+                values = vector[start : start + param.numel()]
+                param.copy_(th.as_tensor(values, dtype=param.dtype).view_as(param))
+                start += param.numel()
+
+
+MlpPolicy = QPolicy
+
+
+class CnnPolicy(QPolicy):
+    """:class:`QPolicy` for images: the same arguments, with ``NatureCNN`` as features extractor."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        net_arch: list[int] | None = None,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch,
+            activation_fn,
+            features_extractor_class,
+            features_extractor_kwargs,
+            **kwargs,
+        )
+
+
+class MultiInputPolicy(QPolicy):
+    """
+    :class:`QPolicy` for dictionaries: the same arguments, with ``CombinedExtractor`` as features
+    extractor.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        net_arch: list[int] | None = None,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch,
+            activation_fn,
+            features_extractor_class,
+            features_extractor_kwargs,
+            **kwargs,
+        )
