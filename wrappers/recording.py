@@ -1,0 +1,349 @@
+"""What the scalar and the vector recorder share: names, captions, the encoder, the sidecar."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import tempfile
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+from dqn_plugins.wrappers.overlay import CaptionOption, FrameDetails, Overlay
+from dqn_plugins.wrappers.tiling import tile_frames
+from dqn_plugins.wrappers.video_writer import VideoWriter, checked_folder, checked_fps, find_encoder
+from gymnasium import logger
+
+Shared = TypeVar("Shared")
+
+PACKAGES = (
+    "dqn-plugins",
+    "gymnasium",
+    "stable-baselines3",
+    "numpy",
+    "torch",
+    "imageio-ffmpeg",
+)
+
+
+class SharedReference(Generic[Shared]):
+    """
+    A value that a copy of the environment's spec refers to instead of copying: a model on screen
+    must stay the model in training, and a model may hold the very environment that is copied.
+
+    :param value: what is shared.
+    """
+
+    def __init__(self, value: Shared):
+        self.value = value
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SharedReference[Shared]:
+        return self
+
+
+@dataclass
+class EpisodeProgress:
+    """
+    One running episode, as captions and sidecars tell it.
+
+    :param episode: number of the episode, from 0.
+    :param environment: index of the sub-environment; 0 where there is only one.
+    :param seed: the seed of the last seeded reset, None if there was none.
+    :param episodes_since_seed: how many episodes have begun since, 0 for the seeded one itself.
+    :param step: steps taken in this episode.
+    :param reward: reward of the last step.
+    :param episode_return: sum of the rewards so far.
+    :param terminated: whether the episode ended by itself.
+    :param truncated: whether it was cut, as by a time limit.
+    """
+
+    episode: int
+    environment: int = 0
+    seed: int | None = None
+    episodes_since_seed: int = 0
+    step: int = 0
+    reward: float = 0.0
+    episode_return: float = 0.0
+    terminated: bool = False
+    truncated: bool = False
+
+    def add(self, reward: float, terminated: bool, truncated: bool) -> None:
+        """
+        Count one step.
+
+        :param reward: its reward.
+        :param terminated: whether it ended the episode.
+        :param truncated: whether it was the last for another reason.
+        """
+        self.step += 1
+        self.reward = reward
+        self.episode_return += reward
+        self.terminated = terminated
+        self.truncated = truncated
+
+    def details(self, observation: Any) -> FrameDetails:
+        """
+        Freeze the state for one frame.
+
+        :param observation: what the agent sees in this frame.
+        :return: what an overlay may draw.
+        """
+        return FrameDetails(
+            episode=self.episode,
+            step=self.step,
+            reward=self.reward,
+            episode_return=self.episode_return,
+            observation=observation,
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """
+        Describe the episode for the sidecar.
+
+        :return: names and values that JSON can hold.
+        """
+        return {
+            "episode": self.episode,
+            "seed": self.seed,
+            "episodes_since_seed": self.episodes_since_seed,
+            "return": self.episode_return,
+            "length": self.step,
+            "terminated": self.terminated,
+            "truncated": self.truncated,
+        }
+
+
+def package_versions() -> dict[str, str]:
+    """
+    Collect the versions that a recording depends on.
+
+    :return: name to version, of Python and of the installed ones among the packages that matter.
+    """
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """
+    Write a JSON file so that a reader sees the old content or the new, never half of it.
+
+    :param path: where to.
+    :param content: what; values JSON does not know are written as text.
+    """
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=2, default=str)
+            file.write("\n")
+        os.chmod(name, 0o644)  # mkstemp's 0600 would hide it from other users
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+class StreamedFrames(Sequence[npt.NDArray[np.uint8]]):
+    """
+    The frames of a running recording, for programs that ask how many there are. The frames
+    themselves are in the video file, not in memory.
+
+    :param count: how many.
+    """
+
+    def __init__(self, count: int):
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> npt.NDArray[np.uint8]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[npt.NDArray[np.uint8]]: ...
+
+    def __getitem__(self, index: int | slice) -> Any:
+        raise LookupError(
+            f"recorded_frames[{index!r}]: recorded frames are streamed to the video file and not "
+            "kept. Fix: read them from the file, or wrap the environment in "
+            "gymnasium.wrappers.RenderCollection to keep them."
+        )
+
+
+class Recorder:
+    """
+    One recording after another into one folder. It refers to no wrapper, so that it can finish a
+    video when the wrapper is forgotten or the interpreter ends.
+
+    :param video_folder: folder of the videos.
+    :param fps: frames per second; None takes ``metadata["render_fps"]``, or 30 without that.
+    :param metadata: the environment's metadata.
+    :param environment_id: the environment's id, for the sidecar.
+    :param caption: see :class:`dqn_plugins.wrappers.RecordVideo`.
+    :param model: see :class:`dqn_plugins.wrappers.RecordVideo`.
+    :param action_names: see :class:`dqn_plugins.wrappers.RecordVideo`.
+    """
+
+    def __init__(
+        self,
+        video_folder: str | os.PathLike[str],
+        fps: float | None,
+        metadata: Mapping[str, Any],
+        environment_id: str | None,
+        caption: CaptionOption = False,
+        model: Any = None,
+        action_names: Sequence[str] | None = None,
+    ):
+        if fps is None:
+            fps = metadata.get("render_fps") or 30
+        checked_fps(fps)
+        find_encoder()
+        self.fps = fps
+        self.overlay = Overlay.create(caption, model, action_names)
+        self.folder = checked_folder(video_folder, "video_folder")
+        self.environment_id = environment_id
+        self.name: str | None = None
+        #: The file of the running recording, or of the last one; None before the first frame.
+        self.path: Path | None = None
+        self._writer: VideoWriter | None = None
+        self._episodes: dict[tuple[int, int], EpisodeProgress] = {}
+        self._begun = ""
+
+    @property
+    def recording(self) -> bool:
+        """Whether a recording is running."""
+        return self.name is not None
+
+    @property
+    def frame_count(self) -> int:
+        """Frames in the running recording."""
+        return 0 if self._writer is None else self._writer.frame_count
+
+    def start(self, name: str) -> None:
+        """
+        Begin a recording; one that is running is finished first.
+
+        :param name: file name without ``.mp4``.
+        """
+        self.stop()
+        self.name = name
+
+    def capture(
+        self,
+        frames: Sequence[npt.NDArray[Any]],
+        progresses: Sequence[EpisodeProgress],
+        observations: Sequence[Any],
+    ) -> None:
+        """
+        Append one frame: a single picture, or several tiled into a grid.
+
+        :param frames: one rendered picture per recorded environment.
+        :param progresses: the episode each of them is in.
+        :param observations: what the agent sees in each of them.
+        """
+        pictures: Iterable[npt.NDArray[Any]] = frames
+        if self.overlay is not None:
+            pictures = [
+                self.overlay.draw(frame, progress.details(observation))
+                for frame, progress, observation in zip(
+                    frames, progresses, observations, strict=True
+                )
+            ]
+        picture = tile_frames(list(pictures))
+        for progress in progresses:
+            self._episodes[progress.environment, progress.episode] = progress
+        if self._writer is None:
+            assert self.name is not None
+            writer = VideoWriter(self.folder / f"{self.name}.mp4", self.fps)
+            writer.write(picture)
+            self._writer = writer
+            self._begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            self.path = writer.path
+            # Already now, so that a recording that is killed has its sidecar too.
+            self._write_sidecar(writer, complete=False)
+        else:
+            self._writer.write(picture)
+
+    def stop(self) -> Path | None:
+        """
+        Finish the running recording, if there is one.
+
+        :return: its file, or None if there was no recording or it has no frame.
+        """
+        name, self.name = self.name, None
+        writer, self._writer = self._writer, None
+        try:
+            if writer is None:
+                if name is not None:
+                    logger.warn(f"The recording {name!r} has no frame, so there is no video of it.")
+                return None
+            if writer.abandoned:
+                return None
+            try:
+                writer.close()
+            finally:
+                self._write_sidecar(writer, complete=True)
+            return writer.path
+        finally:
+            self._episodes = {}
+
+    def _write_sidecar(self, writer: VideoWriter, complete: bool) -> None:
+        assert writer.size is not None
+        episodes = [
+            {"environment": progress.environment, **progress.summary()}
+            for progress in self._episodes.values()
+        ]
+        first = {
+            key: value
+            for key, value in episodes[0].items()
+            if key not in {"environment", "episode"}
+        }
+        write_json(
+            writer.path.with_suffix(".json"),
+            {
+                "video": writer.path.name,
+                "complete": complete,
+                "environment_id": self.environment_id,
+                "begun": self._begun,
+                "fps": self.fps,
+                "frames": writer.frame_count if complete else None,
+                "width": writer.size[0],
+                "height": writer.size[1],
+                # The first episode at the top: most videos show one.
+                **(first if complete else {"seed": first["seed"]}),
+                "episodes": episodes if complete else [],
+                "versions": package_versions(),
+            },
+        )
+
+
+def stop_at_exit(owner: Any, recorder: Recorder) -> weakref.finalize[..., Any]:
+    """
+    Finish the recorder's video when its wrapper is forgotten or the interpreter ends.
+
+    :param owner: the wrapper.
+    :param recorder: its recorder.
+    :return: the finalizer.
+    """
+    return weakref.finalize(owner, _stop_quietly, recorder)
+
+
+def _stop_quietly(recorder: Recorder) -> None:
+    # Nobody is left to catch an exception here.
+    try:
+        if recorder.frame_count:
+            recorder.stop()
+    except Exception as error:
+        logger.warn(f"The last recording could not be finished: {error}")

@@ -1,0 +1,497 @@
+"""Frames to an MP4 file, one at a time, through an ffmpeg process."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import weakref
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import logger
+from gymnasium.error import DependencyNotInstalled
+
+__all__ = ["VideoWriter"]
+
+FRAGMENT_SECONDS = 0.5
+KEYFRAME_SECONDS = 2.0
+# Room for one whole 600 x 400 RGB frame: the environment's next step need not wait for the
+# encoder to drain the pipe 64 KiB at a time.
+PIPE_BYTES = 1 << 20
+ENCODER_PATIENCE_SECONDS = 60.0
+
+Frame: TypeAlias = npt.NDArray[np.uint8]
+
+
+@functools.lru_cache(maxsize=8)
+def _encoder_flags(executable: str) -> tuple[str, ...]:
+    """
+    Ask an ffmpeg once what it can do.
+
+    :param executable: path of the ffmpeg program.
+    :return: the muxer flags that keep an unfinished file playable.
+    :raises DependencyNotInstalled: if it does not run, or cannot write H.264.
+    """
+    fix = (
+        "Fix: `pip install --upgrade imageio-ffmpeg`, and unset IMAGEIO_FFMPEG_EXE and "
+        "FFMPEG_BINARY unless they name a working ffmpeg."
+    )
+    try:
+        answers = [
+            subprocess.run(
+                [executable, "-hide_banner", "-h", topic],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=True,
+                timeout=60,
+            ).stdout
+            for topic in ("encoder=libx264", "muxer=mp4")
+        ]
+    except (OSError, subprocess.SubprocessError) as error:
+        raise DependencyNotInstalled(
+            f"The ffmpeg at {executable!r} does not run ({error}). {fix}"
+        ) from error
+    if "Encoder libx264" not in answers[0]:
+        raise DependencyNotInstalled(
+            f"The ffmpeg at {executable!r} was built without the H.264 encoder libx264, which "
+            f"browsers and phones need. {fix}"
+        )
+    # Fragments make an unfinished file playable. A recent ffmpeg turns them into an ordinary,
+    # seekable file at the end (hybrid); an older one leaves them.
+    if "hybrid_fragmented" in answers[1]:
+        return ("+frag_keyframe+hybrid_fragmented",)
+    return ("+frag_keyframe+empty_moov+default_base_moof",)
+
+
+def find_encoder() -> str:
+    """
+    Find an ffmpeg that can write H.264: the one ``FFMPEG_BINARY`` names (as for moviepy), or
+    else the one that imageio-ffmpeg brings or finds.
+
+    :return: path of the program.
+    :raises DependencyNotInstalled: if there is none, or it cannot write H.264.
+
+    Example::
+
+        from dqn_plugins.wrappers.video_writer import find_encoder
+
+        print(find_encoder())
+    """
+    executable = os.environ.get("FFMPEG_BINARY", "")
+    if executable in {"", "ffmpeg-imageio", "auto-detect"}:  # moviepy's words for "find one"
+        try:
+            import imageio_ffmpeg
+
+            executable = str(imageio_ffmpeg.get_ffmpeg_exe())
+        except (ImportError, RuntimeError) as error:
+            raise DependencyNotInstalled(
+                f"No ffmpeg was found ({error}). Fix: `pip install imageio-ffmpeg`, or set "
+                "IMAGEIO_FFMPEG_EXE to the path of an ffmpeg program."
+            ) from error
+    _encoder_flags(executable)
+    return executable
+
+
+def checked_fps(fps: float) -> Fraction:
+    """
+    Check a frame rate.
+
+    :param fps: frames per second.
+    :return: the same number as a fraction, the form ffmpeg takes without rounding.
+    :raises ValueError: if it is not a finite number above zero.
+    """
+    try:
+        valid = math.isfinite(fps) and fps > 0
+    except TypeError:
+        valid = False
+    if not valid:
+        raise ValueError(
+            f"fps={fps!r}: the frame rate must be a finite number above 0. Fix: pass fps=30, or "
+            'correct metadata["render_fps"] of the environment.'
+        )
+    return Fraction(float(fps)).limit_denominator(1001)
+
+
+def checked_folder(folder: str | os.PathLike[str], argument: str) -> Path:
+    """
+    Make a folder and prove that files can be written in it.
+
+    :param folder: the folder; missing parents are made too.
+    :param argument: name of the user's argument, for the message.
+    :return: its absolute path.
+    :raises OSError: (of the fitting subclass) if it cannot be made or written.
+    """
+    path = Path(os.path.abspath(os.fspath(folder)))
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{argument}={os.fspath(folder)!r} is not a folder that can be written "
+            f"({error.strerror}). Fix: pass a folder you own, for example "
+            f'{argument}="videos", or correct the permissions',
+            str(path),
+        ) from error
+    return path
+
+
+def reserve_path(path: Path) -> Path:
+    """
+    Create an empty file under a name that is free, without ever touching an existing file.
+
+    A name is free if neither it nor its ``.json`` neighbour exists. A taken ``run.mp4`` leads to
+    ``run_1.mp4``, then ``run_2.mp4``, and so on; two processes asking at once get two names.
+
+    :param path: the wanted path; its folder must exist.
+    :return: the path of the new empty file.
+    """
+    number = 0
+    while True:
+        stem = path.stem if number == 0 else f"{path.stem}_{number}"
+        candidate = path.with_name(stem + path.suffix)
+        if not candidate.with_suffix(".json").exists():
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(candidate, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+                return candidate
+        number += 1
+
+
+def to_rgb(frame: Any) -> Frame:
+    """
+    Bring a rendered frame into the one form that is encoded.
+
+    :param frame: uint8 array in 0-255 of shape (height, width), (height, width, 1),
+        (height, width, 3) or (height, width, 4); the fourth channel, opacity, is dropped.
+    :return: uint8 array of shape (height, width, 3); the same memory where the form fits already.
+    :raises TypeError: if it is not a uint8 array.
+    :raises ValueError: if the shape is another.
+
+    Example::
+
+        import numpy as np
+        from dqn_plugins.wrappers.video_writer import to_rgb
+
+        assert to_rgb(np.zeros((4, 6), dtype=np.uint8)).shape == (4, 6, 3)
+    """
+    if not isinstance(frame, np.ndarray):
+        raise TypeError(
+            f"A frame must be a NumPy array, got {type(frame).__name__}. Fix: make the "
+            'environment with render_mode="rgb_array".'
+        )
+    if frame.dtype != np.uint8:
+        raise TypeError(
+            f"A frame must have dtype uint8 with values 0 to 255, got {frame.dtype}. Fix: return "
+            "(255 * frame).astype(np.uint8) from the environment's render() if its values lie in "
+            "[0, 1], frame.astype(np.uint8) if they already lie in [0, 255]."
+        )
+    if 0 in frame.shape or not (
+        frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] in {1, 3, 4})
+    ):
+        raise ValueError(
+            "A frame must have the shape (height, width), (height, width, 1), (height, width, 3) "
+            f"or (height, width, 4) and not be empty, got {frame.shape}. Fix: return an image, "
+            "channels last, from the environment's render()."
+        )
+    if frame.ndim == 2:
+        frame = frame[:, :, np.newaxis]
+    if frame.shape[2] == 1:
+        frame = np.repeat(frame, 3, axis=2)
+    rgb: Frame = frame[:, :, :3]
+    return rgb
+
+
+class _Encoder:
+    """
+    The ffmpeg process behind one file. It refers to no writer, so that a finalizer can hold it.
+
+    :param path: the file to fill; it exists and is empty.
+    :param width: width in pixels, even.
+    :param height: height in pixels, even.
+    :param fps: frames per second.
+    """
+
+    def __init__(self, path: Path, width: int, height: int, fps: Fraction):
+        executable = find_encoder()
+        # fmt: off
+        command = [
+            executable, "-y", "-loglevel", "error",
+            "-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}",
+            "-framerate", str(fps), "-i", "pipe:0", "-an",
+            # Players take small videos for BT.601 and large ones for BT.709 unless told.
+            "-vf", "scale=out_color_matrix=bt709:out_range=tv", "-pix_fmt", "yuv420p",
+            "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709",
+            # No look-ahead: each frame leaves the encoder before the next arrives, so little is
+            # held in memory and little is lost when everything is killed.
+            "-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-crf", "23",
+            "-threads", "1", "-filter_threads", "1",
+            "-g", str(max(1, round(KEYFRAME_SECONDS * fps))),
+            "-movflags", *_encoder_flags(executable),
+            "-frag_duration", str(round(FRAGMENT_SECONDS * 1e6)), "-flush_packets", "1",
+            "-f", "mp4", f"file:{path}",
+        ]
+        # fmt: on
+        # A session of its own: Ctrl-C in the terminal, or its closing, must reach the program
+        # that records and not the encoder, which ends in order when its input ends.
+        detached: dict[str, Any]
+        if sys.platform == "win32":
+            detached = {
+                "creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+            }
+        else:
+            detached = {"start_new_session": True}
+        self.path = path
+        # A file, not a pipe: nobody reads while frames go in, and a full pipe would block ffmpeg.
+        self.messages: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        try:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self.messages,
+                bufsize=0,
+                **detached,
+            )
+        except OSError:
+            self.messages.close()
+            raise
+        assert self.process.stdin is not None
+        self.input = self.process.stdin
+        self.unsent = b""
+        self.error_text = ""
+        self.abandoned = False
+        self._widen_pipe()
+        _encoders.add(self)
+
+    def _widen_pipe(self) -> None:
+        if sys.platform == "linux":
+            import fcntl
+
+            with contextlib.suppress(OSError):  # the limit for ordinary users may be lower
+                fcntl.fcntl(self.input, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+
+    def send(self, data: Frame) -> None:
+        """
+        Hand one whole frame to ffmpeg.
+
+        :param data: contiguous RGB frame.
+        :raises OSError: if the encoder is gone.
+        """
+        if self.abandoned:
+            return
+        if self.unsent:
+            self._push(memoryview(self.unsent))
+        self._push(data.data.cast("B"))
+
+    def _push(self, rest: memoryview) -> None:
+        descriptor = self.input.fileno()
+        try:
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        except OSError as error:
+            self.finish()
+            raise OSError(
+                error.errno,
+                f"The video encoder stopped ({self.error_text or error.strerror}); the frames "
+                "before that are kept. Fix: see that the disk has room",
+                str(self.path),
+            ) from error
+        finally:
+            # Ctrl-C can arrive between two halves of a frame: the second half goes first next
+            # time, or every later frame would be shifted.
+            self.unsent = bytes(rest) if rest else b""
+
+    def finish(self) -> None:
+        """End the input and wait until the file is complete. Doing it twice does no harm."""
+        if self.messages.closed:
+            return
+        if self.unsent:
+            with contextlib.suppress(OSError):
+                rest = memoryview(self.unsent)
+                while rest:
+                    rest = rest[os.write(self.input.fileno(), rest) :]
+        with contextlib.suppress(OSError):
+            self.input.close()
+        try:
+            self.process.wait(ENCODER_PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            logger.warn(
+                f"The encoder of {self.path} is still busy after {ENCODER_PATIENCE_SECONDS:.0f} s "
+                "and was left to finish by itself."
+            )
+        self.messages.seek(0)
+        self.error_text = self.messages.read().decode(errors="replace").strip()[-500:]
+        self.messages.close()
+
+    def abandon(self) -> None:
+        """Let go of the file in a forked child: the video stays the parent's."""
+        self.abandoned = True
+        self.unsent = b""
+        with contextlib.suppress(OSError):
+            self.input.close()
+        self.messages.close()
+        # Not this process's child: nothing here may wait for it.
+        self.process.returncode = 0
+
+
+_encoders: weakref.WeakSet[_Encoder] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    # A child that keeps the pipe open would keep ffmpeg waiting for an end that never comes.
+    for encoder in list(_encoders):
+        encoder.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_abandon_all)
+
+
+class VideoWriter:
+    """
+    Write frames to an MP4 file as they come: constant memory, and a file that plays up to the
+    last half second whatever ends the program.
+
+    H.264 in yuv420p, which every browser and phone plays. Frames of odd size are padded to even
+    by repeating their last row or column, greyscale becomes RGB. The file appears with the first
+    frame; an existing file is never touched, see :attr:`path`.
+
+    :param path: where to write, ending in ``.mp4``. The folder is made if missing. If the name is
+        taken, the next number is appended: ``run_1.mp4``.
+    :param fps: frames per second, above 0.
+    :raises DependencyNotInstalled: if no ffmpeg with H.264 is found.
+    :raises ValueError: if ``fps`` is not a finite number above 0, or the name does not end in
+        ``.mp4``.
+    :raises OSError: if the folder cannot be made or written.
+
+    Example::
+
+        import numpy as np
+        from dqn_plugins.wrappers import VideoWriter
+
+        with VideoWriter("videos/fade.mp4", fps=30) as writer:
+            for grey in range(0, 256, 5):
+                writer.write(np.full((90, 160, 3), grey, dtype=np.uint8))
+        print(writer.path, writer.frame_count)
+    """
+
+    def __init__(self, path: str | os.PathLike[str], fps: float = 30):
+        wanted = Path(os.path.abspath(os.fspath(path)))
+        if wanted.suffix.lower() != ".mp4":
+            raise ValueError(
+                f"path={os.fspath(path)!r}: only MP4 is written. Fix: end the name in .mp4."
+            )
+        self.fps = checked_fps(fps)
+        find_encoder()
+        checked_folder(wanted.parent, "path")
+        #: The file being written: the wanted path, or a numbered neighbour if that was taken
+        #: (decided at the first frame).
+        self.path = wanted
+        #: Frames written so far.
+        self.frame_count = 0
+        #: (width, height) of the video in pixels, None before the first frame.
+        self.size: tuple[int, int] | None = None
+        self.closed = False
+        self._frame_shape: tuple[int, ...] = ()
+        self._padded: Frame | None = None
+        self._encoder: _Encoder | None = None
+        self._finalizer: weakref.finalize[..., Any] | None = None
+
+    def write(self, frame: npt.NDArray[Any]) -> None:
+        """
+        Append one frame.
+
+        :param frame: uint8 array of shape (height, width), (height, width, 1), (height, width, 3)
+            or (height, width, 4), the same in every call.
+        :raises TypeError: if it is not a uint8 array.
+        :raises ValueError: if its shape is not an image's, or differs from the first frame's, or
+            the writer is closed.
+        :raises OSError: if the encoder stopped, for example because the disk is full.
+        """
+        if self.closed:
+            raise ValueError(f"{self.path} is closed. Fix: make a new VideoWriter.")
+        rgb = to_rgb(frame)
+        if self._encoder is None:
+            self._start(rgb)
+        elif rgb.shape != self._frame_shape:
+            raise ValueError(
+                f"A frame of shape {frame.shape} cannot follow frames of shape "
+                f"{self._frame_shape} in one video. Fix: let the environment render at one size, "
+                "or start a new video when the size changes."
+            )
+        assert self._encoder is not None
+        self._encoder.send(self._even(rgb))
+        self.frame_count += 1
+
+    def _start(self, rgb: Frame) -> None:
+        height, width = rgb.shape[:2]
+        self._frame_shape = rgb.shape
+        self.size = (width + width % 2, height + height % 2)
+        if self.size != (width, height):
+            self._padded = np.empty((self.size[1], self.size[0], 3), dtype=np.uint8)
+        self.path = reserve_path(self.path)
+        try:
+            self._encoder = _Encoder(self.path, *self.size, self.fps)
+        except BaseException:
+            self.path.unlink(missing_ok=True)
+            raise
+        # Runs when the writer is forgotten and when the interpreter ends, whichever is first.
+        self._finalizer = weakref.finalize(self, self._encoder.finish)
+
+    def _even(self, rgb: Frame) -> Frame:
+        if self._padded is None:
+            return np.ascontiguousarray(rgb)
+        height, width = rgb.shape[:2]
+        self._padded[:height, :width] = rgb
+        self._padded[height:, :width] = rgb[-1:]
+        self._padded[:, width:] = self._padded[:, width - 1 : width]
+        return self._padded
+
+    @property
+    def abandoned(self) -> bool:
+        """
+        Whether this is a copy in a forked process, which writes nothing: the video is the
+        parent's.
+        """
+        return self._encoder is not None and self._encoder.abandoned
+
+    def close(self) -> None:
+        """
+        Finish the file. It waits for the encoder; calling it again does nothing.
+
+        :raises OSError: if the encoder reported a failure, for example a full disk.
+        """
+        if self.closed:
+            return
+        self.closed = True
+        if self._finalizer is not None:
+            self._finalizer()
+        encoder = self._encoder
+        if encoder is not None and encoder.process.returncode not in {0, None}:
+            raise OSError(
+                f"The video encoder failed on {self.path}: {encoder.error_text or 'no message'}. "
+                "What it wrote is kept. Fix: see that the disk has room."
+            )
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
