@@ -1,0 +1,144 @@
+"""Small environments that play known numbers, and remember what they played."""
+
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+__all__ = ["BadNumberEnv", "FailingEnv", "RecordingEnv", "ScriptedEnv", "Transition"]
+
+
+class Transition(NamedTuple):
+    """What ``learn_one`` takes."""
+
+    obs: Any
+    action: int
+    reward: float
+    next_obs: Any
+    terminated: bool
+
+
+class ScriptedEnv(gym.Env[np.ndarray, np.int64]):
+    """
+    Plays episodes given as ``(rewards, end)``, over and over.
+
+    Observation: (episode, step) counted from 0; the last observation of an episode is (-1, -1),
+    which no reset ever returns.
+
+    :param episodes: Rewards of each episode, and "terminated" or "truncated".
+    :param n_actions: Number of actions.
+    """
+
+    observation_space = spaces.Box(-1.0, np.inf, (2,), np.float32)
+
+    def __init__(self, episodes: list[tuple[list[float], str]], n_actions: int = 2) -> None:
+        self.action_space = spaces.Discrete(n_actions)
+        self.episodes = episodes
+        self.episode, self.step_in_episode = -1, 0
+        self.n_resets = self.n_steps = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.n_resets += 1
+        self.episode, self.step_in_episode = self.episode + 1, 0
+        return self._obs(), {}
+
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action)
+        rewards, end = self.episodes[self.episode % len(self.episodes)]
+        reward = rewards[self.step_in_episode]
+        self.n_steps += 1
+        self.step_in_episode += 1
+        done = self.step_in_episode == len(rewards)
+        obs = np.array([-1.0, -1.0], np.float32) if done else self._obs()
+        return obs, reward, done and end == "terminated", done and end == "truncated", {}
+
+    def _obs(self) -> np.ndarray:
+        return np.array([self.episode, self.step_in_episode], np.float32)
+
+
+class RecordingEnv(gym.Env[np.ndarray, np.int64]):
+    """
+    Random observations and rewards, of which every transition is remembered.
+
+    Episodes end in turn by termination, by truncation and by both at once, also after one step.
+
+    :param n_features: Number of observed numbers.
+    :param n_actions: Number of actions.
+    """
+
+    ends = ((3, True, False), (4, False, True), (1, True, False), (1, False, True), (2, True, True))
+
+    def __init__(self, n_features: int = 3, n_actions: int = 3) -> None:
+        self.observation_space = spaces.Box(-np.inf, np.inf, (n_features,), np.float32)
+        self.action_space = spaces.Discrete(n_actions)
+        self.transitions: list[Transition] = []
+        self.seeds: list[int | None] = []
+        self.episode, self.step_in_episode = -1, 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.seeds.append(seed)
+        self.episode, self.step_in_episode = self.episode + 1, 0
+        self.obs = self._draw()
+        return self.obs.copy(), {}
+
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.step_in_episode += 1
+        length, terminates, truncates = self.ends[self.episode % len(self.ends)]
+        done = self.step_in_episode == length
+        terminated, truncated = done and terminates, done and truncates
+        reward = float(np.float32(self.np_random.normal()))
+        next_obs = self._draw()
+        self.transitions.append(Transition(self.obs, int(action), reward, next_obs, terminated))
+        self.obs = next_obs
+        return next_obs.copy(), reward, terminated, truncated, {}
+
+    def _draw(self) -> np.ndarray:
+        return self.np_random.normal(size=self.observation_space.shape).astype(np.float32)
+
+
+class BadNumberEnv(RecordingEnv):
+    """
+    A :class:`RecordingEnv` that gives one bad number.
+
+    :param at_step: Step that gives it, counted from 1.
+    :param where: "reward" or "observation".
+    :param value: The bad number.
+    """
+
+    def __init__(self, at_step: int, where: str, value: float) -> None:
+        super().__init__()
+        self.at_step, self.where, self.value = at_step, where, value
+
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, info = super().step(action)
+        if len(self.transitions) == self.at_step:
+            if self.where == "reward":
+                reward = self.value
+            else:
+                obs[1] = self.value
+        return obs, reward, terminated, truncated, info
+
+
+class FailingEnv(RecordingEnv):
+    """
+    A :class:`RecordingEnv` that raises.
+
+    :param at_step: Step that raises, counted from 1.
+    :param error: What it raises.
+    """
+
+    def __init__(self, at_step: int, error: BaseException) -> None:
+        super().__init__()
+        self.at_step, self.error = at_step, error
+
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        if len(self.transitions) + 1 == self.at_step:
+            raise self.error
+        return super().step(action)
