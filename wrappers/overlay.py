@@ -5,27 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from dqn_plugins.wrappers.lettering import signed
+from dqn_plugins.wrappers.panel import Axis, Panel
 from dqn_plugins.wrappers.video_writer import Frame, to_rgb
-from PIL import Image, ImageDraw, ImageFont
 
 __all__ = ["FrameDetails", "Overlay", "QValueOverlay"]
 
-BACKGROUND = (16, 19, 27)
-HAIRLINE = (44, 50, 66)
-TRACK = (31, 36, 49)
-BAR = (96, 110, 140)
-ACCENT = (255, 176, 59)
-QUIET = (140, 149, 170)
-BRIGHT = (240, 243, 250)
-
-REFERENCE_WIDTH = 600
 SMALLEST_WIDTH = 400
-MOST_ROWS = 6
-MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
@@ -47,24 +37,8 @@ class FrameDetails:
     observation: Any
 
 
-CaptionOption = bool | Callable[[FrameDetails], Mapping[str, str]]
-QValueFunction = Callable[[Any], npt.NDArray[Any]]
-
-
-def signed(value: float, decimals: int) -> str:
-    """
-    Write a number with the typographic minus.
-
-    :param value: the number; NaN and infinities have their names.
-    :param decimals: digits after the point.
-    :return: the text.
-    """
-    if not math.isfinite(value):
-        return str(value).replace("-", MINUS)
-    text = f"{value:.{decimals}f}"
-    if float(text) == 0:
-        text = text.lstrip("-")
-    return text.replace("-", MINUS)
+CaptionOption: TypeAlias = bool | Callable[[FrameDetails], Mapping[str, str]]
+QValueFunction: TypeAlias = Callable[[Any], npt.NDArray[Any]]
 
 
 def standard_caption(details: FrameDetails) -> Mapping[str, str]:
@@ -96,8 +70,7 @@ def q_value_function(model: Any) -> QValueFunction:
         def from_network(observation: Any) -> npt.NDArray[Any]:
             import torch
 
-            # Looked up each time: loading parameters may replace the policy.
-            policy = model.policy
+            policy = model.policy  # looked up each time: set_env and load may replace it
             with torch.no_grad():
                 tensor, _ = policy.obs_to_tensor(observation)
                 values: npt.NDArray[Any] = policy.q_net(tensor).cpu().numpy()
@@ -114,69 +87,6 @@ def q_value_function(model: Any) -> QValueFunction:
     )
 
 
-class _Panel:
-    """
-    The strip under the frame, laid out for one width.
-
-    :param width: of the frame, in pixels.
-    :param labels: the caption's labels, left to right.
-    :param action_names: one name per action, none if no Q-values are drawn.
-    """
-
-    def __init__(self, width: int, labels: tuple[str, ...], action_names: tuple[str, ...]):
-        self.scale = scale = min(2.0, max(0.8, width / REFERENCE_WIDTH))
-        self.width = width
-        self.labels = labels
-        self.action_names = action_names
-        self.small = ImageFont.load_default(round(11 * scale))
-        self.normal = ImageFont.load_default(round(13 * scale))
-        self.large = ImageFont.load_default(round(20 * scale))
-        self.margin = round(16 * scale)
-        self.rows = 0 < len(action_names) <= MOST_ROWS
-        self._place_caption()
-        self._place_bars()
-        self.image = self._background()
-
-    def _place_caption(self) -> None:
-        # With bars beside it the caption is two by two, without them one row.
-        per_row = len(self.labels)
-        self.caption_width = self.width - 2 * self.margin
-        if self.action_names:
-            per_row = 2
-            self.caption_width = round(0.4 * self.width) - self.margin
-        rows = math.ceil(len(self.labels) / per_row) if self.labels else 0
-        cell_height = round(42 * self.scale)
-        self.height = max(rows * cell_height + round(14 * self.scale), round(30 * self.scale))
-        column = self.caption_width / max(per_row, 1)
-        self.cells = [
-            (
-                self.margin + round(column * (index % per_row)),
-                round(9 * self.scale) + cell_height * (index // per_row),
-            )
-            for index in range(len(self.labels))
-        ]
-
-    def _place_bars(self) -> None:
-        if not self.action_names:
-            return
-        count = len(self.action_names)
-        self.bars_left = round(0.4 * self.width) + self.margin if self.labels else self.margin
-        self.bars_right = self.width - self.margin
-        if self.rows:
-            self.pitch = round(22 * self.scale)
-            self.height = max(self.height, count * self.pitch + round(14 * self.scale))
-        else:
-            self.height = max(self.height, round(98 * self.scale))
-
-    def _background(self) -> Image.Image:
-        image = Image.new("RGB", (self.width, self.height), BACKGROUND)
-        pen = ImageDraw.Draw(image)
-        pen.line([(0, 0), (self.width, 0)], fill=HAIRLINE)
-        for label, (left, top) in zip(self.labels, self.cells, strict=True):
-            pen.text((left, top), label.upper(), font=self.small, fill=QUIET)
-        return image
-
-
 class Overlay:
     """
     Draw a panel under each frame, with a caption, Q-values, or both. Nothing of the frame itself
@@ -184,9 +94,9 @@ class Overlay:
     can be read.
 
     :param caption: True for episode, step, reward and return; a function from
-        :class:`FrameDetails` to label and text for a caption of one's own; False for none.
+        :class:`FrameDetails` to labels and texts for a caption of one's own; False for none.
     :param model: a model with ``policy.q_net``, or a function from one observation to its
-        Q-values; None for no Q-values.
+        Q-values, shape (n_actions,); None for no Q-values. The greedy action's bar is in colour.
     :param action_names: one name per action; numbers by default.
     :raises TypeError: if ``model`` cannot be asked for Q-values, or ``caption`` is something else.
 
@@ -216,9 +126,8 @@ class Overlay:
         self._caption = standard_caption if caption is True else caption
         self._q_values = None if model is None else q_value_function(model)
         self._action_names = None if action_names is None else tuple(map(str, action_names))
-        self._panel: _Panel | None = None
-        self._low = math.inf
-        self._high = -math.inf
+        self._axis = Axis()
+        self._panel: Panel | None = None
 
     @classmethod
     def create(
@@ -251,25 +160,12 @@ class Overlay:
             picture = picture.repeat(factor, axis=0).repeat(factor, axis=1)
         caption = self._caption(details) if callable(self._caption) else {}
         values = self._ask(details.observation)
-        names = self._names(values)
-        width = picture.shape[1]
-        labels = tuple(caption)
+        layout = (picture.shape[1], tuple(caption), self._names(values))
         panel = self._panel
-        if panel is None or (panel.width, panel.labels, panel.action_names) != (
-            width,
-            labels,
-            names,
-        ):
-            panel = self._panel = _Panel(width, labels, names)
-        image = panel.image.copy()
-        pen = ImageDraw.Draw(image)
-        for text, (left, top) in zip(caption.values(), panel.cells, strict=True):
-            pen.text(
-                (left, top + round(14 * panel.scale)), str(text), font=panel.large, fill=BRIGHT
-            )
-        if values is not None:
-            self._draw_bars(pen, panel, values)
-        return np.concatenate([picture, np.asarray(image)])
+        if panel is None or (panel.width, panel.labels, panel.action_names) != layout:
+            panel = self._panel = Panel(*layout)
+        texts = [str(text) for text in caption.values()]
+        return np.concatenate([picture, panel.draw(texts, values, self._axis)])
 
     def _ask(self, observation: Any) -> npt.NDArray[np.float64] | None:
         if self._q_values is None:
@@ -288,109 +184,30 @@ class Overlay:
             )
         return self._action_names
 
-    def _axis(self, values: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-        finite = values[np.isfinite(values)]
-        if finite.size:
-            # The axis follows at once outwards and slowly inwards, so that bars do not jump.
-            low, high = float(finite.min()), float(finite.max())
-            self._low = min(low, self._low + 0.02 * (low - self._low)) if self._low < low else low
-            self._high = (
-                max(high, self._high - 0.02 * (self._high - high)) if self._high > high else high
-            )
-        if self._low > self._high:
-            return 0.0, 1.0, 0.0
-        low, high = self._low, self._high
-        spread = max(high - low, 1e-6 * max(abs(low), abs(high)), 1e-9)
-        # Zero belongs on the axis unless that would squeeze the differences.
-        if 0 < low < 2 * spread:
-            low = 0.0
-        if -2 * spread < high < 0:
-            high = 0.0
-        if low > 0 or (low < 0 and high < 0):
-            low -= 0.25 * spread
-        origin = min(max(0.0, low), high) if low <= 0 <= high else low
-        return low, max(high, low + spread), origin
-
-    def _draw_bars(
-        self, pen: ImageDraw.ImageDraw, panel: _Panel, values: npt.NDArray[np.float64]
-    ) -> None:
-        low, high, origin = self._axis(values)
-        greedy = int(np.argmax(values)) if np.isfinite(values).all() else -1
-        if panel.rows:
-            self._draw_rows(pen, panel, values, greedy, (low, high, origin))
-        else:
-            self._draw_columns(pen, panel, values, greedy, (low, high, origin))
-
-    def _draw_rows(
-        self,
-        pen: ImageDraw.ImageDraw,
-        panel: _Panel,
-        values: npt.NDArray[np.float64],
-        greedy: int,
-        axis: tuple[float, float, float],
-    ) -> None:
-        low, high, origin = axis
-        scale = panel.scale
-        name_width = max(panel.normal.getlength(name) for name in panel.action_names)
-        left = panel.bars_left + round(name_width + 24 * scale)
-        right = panel.bars_right - round(58 * scale)
-        top = (panel.height - panel.pitch * len(values)) / 2
-        per_unit = (right - left) / (high - low)
-        for index, value in enumerate(values):
-            middle = round(top + panel.pitch * (index + 0.5))
-            half = round(5 * scale)
-            chosen = index == greedy
-            ink = BRIGHT if chosen else QUIET
-            if chosen:
-                dot = 3.5 * scale
-                centre = panel.bars_left + dot
-                pen.ellipse([centre - dot, middle - dot, centre + dot, middle + dot], fill=ACCENT)
-            pen.text(
-                (panel.bars_left + round(14 * scale), middle),
-                panel.action_names[index],
-                font=panel.normal,
-                fill=ink,
-                anchor="lm",
-            )
-            pen.rectangle([left, middle - half, right, middle + half], fill=TRACK)
-            if np.isfinite(value):
-                ends = sorted(
-                    (
-                        round(left + (origin - low) * per_unit),
-                        round(left + (min(max(value, low), high) - low) * per_unit),
-                    )
-                )
-                pen.rectangle(
-                    [ends[0], middle - half, ends[1], middle + half],
-                    fill=ACCENT if chosen else BAR,
-                )
-            pen.text(
-                (panel.bars_right, middle),
-                signed(float(value), 2),
-                font=panel.normal,
-                fill=ink,
-                anchor="rm",
-            )
-
-    def _draw_columns(
-        self,
-        pen: ImageDraw.ImageDraw,
-        panel: _Panel,
-        values: npt.NDArray[np.float64],
-        greedy: int,
-        axis: tuple[float, float, float],
-    ) -> None:
-        low, high, origin = axis
-
 
 class QValueOverlay(Overlay):
     """
     Draw a model's Q-values under each frame, one bar per action, the greedy action's in colour.
+    :class:`dqn_plugins.wrappers.RecordVideo` does so by itself when it is given a ``model``; this
+    class is for frames that come from elsewhere.
 
     :param model: a model with ``policy.q_net``, or a function from one observation to its
-        Q-values.
+        Q-values, shape (n_actions,).
     :param action_names: one name per action; numbers by default.
     :param caption: whether the caption (episode, step, reward, return) stands beside the bars.
+    :raises TypeError: if ``model`` cannot be asked for Q-values.
+
+    Example::
+
+        import gymnasium as gym
+        from dqn_plugins.wrappers import FrameDetails, QValueOverlay
+        from stable_baselines3 import DQN
+
+        env = gym.make("CartPole-v1", render_mode="rgb_array")
+        overlay = QValueOverlay(DQN("MlpPolicy", env), action_names=["left", "right"])
+        observation, _ = env.reset(seed=0)
+        details = FrameDetails(0, 0, 0.0, 0.0, observation)
+        picture = overlay.draw(env.render(), details)
     """
 
     def __init__(
@@ -399,4 +216,6 @@ class QValueOverlay(Overlay):
         action_names: Sequence[str] | None = None,
         caption: CaptionOption = True,
     ):
+        if model is None:
+            raise TypeError("model=None: there are no Q-values to draw. Fix: pass a model.")
         super().__init__(caption, model, action_names)
