@@ -5,8 +5,8 @@ from typing import Any
 import torch as th
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
-from dqn_plugins.learners import Learner, NaiveAutogradLearner
-from dqn_plugins.online_q_algorithm import OnlineQAlgorithm
+from dqn_plugins.learners import Learner, NaiveAutogradLearner, NaiveCompiledLearner
+from dqn_plugins.online_q_algorithm import Backend, OnlineQAlgorithm
 from dqn_plugins.policies import KerasAdam, QPolicy, glorot_uniform
 
 __all__ = ["NOTEBOOK_HYPERPARAMETERS", "NaiveDQN"]
@@ -68,6 +68,8 @@ class NaiveDQN(OnlineQAlgorithm):
         [0, 1].
     :param bootstrap_at_terminal: Whether to bootstrap from terminal states as if the episode went
         on, which is what the notebook does.
+    :param backend: "torch" for the reference learner in torch; "compiled" for the fast one, which
+        takes multilayer perceptrons on the CPU; "auto" for "compiled" wherever it can be.
     :raises ValueError: If a number is out of its range, or the policy's name is unknown.
     """
 
@@ -91,6 +93,7 @@ class NaiveDQN(OnlineQAlgorithm):
         *,
         q_step_size: float = 0.1,
         bootstrap_at_terminal: bool = False,
+        backend: Backend = "auto",
     ) -> None:
         super().__init__(
             policy,
@@ -106,6 +109,7 @@ class NaiveDQN(OnlineQAlgorithm):
             verbose=verbose,
             seed=seed,
             device=device,
+            backend=backend,
         )
         self.max_grad_norm = max_grad_norm
         self.q_step_size = q_step_size
@@ -123,7 +127,8 @@ class NaiveDQN(OnlineQAlgorithm):
             )
 
     def _make_learner(self) -> Learner:
-        return NaiveAutogradLearner(
+        learner = NaiveCompiledLearner if self._is_compiled() else NaiveAutogradLearner
+        return learner(
             self.policy,
             gamma=self.gamma,
             q_step_size=self.q_step_size,

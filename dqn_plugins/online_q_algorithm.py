@@ -3,7 +3,7 @@
 import sys
 import time
 from abc import abstractmethod
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -25,12 +25,15 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.patch_gym import _patch_env
 
 from dqn_plugins.errors import DivergenceError, NonFiniteTransitionError
-from dqn_plugins.learners.base import Learner
+from dqn_plugins.learners import Learner, reason_against_compiling
 from dqn_plugins.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, QNetwork, QPolicy
 from dqn_plugins.single_env import ConstantMemoryMonitor, SingleVecEnv
 from dqn_plugins.transitions import Observation, true_next_observation
 
-__all__ = ["OnlineQAlgorithm"]
+__all__ = ["Backend", "OnlineQAlgorithm"]
+
+Backend: TypeAlias = Literal["auto", "torch", "compiled"]
+"""Which learner to use."""
 
 SelfOnlineQAlgorithm = TypeVar("SelfOnlineQAlgorithm", bound="OnlineQAlgorithm")
 
@@ -58,6 +61,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
     :param seed: Seed of everything random: weights, exploration, environment.
     :param device: Device of the network. "auto" is the CPU for networks without convolutions,
         where a GPU only adds latency to single transitions.
+    :param backend: "torch", "compiled", or "auto" for "compiled" wherever it can be.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -87,6 +91,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
         verbose: int = 0,
         seed: int | None = None,
         device: th.device | str = "auto",
+        backend: Backend = "auto",
     ) -> None:
         if device == "auto" and policy in ("MlpPolicy", MlpPolicy):
             device = "cpu"
@@ -108,6 +113,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
         self.exploration_initial_eps = exploration_initial_eps
         self.exploration_final_eps = exploration_final_eps
         self.exploration_rate = exploration_initial_eps
+        self.backend = backend
         # One generator explores while learning, the other in `predict`: evaluating a model must
         # not change how it goes on learning.
         self._exploration_rng: np.random.Generator | None = None
@@ -125,12 +131,34 @@ class OnlineQAlgorithm(BaseAlgorithm):
         :return: The learner.
         """
 
+    def _is_compiled(self) -> bool:
+        """
+        Choose between the two learners.
+
+        :return: Whether to use the compiled one.
+        :raises ValueError: If it was asked for and cannot work on the policy.
+        """
+        if self.backend == "torch":
+            return False
+        reason = reason_against_compiling(self.policy)
+        if reason is not None and self.backend == "compiled":
+            raise ValueError(
+                f"backend: received 'compiled', but {reason}. Pass backend='torch', or 'auto' to "
+                "have the compiled learner wherever it can be."
+            )
+        return reason is None
+
     def _check_hyperparameters(self) -> None:
         """
         Check the numbers that the user chose.
 
         :raises ValueError: If one is out of its range.
         """
+        if self.backend not in get_args(Backend):
+            raise ValueError(
+                f"backend: received {self.backend!r}, it must be one of {get_args(Backend)}. "
+                "'auto' is right for most."
+            )
         for name in (
             "gamma",
             "exploration_fraction",
@@ -353,6 +381,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
         assert env is not None
         assert self._last_obs is not None
         watched = not _is_empty(callback)
+        self._renew_learner()
         self.policy.set_training_mode(False)
         self._update_schedules()
         callback.on_training_start(locals(), globals())
@@ -376,6 +405,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
                     callback.update_locals(locals())
                     if not callback.on_step():
                         break
+                    self._renew_learner()
                 self._count_and_log_episodes(dones, log_interval)
                 if watched:
                     callback.on_rollout_end()
@@ -422,6 +452,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
                 f"terminated: received {terminated!r}, it must be True or False, as the "
                 "environment's `step` returned it."
             )
+        self._renew_learner()
         self.num_timesteps += 1
         try:
             self._learn_from(
@@ -486,6 +517,11 @@ class OnlineQAlgorithm(BaseAlgorithm):
         self._td_error_count += len(td_errors)
         self._squared_td_error_sum += float(td_errors @ td_errors)
         return q_values
+
+    def _renew_learner(self) -> None:
+        """Make a new learner if the user put other tensors into the policy or its optimiser."""
+        if not self._learner.is_current():
+            self._learner = self._make_learner()
 
     def _update_schedules(self) -> None:
         """Bring the exploration rate and the learning rate up to the current progress."""
@@ -560,8 +596,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
         :param device: Device to load to.
         """
         super().set_parameters(load_path_or_dict, exact_match, device)
-        # Loading replaces the optimiser's tensors; a learner that looks at them must look again.
-        self._learner = self._make_learner()
+        self._renew_learner()
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "q_net", "_learner"]

@@ -1,6 +1,13 @@
 """Learners: they turn one batch of transitions into a change of a policy's weights."""
 
 from dqn_plugins.learners.base import Learner
+from dqn_plugins.learners.compiled_network import reason_against_compiling
 from dqn_plugins.learners.naive_autograd import NaiveAutogradLearner
+from dqn_plugins.learners.naive_compiled import NaiveCompiledLearner
 
-__all__ = ["Learner", "NaiveAutogradLearner"]
+__all__ = [
+    "Learner",
+    "NaiveAutogradLearner",
+    "NaiveCompiledLearner",
+    "reason_against_compiling",
+]

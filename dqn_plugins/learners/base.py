@@ -17,6 +17,14 @@ class Learner(Protocol):
     a learner only works on it.
     """
 
+    def is_current(self) -> bool:
+        """
+        Tell whether the learner still works on the memory that the policy uses.
+
+        :return: False if somebody replaced the weights or the optimiser's state, as
+            ``optimizer.load_state_dict`` does; then a new learner has to be made.
+        """
+
     def q_values(self, obs: Observation) -> np.ndarray:
         """
         Compute the action values of observations.

@@ -38,6 +38,14 @@ class NaiveAutogradLearner(Learner):
         self.bootstrap_at_terminal = bootstrap_at_terminal
         self.max_grad_norm = max_grad_norm
 
+    def is_current(self) -> bool:
+        """
+        Tell whether the learner still works on the memory that the policy uses.
+
+        :return: True: torch itself is asked for the weights at every step.
+        """
+        return True
+
     def q_values(self, obs: Observation) -> np.ndarray:
         """
         Compute the action values of observations. See :meth:`Learner.q_values`.

@@ -1,0 +1,522 @@
+"""
+All that is compiled: multilayer perceptrons, their optimisers, and the update rules over them.
+
+The functions that Python calls take many flat arguments, because that is what a call from Python
+is fast with; among themselves the functions pass :class:`Network` and :class:`Sample`.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "ADAM",
+    "KERAS_ADAM",
+    "RECTIFIER",
+    "SGD",
+    "TANH",
+    "announce_compilation",
+    "forward_batch",
+    "learn_naive",
+]
+
+logger = logging.getLogger("dqn_plugins")
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+Ints: TypeAlias = npt.NDArray[np.int64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Sums may be reordered and fused, so that loops use the vector unit. "nnan" and "ninf" are left
+# out: with them the compiler would delete the checks for NaN and infinity.
+_FAST_MATH = {"reassoc", "contract", "nsz", "arcp"}
+
+
+def compiled(function: Function) -> Function:
+    """
+    Compile a function at its first call, and keep the result on disk where that is possible.
+
+    numba looks only at a function's own file to see whether what it kept is out of date. All that
+    is compiled is therefore in this file.
+
+    :param function: A function that numba can compile. Division by zero gives infinity in it, as
+        in NumPy: checking for it would keep loops from being vectorised.
+    :return: The compiled function.
+    """
+    options: dict[str, Any] = {"error_model": "numpy", "fastmath": _FAST_MATH, "nogil": True}
+    try:
+        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+    except RuntimeError as error:
+        # No folder can be written, neither the package's nor the user's.
+        logger.info("Compiled code is not kept on disk: %s", error)
+        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+
+
+def announce_compilation() -> None:
+    """Log, once per process, that compiled code is about to be loaded or made."""
+    global _announced
+    if not _announced:
+        logger.info(
+            "Loading the compiled learner. The first time on a machine it has to be compiled, "
+            "which takes about ten seconds; the result is kept on disk."
+        )
+        _announced = True
+
+
+_announced = False
+
+# Activation functions: x where it is positive and `slope * x` elsewhere, or the hyperbolic tangent.
+RECTIFIER, TANH = 0, 1
+
+# Optimisers
+SGD, ADAM, KERAS_ADAM = 0, 1, 2
+
+# Columns of `Network.layers`
+N_IN, N_OUT, WEIGHT, BIAS, INPUT, OUTPUT = range(6)
+
+# A gradient beyond this overflows when Adam squares it.
+LARGEST_GRADIENT = 1e18
+
+# What `learn_naive` returns when it refuses a batch; else it returns LEARNED
+LEARNED, NOT_FINITE, DIVERGED = -1, -2, 0
+
+
+class Network(NamedTuple):
+    """
+    A multilayer perceptron.
+
+    :param weights: All weights and biases, flat.
+    :param layers: One row per linear layer: how many inputs and outputs it has, where its weight
+        matrix (one row per output) and its bias begin in ``weights``, and where its inputs and its
+        outputs begin in :class:`Sample`'s arrays. Shape (n_layers, 6).
+    :param activation: ``RECTIFIER`` or ``TANH``.
+    :param slope: Slope of the rectifier below zero.
+    :param layer_norm_eps: Added to the variance by layer normalisation; negative for none.
+    """
+
+    weights: Floats
+    layers: Ints
+    activation: int
+    slope: float
+    layer_norm_eps: float
+
+
+class Sample(NamedTuple):
+    """
+    What the network computes from one observation. All arrays are flat, shape (n_units,).
+
+    :param units: The inputs, then the outputs of each layer, after its activation function.
+    :param before: The same before the activation functions.
+    :param deltas: Derivatives by the outputs of the linear layers.
+    :param scales: What layer normalisation multiplied each layer by; one per layer is used.
+    """
+
+    units: Floats
+    before: Floats
+    deltas: Floats
+    scales: Floats
+
+
+@compiled
+def find_not_finite(values: Floats) -> int:
+    """
+    Look for NaN or infinity.
+
+    :param values: Shape (n_rows, n_columns).
+    :return: Index of the first row that holds one, or -1.
+    """
+    for row in range(values.shape[0]):
+        for column in range(values.shape[1]):
+            if not np.isfinite(values[row, column]):
+                return row
+    return -1
+
+
+@compiled
+def forward(network: Network, sample: Sample, inputs: Floats) -> Floats:
+    """
+    Compute all units of the network.
+
+    :param network: The network.
+    :param sample: Written: ``units``, ``before`` and ``scales``.
+    :param inputs: What the network sees, shape (n_inputs,).
+    :return: The network's outputs: a view of ``sample.units``.
+    """
+    weights, layers = network.weights, network.layers
+    last = layers.shape[0] - 1
+    for i in range(inputs.size):
+        sample.units[i] = inputs[i]
+    for layer in range(layers.shape[0]):
+        n_in, n_out = layers[layer, N_IN], layers[layer, N_OUT]
+        start_in, start_out = layers[layer, INPUT], layers[layer, OUTPUT]
+        below = sample.units[start_in : start_in + n_in]
+        units = sample.units[start_out : start_out + n_out]
+        for unit in range(n_out):
+            start = layers[layer, WEIGHT] + unit * n_in
+            row = weights[start : start + n_in]
+            total = np.float32(0.0)
+            for i in range(n_in):
+                total += row[i] * below[i]
+            units[unit] = total + weights[layers[layer, BIAS] + unit]
+        if layer < last:
+            if network.layer_norm_eps >= 0:
+                sample.scales[layer] = normalize(units, network.layer_norm_eps)
+            activate(network, units, sample.before[start_out : start_out + n_out])
+    return sample.units[layers[last, OUTPUT] : layers[last, OUTPUT] + layers[last, N_OUT]]
+
+
+@compiled
+def normalize(units: Floats, eps: float) -> np.float32:
+    """
+    Shift and scale a layer to mean 0 and variance 1.
+
+    :param units: The layer, shape (n,); changed in place.
+    :param eps: Added to the variance.
+    :return: What the layer was multiplied by.
+    """
+    mean = np.float32(0.0)
+    for i in range(units.size):
+        mean += units[i]
+    mean /= np.float32(units.size)
+    variance = np.float32(0.0)
+    for i in range(units.size):
+        difference = units[i] - mean
+        variance += difference * difference
+    variance /= np.float32(units.size)
+    scale: np.float32 = np.float32(1.0) / np.sqrt(variance + np.float32(eps))
+    for i in range(units.size):
+        units[i] = (units[i] - mean) * scale
+    return scale
+
+
+@compiled
+def activate(network: Network, units: Floats, before: Floats) -> None:
+    """
+    Apply the activation function to a layer.
+
+    :param network: The network.
+    :param units: The layer, shape (n,); changed in place.
+    :param before: Written: the layer as it was.
+    """
+    slope = np.float32(network.slope)
+    for i in range(units.size):
+        before[i] = units[i]
+    if network.activation == TANH:
+        for i in range(units.size):
+            units[i] = np.tanh(units[i])
+    else:
+        for i in range(units.size):
+            units[i] = units[i] if units[i] > 0 else slope * units[i]
+
+
+@compiled
+def backward(network: Network, sample: Sample, action: int, derivative: float) -> None:
+    """
+    Propagate the derivative by one output back to the outputs of every linear layer.
+
+    :param network: The network.
+    :param sample: What :func:`forward` left; ``deltas`` is written.
+    :param action: Index of the output.
+    :param derivative: Derivative by that output; it is 0 by the others.
+    """
+    weights, layers, slope = network.weights, network.layers, np.float32(network.slope)
+    last = layers.shape[0] - 1
+    start, n_outputs = layers[last, OUTPUT], layers[last, N_OUT]
+    sample.deltas[start : start + n_outputs] = 0
+    sample.deltas[start + action] = derivative
+    for layer in range(last, 0, -1):
+        n_in, n_out = layers[layer, N_IN], layers[layer, N_OUT]
+        start_in, start_out = layers[layer, INPUT], layers[layer, OUTPUT]
+        above = sample.deltas[start_out : start_out + n_out]
+        below = sample.deltas[start_in : start_in + n_in]
+        units = sample.units[start_in : start_in + n_in]
+        before = sample.before[start_in : start_in + n_in]
+        # Through the linear layer
+        below[:] = 0
+        for unit in range(n_out):
+            delta = above[unit]
+            if delta != 0:
+                start = layers[layer, WEIGHT] + unit * n_in
+                row = weights[start : start + n_in]
+                for i in range(n_in):
+                    below[i] += delta * row[i]
+        # Through the activation function
+        if network.activation == TANH:
+            for i in range(n_in):
+                below[i] *= np.float32(1.0) - units[i] * units[i]
+        else:
+            for i in range(n_in):
+                below[i] *= np.float32(1.0) if before[i] > 0 else slope
+        # Through layer normalisation, whose mean and scale depend on all units
+        if network.layer_norm_eps >= 0:
+            mean = np.float32(0.0)
+            projection = np.float32(0.0)
+            for i in range(n_in):
+                mean += below[i]
+                projection += below[i] * before[i]
+            mean /= np.float32(n_in)
+            projection /= np.float32(n_in)
+            scale = sample.scales[layer - 1]
+            for i in range(n_in):
+                below[i] = scale * (below[i] - mean - before[i] * projection)
+
+
+@compiled
+def gradient_bound(network: Network, sample: Sample) -> float:
+    """
+    Bound the largest entry of the gradient, without computing it.
+
+    :param network: The network.
+    :param sample: What :func:`forward` and :func:`backward` left.
+    :return: A number that no entry exceeds; NaN or infinity if an entry may be.
+    """
+    layers = network.layers
+    bound = np.float32(0.0)
+    for layer in range(layers.shape[0]):
+        start_in, start_out = layers[layer, INPUT], layers[layer, OUTPUT]
+        # Sums, because unlike a maximum they never lose a NaN.
+        inputs = np.float32(1.0)  # the bias's
+        for i in range(start_in, start_in + layers[layer, N_IN]):
+            inputs += abs(sample.units[i])
+        outputs = np.float32(0.0)
+        for i in range(start_out, start_out + layers[layer, N_OUT]):
+            outputs += abs(sample.deltas[i])
+        bound += inputs * outputs
+    return float(bound)
+
+
+@compiled
+def accumulate_gradient(network: Network, sample: Sample, decay: float, gradient: Floats) -> None:
+    """
+    Multiply a gradient (or an eligibility trace) by ``decay`` and add this sample's gradient to it.
+
+    :param network: The network.
+    :param sample: What :func:`forward` and :func:`backward` left.
+    :param decay: 0 to overwrite, 1 to add, γλ for a trace.
+    :param gradient: Laid out as the weights; changed in place.
+    """
+    layers, kept = network.layers, np.float32(decay)
+    for layer in range(layers.shape[0]):
+        n_in, n_out = layers[layer, N_IN], layers[layer, N_OUT]
+        start_in, start_out = layers[layer, INPUT], layers[layer, OUTPUT]
+        units = sample.units[start_in : start_in + n_in]
+        for unit in range(n_out):
+            delta = sample.deltas[start_out + unit]
+            start = layers[layer, WEIGHT] + unit * n_in
+            row = gradient[start : start + n_in]
+            for i in range(n_in):
+                row[i] = kept * row[i] + delta * units[i]
+            bias = layers[layer, BIAS] + unit
+            gradient[bias] = kept * gradient[bias] + delta
+
+
+@compiled
+def clip_norm(
+    gradient: Floats,
+    max_norm: float,
+) -> None:
+    """
+    Scale a gradient so that its Euclidean norm is at most ``max_norm``, as torch does.
+
+    :param gradient: Flat; changed in place.
+    :param max_norm: The largest norm.
+    """
+    total = np.float32(0.0)
+    for i in range(gradient.size):
+        total += gradient[i] * gradient[i]
+    factor = np.float32(max_norm) / (np.sqrt(total) + np.float32(1e-6))
+    if factor < 1:
+        for i in range(gradient.size):
+            gradient[i] *= factor
+
+
+@compiled
+def sgd(
+    weights: Floats,
+    gradient: Floats,
+    learning_rate: float,
+) -> None:
+    """
+    Take one step of plain gradient descent.
+
+    :param weights: Flat; changed in place.
+    :param gradient: Flat.
+    :param learning_rate: Step size.
+    """
+    step_size = np.float32(learning_rate)
+    for i in range(weights.size):
+        weights[i] -= step_size * gradient[i]
+
+
+@compiled
+def adam(
+    weights: Floats,
+    gradient: Floats,
+    exp_avg: Floats,
+    exp_avg_sq: Floats,
+    step: float,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    keras_form: bool,
+) -> None:
+    """
+    Take one step of Adam.
+
+    :param weights: Flat; changed in place.
+    :param gradient: Flat.
+    :param exp_avg: First moment, flat; changed in place.
+    :param exp_avg_sq: Second moment, flat; changed in place.
+    :param step: Number of steps including this one.
+    :param learning_rate: Learning rate.
+    :param beta1: Decay rate of the first moment.
+    :param beta2: Decay rate of the second moment.
+    :param eps: Added to the root of the second moment.
+    :param keras_form: Whether ``eps`` is added before the second moment's bias is corrected.
+    """
+    root_correction = np.sqrt(1.0 - beta2**step)
+    step_size = np.float32(learning_rate * root_correction / (1.0 - beta1**step))
+    # Adding eps after the correction of the root is adding less of it before.
+    floor = np.float32(eps if keras_form else eps * root_correction)
+    weight1, weight2 = np.float32(1.0 - beta1), np.float32(1.0 - beta2)
+    decay2 = np.float32(beta2)
+    for i in range(weights.size):
+        slope = gradient[i]
+        exp_avg[i] += weight1 * (slope - exp_avg[i])
+        exp_avg_sq[i] = decay2 * exp_avg_sq[i] + weight2 * (slope * slope)
+        weights[i] -= step_size * exp_avg[i] / (np.sqrt(exp_avg_sq[i]) + floor)
+
+
+@compiled
+def _sample(scratch: Floats, row: int) -> Sample:
+    """
+    Take one sample's arrays out of the scratch memory.
+
+    :param scratch: Shape (n_rows, 4, n_units).
+    :param row: Which row.
+    """
+    return Sample(scratch[row, 0], scratch[row, 1], scratch[row, 2], scratch[row, 3])
+
+
+@compiled
+def forward_batch(
+    weights: Floats,
+    layers: Ints,
+    activation: int,
+    slope: float,
+    layer_norm_eps: float,
+    obs: Floats,
+    scratch: Floats,
+    q_values: Floats,
+) -> None:
+    """
+    Compute the action values of a batch of observations.
+
+    The first five arguments are :class:`Network`'s.
+
+    :param obs: Inputs, shape (n, n_inputs).
+    :param scratch: Shape (any, 4, n_units); the last row is written.
+    :param q_values: Written: the outputs, shape (n, n_actions).
+    """
+    network = Network(weights, layers, activation, slope, layer_norm_eps)
+    sample = _sample(scratch, scratch.shape[0] - 1)
+    for row in range(obs.shape[0]):
+        q_values[row] = forward(network, sample, obs[row])
+
+
+@compiled
+def learn_naive(
+    weights: Floats,
+    layers: Ints,
+    activation: int,
+    slope: float,
+    layer_norm_eps: float,
+    optimizer_kind: int,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    exp_avg: Floats,
+    exp_avg_sq: Floats,
+    steps: Floats,
+    gamma: float,
+    q_step_size: float,
+    bootstrap_at_terminal: bool,
+    max_grad_norm: float,
+    obs: Floats,
+    actions: Ints,
+    rewards: Floats,
+    next_obs: Floats,
+    terminated: Bools,
+    new_obs: Floats,
+    scratch: Floats,
+    gradient: Floats,
+    td_errors: Floats,
+    q_values: Floats,
+) -> int:
+    """
+    Apply the naive update rule to one transition per environment.
+
+    The first five arguments are :class:`Network`'s, the next eight the optimiser's as in
+    :func:`adam`, with ``steps`` counting once per parameter tensor, and the next four the rule's.
+
+    :param obs: Observations before the step, shape (n_envs, n_inputs).
+    :param actions: Actions taken, shape (n_envs,).
+    :param rewards: Rewards, shape (n_envs,).
+    :param next_obs: Observations that the step led to, shape (n_envs, n_inputs).
+    :param terminated: Whether these are terminal states, shape (n_envs,).
+    :param new_obs: Observations to act on next, shape (n_envs, n_inputs).
+    :param scratch: Shape (n_envs + 1, 4, n_units); written.
+    :param gradient: Laid out as the weights; written.
+    :param td_errors: Written, shape (n_envs,).
+    :param q_values: Written: action values of ``new_obs`` after the update, (n_envs, n_actions).
+    :return: ``LEARNED``; or, with no weight changed, ``NOT_FINITE`` or the index of the
+        environment whose update overflows.
+    """
+    network = Network(weights, layers, activation, slope, layer_norm_eps)
+    n_envs, n_actions = q_values.shape
+    if find_not_finite(obs) >= 0 or find_not_finite(next_obs) >= 0:
+        return NOT_FINITE
+    for env in range(n_envs):
+        if not np.isfinite(rewards[env]):
+            return NOT_FINITE
+
+    # TD errors, and the derivatives of the loss: its mean is over all actions and environments,
+    # and only the taken action's entry differs from its target.
+    loss_scale = -2.0 * q_step_size / (n_actions * n_envs)
+    for env in range(n_envs):
+        next_value = np.float32(0.0)
+        if bootstrap_at_terminal or not terminated[env]:
+            next_value = forward(network, _sample(scratch, n_envs), next_obs[env]).max()
+        sample = _sample(scratch, env)
+        q_value = forward(network, sample, obs[env])[actions[env]]
+        td_error = rewards[env] + np.float32(gamma) * next_value - q_value
+        td_errors[env] = td_error
+        backward(network, sample, actions[env], np.float32(loss_scale) * td_error)
+        bound = gradient_bound(network, sample)
+        if not (np.isfinite(td_error) and bound < LARGEST_GRADIENT):
+            return env
+
+    # One step of the optimiser on the mean gradient
+    for env in range(n_envs):
+        accumulate_gradient(network, _sample(scratch, env), 0.0 if env == 0 else 1.0, gradient)
+    if max_grad_norm > 0:
+        clip_norm(gradient, max_grad_norm)
+    if optimizer_kind == SGD:
+        sgd(weights, gradient, learning_rate)
+    else:
+        steps += 1
+        keras_form = optimizer_kind == KERAS_ADAM
+        adam(
+            weights, gradient, exp_avg, exp_avg_sq, steps[0],
+            learning_rate, beta1, beta2, eps, keras_form,
+        )  # fmt: skip
+
+    for env in range(n_envs):
+        q_values[env] = forward(network, _sample(scratch, n_envs), new_obs[env])
+    return LEARNED
