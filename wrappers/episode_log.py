@@ -13,7 +13,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from dqn_plugins.wrappers.episode_statistics import EpisodeRecord
+from dqn_plugins.wrappers.episode import EpisodeRecord
 from dqn_plugins.wrappers.video_writer import checked_folder
 from gymnasium import logger
 

@@ -3,22 +3,47 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, Generic, SupportsFloat
 
 import gymnasium as gym
 from dqn_plugins.wrappers.episode_log import EpisodeLog
 from dqn_plugins.wrappers.episode_statistics import (
     EpisodeStatistics,
-    RunningEpisode,
     WindowProperties,
-    claimed_from_above,
-    episode_info,
+    checked_settings,
 )
 from gymnasium.core import ActType, ObsType
 from gymnasium.utils import RecordConstructorArgs
+from gymnasium.wrappers import RecordEpisodeStatistics
 
 __all__ = ["EpisodeReward"]
+
+
+def claimed_from_above(wrapper: gym.Env[Any, Any], key: str) -> bool:
+    """
+    Find out whether a ``RecordEpisodeStatistics`` that wraps this wrapper is about to write the
+    same entry into the info. It refuses an info that has the entry already, and a wrapper knows
+    only what it wraps, so this asks who is calling. Meant for the ends of episodes only.
+
+    :param wrapper: the wrapper that asks, from inside its ``step``.
+    :param key: the entry, ``"episode"`` as a rule.
+    :return: True if the entry must be left to the wrapper above.
+    """
+    inner: Any = wrapper
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if caller is not None and caller is not inner:
+            if not isinstance(caller, gym.Wrapper) or caller.env is not inner:
+                return False
+            if isinstance(caller, RecordEpisodeStatistics) and caller._stats_key == key:
+                return True
+            inner = caller
+        frame = frame.f_back
+    return False
 
 
 class EpisodeReward(
@@ -93,27 +118,27 @@ class EpisodeReward(
             report=report,
         )
         gym.Wrapper.__init__(self, env)
-        self.statistics = EpisodeStatistics(window, report_every, gamma, report)
-        self.running = RunningEpisode(gamma)
-        self._over = True
-        self._log: EpisodeLog | None = None
+        checked_settings(window, report_every, gamma)
+        logs = []
         if log_file is not None:
-            self._log = EpisodeLog(log_file, None if env.spec is None else env.spec.id, append)
+            logs.append(EpisodeLog(log_file, None if env.spec is None else env.spec.id, append))
+        self.statistics = EpisodeStatistics(1, window, report_every, gamma, report, logs)
+        self._running = self.statistics.running[0]
 
     @property
     def episode_return(self) -> float:
         """Sum of the rewards of the running episode so far."""
-        return self.running.episode_return
+        return self._running.episode_return
 
     @property
     def episode_length(self) -> int:
         """Steps of the running episode so far."""
-        return self.running.length
+        return self._running.length
 
     @property
     def log_path(self) -> str | None:
         """The log file, None if there is none."""
-        return None if self._log is None else str(self._log.path)
+        return str(self.statistics.logs[0].path) if self.statistics.logs else None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -125,10 +150,9 @@ class EpisodeReward(
         :param options: passed on.
         :return: the first observation and the info.
         """
-        self._give_up()
+        self.statistics.give_up()
         observation, info = self.env.reset(seed=seed, options=options)
-        self.running.clear()
-        self._over = False
+        self._running.clear()
         return observation, info
 
     def step(self, action: ActType) -> tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -140,28 +164,14 @@ class EpisodeReward(
             step has the entry ``"episode"``.
         """
         observation, reward, terminated, truncated, info = self.env.step(action)
-        if self._over:  # an environment that resets itself
-            self.running.clear()
-            self._over = False
-        self.running.add(float(reward))
+        self._running.add(float(reward))
         if terminated or truncated:
-            self._over = True
-            record = self.statistics.finish(self.running, bool(terminated), bool(truncated))
-            if self._log is not None:
-                self._log.write(record)
+            record = self.statistics.finish(0, bool(terminated), bool(truncated))
             if claimed_from_above(self, "episode"):
                 info.pop("episode", None)
             else:
-                info.setdefault("episode", episode_info(record))
+                info.setdefault("episode", record.info())
         return observation, reward, terminated, truncated, info
-
-    def _give_up(self) -> None:
-        if self._over or self.running.length == 0:
-            return
-        self._over = True
-        record = self.statistics.finish(self.running)
-        if self._log is not None:
-            self._log.write(record)
 
     def close(self) -> None:
         """
@@ -169,8 +179,6 @@ class EpisodeReward(
         incomplete.
         """
         try:
-            self._give_up()
-            if self._log is not None:
-                self._log.close()
+            self.statistics.close()
         finally:
             super().close()

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import base64
+import html
+import json
 import os
+import re
 import sys
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["show_video"]
+from dqn_plugins.wrappers.lettering import signed
+
+__all__ = ["show_video", "show_videos"]
 
 
 def in_jupyter() -> bool:
@@ -61,6 +68,20 @@ def video_tag(file: Path, width: int) -> str:
     )
 
 
+def show_html(content: str) -> None:
+    """
+    Show HTML in the notebook.
+
+    :param content: the HTML.
+    """
+    from IPython.display import HTML, display
+
+    with warnings.catch_warnings():
+        # IPython advises IFrame for players that are not self-contained; this one is.
+        warnings.simplefilter("ignore", UserWarning)
+        display(HTML(content))  # type: ignore[no-untyped-call, unused-ignore]
+
+
 def show_video(path: str | os.PathLike[str], width: int = 360) -> None:
     """
     Play a video inside a Jupyter notebook. The video is stored in the notebook itself, so it still
@@ -87,6 +108,80 @@ def show_video(path: str | os.PathLike[str], width: int = 360) -> None:
     if not in_jupyter():
         print(file)
         return
-    from IPython.display import HTML, display
+    show_html(video_tag(file, width))
 
-    display(HTML(video_tag(file, width)))  # type: ignore[no-untyped-call, unused-ignore]
+
+def natural_order(path: Path) -> list[tuple[int, str]]:
+    """
+    Order file names the way people count: episode 2 before episode 10.
+
+    :param path: a file.
+    :return: the sorting key.
+    """
+    parts = re.split(r"(\d+)", path.name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+def caption_of(file: Path) -> str:
+    """
+    Describe a video in a few words, from the ``.json`` file beside it if there is one.
+
+    :param file: the video.
+    :return: one line.
+    """
+    try:
+        sidecar = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+        episodes = sidecar["episodes"]
+        if len(episodes) == 1:
+            episode = episodes[0]
+            return (
+                f"episode {episode['episode']}: return {signed(episode['return'], 1)}, "
+                f"{episode['length']} steps"
+            )
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return file.stem
+
+
+def show_videos(
+    folder: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], width: int = 360
+) -> None:
+    """
+    Play several videos side by side inside a Jupyter notebook, each with a caption: episode,
+    return and length where :class:`dqn_plugins.wrappers.RecordVideo` has written them beside the
+    video, the file's name otherwise. Outside Jupyter the paths are printed.
+
+    :param folder: a folder, whose MP4 files are shown in the order of their names, or a list of
+        MP4 files.
+    :param width: of each video on the page, in CSS pixels.
+    :raises FileNotFoundError: if there is no such folder or file, or no video in the folder.
+    :raises ValueError: if a listed file is empty; in a folder empty files are left out.
+
+    Example::
+
+        from dqn_plugins.wrappers import show_videos
+
+        show_videos("videos")
+    """
+    if isinstance(folder, str | os.PathLike):
+        files = sorted(
+            (file for file in Path(folder).glob("*.mp4") if file.stat().st_size), key=natural_order
+        )
+        if not files:
+            raise FileNotFoundError(
+                f"folder={os.fspath(folder)!r} holds no .mp4 file. Fix: pass the video_folder of a "
+                "recorder that has recorded something."
+            )
+    else:
+        files = [existing_video(path, "folder") for path in folder]
+    if not in_jupyter():
+        for file in files:
+            print(file)
+        return
+    figures = "".join(
+        f'<figure style="margin:0">{video_tag(file, width)}'
+        f'<figcaption style="text-align:center">{html.escape(caption_of(file))}</figcaption>'
+        "</figure>"
+        for file in files
+    )
+    show_html(f'<div style="display:flex;flex-wrap:wrap;gap:12px">{figures}</div>')

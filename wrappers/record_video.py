@@ -13,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 from dqn_plugins.wrappers.overlay import CaptionOption
 from dqn_plugins.wrappers.recording import (
+    NO_RECORDING,
     EpisodeProgress,
     Recorder,
     SharedReference,
@@ -192,12 +193,7 @@ class RecordVideo(
         """
         observation, info = self.env.reset(seed=seed, options=options)
         self.episode_id += 1
-        last = self._progress
-        self._progress = EpisodeProgress(
-            self.episode_id,
-            seed=last.seed if seed is None else seed,
-            episodes_since_seed=last.episodes_since_seed + 1 if seed is None else 0,
-        )
+        self._progress = self._progress.following(seed)
         if self.recording and self.video_length == float("inf"):
             self.stop_recording()
         if self.episode_trigger is not None and self.episode_trigger(self.episode_id):
@@ -244,10 +240,7 @@ class RecordVideo(
             self._recorder.capture([frame], [self._progress], [observation])
         except Exception:
             # The program may go on without the video; what is written stays.
-            if self._recorder.frame_count:
-                self.stop_recording()
-            else:
-                self._recorder.name = None
+            self._recorder.stop()
             raise
         if self._recorder.frame_count >= self.video_length:
             self.stop_recording()
@@ -280,10 +273,7 @@ class RecordVideo(
         :raises RuntimeError: if none is running.
         """
         if not self.recording:
-            raise RuntimeError(
-                "stop_recording() was called, but no recording is running. Fix: call "
-                "start_recording(name) before it, or ask env.recording first."
-            )
+            raise RuntimeError(NO_RECORDING)
         path = self._recorder.stop()
         if path is not None and not self.disable_logger:
             logging.getLogger(__name__).info("Saved the video %s", path)

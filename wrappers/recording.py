@@ -34,6 +34,12 @@ PACKAGES = (
 )
 
 
+NO_RECORDING = (
+    "stop_recording() was called, but no recording is running. Fix: call start_recording() "
+    "before it, or ask for .recording first."
+)
+
+
 class SharedReference(Generic[Shared]):
     """
     A value that a copy of the environment's spec refers to instead of copying: a model on screen
@@ -88,6 +94,20 @@ class EpisodeProgress:
         self.episode_return += reward
         self.terminated = terminated
         self.truncated = truncated
+
+    def following(self, seed: int | None) -> EpisodeProgress:
+        """
+        Begin the next episode of the same environment.
+
+        :param seed: the seed of its reset, None if that had none.
+        :return: its progress, at step 0.
+        """
+        return EpisodeProgress(
+            self.episode + 1,
+            self.environment,
+            seed=self.seed if seed is None else seed,
+            episodes_since_seed=self.episodes_since_seed + 1 if seed is None else 0,
+        )
 
     def details(self, observation: Any) -> FrameDetails:
         """
@@ -214,6 +234,7 @@ class Recorder:
         self.overlay = Overlay.create(caption, model, action_names)
         self.folder = checked_folder(video_folder, "video_folder")
         self.environment_id = environment_id
+        #: Name of the running recording, None if there is none.
         self.name: str | None = None
         #: The file of the running recording, or of the last one; None before the first frame.
         self.path: Path | None = None

@@ -1,0 +1,99 @@
+"""One episode: the sums while it runs, and the record when it is over."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["EpisodeRecord", "RunningEpisode"]
+
+
+@dataclass(frozen=True)
+class EpisodeRecord:
+    """
+    One episode that is over.
+
+    :param episode_return: sum of the rewards.
+    :param length: number of steps.
+    :param last_reward: reward of the last step.
+    :param terminated: whether the episode ended by itself.
+    :param truncated: whether it was cut, as by a time limit.
+    :param duration: its seconds of wall-clock time.
+    :param elapsed: seconds of wall-clock time from the wrapper's making to the episode's end.
+    :param discounted_return: the rewards' sum with the reward of step t multiplied by gamma**t;
+        None if no ``gamma`` was given.
+    :param environment: index of the sub-environment; 0 where there is only one.
+    """
+
+    episode_return: float
+    length: int
+    last_reward: float
+    terminated: bool
+    truncated: bool
+    duration: float
+    elapsed: float
+    discounted_return: float | None = None
+    environment: int = 0
+
+    def info(self) -> dict[str, Any]:
+        """
+        Describe the episode the way ``info["episode"]`` does.
+
+        :return: ``r`` its return, ``l`` its length, ``t`` its seconds of wall-clock time.
+        """
+        return {"r": self.episode_return, "l": self.length, "t": round(self.duration, 6)}
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether it was given up: a reset or a close came before its end."""
+        return not (self.terminated or self.truncated)
+
+
+class RunningEpisode:
+    """
+    The sums of the episode that is running in one environment.
+
+    :param gamma: discount factor of the discounted return, None for none.
+    """
+
+    __slots__ = (
+        "discount",
+        "discounted_return",
+        "episode_return",
+        "gamma",
+        "last_reward",
+        "length",
+        "over",
+        "started",
+    )
+
+    def __init__(self, gamma: float | None):
+        self.gamma = gamma
+        self.clear()
+        self.over = True
+
+    def clear(self) -> None:
+        """Begin a new episode."""
+        self.episode_return = 0.0
+        self.discounted_return = 0.0
+        self.discount = 1.0
+        self.last_reward = 0.0
+        self.length = 0
+        self.over = False
+        self.started = time.perf_counter()
+
+    def add(self, reward: float) -> None:
+        """
+        Count one step.
+
+        :param reward: its reward.
+        """
+        if self.over:  # an environment that resets itself
+            self.clear()
+        self.episode_return += reward
+        self.last_reward = reward
+        self.length += 1
+        if self.gamma is not None:
+            self.discounted_return += self.discount * reward
+            self.discount *= self.gamma

@@ -1,0 +1,171 @@
+"""Several videos in one, for comparison."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from dqn_plugins.wrappers.lettering import fitted, write
+from dqn_plugins.wrappers.notebook import existing_video
+from dqn_plugins.wrappers.panel import BACKGROUND, BRIGHT, HAIRLINE
+from dqn_plugins.wrappers.tiling import tile_frames
+from dqn_plugins.wrappers.video_writer import Frame, VideoWriter, checked_fps, find_encoder
+
+__all__ = ["read_frames", "side_by_side"]
+
+GAP = 4
+LABEL_HEIGHT = 30
+LABEL_SIZE = 14
+
+
+class _Reader:
+    """
+    One video, decoded as it is asked for.
+
+    :param file: the video.
+    """
+
+    def __init__(self, file: Path):
+        import imageio_ffmpeg
+
+        self.frames = imageio_ffmpeg.read_frames(str(file))
+        described = next(self.frames)
+        self.width, self.height = described["size"]
+        self.fps: Fraction = checked_fps(described["fps"])
+        self.frame: Frame | None = None
+        self.position = -1
+
+    def advance(self) -> bool:
+        """
+        Decode the next frame.
+
+        :return: False if there is none; the last one stays.
+        """
+        data = next(self.frames, None)
+        if data is None:
+            return False
+        self.frame = np.frombuffer(data, np.uint8).reshape(self.height, self.width, 3)
+        self.position += 1
+        return True
+
+    def advance_to(self, seconds: Fraction) -> bool:
+        """
+        Decode up to a moment.
+
+        :param seconds: since the beginning.
+        :return: False if the video is over by then; its last frame stays.
+        """
+        while self.position < int(seconds * self.fps):
+            if not self.advance():
+                return False
+        return True
+
+
+def read_frames(path: str | os.PathLike[str]) -> Iterator[Frame]:
+    """
+    Decode a video frame by frame, also one whose recording was cut short.
+
+    :param path: an MP4 file.
+    :return: iterator over uint8 arrays of shape (height, width, 3).
+    :raises FileNotFoundError: if there is no such file.
+    :raises ValueError: if the file is empty.
+
+    Example::
+
+        from dqn_plugins.wrappers.side_by_side import read_frames
+
+        for frame in read_frames("videos/rl-video-episode-0.mp4"):
+            print(frame.shape)
+    """
+    reader = _Reader(existing_video(path, "path"))
+    with contextlib.closing(reader.frames):
+        while reader.advance():
+            assert reader.frame is not None
+            yield reader.frame
+
+
+def labelled(frame: Frame, label: str) -> Frame:
+    """
+    Put a line of text above a picture.
+
+    :param frame: uint8 array of shape (height, width, 3).
+    :param label: the line; it is shortened if it does not fit.
+    :return: uint8 array of shape (30 + height, width, 3).
+    """
+    from PIL import Image, ImageDraw
+
+    width = frame.shape[1]
+    band = Image.new("RGB", (width, LABEL_HEIGHT), BACKGROUND)
+    ImageDraw.Draw(band).line([(0, LABEL_HEIGHT - 1), (width, LABEL_HEIGHT - 1)], fill=HAIRLINE)
+    text = fitted(label, LABEL_SIZE, width - 16)
+    write(band, (width / 2, LABEL_HEIGHT / 2 - 1), text, LABEL_SIZE, BRIGHT, "mm")
+    return np.concatenate([np.asarray(band), frame])
+
+
+def side_by_side(
+    videos: Sequence[str | os.PathLike[str]],
+    labels: Sequence[str],
+    out: str | os.PathLike[str],
+    columns: int | None = None,
+) -> Path:
+    """
+    Put videos next to each other in one, each under its label: two agents on the same seed, say.
+    Shorter videos hold their last frame until the longest is over. Smaller ones are centred, and
+    all run in their own time where frame rates differ. Frames are decoded and encoded one at a
+    time.
+
+    :param videos: MP4 files, at least one.
+    :param labels: one text per video.
+    :param out: file to write, ending in ``.mp4``; if the name is taken, the next number is used.
+    :param columns: videos per row; by default all in one row up to three, else as square a grid
+        as there can be.
+    :return: the file that was written.
+    :raises ValueError: if there are no videos, as many labels as videos are not given,
+        ``columns`` is below 1, or a video holds no frame.
+    :raises FileNotFoundError: if a video is missing.
+
+    Example::
+
+        from dqn_plugins.wrappers import side_by_side
+
+        side_by_side(
+            ["videos/naive.mp4", "videos/dqn.mp4"], ["NaiveDQN", "DQN"], "videos/compared.mp4"
+        )
+    """
+    if not videos or len(videos) != len(labels):
+        raise ValueError(
+            f"{len(videos)} videos and {len(labels)} labels: there must be at least one video, and "
+            "one label for each. Fix: pass lists of the same length."
+        )
+    if columns is not None and columns < 1:
+        raise ValueError(f"columns={columns!r}: allowed are whole numbers from 1. Fix: pass 2.")
+    find_encoder()
+    files = [existing_video(path, "videos") for path in videos]
+    if columns is None and len(files) <= 3:
+        columns = len(files)
+    with contextlib.ExitStack() as stack:
+        readers = []
+        for file in files:
+            reader = _Reader(file)
+            stack.callback(reader.frames.close)
+            readers.append(reader)
+        writer = stack.enter_context(VideoWriter(out, float(max(reader.fps for reader in readers))))
+        moment = 0
+        while True:
+            running = [reader.advance_to(moment / writer.fps) for reader in readers]
+            if not any(running):
+                break
+            pictures = []
+            for reader, label, file in zip(readers, labels, files, strict=True):
+                if reader.frame is None:
+                    raise ValueError(f"videos: {file} holds no frame. Fix: record it again.")
+                pictures.append(labelled(reader.frame, label))
+            writer.write(tile_frames(pictures, columns, GAP))
+            moment += 1
+    if moment == 0:
+        raise ValueError(f"videos: {files[0]} holds no frame. Fix: record it again.")
+    return writer.path

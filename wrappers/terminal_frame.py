@@ -1,0 +1,121 @@
+"""
+Pictures of terminal states from vectorised environments.
+
+Stable-Baselines3's ``VecEnv`` resets a sub-environment inside the very step that ends its episode,
+so whoever renders afterwards sees the next episode's first state. The terminal state can only be
+rendered where the sub-environment lives, which may be another process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from gymnasium import logger
+from stable_baselines3.common.vec_env import VecEnv
+
+__all__ = ["TERMINAL_FRAME", "keep_terminal_frames", "stop_keeping_terminal_frames"]
+
+#: Key of the picture in the info of an episode's last step.
+TERMINAL_FRAME = "terminal_frame"
+
+
+class _StepWithTerminalFrame:
+    """
+    Stands in for the ``step`` of one environment object.
+
+    :param env: the environment, as the ``VecEnv`` holds it.
+    """
+
+    def __init__(self, env: Any):
+        self.env = env
+        self.step = env.step
+
+    def __call__(self, action: Any) -> Any:
+        observation, reward, terminated, truncated, info = self.step(action)
+        if terminated or truncated:
+            info[TERMINAL_FRAME] = self.env.render()
+        return observation, reward, terminated, truncated, info
+
+
+class _VisitingType(type):
+    """
+    The type of classes that do something to an object when asked whether it is their instance.
+
+    ``VecEnv.env_is_wrapped`` is the one public way to bring code to a sub-environment together
+    with the environment itself, in this process or another: it takes a class there and asks
+    whether the outermost wrapper is an instance of it.
+    """
+
+    def __instancecheck__(cls, env: Any) -> bool:
+        cls.visit(env)  # type: ignore[attr-defined]
+        return True
+
+
+class KeepTerminalFrames(metaclass=_VisitingType):
+    """Makes an environment put the picture of each terminal state into the info."""
+
+    @staticmethod
+    def visit(env: Any) -> None:
+        """
+        Replace ``step``.
+
+        :param env: the environment, changed in place.
+        """
+        if not isinstance(vars(env).get("step"), _StepWithTerminalFrame):
+            env.step = _StepWithTerminalFrame(env)
+
+
+class ForgetTerminalFrames(metaclass=_VisitingType):
+    """Undoes :class:`KeepTerminalFrames`."""
+
+    @staticmethod
+    def visit(env: Any) -> None:
+        """
+        Restore ``step``.
+
+        :param env: the environment, changed in place.
+        """
+        if isinstance(vars(env).get("step"), _StepWithTerminalFrame):
+            del env.step
+
+
+def _visit(venv: VecEnv, indices: Sequence[int], visitor: Any) -> list[int]:
+    visited = venv.env_is_wrapped(visitor, indices=list(indices))
+    left_out = [index for index, done in zip(indices, visited, strict=True) if not done]
+    # An environment without any gymnasium.Wrapper around it is not asked.
+    envs = getattr(venv.unwrapped, "envs", None)
+    if envs is None:
+        return left_out
+    for index in left_out:
+        visitor.visit(envs[index])
+    return []
+
+
+def keep_terminal_frames(venv: VecEnv, indices: Sequence[int]) -> None:
+    """
+    From now on, the info of an episode's last step holds the picture of its terminal state under
+    :data:`TERMINAL_FRAME`.
+
+    :param venv: the vectorised environment, of this process or others.
+    :param indices: the sub-environments meant.
+    """
+    left_out = _visit(venv, indices, KeepTerminalFrames)
+    if left_out:
+        logger.warn(
+            f"The terminal frames of the sub-environments {left_out} cannot be recorded: they run "
+            "in other processes and have no gymnasium.Wrapper around them. Fix: wrap each in "
+            "stable_baselines3.common.monitor.Monitor, as make_vec_env does."
+        )
+
+
+def stop_keeping_terminal_frames(venv: VecEnv, indices: Sequence[int]) -> None:
+    """
+    Undo :func:`keep_terminal_frames`. Workers that are gone already are no trouble.
+
+    :param venv: the vectorised environment.
+    :param indices: the sub-environments meant.
+    """
+    with contextlib.suppress(OSError, EOFError):
+        _visit(venv, indices, ForgetTerminalFrames)

@@ -1,0 +1,155 @@
+"""Returns, lengths and last rewards of a Stable-Baselines3 ``VecEnv``'s episodes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from dqn_plugins.wrappers.episode_log import SUFFIX, EpisodeLog
+from dqn_plugins.wrappers.episode_statistics import (
+    EpisodeStatistics,
+    WindowProperties,
+    checked_settings,
+)
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+__all__ = ["VecEpisodeReward"]
+
+
+def numbered_log_file(log_file: str | os.PathLike[str], index: int) -> str:
+    """
+    Name the log of one sub-environment.
+
+    :param log_file: the user's argument, a file or a folder.
+    :param index: of the sub-environment.
+    :return: ``run.0.monitor.csv`` for ``run``, ``logs/0.monitor.csv`` for the folder ``logs``.
+    """
+    text = os.fspath(log_file)
+    if os.path.isdir(text):
+        return os.path.join(text, f"{index}.{SUFFIX}")
+    folder, name = os.path.split(text)
+    stem = name.removesuffix(SUFFIX).removesuffix(".")
+    return os.path.join(folder, f"{stem}.{index}.{SUFFIX}".removeprefix("."))
+
+
+class VecEpisodeReward(WindowProperties, VecEnvWrapper):
+    """
+    Keep the return, length and last reward of each episode of a vectorised environment: the twin
+    of :class:`dqn_plugins.wrappers.EpisodeReward`, with the same arguments, attributes, report
+    line and log, and the same numbers on the same episodes. (Stable-Baselines3's ``DummyVecEnv``
+    and ``SubprocVecEnv`` round rewards to single precision before this wrapper sees them; the
+    sums are kept in double precision.)
+
+    The means run over the episodes of all sub-environments, in the order in which they end. It
+    works above and below ``VecMonitor``, and above ``Monitor``; an entry ``info["episode"]`` from
+    below is left alone.
+
+    :param venv: the vectorised environment.
+    :param window: episodes in the running means and lists, from 1.
+    :param report_every: prints a line after every so many episodes; None prints nothing.
+    :param gamma: keeps the discounted return as well, with this discount factor in [0, 1].
+    :param log_file: writes one row per episode, one file per sub-environment:
+        ``run.0.monitor.csv``, ``run.1.monitor.csv``, ... for ``run``; see
+        :class:`dqn_plugins.wrappers.EpisodeLog`. None writes nothing.
+    :param append: whether existing log files are continued (the default) or replaced.
+    :param report: what a report line is handed to, such as ``tqdm.write``; by default it is
+        printed.
+    :raises ValueError: if ``window``, ``report_every`` or ``gamma`` is out of its range, or
+        ``log_file`` leads to a file of another kind.
+    :raises OSError: if a log file cannot be written.
+
+    Example::
+
+        from dqn_plugins.wrappers import VecEpisodeReward
+        from stable_baselines3 import DQN
+        from stable_baselines3.common.env_util import make_vec_env
+
+        venv = VecEpisodeReward(make_vec_env("CartPole-v1", 4), window=100, report_every=50)
+        DQN("MlpPolicy", venv).learn(5000)
+        print(venv.mean_return, venv.episode_count)
+    """
+
+    def __init__(
+        self,
+        venv: VecEnv,
+        window: int = 500,
+        report_every: int | None = None,
+        gamma: float | None = None,
+        log_file: str | os.PathLike[str] | None = None,
+        *,
+        append: bool = True,
+        report: Callable[[str], object] | None = None,
+    ):
+        VecEnvWrapper.__init__(self, venv)
+        checked_settings(window, report_every, gamma)
+        logs = []
+        if log_file is not None:
+            specs = venv.get_attr("spec")
+            logs = [
+                EpisodeLog(
+                    numbered_log_file(log_file, index), None if spec is None else spec.id, append
+                )
+                for index, spec in enumerate(specs)
+            ]
+        self.statistics = EpisodeStatistics(
+            venv.num_envs, window, report_every, gamma, report, logs
+        )
+
+    @property
+    def episode_returns(self) -> npt.NDArray[np.float64]:
+        """Sum of the rewards of each running episode so far, shape (n_envs,)."""
+        return np.array([running.episode_return for running in self.statistics.running])
+
+    @property
+    def episode_lengths(self) -> npt.NDArray[np.int64]:
+        """Steps of each running episode so far, shape (n_envs,)."""
+        return np.array([running.length for running in self.statistics.running])
+
+    @property
+    def log_paths(self) -> list[str]:
+        """The log files, one per sub-environment; empty if there are none."""
+        return [str(log.path) for log in self.statistics.logs]
+
+    def reset(self) -> VecEnvObs:
+        """
+        Reset all sub-environments; episodes that are still running are booked as incomplete.
+
+        :return: the first observations.
+        """
+        self.statistics.give_up()
+        observations = self.venv.reset()
+        for running in self.statistics.running:
+            running.clear()
+        return observations
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """
+        Wait for the step and count it.
+
+        :return: observations, rewards, dones and infos; the info of an episode's last step has the
+            entry ``"episode"``.
+        """
+        observations, rewards, dones, infos = self.venv.step_wait()
+        infos = list(infos)
+        for index, running in enumerate(self.statistics.running):
+            running.add(float(rewards[index]))
+            if dones[index]:
+                info = infos[index] = dict(infos[index])
+                truncated = bool(info.get("TimeLimit.truncated", False))
+                record = self.statistics.finish(index, not truncated, truncated)
+                info.setdefault("episode", record.info())
+                running.clear()
+        return observations, rewards, dones, infos
+
+    def close(self) -> None:
+        """
+        Close the sub-environments and the logs; episodes that are still running are booked as
+        incomplete.
+        """
+        try:
+            self.statistics.close()
+        finally:
+            self.venv.close()
