@@ -377,8 +377,8 @@ def test_a_callback_may_call_learn_one(backend):
     # The transitions it adds are learned from too, and the loop goes on undisturbed.
     extra = random_transitions(20)
     env = RecordingEnv()
-    model = NaiveDQN("MlpPolicy", env, seed=3, exploration_final_eps=0.0, backend=backend)
-    model.exploration_schedule = lambda _: 0.0
+    rates = {"exploration_initial_eps": 0.0, "exploration_final_eps": 0.0}
+    model = NaiveDQN("MlpPolicy", env, seed=3, backend=backend, **rates)
     twin = NaiveDQN("MlpPolicy", RecordingEnv(), seed=3, backend=backend)
     greedy: list[bool] = []
 
