@@ -75,6 +75,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
     exploration_schedule: Schedule
     action_space: spaces.Discrete
     _learner: Learner
+    _last_td_error: float
 
     def __init__(
         self,
@@ -327,19 +328,19 @@ class OnlineQAlgorithm(BaseAlgorithm):
             actions = np.where(explore, random_actions, actions)
         return actions, state
 
-    def _explore(self, q_values: np.ndarray) -> np.ndarray:
+    def _explore(self, greedy_actions: np.ndarray) -> np.ndarray:
         """
-        Choose ε-greedy actions while learning.
+        Replace each environment's greedy action by a random one with probability ε.
 
-        :param q_values: Action values, shape (n_envs, n_actions).
-        :return: Actions, shape (n_envs,), int64.
+        :param greedy_actions: Greedy actions, shape (n_envs,), int64.
+        :return: The actions to take, shape (n_envs,), int64.
         """
         assert self._exploration_rng is not None
-        actions: np.ndarray = q_values.argmax(axis=1)
-        explore = self._exploration_rng.random(len(actions)) < self.exploration_rate
-        if explore.any():
-            n_explore = int(explore.sum())
-            actions[explore] = self._exploration_rng.integers(self.action_space.n, size=n_explore)
+        actions = greedy_actions.copy()
+        for env_index, draw in enumerate(self._exploration_rng.random(len(actions)).tolist()):
+            if draw < self.exploration_rate:
+                # Below ε, the draw divided by ε is again uniform in [0, 1).
+                actions[env_index] = int(draw / self.exploration_rate * self.action_space.n)
         return actions
 
     # Learning
@@ -388,25 +389,30 @@ class OnlineQAlgorithm(BaseAlgorithm):
         try:
             obs: Observation = self._last_obs
             new_obs: Observation
-            q_values = self._learner.q_values(obs)
+            greedy_actions = self._learner.greedy_actions(obs)
             while self.num_timesteps < total_timesteps:
                 if watched:
                     callback.on_rollout_start()
-                actions = self._explore(q_values)
+                actions = self._explore(greedy_actions)
                 new_obs, rewards, dones, infos = env.step(actions)  # type: ignore[assignment]
                 self.num_timesteps += env.num_envs
                 next_obs, terminated = true_next_observation(new_obs, dones, infos)
-                q_values = self._learn_from(obs, actions, rewards, next_obs, terminated, new_obs)
+                greedy_actions = self._learn_from(
+                    obs, actions, rewards, next_obs, terminated, new_obs
+                )
                 obs = self._last_obs = new_obs
                 self._last_episode_starts = dones
-                self._update_info_buffer(infos, dones)
+                n_ended = dones.tolist().count(True)
+                if n_ended:
+                    self._update_info_buffer(infos, dones)
                 self._update_schedules()
                 if watched:
                     callback.update_locals(locals())
                     if not callback.on_step():
                         break
                     self._renew_learner()
-                self._count_and_log_episodes(dones, log_interval)
+                if n_ended:
+                    self._count_and_log_episodes(n_ended, log_interval)
                 if watched:
                     callback.on_rollout_end()
         finally:
@@ -503,20 +509,21 @@ class OnlineQAlgorithm(BaseAlgorithm):
         """
         Learn from one transition per environment.
 
-        :return: Action values of ``new_obs``, shape (n_envs, n_actions).
+        :return: Greedy actions of ``new_obs``, shape (n_envs,).
         """
         try:
-            td_errors, q_values = self._learner.learn(
+            td_errors, greedy_actions = self._learner.learn(
                 obs, actions, rewards, next_obs, terminated, new_obs
             )
         except (NonFiniteTransitionError, DivergenceError) as error:
             error.step = self.num_timesteps
             raise
         self._n_updates += 1
-        self._last_td_error = float(td_errors[0])
-        self._td_error_count += len(td_errors)
-        self._squared_td_error_sum += float(td_errors @ td_errors)
-        return q_values
+        for td_error in td_errors.tolist():
+            self._last_td_error = td_error
+            self._td_error_count += 1
+            self._squared_td_error_sum += td_error * td_error
+        return greedy_actions
 
     def _renew_learner(self) -> None:
         """Make a new learner if the user put other tensors into the policy or its optimiser."""
@@ -525,7 +532,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
 
     def _update_schedules(self) -> None:
         """Bring the exploration rate and the learning rate up to the current progress."""
-        if self._total_timesteps > 0:
+        if self._total_timesteps > 0:  # not in a loop of the user's own, which has no end known
             self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
         progress = self._current_progress_remaining
         self.exploration_rate = self.exploration_schedule(progress)
@@ -539,8 +546,8 @@ class OnlineQAlgorithm(BaseAlgorithm):
         self._td_error_count = 0
         self._squared_td_error_sum = 0.0
 
-    def _count_and_log_episodes(self, dones: np.ndarray, log_interval: int | None) -> None:
-        for _ in range(int(dones.sum())):
+    def _count_and_log_episodes(self, n_ended: int, log_interval: int | None) -> None:
+        for _ in range(n_ended):
             self._episode_num += 1
             if log_interval is not None and self._episode_num % log_interval == 0:
                 self.dump_logs()

@@ -29,7 +29,7 @@ def true_next_observation(
     :raises ValueError: If an episode was truncated and its last observation is missing, since
         nothing is then known to bootstrap from.
     """
-    if not dones.any():
+    if True not in dones.tolist():
         return new_obs, dones
     terminated = dones.copy()
     next_obs = (

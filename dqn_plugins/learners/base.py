@@ -25,12 +25,12 @@ class Learner(Protocol):
             ``optimizer.load_state_dict`` does; then a new learner has to be made.
         """
 
-    def q_values(self, obs: Observation) -> np.ndarray:
+    def greedy_actions(self, obs: Observation) -> np.ndarray:
         """
-        Compute the action values of observations.
+        Find the actions of the highest values, the first of them where several are.
 
         :param obs: Observations, shape (n_envs, ...).
-        :return: Action values, shape (n_envs, n_actions), float32.
+        :return: Actions, shape (n_envs,), int64.
         """
 
     def learn(
@@ -52,8 +52,8 @@ class Learner(Protocol):
         :param terminated: Whether these are terminal states, shape (n_envs,), bool.
         :param new_obs: Observations to act on next: ``next_obs``, or the first ones of new
             episodes.
-        :return: TD errors before the change, shape (n_envs,), float32, and the action values of
-            ``new_obs`` after it, shape (n_envs, n_actions), float32.
+        :return: TD errors before the change, shape (n_envs,), float32, and the greedy actions of
+            ``new_obs`` after it, shape (n_envs,), int64. The next call may write both arrays again.
         :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
         :raises DivergenceError: If a TD error overflows. Nothing was changed.
         """

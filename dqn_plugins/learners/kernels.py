@@ -20,7 +20,7 @@ __all__ = [
     "SGD",
     "TANH",
     "announce_compilation",
-    "forward_batch",
+    "greedy_actions",
     "learn_naive",
 ]
 
@@ -404,7 +404,7 @@ def _sample(scratch: Floats, row: int) -> Sample:
 
 
 @compiled
-def forward_batch(
+def greedy_actions(
     weights: Floats,
     layers: Ints,
     activation: int,
@@ -412,21 +412,21 @@ def forward_batch(
     layer_norm_eps: float,
     obs: Floats,
     scratch: Floats,
-    q_values: Floats,
+    actions: Ints,
 ) -> None:
     """
-    Compute the action values of a batch of observations.
+    Find the actions of the highest values for a batch of observations.
 
     The first five arguments are :class:`Network`'s.
 
     :param obs: Inputs, shape (n, n_inputs).
     :param scratch: Shape (any, 4, n_units); the last row is written.
-    :param q_values: Written: the outputs, shape (n, n_actions).
+    :param actions: Written: the actions, shape (n,).
     """
     network = Network(weights, layers, activation, slope, layer_norm_eps)
     sample = _sample(scratch, scratch.shape[0] - 1)
     for row in range(obs.shape[0]):
-        q_values[row] = forward(network, sample, obs[row])
+        actions[row] = forward(network, sample, obs[row]).argmax()
 
 
 @compiled
@@ -457,7 +457,7 @@ def learn_naive(
     scratch: Floats,
     gradient: Floats,
     td_errors: Floats,
-    q_values: Floats,
+    new_actions: Ints,
 ) -> int:
     """
     Apply the naive update rule to one transition per environment.
@@ -474,12 +474,12 @@ def learn_naive(
     :param scratch: Shape (n_envs + 1, 4, n_units); written.
     :param gradient: Laid out as the weights; written.
     :param td_errors: Written, shape (n_envs,).
-    :param q_values: Written: action values of ``new_obs`` after the update, (n_envs, n_actions).
+    :param new_actions: Written: greedy actions of ``new_obs`` after the update, shape (n_envs,).
     :return: ``LEARNED``; or, with no weight changed, ``NOT_FINITE`` or the index of the
         environment whose update overflows.
     """
     network = Network(weights, layers, activation, slope, layer_norm_eps)
-    n_envs, n_actions = q_values.shape
+    n_envs, n_actions = obs.shape[0], layers[layers.shape[0] - 1, N_OUT]
     if find_not_finite(obs) >= 0 or find_not_finite(next_obs) >= 0:
         return NOT_FINITE
     for env in range(n_envs):
@@ -518,5 +518,5 @@ def learn_naive(
         )  # fmt: skip
 
     for env in range(n_envs):
-        q_values[env] = forward(network, _sample(scratch, n_envs), new_obs[env])
+        new_actions[env] = forward(network, _sample(scratch, n_envs), new_obs[env]).argmax()
     return LEARNED

@@ -46,17 +46,15 @@ class NaiveAutogradLearner(Learner):
         """
         return True
 
-    def q_values(self, obs: Observation) -> np.ndarray:
+    def greedy_actions(self, obs: Observation) -> np.ndarray:
         """
-        Compute the action values of observations. See :meth:`Learner.q_values`.
+        Find the actions of the highest values. See :meth:`Learner.greedy_actions`.
 
         :param obs: Observations, shape (n_envs, ...).
-        :return: Action values, shape (n_envs, n_actions), float32.
+        :return: Actions, shape (n_envs,), int64.
         """
-        self.policy.set_training_mode(False)
-        with th.no_grad():
-            q_values: th.Tensor = self.policy.q_net(self._tensor(obs))
-        return q_values.cpu().numpy()
+        actions: np.ndarray = self._q_values(obs).argmax(axis=1)
+        return actions
 
     def learn(
         self,
@@ -76,7 +74,7 @@ class NaiveAutogradLearner(Learner):
         :param next_obs: Observations that the step led to, shape (n_envs, ...).
         :param terminated: Whether these are terminal states, shape (n_envs,), bool.
         :param new_obs: Observations to act on next, shape (n_envs, ...).
-        :return: TD errors, shape (n_envs,), and action values of ``new_obs``.
+        :return: TD errors, shape (n_envs,), and greedy actions of ``new_obs``.
         :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
         :raises DivergenceError: If a TD error overflows. Nothing was changed.
         """
@@ -85,7 +83,7 @@ class NaiveAutogradLearner(Learner):
         taken = np.arange(len(actions)), actions
 
         # The value of the next state, zero where there is none
-        next_values = self.q_values(next_obs).max(axis=1)
+        next_values = self._q_values(next_obs).max(axis=1)
         if not self.bootstrap_at_terminal:
             next_values[terminated] = 0.0
 
@@ -106,7 +104,13 @@ class NaiveAutogradLearner(Learner):
         if self.max_grad_norm is not None:
             th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
         optimizer.step()
-        return td_errors, self.q_values(new_obs)
+        return td_errors, self.greedy_actions(new_obs)
+
+    def _q_values(self, obs: Observation) -> np.ndarray:
+        self.policy.set_training_mode(False)
+        with th.no_grad():
+            q_values: th.Tensor = self.policy.q_net(self._tensor(obs))
+        return q_values.cpu().numpy()
 
     def _tensor(self, obs: Observation) -> th.Tensor | dict[str, th.Tensor]:
         return obs_as_tensor(obs, self.policy.device)

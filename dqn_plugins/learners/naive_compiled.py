@@ -56,18 +56,17 @@ class NaiveCompiledLearner(Learner):
         """
         return self.network.is_current()
 
-    def q_values(self, obs: Observation) -> np.ndarray:
+    def greedy_actions(self, obs: Observation) -> np.ndarray:
         """
-        Compute the action values of observations. See :meth:`Learner.q_values`.
+        Find the actions of the highest values. See :meth:`Learner.greedy_actions`.
 
         :param obs: Observations, shape (n_envs, ...).
-        :return: Action values, shape (n_envs, n_actions), float32. The next call writes the array
-            again.
+        :return: Actions, shape (n_envs,), int64. The next call writes the array again.
         """
         rows = _as_rows(obs)
-        scratch, _, q_values = self._buffers_for(len(rows))
-        kernels.forward_batch(*self._architecture, rows, scratch, q_values)
-        return q_values
+        scratch, _, actions = self._buffers_for(len(rows))
+        kernels.greedy_actions(*self._architecture, rows, scratch, actions)
+        return actions
 
     def learn(
         self,
@@ -87,13 +86,13 @@ class NaiveCompiledLearner(Learner):
         :param next_obs: Observations that the step led to, shape (n_envs, ...).
         :param terminated: Whether these are terminal states, shape (n_envs,), bool.
         :param new_obs: Observations to act on next, shape (n_envs, ...).
-        :return: TD errors, shape (n_envs,), and action values of ``new_obs``. The next call writes
+        :return: TD errors, shape (n_envs,), and greedy actions of ``new_obs``. The next call writes
             both arrays again.
         :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
         :raises DivergenceError: If a TD error overflows. Nothing was changed.
         """
         network = self.network
-        scratch, td_errors, q_values = self._buffers_for(len(actions))
+        scratch, td_errors, new_actions = self._buffers_for(len(actions))
         new_rows = _as_rows(new_obs)
         result = kernels.learn_naive(
             *self._architecture,
@@ -115,26 +114,26 @@ class NaiveCompiledLearner(Learner):
             scratch,
             self._gradient,
             td_errors,
-            q_values,
+            new_actions,
         )
         if result == kernels.NOT_FINITE:
             raise_if_not_finite(obs, rewards, next_obs)
         if result >= kernels.DIVERGED:
             raise DivergenceError(result, td_errors[result])
-        return td_errors, q_values
+        return td_errors, new_actions
 
     def _buffers_for(self, n_envs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """
         Look up the working memory for a number of environments.
 
         :param n_envs: Number of environments.
-        :return: Scratch memory of the compiled code, TD errors and action values.
+        :return: Scratch memory of the compiled code, TD errors and greedy actions.
         """
         if n_envs not in self._buffers:
             self._buffers[n_envs] = (
                 np.zeros((n_envs + 1, 4, self.network.n_units), np.float32),
                 np.zeros(n_envs, np.float32),
-                np.zeros((n_envs, self.network.n_actions), np.float32),
+                np.zeros(n_envs, np.int64),
             )
         return self._buffers[n_envs]
 
