@@ -31,9 +31,9 @@ class NonFiniteTransitionError(ValueError):
 
 class DivergenceError(FloatingPointError):
     """
-    The Q-values grew until the TD error overflowed. The weights are the last finite ones.
+    The Q-values grew until the TD error or the gradient overflowed. The weights are finite still.
 
-    :param env_index: Index of the environment whose TD error overflowed.
+    :param env_index: Index of the environment whose TD error overflowed or is the largest.
     :param td_error: The TD error.
     :param step: Environment steps done when it happened, over all environments.
     """
@@ -46,7 +46,7 @@ class DivergenceError(FloatingPointError):
 
     def __str__(self) -> str:
         return (
-            f"Learning diverged: the TD error of environment {self.env_index} at step {self.step} "
-            f"is {self.td_error}. The weights are as they were before this transition. Lower the "
-            "learning rate or scale the rewards down."
+            f"Learning diverged: with the TD error {self.td_error} of environment "
+            f"{self.env_index} at step {self.step} the update overflows. The weights are as they "
+            "were before this transition. Lower the learning rate or scale the rewards down."
         )

@@ -3,6 +3,7 @@
 import sys
 import time
 from abc import abstractmethod
+from copy import deepcopy
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
 
 import gymnasium as gym
@@ -14,6 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.preprocessing import is_image_space, maybe_transpose
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TensorDict
 from stable_baselines3.common.utils import (
     ConstantSchedule,
@@ -167,7 +169,8 @@ class OnlineQAlgorithm(BaseAlgorithm):
             "exploration_final_eps",
         ):
             self._check_in_unit_interval(name)
-        if not callable(self.learning_rate) and not 0.0 <= self.learning_rate < float("inf"):
+        rate = self.learning_rate
+        if not callable(rate) and not (_is_number(rate) and 0.0 <= rate < float("inf")):
             raise ValueError(
                 f"learning_rate: received {self.learning_rate!r}, it must be a finite number of at "
                 "least 0, or a function of the progress remaining. Try 1e-3."
@@ -175,7 +178,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
 
     def _check_in_unit_interval(self, name: str) -> None:
         value = getattr(self, name)
-        if not isinstance(value, (int, float, np.number)) or not 0.0 <= value <= 1.0:
+        if not _is_number(value) or not 0.0 <= value <= 1.0:
             raise ValueError(
                 f"{name}: received {value!r}, it must be a number in [0, 1]. "
                 f"Pass {name}=... within that range."
@@ -406,13 +409,17 @@ class OnlineQAlgorithm(BaseAlgorithm):
                 if n_ended:
                     self._update_info_buffer(infos, dones)
                 self._update_schedules()
+                keep_going = True
                 if watched:
                     callback.update_locals(locals())
-                    if not callback.on_step():
-                        break
+                    keep_going = callback.on_step()
+                    # A callback may have changed the weights, or learned from a transition itself.
                     self._renew_learner()
+                    greedy_actions = self._learner.greedy_actions(obs)
                 if n_ended:
                     self._count_and_log_episodes(n_ended, log_interval)
+                if not keep_going:
+                    break
                 if watched:
                     callback.on_rollout_end()
         finally:
@@ -448,10 +455,10 @@ class OnlineQAlgorithm(BaseAlgorithm):
                 f"action: received {action!r}, it must be an integer from 0 to {n_actions - 1}. "
                 "Pass what `predict` returned."
             )
-        if np.shape(reward) != ():
+        if not _is_number(reward):
             raise ValueError(
-                f"reward: received an array of shape {np.shape(reward)}, it must be one number. "
-                "For several environments call `learn_one` once for each."
+                f"reward: received {reward!r}, it must be one number. For several environments "
+                "call `learn_one` once for each."
             )
         if not isinstance(terminated, (bool, np.bool_)):
             raise ValueError(
@@ -463,8 +470,8 @@ class OnlineQAlgorithm(BaseAlgorithm):
         try:
             self._learn_from(
                 obs_batch,
-                np.array([action]),
-                np.array([reward], dtype=np.float32),
+                np.array([action], dtype=np.int64),
+                _as_float32([reward]),
                 next_obs_batch,
                 np.array([terminated]),
                 next_obs_batch,
@@ -602,6 +609,9 @@ class OnlineQAlgorithm(BaseAlgorithm):
         :param exact_match: Whether every parameter must be given.
         :param device: Device to load to.
         """
+        if isinstance(load_path_or_dict, dict):
+            # torch's optimisers keep the very tensors they are given, which may be another model's.
+            load_path_or_dict = deepcopy(load_path_or_dict)
         super().set_parameters(load_path_or_dict, exact_match, device)
         self._renew_learner()
 
@@ -632,17 +642,31 @@ def _is_empty(callback: BaseCallback) -> bool:
 
 
 def _is_integer(value: Any) -> bool:
+    return _is_number(value) and np.issubdtype(np.asarray(value).dtype, np.integer)
+
+
+def _is_number(value: Any) -> bool:
+    array = np.asarray(value)
     return (
-        np.shape(value) == ()
-        and not isinstance(value, (bool, np.bool_))
-        and np.issubdtype(np.asarray(value).dtype, np.integer)
+        array.shape == ()
+        and array.dtype != np.bool_
+        and (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating))
     )
 
 
+def _as_float32(numbers: Any) -> np.ndarray:
+    with np.errstate(over="ignore"):  # infinity is refused further on
+        return np.asarray(numbers, dtype=np.float32)
+
+
 def _batch_of_one(name: str, obs: Any, space: spaces.Space[Any]) -> np.ndarray:
+    if is_image_space(space) and np.ndim(obs) == len(space.shape or ()):
+        # Stable-Baselines3 puts the channels of an environment's images first.
+        obs = maybe_transpose(np.asarray(obs), space)
     if np.shape(obs) != space.shape:
         raise ValueError(
             f"{name}: received shape {np.shape(obs)}, the observation space has {space.shape}. "
             "Pass one observation, without a batch dimension, as the environment returned it."
         )
-    return np.asarray(obs, dtype=space.dtype)[np.newaxis]
+    with np.errstate(over="ignore"):
+        return np.asarray(obs, dtype=space.dtype)[np.newaxis]

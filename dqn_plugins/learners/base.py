@@ -6,7 +6,10 @@ import numpy as np
 
 from dqn_plugins.transitions import Observation
 
-__all__ = ["Learner"]
+__all__ = ["LARGEST_GRADIENT", "Learner"]
+
+LARGEST_GRADIENT = 1e18
+"""A gradient with a larger entry is refused: its square, which Adam takes, would overflow."""
 
 
 class Learner(Protocol):
@@ -55,5 +58,5 @@ class Learner(Protocol):
         :return: TD errors before the change, shape (n_envs,), float32, and the greedy actions of
             ``new_obs`` after it, shape (n_envs,), int64. The next call may write both arrays again.
         :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
-        :raises DivergenceError: If a TD error overflows. Nothing was changed.
+        :raises DivergenceError: If a TD error or the gradient overflows. Nothing was changed.
         """

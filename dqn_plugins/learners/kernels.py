@@ -13,6 +13,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from dqn_plugins.learners.base import LARGEST_GRADIENT
+
 __all__ = [
     "ADAM",
     "KERAS_ADAM",
@@ -77,9 +79,6 @@ SGD, ADAM, KERAS_ADAM = 0, 1, 2
 
 # Columns of `Network.layers`
 N_IN, N_OUT, WEIGHT, BIAS, INPUT, OUTPUT = range(6)
-
-# A gradient beyond this overflows when Adam squares it.
-LARGEST_GRADIENT = 1e18
 
 # What `learn_naive` returns when it refuses a batch; else it returns LEARNED
 LEARNED, NOT_FINITE, DIVERGED = -1, -2, 0

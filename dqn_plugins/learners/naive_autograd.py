@@ -6,7 +6,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 from torch.nn import functional as F
 
 from dqn_plugins.errors import DivergenceError
-from dqn_plugins.learners.base import Learner
+from dqn_plugins.learners.base import LARGEST_GRADIENT, Learner
 from dqn_plugins.policies import QPolicy
 from dqn_plugins.transitions import Observation, raise_if_not_finite
 
@@ -76,7 +76,7 @@ class NaiveAutogradLearner(Learner):
         :param new_obs: Observations to act on next, shape (n_envs, ...).
         :return: TD errors, shape (n_envs,), and greedy actions of ``new_obs``.
         :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
-        :raises DivergenceError: If a TD error overflows. Nothing was changed.
+        :raises DivergenceError: If a TD error or the gradient overflows. Nothing was changed.
         """
         raise_if_not_finite(obs, rewards, next_obs)
         q_net, optimizer = self.policy.q_net, self.policy.optimizer
@@ -91,7 +91,8 @@ class NaiveAutogradLearner(Learner):
         self.policy.set_training_mode(True)
         q_values = q_net(self._tensor(obs))
         target = q_values.detach().cpu().numpy().copy()
-        td_errors = (rewards + self.gamma * next_values - target[taken]).astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            td_errors = (rewards + self.gamma * next_values - target[taken]).astype(np.float32)
         if not np.isfinite(td_errors).all():
             env_index = int(np.flatnonzero(~np.isfinite(td_errors))[0])
             raise DivergenceError(env_index, td_errors[env_index])
@@ -101,6 +102,9 @@ class NaiveAutogradLearner(Learner):
         loss = F.mse_loss(q_values, th.as_tensor(target, device=q_values.device))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        if not largest_gradient(self.policy) < LARGEST_GRADIENT:
+            env_index = int(np.abs(td_errors).argmax())
+            raise DivergenceError(env_index, td_errors[env_index])
         if self.max_grad_norm is not None:
             th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
         optimizer.step()
@@ -114,3 +118,14 @@ class NaiveAutogradLearner(Learner):
 
     def _tensor(self, obs: Observation) -> th.Tensor | dict[str, th.Tensor]:
         return obs_as_tensor(obs, self.policy.device)
+
+
+def largest_gradient(policy: QPolicy) -> float:
+    """
+    Find the largest entry of a policy's gradient.
+
+    :param policy: A policy after ``backward``.
+    :return: Its absolute value; NaN if there is one.
+    """
+    gradients = [param.grad for param in policy.parameters() if param.grad is not None]
+    return th.stack([gradient.abs().max() for gradient in gradients]).max().item()

@@ -89,7 +89,7 @@ class NaiveCompiledLearner(Learner):
         :return: TD errors, shape (n_envs,), and greedy actions of ``new_obs``. The next call writes
             both arrays again.
         :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
-        :raises DivergenceError: If a TD error overflows. Nothing was changed.
+        :raises DivergenceError: If a TD error or the gradient overflows. Nothing was changed.
         """
         network = self.network
         scratch, td_errors, new_actions = self._buffers_for(len(actions))
@@ -106,10 +106,10 @@ class NaiveCompiledLearner(Learner):
             self.bootstrap_at_terminal,
             self.max_grad_norm,
             _as_rows(obs),
-            actions,
+            np.ascontiguousarray(actions, np.int64),
             np.ascontiguousarray(rewards, np.float32),
             new_rows if next_obs is new_obs else _as_rows(next_obs),
-            terminated,
+            np.ascontiguousarray(terminated, np.bool_),
             new_rows,
             scratch,
             self._gradient,
