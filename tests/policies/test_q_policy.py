@@ -1,0 +1,310 @@
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from dqn_plugins.policies import (
+    CnnPolicy,
+    KerasAdam,
+    MlpPolicy,
+    MultiInputPolicy,
+    QNetwork,
+    QPolicy,
+    glorot_uniform,
+)
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
+from stable_baselines3.dqn.policies import DQNPolicy
+from stable_baselines3.dqn.policies import QNetwork as SB3QNetwork
+from torch import nn
+
+VECTOR = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+IMAGE = spaces.Box(0, 255, (1, 36, 36), np.uint8)
+DICT = spaces.Dict({"image": IMAGE, "vector": VECTOR, "number": spaces.Discrete(4)})
+ACTIONS = spaces.Discrete(4)
+
+
+def make(policy_class: type[QPolicy] = QPolicy, space: spaces.Space = VECTOR, **kwargs: Any):
+    th.manual_seed(0)
+    return policy_class(space, ACTIONS, lambda _: 0.01, **kwargs)
+
+
+def flat(policy: QPolicy) -> th.Tensor:
+    return th.cat([param.detach().flatten() for param in policy.parameters()])
+
+
+def one(space: spaces.Space) -> Any:
+    space.seed(0)
+    return space.sample()
+
+
+# The network
+
+
+def test_the_default_network_is_the_notebooks():
+    layers = [str(layer) for layer in make().q_net.q_net]
+    assert layers == [
+        "Linear(in_features=3, out_features=16, bias=True)",
+        "ReLU()",
+        "Linear(in_features=16, out_features=8, bias=True)",
+        "ReLU()",
+        "Linear(in_features=8, out_features=4, bias=True)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("net_arch", "n_weights"), [([], 3 * 4 + 4), ([5], 3 * 5 + 5 + 5 * 4 + 4)], ids=str
+)
+def test_net_arch_decides_the_number_of_weights(net_arch, n_weights):
+    policy = make(net_arch=net_arch)
+    assert sum(param.numel() for param in policy.parameters()) == n_weights
+
+
+def test_there_is_one_network_and_it_is_sb3s():
+    policy = make()
+    assert isinstance(policy.q_net, QNetwork)
+    assert isinstance(policy.q_net, SB3QNetwork)
+    assert sum(isinstance(module, SB3QNetwork) for module in policy.modules()) == 1
+
+
+def test_the_network_computes_what_sb3s_computes():
+    theirs = DQNPolicy(VECTOR, ACTIONS, lambda _: 0.01, net_arch=[16, 8])
+    ours = make(net_arch=[16, 8])
+    ours.q_net.load_state_dict(theirs.q_net.state_dict())
+    obs = th.randn(20, 3)
+    assert th.equal(ours.q_net(obs), theirs.q_net(obs))
+    assert th.equal(ours(obs), theirs(obs))
+
+
+def test_the_activation_function_is_used():
+    policy = make(net_arch=[5], activation_fn=nn.Tanh)
+    weights = list(policy.parameters())
+    obs = th.randn(1, 3)
+    hidden = th.tanh(obs @ weights[0].T + weights[1])
+    th.testing.assert_close(policy.q_net(obs), hidden @ weights[2].T + weights[3])
+
+
+def test_layer_normalisation_goes_before_the_activation_and_has_no_weights():
+    policy = make(net_arch=[5], layer_norm=True)
+    assert [type(layer) for layer in policy.q_net.q_net] == [
+        nn.Linear,
+        nn.LayerNorm,
+        nn.ReLU,
+        nn.Linear,
+    ]
+    norm = policy.q_net.q_net[1]
+    assert not norm.elementwise_affine
+    assert list(norm.parameters()) == []
+    weights = list(policy.parameters())
+    assert len(weights) == 4
+    obs = th.randn(1, 3)
+    z = (obs @ weights[0].T + weights[1])[0]
+    z = (z - z.mean()) / th.sqrt(((z - z.mean()) ** 2).mean() + norm.eps)
+    expected = th.relu(z) @ weights[2].T + weights[3]
+    th.testing.assert_close(policy.q_net(obs)[0], expected)
+
+
+def test_layer_normalisation_of_a_linear_network_changes_nothing():
+    assert [type(layer) for layer in make(net_arch=[], layer_norm=True).q_net.q_net] == [nn.Linear]
+
+
+def test_the_output_is_not_normalised():
+    # Normalised outputs would have mean 0 over the actions.
+    policy = make(net_arch=[8, 8], layer_norm=True)
+    assert type(policy.q_net.q_net[-1]) is nn.Linear
+    assert policy.q_net(th.randn(10, 3)).mean(dim=1).abs().max() > 1e-3
+
+
+def test_the_weight_initializer_draws_every_layer():
+    def constant(module: nn.Module) -> None:
+        if isinstance(module, nn.Linear):
+            nn.init.constant_(module.weight, 0.5)
+            nn.init.zeros_(module.bias)
+
+    policy = make(net_arch=[2], weight_initializer=constant)
+    # 3 inputs of 1 → 2 hidden units of 1.5 → outputs of 2·0.5·1.5
+    assert policy.q_net(th.ones(1, 3)).tolist() == [[1.5] * 4]
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_the_weight_initializer_works_with_layer_normalisation(layer_norm):
+    policy = make(weight_initializer=glorot_uniform, layer_norm=layer_norm)
+    for layer in policy.q_net.q_net:
+        if isinstance(layer, nn.Linear):
+            limit = (6 / (layer.in_features + layer.out_features)) ** 0.5
+            assert layer.weight.abs().max() <= limit
+            assert not layer.bias.any()
+
+
+def test_the_weight_initializer_also_draws_the_features_extractor():
+    policy = make(CnnPolicy, IMAGE, weight_initializer=glorot_uniform)
+    convolutions = [layer for layer in policy.modules() if isinstance(layer, nn.Conv2d)]
+    assert len(convolutions) == 3
+    assert not any(layer.bias.any() for layer in convolutions)
+
+
+# The policy
+
+
+def test_the_optimiser_has_the_first_learning_rate_and_every_weight():
+    policy = make(optimizer_class=th.optim.SGD, optimizer_kwargs={"momentum": 0.5})
+    (group,) = policy.optimizer.param_groups
+    assert type(policy.optimizer) is th.optim.SGD
+    assert (group["lr"], group["momentum"]) == (0.01, 0.5)
+    assert [id(p) for p in group["params"]] == [id(p) for p in policy.parameters()]
+
+
+def test_the_default_optimiser_is_torchs_adam():
+    assert type(make().optimizer) is th.optim.Adam
+
+
+def test_actions_are_those_of_the_largest_q_values():
+    policy = make()
+    obs = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
+    actions, state = policy.predict(obs)
+    assert state is None
+    assert np.array_equal(actions, policy.q_net(th.as_tensor(obs)).argmax(1).numpy())
+    assert policy.predict(obs[0])[0] == actions[0]
+
+
+@pytest.mark.parametrize(
+    ("policy_class", "space", "extractor", "net_arch"),
+    [
+        (MlpPolicy, VECTOR, FlattenExtractor, [16, 8]),
+        (MlpPolicy, spaces.Discrete(5), FlattenExtractor, [16, 8]),
+        (CnnPolicy, IMAGE, NatureCNN, []),
+        (MultiInputPolicy, DICT, CombinedExtractor, [16, 8]),
+    ],
+)
+def test_each_policy_has_sb3s_features_extractor(policy_class, space, extractor, net_arch):
+    policy = make(policy_class, space)
+    assert type(policy.q_net.features_extractor) is extractor
+    assert policy.q_net.net_arch == net_arch
+    action, _ = policy.predict(one(space))
+    assert ACTIONS.contains(int(action))
+
+
+def test_images_are_divided_by_255_unless_told_otherwise():
+    image = th.full((1, 1, 36, 36), 255, dtype=th.uint8)
+    scaled = make(CnnPolicy, IMAGE)
+    unscaled = make(CnnPolicy, IMAGE, normalize_images=False)
+    unscaled.load_state_dict(scaled.state_dict())
+    th.testing.assert_close(scaled.q_net(image), unscaled.q_net(th.ones(1, 1, 36, 36)))
+    assert not th.allclose(scaled.q_net(image), unscaled.q_net(image.float()))
+
+
+@pytest.mark.parametrize("policy_class", [MlpPolicy, CnnPolicy, MultiInputPolicy])
+def test_the_policies_take_the_arguments_of_dqns(policy_class):
+    theirs = list(inspect.signature(DQNPolicy.__init__).parameters)
+    ours = list(inspect.signature(QPolicy.__init__).parameters)
+    assert ours[: len(theirs)] == theirs
+    own = [name for name in inspect.signature(policy_class.__init__).parameters if name != "kwargs"]
+    assert own == ours[: len(own)]
+
+
+def test_the_callers_dictionaries_stay_as_they_were():
+    net_arch = [4]
+    optimizer_kwargs = {"betas": (0.5, 0.6)}
+    features_extractor_kwargs = {"features_dim": 32, "normalized_image": True}
+    image = spaces.Box(0, 1, (1, 36, 36), np.float32)
+    make(
+        CnnPolicy,
+        image,
+        net_arch=net_arch,
+        optimizer_kwargs=optimizer_kwargs,
+        features_extractor_kwargs=features_extractor_kwargs,
+        normalize_images=False,
+    )
+    assert net_arch == [4]
+    assert optimizer_kwargs == {"betas": (0.5, 0.6)}
+    assert features_extractor_kwargs == {"features_dim": 32, "normalized_image": True}
+
+
+# Saving
+
+
+NON_DEFAULT: dict[str, Any] = {
+    "net_arch": [7, 5],
+    "activation_fn": nn.Tanh,
+    "features_extractor_class": NatureCNN,
+    "features_extractor_kwargs": {"features_dim": 32, "normalized_image": True},
+    "normalize_images": False,
+    "optimizer_class": KerasAdam,
+    "optimizer_kwargs": {"betas": (0.5, 0.6), "eps": 0.125},
+    "layer_norm": True,
+    "weight_initializer": glorot_uniform,
+}
+
+
+def test_every_argument_of_a_policy_survives_saving_and_loading(tmp_path):
+    signature = inspect.signature(QPolicy.__init__).parameters
+    elsewhere = {"self", "observation_space", "action_space", "lr_schedule"}
+    assert NON_DEFAULT.keys() == signature.keys() - elsewhere
+    for name, value in NON_DEFAULT.items():
+        assert value != signature[name].default, name
+    space = spaces.Box(0, 1, (1, 36, 36), np.float32)
+    policy = make(QPolicy, space, **NON_DEFAULT)
+    policy.save(tmp_path / "policy.pth")
+    loaded = QPolicy.load(tmp_path / "policy.pth")
+    parameters = loaded._get_constructor_parameters()
+    for name, value in NON_DEFAULT.items():
+        assert parameters[name] == value, name
+    assert (parameters["observation_space"], parameters["action_space"]) == (space, ACTIONS)
+    assert th.equal(flat(loaded), flat(policy))
+    assert str(loaded.q_net) == str(policy.q_net)
+    assert type(loaded.optimizer) is KerasAdam
+    assert loaded.optimizer.param_groups[0]["eps"] == 0.125
+    obs = th.rand(5, 1, 36, 36)
+    assert th.equal(loaded.q_net(obs), policy.q_net(obs))
+
+
+@pytest.mark.parametrize(
+    ("policy_class", "space"), [(MlpPolicy, VECTOR), (CnnPolicy, IMAGE), (MultiInputPolicy, DICT)]
+)
+def test_a_policy_alone_is_saved_loaded_and_predicts_the_same(tmp_path, policy_class, space):
+    policy = make(policy_class, space)
+    policy.save(tmp_path / "policy.pth")
+    loaded = policy_class.load(tmp_path / "policy.pth")
+    assert type(loaded) is policy_class
+    obs = one(space)
+    assert loaded.predict(obs)[0] == policy.predict(obs)[0]
+    assert th.equal(flat(loaded), flat(policy))
+
+
+# Weights as one vector
+
+
+def test_a_vector_of_weights_makes_a_round_trip():
+    source, goal = make(net_arch=[5]), make(net_arch=[5], weight_initializer=glorot_uniform)
+    assert not th.equal(flat(source), flat(goal))
+    goal.load_from_vector(source.parameters_to_vector())
+    assert th.equal(flat(source), flat(goal))
+
+
+def test_a_vector_is_copied_into_the_weights_where_they_are():
+    # SB3's own method puts new tensors in place; whoever holds the old ones would not notice.
+    policy = make()
+    before = [param.data_ptr() for param in policy.parameters()]
+    vector = np.arange(policy.parameters_to_vector().size, dtype=np.float32)
+    policy.load_from_vector(vector)
+    assert [param.data_ptr() for param in policy.parameters()] == before
+    assert np.array_equal(flat(policy).numpy(), vector)
+    vector[:] = -1.0
+    assert flat(policy).min() >= 0.0, "the caller's vector is the caller's"
+
+
+def test_loading_a_vector_does_not_become_part_of_the_gradient():
+    policy = make()
+    policy.load_from_vector(policy.parameters_to_vector())
+    assert all(p.requires_grad and p.is_leaf and p.grad is None for p in policy.parameters())
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_vector_of_another_length_is_refused_and_changes_nothing(change):
+    policy = make()
+    before = flat(policy)
+    size = before.numel()
+    with pytest.raises(ValueError, match=rf"vector: received shape \({size + change},\).*{size}"):
+        policy.load_from_vector(np.zeros(size + change, np.float32))
+    assert th.equal(flat(policy), before)

@@ -1,0 +1,161 @@
+"""What reaches site-packages, and that it works beside a user's own wrappers.py and policies.py."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("dqn_plugins", "policies", "wrappers")
+
+USERS_SCRIPT = """
+import sys
+from pathlib import Path
+
+import policies
+import wrappers
+
+assert wrappers.MINE == "wrappers" and policies.MINE == "policies"
+
+import dqn_plugins
+import dqn_plugins.policies
+import dqn_plugins.wrappers
+from dqn_plugins import NaiveDQN
+from dqn_plugins.policies import QPolicy
+from dqn_plugins.wrappers import EpisodeReward, RecordVideo, show_video
+
+assert QPolicy.__module__.startswith("dqn_plugins.policies")
+assert EpisodeReward.__module__.startswith("dqn_plugins.wrappers")
+# Importing the package has put nothing else in the place of the user's modules.
+assert sys.modules["wrappers"].MINE == "wrappers" and sys.modules["policies"].MINE == "policies"
+print("PACKAGE", Path(dqn_plugins.__file__).parent)
+print("VERSION", dqn_plugins.__version__)
+NaiveDQN("MlpPolicy", "CartPole-v1", seed=0, backend="torch").learn(5).save("model")
+NaiveDQN.load("model")
+"""
+
+
+@pytest.fixture
+def users_folder(tmp_path: Path) -> Path:
+    """A folder with modules of the user's own, which happen to be called like our rooms."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for name in ("wrappers", "policies"):
+        (folder / f"{name}.py").write_text(f"MINE = {name!r}\n")
+    (folder / "script.py").write_text(USERS_SCRIPT)
+    return folder
+
+
+def run_python(arguments: list[str], cwd: Path, **environment: str) -> str:
+    # Not what this test process happens to have on its path
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    result = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy: a build folder left over from before must not help or harm."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in (*ROOMS, "tests", "examples", "benchmarks"):
+        if (ROOT / name).exists():
+            ignore = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, source / name, ignore=ignore)
+    target = tmp_path_factory.mktemp("dist")
+    arguments = ["-m", "build", "--wheel", "--no-isolation", "--outdir", str(target), str(source)]
+    run_python(arguments, cwd=target)
+    (path,) = target.glob("*.whl")
+    return path
+
+
+def names_in(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as file:
+        return set(file.namelist())
+
+
+def test_nothing_but_the_package_reaches_site_packages(wheel):
+    roots = {name.partition("/")[0] for name in names_in(wheel)}
+    (metadata,) = (root for root in roots if root.endswith(".dist-info"))
+    assert roots == {"dqn_plugins", metadata}
+
+
+def test_every_module_of_the_three_rooms_is_in_the_wheel(wheel):
+    expected = set()
+    for room in ROOMS:
+        inside = "dqn_plugins" if room == "dqn_plugins" else f"dqn_plugins/{room}"
+        for path in (ROOT / room).rglob("*.py"):
+            expected.add(f"{inside}/{path.relative_to(ROOT / room).as_posix()}")
+    assert len(expected) > 10
+    modules = {name for name in names_in(wheel) if name.endswith(".py")}
+    assert modules == expected
+
+
+def test_the_wheel_is_marked_as_typed_and_licensed(wheel):
+    names = names_in(wheel)
+    assert "dqn_plugins/py.typed" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_wheel_names_what_it_needs(wheel):
+    with zipfile.ZipFile(wheel) as file:
+        (name,) = (name for name in file.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = file.read(name).decode()
+    assert "Name: dqn-plugins\n" in metadata
+    assert "Requires-Python: >=3.10\n" in metadata
+    for requirement in ("stable-baselines3>=", "gymnasium[box2d]>=", "torch>=", "numba>="):
+        assert f"Requires-Dist: {requirement}" in metadata
+
+
+def test_the_wheel_works_beside_a_users_own_wrappers_and_policies(wheel, users_folder, tmp_path):
+    site = tmp_path / "site"
+    pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    run_python([*pip, "--target", str(site), str(wheel)], cwd=tmp_path)
+    assert not (site / "policies").exists()
+    assert not (site / "wrappers").exists()
+    output = run_python(["script.py"], cwd=users_folder, PYTHONPATH=str(site))
+    assert f"PACKAGE {site / 'dqn_plugins'}\n" in output
+    version = wheel.name.split("-")[1]
+    assert f"VERSION {version}\n" in output
+
+
+def test_the_editable_install_works_beside_a_users_own_wrappers_and_policies(users_folder):
+    output = run_python(["script.py"], cwd=users_folder)
+    assert f"PACKAGE {ROOT / 'dqn_plugins'}\n" in output
+
+
+def test_no_folder_of_ours_is_importable_under_its_own_name(tmp_path):
+    script = (
+        "import importlib.util as u; "
+        "print([u.find_spec(name) for name in ('policies', 'wrappers')])"
+    )
+    assert run_python(["-c", script], cwd=tmp_path) == "[None, None]\n"
+
+
+def test_the_package_works_from_the_root_of_the_repository():
+    # Where the folder `dqn_plugins` on the path shadows the installed package, if anything does.
+    script = (
+        "import dqn_plugins.policies as p, dqn_plugins.wrappers as w; print(p.__file__, w.__file__)"
+    )
+    output = run_python(["-c", script], cwd=ROOT)
+    assert output.split() == [str(ROOT / room / "__init__.py") for room in ("policies", "wrappers")]
+
+
+def test_the_tests_run_against_this_repository():
+    spec = importlib.util.find_spec("dqn_plugins")
+    assert spec is not None
+    assert Path(str(spec.origin)) == ROOT / "dqn_plugins" / "__init__.py"
