@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import math
 import os
 import subprocess
@@ -229,7 +230,9 @@ class _Encoder:
         command = [
             executable, "-y", "-loglevel", "error",
             "-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}",
-            "-framerate", str(fps), "-i", "pipe:0", "-an",
+            # Raw pictures need no probing, which would hold the first ones back.
+            "-framerate", str(fps), "-probesize", "32", "-analyzeduration", "0",
+            "-i", "pipe:0", "-an",
             # Players take small videos for BT.601 and large ones for BT.709 unless told.
             "-vf", "scale=out_color_matrix=bt709:out_range=tv", "-pix_fmt", "yuv420p",
             "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709",
@@ -261,15 +264,16 @@ class _Encoder:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=self.messages,
-                bufsize=0,
+                # One frame: Ctrl-C can arrive between two halves of a frame, and the buffer keeps
+                # the second half for the next time. Otherwise all later frames would be shifted.
+                bufsize=3 * width * height,
                 **detached,
             )
         except OSError:
             self.messages.close()
             raise
-        assert self.process.stdin is not None
-        self.input = self.process.stdin
-        self.unsent = b""
+        assert isinstance(self.process.stdin, io.BufferedWriter)
+        self._input = self.process.stdin
         self.error_text = ""
         self.abandoned = False
         self._widen_pipe()
@@ -280,7 +284,7 @@ class _Encoder:
             import fcntl
 
             with contextlib.suppress(OSError):  # the limit for ordinary users may be lower
-                fcntl.fcntl(self.input, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+                fcntl.fcntl(self._input, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     def send(self, data: Frame) -> None:
         """
@@ -291,15 +295,9 @@ class _Encoder:
         """
         if self.abandoned:
             return
-        if self.unsent:
-            self._push(memoryview(self.unsent))
-        self._push(data.data.cast("B"))
-
-    def _push(self, rest: memoryview) -> None:
-        descriptor = self.input.fileno()
         try:
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
+            self._input.write(data.data)
+            self._input.flush()
         except OSError as error:
             self.finish()
             raise OSError(
@@ -308,22 +306,13 @@ class _Encoder:
                 "before that are kept. Fix: see that the disk has room",
                 str(self.path),
             ) from error
-        finally:
-            # Ctrl-C can arrive between two halves of a frame: the second half goes first next
-            # time, or every later frame would be shifted.
-            self.unsent = bytes(rest) if rest else b""
 
     def finish(self) -> None:
         """End the input and wait until the file is complete. Doing it twice does no harm."""
         if self.messages.closed:
             return
-        if self.unsent:
-            with contextlib.suppress(OSError):
-                rest = memoryview(self.unsent)
-                while rest:
-                    rest = rest[os.write(self.input.fileno(), rest) :]
         with contextlib.suppress(OSError):
-            self.input.close()
+            self._input.close()
         try:
             self.process.wait(ENCODER_PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
@@ -338,9 +327,8 @@ class _Encoder:
     def abandon(self) -> None:
         """Let go of the file in a forked child: the video stays the parent's."""
         self.abandoned = True
-        self.unsent = b""
         with contextlib.suppress(OSError):
-            self.input.close()
+            self._input.raw.close()
         self.messages.close()
         # Not this process's child: nothing here may wait for it.
         self.process.returncode = 0
