@@ -10,7 +10,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
+from stable_baselines3.common.envs import FakeImageEnv, IdentityEnv, SimpleMultiObsEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from dqn_plugins import DivergenceError, NaiveDQN, NonFiniteTransitionError
@@ -101,10 +101,16 @@ def test_a_learning_rate_that_is_no_number_is_refused(value):
         NaiveDQN("MlpPolicy", RecordingEnv(), learning_rate=value)
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, NAN], ids=repr)
+@pytest.mark.parametrize("value", [0.0, -1.0, NAN, "a"], ids=repr)
 def test_a_gradient_norm_outside_its_range_is_refused(value):
     with pytest.raises(ValueError, match=r"max_grad_norm: received .* above 0.*None"):
         NaiveDQN("MlpPolicy", RecordingEnv(), max_grad_norm=value)
+
+
+@pytest.mark.parametrize("value", ["no", None, 2], ids=repr)
+def test_bootstrap_at_terminal_is_true_or_false(value):
+    with pytest.raises(ValueError, match=r"bootstrap_at_terminal: received .*True or False"):
+        NaiveDQN("MlpPolicy", RecordingEnv(), bootstrap_at_terminal=value)
 
 
 def test_a_backend_that_does_not_exist_is_refused():
@@ -374,6 +380,26 @@ def test_a_reward_too_large_for_float32_is_refused(backend):
     assert learns_on(model)
 
 
+@pytest.mark.parametrize("name", ["obs", "next_obs"])
+@pytest.mark.parametrize("value", [NAN, INF])
+def test_learn_one_refuses_images_that_are_not_finite(name, value):
+    # Cast to the bytes of an image, NaN would be some number.
+    model = NaiveDQN("CnnPolicy", FakeImageEnv(3, screen_height=36, screen_width=36), seed=0)
+    good, bad = np.zeros((36, 36, 1)), np.full((36, 36, 1), value)
+    transition = Transition(good, 1, 0.0, good, False)._replace(**{name: bad})
+    with unchanged(model), pytest.raises(NonFiniteTransitionError, match="observation"):
+        model.learn_one(*transition)
+
+
+@pytest.mark.parametrize("name", ["obs", "next_obs"])
+@pytest.mark.parametrize("value", [5, -1, 1.7, NAN], ids=repr)
+def test_learn_one_refuses_discrete_observations_outside_their_space(name, value):
+    model = NaiveDQN("MlpPolicy", IdentityEnv(5), seed=0)
+    transition = Transition(0, 1, 0.0, 0, False)._replace(**{name: value})
+    with unchanged(model), pytest.raises(ValueError, match=rf"{name}: received .*0 to 4|finite"):
+        model.learn_one(*transition)
+
+
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
 @pytest.mark.parametrize("where", ["reward", "observation"])
 @pytest.mark.parametrize("bad_env", [0, 2])
@@ -451,6 +477,31 @@ def test_divergence_is_reported_before_it_reaches_the_weights(backend):
     assert state(model) == before
     assert isinstance(e.value, FloatingPointError)
     assert e.value.env_index == 0
+
+
+@pytest.mark.parametrize("optimizer_class", [th.optim.SGD, th.optim.Adam])
+@pytest.mark.parametrize(
+    ("size", "reward"),
+    # Gradients of about 1e39, beyond float32, and of 1e21, whose squares are.
+    [(1e20, 1e20), (1e10, 1e12)],
+)
+def test_a_gradient_that_overflows_is_reported_before_it_reaches_the_weights(
+    backend, optimizer_class, size, reward
+):
+    policy_kwargs = {"net_arch": [], "optimizer_class": optimizer_class}
+    model = NaiveDQN(
+        "MlpPolicy", RecordingEnv(), policy_kwargs=policy_kwargs, seed=0, backend=backend
+    )
+    learn_all(model, [good_transition()])
+    with th.no_grad():
+        for param in model.q_net.parameters():
+            param.zero_()
+    obs = np.full(3, size, np.float32)
+    with unchanged(model), pytest.raises(DivergenceError, match="Learning diverged") as error:
+        model.learn_one(obs, 1, reward, np.zeros(3, np.float32), False)
+    # Nothing is wrong with the TD error itself.
+    assert error.value.td_error == pytest.approx(reward)
+    assert learns_on(model)
 
 
 def test_a_real_divergence_ends_with_finite_weights(backend):
