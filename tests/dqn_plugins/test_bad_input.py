@@ -434,6 +434,38 @@ def test_learn_refuses_numbers_that_are_not_finite(backend, where, value, bad_en
     assert weights(model).tobytes() != after[0]
 
 
+@pytest.mark.parametrize("where", ["reward", "observation"])
+def test_going_on_after_a_bad_number_learns_from_what_happened_only(backend, where):
+    # The environment has moved on since the last observation that was acted on.
+    env = BadNumberEnv(6, where, NAN)
+    model = NaiveDQN("MlpPolicy", env, seed=3, backend=backend)
+    with pytest.raises(NonFiniteTransitionError, match=where):
+        model.learn(20)
+    model.learn(20, reset_num_timesteps=False)
+    twin = NaiveDQN("MlpPolicy", RecordingEnv(), seed=3, backend=backend)
+    learn_all(twin, env.transitions[:5] + env.transitions[6:])
+    assert np.array_equal(weights(model), weights(twin))
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt()], ids=repr)
+def test_going_on_after_an_interruption_learns_from_what_happened_only(backend, error):
+    class Interrupted(RecordingEnv):
+        def step(self, action):
+            result = super().step(action)
+            if len(self.transitions) == 6:
+                raise error
+            return result
+
+    env = Interrupted()
+    model = NaiveDQN("MlpPolicy", env, seed=3, backend=backend)
+    with pytest.raises(type(error)):
+        model.learn(20)
+    model.learn(20, reset_num_timesteps=False)
+    twin = NaiveDQN("MlpPolicy", RecordingEnv(), seed=3, backend=backend)
+    learn_all(twin, env.transitions[:5] + env.transitions[6:])
+    assert np.array_equal(weights(model), weights(twin))
+
+
 class BadReset(RecordingEnv):
     """Its third episode starts with NaN."""
 
