@@ -1,0 +1,375 @@
+"""EpisodeReward and VecEpisodeReward against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from dqn_plugins.wrappers import EpisodeReward, VecEpisodeReward
+from gymnasium.wrappers import Autoreset, RecordEpisodeStatistics
+from stable_baselines3 import DQN
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor, load_results
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor
+
+from tests.wrappers.scripted import EPISODES, Scripted, play
+
+RETURNS = [-0.5, 8.25, 1.0]
+LENGTHS = [3, 2, 4]
+LAST_REWARDS = [0.5, 8.0, 4.0]
+# With gamma 0.5: 1 - 1 + 0.125; 0.25 + 4; -1 - 0.5 - 0.25 + 0.5.
+DISCOUNTED = [0.125, 4.25, -1.25]
+
+
+def run(venv: Any, steps: int) -> list[dict[str, Any]]:
+    """Step a vectorised environment; return the infos of the episodes' last steps."""
+    venv.reset()
+    last = []
+    for _ in range(steps):
+        _, _, dones, infos = venv.step(np.zeros(venv.num_envs, dtype=int))
+        last += [info for info, done in zip(infos, dones, strict=True) if done]
+    return last
+
+
+def scalar(**arguments: Any) -> tuple[EpisodeReward[Any, Any], list[dict[str, Any]]]:
+    env = EpisodeReward(Scripted(), **arguments)
+    return env, play(env, 3)
+
+
+def vector(**arguments: Any) -> tuple[VecEpisodeReward, list[dict[str, Any]]]:
+    venv = VecEpisodeReward(DummyVecEnv([Scripted]), **arguments)
+    return venv, run(venv, sum(LENGTHS))
+
+
+def subprocess_vector(**arguments: Any) -> tuple[VecEpisodeReward, list[dict[str, Any]]]:
+    venv = VecEpisodeReward(SubprocVecEnv([Scripted], start_method="fork"), **arguments)
+    return venv, run(venv, sum(LENGTHS))
+
+
+twins = pytest.mark.parametrize("make", [scalar, vector, subprocess_vector])
+
+
+@twins
+def test_numbers_worked_out_by_hand(make: Any) -> None:
+    env, infos = make(gamma=0.5)
+    assert env.returns == RETURNS
+    assert env.lengths == LENGTHS
+    assert env.last_rewards == LAST_REWARDS
+    assert env.discounted_returns == DISCOUNTED
+    assert env.episode_count == 3
+    assert env.incomplete_count == 0
+    assert env.mean_return == pytest.approx(sum(RETURNS) / 3)
+    assert env.mean_length == 3
+    assert env.mean_last_reward == pytest.approx(12.5 / 3)
+    assert env.mean_discounted_return == pytest.approx(3.125 / 3)
+    assert [record.terminated for record in env.records] == [True, False, True]
+    assert [record.truncated for record in env.records] == [False, True, False]
+    assert not any(record.incomplete for record in env.records)
+    assert [info["episode"]["r"] for info in infos] == RETURNS
+    assert [info["episode"]["l"] for info in infos] == LENGTHS
+    assert all(0 < info["episode"]["t"] < 60 for info in infos)
+    assert all(set(info["episode"]) == {"r", "l", "t"} for info in infos)
+    elapsed = [record.elapsed for record in env.records]
+    assert elapsed == sorted(elapsed)
+    env.close()
+
+
+@twins
+def test_names_of_the_peers(make: Any) -> None:
+    env, _ = make()
+    assert list(env.return_queue) == env.get_episode_rewards() == RETURNS
+    assert list(env.length_queue) == env.get_episode_lengths() == LENGTHS
+    assert len(env.time_queue) == len(env.get_episode_times()) == 3
+    env.close()
+
+
+@twins
+def test_window_holds_the_last_episodes_only(make: Any) -> None:
+    env, _ = make(window=2)
+    assert env.returns == RETURNS[1:]
+    assert env.episode_count == 3
+    env.close()
+
+
+@twins
+def test_report_line(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    env, _ = make(report_every=2)
+    assert capsys.readouterr().out == (
+        "Episode 2: mean return 3.9, mean last reward 4.2, mean length 2.5 (over 2 episodes)\n"
+    )
+    env.close()
+
+
+@twins
+def test_report_covers_all_episodes_since_the_last_line(make: Any) -> None:
+    lines: list[str] = []
+    env, _ = make(window=1, report_every=3, report=lines.append)
+    assert lines == [
+        "Episode 3: mean return 2.9, mean last reward 4.2, mean length 3.0 (over 3 episodes)"
+    ]
+    env.close()
+
+
+@twins
+def test_no_episode_yet(make: Any) -> None:
+    env, _ = make()
+    env.statistics.records.clear()
+    assert math.isnan(env.mean_return)
+    assert math.isnan(env.mean_discounted_return)
+    env.close()
+
+
+@pytest.mark.parametrize("kind", [EpisodeReward, VecEpisodeReward])
+@pytest.mark.parametrize(
+    ("arguments", "fix"),
+    [
+        ({"window": 0}, "window=0.*from 1"),
+        ({"window": True}, "window=True"),
+        ({"report_every": -3}, "report_every=-3"),
+        ({"report_every": 2.5}, r"report_every=2\.5"),
+        ({"gamma": 1.01}, r"gamma=1\.01.*\[0, 1\]"),
+        ({"gamma": float("nan")}, "gamma=nan"),
+    ],
+)
+def test_arguments_out_of_range(kind: Any, arguments: dict[str, Any], fix: str) -> None:
+    env = Scripted() if kind is EpisodeReward else DummyVecEnv([Scripted])
+    with pytest.raises(ValueError, match=fix):
+        kind(env, **arguments)
+
+
+def test_the_twins_have_the_same_arguments() -> None:
+    ours, theirs = (
+        list(inspect.signature(kind.__init__).parameters.values())[2:]
+        for kind in (EpisodeReward, VecEpisodeReward)
+    )
+    assert [(a.name, a.kind, a.default) for a in ours] == [
+        (a.name, a.kind, a.default) for a in theirs
+    ]
+
+
+def test_the_twins_agree_on_lunar_lander() -> None:
+    def action(t: int) -> int:
+        return (t * 7) % 4
+
+    env = EpisodeReward(gym.make("LunarLander-v3"), gamma=0.99)
+    venv = VecEpisodeReward(DummyVecEnv([lambda: gym.make("LunarLander-v3")]), gamma=0.99)
+    venv.seed(3)
+    env.reset(seed=3)
+    venv.reset()
+    for t in range(600):
+        *_, terminated, truncated, _ = env.step(action(t))
+        venv.step(np.array([action(t)]))
+        if terminated or truncated:
+            env.reset()
+    assert env.episode_count > 3
+    assert venv.lengths == env.lengths
+    # DummyVecEnv rounds each reward to single precision.
+    np.testing.assert_allclose(venv.returns, env.returns, rtol=1e-5)
+    np.testing.assert_allclose(venv.discounted_returns, env.discounted_returns, rtol=1e-4)
+    assert [record.terminated for record in venv.records] == [
+        record.terminated for record in env.records
+    ]
+
+
+def test_sums_are_kept_in_double_precision() -> None:
+    rewards = (np.float32(1.0), *[np.float32(1e-8)] * 200)
+    env = EpisodeReward(Scripted(episodes=[(rewards, "terminated")]))
+    play(env, 1)
+    assert env.returns[0] == pytest.approx(1 + 2e-6, abs=1e-9)
+    assert type(env.returns[0]) is float
+
+
+# --- episodes that are given up ---
+
+
+def test_an_early_reset_is_booked_as_incomplete() -> None:
+    env = EpisodeReward(Scripted(), gamma=0.5)
+    env.reset()
+    env.step(0)
+    env.step(0)
+    assert (env.episode_return, env.episode_length) == (-1.0, 2)
+    env.reset()
+    env.reset()  # no step was taken: nothing to book
+    assert env.incomplete_count == 1
+    assert env.episode_count == 0
+    assert env.returns == []
+    record = env.last_incomplete
+    assert record is not None
+    assert (record.episode_return, record.length, record.last_reward) == (-1.0, 2, -2.0)
+    assert record.incomplete
+    assert not record.terminated
+    assert not record.truncated
+    assert record.discounted_return == 0.0
+    play(env, 1)
+    env.reset()  # the episode before is over: nothing to book
+    assert env.incomplete_count == 1
+
+
+def test_closing_books_what_is_running() -> None:
+    env = EpisodeReward(Scripted())
+    env.reset()
+    env.step(0)
+    env.close()
+    env.close()
+    assert env.incomplete_count == 1
+
+
+def test_vector_reset_books_each_running_episode() -> None:
+    venv = VecEpisodeReward(DummyVecEnv([Scripted] * 3))
+    run(venv, 4)  # one step into the second episode
+    assert venv.episode_returns.tolist() == [0.25] * 3
+    assert venv.episode_lengths.tolist() == [1] * 3
+    venv.reset()
+    assert venv.episode_count == 3
+    assert venv.incomplete_count == 3
+    venv.close()
+    assert venv.incomplete_count == 3
+
+
+def test_an_environment_that_resets_itself() -> None:
+    env = EpisodeReward(Autoreset(Scripted()))
+    env.reset()
+    for _ in range(3):
+        env.step(0)
+    env.step(0)  # this step is the reset
+    env.step(0)
+    env.step(0)
+    assert env.returns == RETURNS[:2]
+
+
+# --- in any stack ---
+
+
+def stacks() -> list[Any]:
+    def statistics(env: Any) -> Any:
+        return RecordEpisodeStatistics(env)
+
+    def time_limit(env: Any) -> Any:
+        return gym.wrappers.TimeLimit(env, 100)
+
+    ours = EpisodeReward
+    return [
+        [ours, Monitor],
+        [Monitor, ours],
+        [ours, statistics],
+        [statistics, ours],
+        [ours, statistics, Monitor],
+        [statistics, Monitor, ours],
+        [Monitor, ours, statistics],
+        [ours, Monitor, time_limit],
+        [ours, time_limit, statistics],
+        [ours, ours],
+        [ours, ours, statistics],
+    ]
+
+
+@pytest.mark.parametrize("stack", stacks())
+def test_above_and_below_the_peers(stack: Any) -> None:
+    env: Any = Scripted()
+    wrappers = []
+    for wrapper in stack:  # the innermost first
+        env = wrapper(env)
+        wrappers.append(env)
+    infos = play(env, 3)
+    assert [info["episode"]["r"] for info in infos] == pytest.approx(RETURNS)
+    assert [info["episode"]["l"] for info in infos] == LENGTHS
+    for wrapper in wrappers:
+        if isinstance(wrapper, EpisodeReward):
+            assert wrapper.returns == RETURNS
+
+
+@pytest.mark.parametrize("above", [True, False])
+def test_vector_above_and_below_vec_monitor(above: bool) -> None:
+    venv: Any = DummyVecEnv([Scripted] * 2)
+    order = [VecMonitor, VecEpisodeReward] if above else [VecEpisodeReward, VecMonitor]
+    for wrapper in order:
+        venv = wrapper(venv)
+    infos = run(venv, sum(LENGTHS))
+    assert [info["episode"]["r"] for info in infos] == pytest.approx(
+        [value for value in RETURNS for _ in range(2)]
+    )
+    ours = venv if above else venv.venv
+    assert ours.returns == [value for value in RETURNS for _ in range(2)]
+
+
+def test_sb3_reads_the_episodes() -> None:
+    venv = VecEpisodeReward(DummyVecEnv([Scripted]))
+    model = DQN("MlpPolicy", venv, learning_starts=1000, buffer_size=1000).learn(27)
+    assert [info["r"] for info in model.ep_info_buffer or []] == RETURNS * 3
+    env = Scripted()
+    rewards, lengths = evaluate_policy(
+        model, Monitor(EpisodeReward(env)), n_eval_episodes=3, return_episode_rewards=True
+    )
+    assert (rewards, lengths) == (pytest.approx(RETURNS), LENGTHS)
+
+
+def test_nothing_else_is_changed() -> None:
+    bare, wrapped = Scripted(), EpisodeReward(Scripted())
+    for env in (bare, wrapped):
+        env.reset(seed=1)
+    for _ in range(3):
+        theirs, ours = bare.step(0), wrapped.step(0)
+        assert ours[0].tolist() == theirs[0].tolist()
+        assert ours[1:4] == theirs[1:4]
+    assert wrapped.unwrapped.np_random_seed == bare.np_random_seed == 1
+
+
+def test_spec_rebuilds_the_same_wrapper(tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {
+        "window": 7,
+        "report_every": 3,
+        "gamma": 0.5,
+        "log_file": str(tmp_path / "log"),
+        "append": False,
+        "report": print,
+    }
+    parameters = set(inspect.signature(EpisodeReward.__init__).parameters)
+    assert set(arguments) == parameters - {"self", "env"}
+    env = EpisodeReward(gym.make("CartPole-v1"), **arguments)
+    assert env.spec is not None
+    rebuilt = gym.make(env.spec)
+    assert isinstance(rebuilt, EpisodeReward)
+    assert rebuilt._saved_kwargs == arguments
+    env.close()
+    rebuilt.close()
+
+
+# --- the log ---
+
+
+def test_log_is_read_by_load_results(tmp_path: Path) -> None:
+    env, _ = scalar(log_file=str(tmp_path / "run"), gamma=0.5)
+    env.reset()
+    env.step(0)
+    env.close()
+    assert env.log_path == str(tmp_path / "run.monitor.csv")
+    table = load_results(str(tmp_path))
+    assert table["r"].tolist() == [*RETURNS, 1.0]
+    assert table["l"].tolist() == [*LENGTHS, 1]
+    assert table["last_reward"].tolist() == [*LAST_REWARDS, 1.0]
+    assert table["terminated"].tolist() == [True, False, True, False]
+    assert table["truncated"].tolist() == [False, True, False, False]
+    assert table["incomplete"].tolist() == [False, False, False, True]
+    assert table["discounted_return"].tolist() == [*DISCOUNTED, 1.0]
+    assert table["t"].is_monotonic_increasing
+
+
+def test_vector_log_has_one_file_per_environment(tmp_path: Path) -> None:
+    venv = VecEpisodeReward(DummyVecEnv([Scripted] * 2), log_file=str(tmp_path / "run"))
+    run(venv, sum(LENGTHS))
+    venv.close()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["run.0.monitor.csv", "run.1.monitor.csv"]
+    assert sorted(load_results(str(tmp_path))["r"]) == sorted(RETURNS * 2)
+    venv = VecEpisodeReward(DummyVecEnv([Scripted]), log_file=tmp_path)
+    venv.close()
+    assert (tmp_path / "0.monitor.csv").is_file()
+
+
+def test_episodes_are_as_scripted() -> None:
+    assert [sum(rewards) for rewards, _ in EPISODES] == RETURNS

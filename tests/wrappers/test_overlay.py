@@ -1,0 +1,166 @@
+"""Captions and Q-values: what is drawn is what the model says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from dqn_plugins.wrappers import FrameDetails, Overlay, QValueOverlay
+from dqn_plugins.wrappers.lettering import fitted, signed, text_width
+from dqn_plugins.wrappers.panel import ACCENT, BAR, Axis
+from stable_baselines3 import DQN
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+FRAME = np.full((400, 600, 3), 77, dtype=np.uint8)
+
+
+def details(observation: Any = None, **values: Any) -> FrameDetails:
+    numbers = {"episode": 3, "step": 12, "reward": -0.5, "episode_return": 8.0} | values
+    return FrameDetails(observation=observation, **numbers)
+
+
+def has_colour(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """Which pixels have exactly this colour."""
+    return (picture == np.array(colour, dtype=np.uint8)).all(axis=2)
+
+
+def bar_lengths(picture: np.ndarray) -> list[tuple[int, bool]]:
+    """The bars from top to bottom: length in pixels, and whether it is the greedy one's."""
+    panel = picture[400:, 275:]
+    lengths = []
+    for row in range(1, panel.shape[0]):
+        for colour in (BAR, ACCENT):
+            length = int(has_colour(panel[row : row + 1], colour).sum())
+            before = int(has_colour(panel[row - 1 : row], colour).sum())
+            if length > 8 and before <= 8:
+                lengths.append((length, colour == ACCENT))
+    return lengths
+
+
+def test_the_frame_itself_is_untouched() -> None:
+    picture = Overlay(caption=True).draw(FRAME, details())
+    assert picture.dtype == np.uint8
+    assert (picture[:400] == FRAME).all()
+    assert 440 < picture.shape[0] < 480
+    assert picture.shape[1] == 600
+
+
+def test_every_number_of_the_caption_is_drawn() -> None:
+    overlay = Overlay(caption=True)
+    first = overlay.draw(FRAME, details())
+    for change in ({"episode": 4}, {"step": 13}, {"reward": 0.5}, {"episode_return": 9.0}):
+        assert (overlay.draw(FRAME, details(**change)) != first).any(), change
+    assert (overlay.draw(FRAME, details()) == first).all()
+
+
+def test_a_caption_of_ones_own() -> None:
+    overlay = Overlay(caption=lambda frame: {"ε": "0.1", "a long label": "x" * 500})
+    assert overlay.draw(FRAME, details()).shape[1] == 600
+
+
+@pytest.mark.parametrize("greedy", [0, 1, 2, 3])
+def test_the_bars_follow_the_values_and_mark_the_greedy_action(greedy: int) -> None:
+    values = np.array([1.0, 2.0, 3.0, 4.0])
+    values[greedy] = 8.0
+    overlay = QValueOverlay(lambda observation: values)
+    lengths = bar_lengths(overlay.draw(FRAME, details()))
+    assert [marked for _, marked in lengths] == [index == greedy for index in range(4)]
+    pixels = np.array([length for length, _ in lengths])
+    np.testing.assert_allclose(pixels / pixels[greedy], values / 8, atol=0.02)
+
+
+def test_many_actions_stand_side_by_side() -> None:
+    values = np.linspace(-1, 1, 18)
+    picture = QValueOverlay(lambda observation: values).draw(FRAME, details())
+    marked = has_colour(picture[430:], ACCENT).any(axis=0)
+    assert marked[560:].any()
+    assert not marked[:540].any()
+
+
+def test_the_values_are_those_of_the_network() -> None:
+    env = gym.make("CartPole-v1")
+    model = DQN("MlpPolicy", env, seed=0, buffer_size=10)
+    overlay = QValueOverlay(model)
+    for seed in range(5):
+        observation, _ = env.reset(seed=seed)
+        values = overlay._ask(observation)
+        assert values is not None
+        action, _ = model.predict(observation, deterministic=True)
+        assert values.shape == (2,)
+        assert int(np.argmax(values)) == int(action)
+
+
+def test_dictionary_observations() -> None:
+    class Pair(gym.Env):
+        observation_space = gym.spaces.Dict({"a": gym.spaces.Box(0, 1, (2,), np.float32)})
+        action_space = gym.spaces.Discrete(3)
+
+        def reset(self, **kwargs: Any) -> Any:
+            return self.observation_space.sample(), {}
+
+    model = DQN("MultiInputPolicy", DummyVecEnv([Pair]), buffer_size=10)
+    picture = QValueOverlay(model).draw(FRAME, details(Pair.observation_space.sample()))
+    assert picture.shape[1] == 600
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_do_not_break_the_video(bad: float) -> None:
+    for count in (3, 9):
+        values = np.arange(float(count))
+        values[1] = bad
+        picture = QValueOverlay(lambda observation, values=values: values).draw(FRAME, details())
+        if np.isnan(bad):
+            assert not has_colour(picture, ACCENT).any()
+    everything = np.full(3, bad)
+    QValueOverlay(lambda observation: everything).draw(FRAME, details())
+
+
+def test_equal_values_and_huge_ones() -> None:
+    for values in ([0.0, 0.0], [5.0, 5.0], [-5.0, -5.0], [1e30, -1e30], [1e9, 1e9 + 1]):
+        QValueOverlay(lambda observation, values=values: values).draw(FRAME, details())
+
+
+def test_small_frames_are_enlarged_and_grey_ones_coloured() -> None:
+    picture = Overlay().draw(np.full((210, 160), 9, dtype=np.uint8), details())
+    assert picture.shape[1] == 480
+    assert (picture[:630] == 9).all()
+
+
+def test_wrong_number_of_names() -> None:
+    overlay = QValueOverlay(lambda observation: [1.0, 2.0], ["left"])
+    with pytest.raises(ValueError, match="1 names for 2 Q-values"):
+        overlay.draw(FRAME, details())
+
+
+def test_no_model() -> None:
+    with pytest.raises(TypeError, match="model=None"):
+        QValueOverlay(None)
+
+
+def test_axis_holds_zero_unless_that_hides_the_differences() -> None:
+    assert Axis().follow(np.array([1.0, 3.0])) == (0.0, 3.0, 0.0)
+    low, high, origin = Axis().follow(np.array([100.0, 101.0]))
+    assert 99 < low == origin < 100
+    assert high == 101
+    low, high, origin = Axis().follow(np.array([-1.0, 1.0]))
+    assert (low, high, origin) == (-1.0, 1.0, 0.0)
+
+
+def test_axis_shrinks_slowly() -> None:
+    axis = Axis()
+    axis.follow(np.array([-10.0, 10.0]))
+    _, high, _ = axis.follow(np.array([-1.0, 1.0]))
+    assert 9 < high < 10
+    for _ in range(500):
+        _, high, _ = axis.follow(np.array([-1.0, 1.0]))
+    assert high == pytest.approx(1.0, abs=0.01)
+
+
+def test_numbers_and_texts() -> None:
+    assert signed(-0.001, 2) == "0.00"
+    assert signed(-1.5, 1) == "−1.5"
+    assert signed(float("-inf"), 1) == "−inf"
+    assert fitted("short", 12, 500) == "short"
+    assert text_width(fitted("a very long name indeed", 12, 60), 12) <= 62

@@ -1,0 +1,417 @@
+"""RecordVideo: Gymnasium's wrapper with the promises it lacks."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import itertools
+import json
+import os
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from dqn_plugins.wrappers import EpisodeReward, RecordVideo, read_frames
+from gymnasium.wrappers import RecordVideo as GymnasiumRecordVideo
+from gymnasium.wrappers import RenderCollection
+from stable_baselines3 import DQN, PPO
+
+from tests.wrappers.scripted import (
+    Scripted,
+    close_colours,
+    colour_of,
+    colours,
+    describe,
+    play,
+    videos,
+)
+
+# --- a drop-in ---
+
+
+def test_documented_example_every_tenth_episode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    env: Any = gym.make("LunarLander-v3", render_mode="rgb_array")
+    trigger = lambda t: t % 10 == 0  # noqa: E731
+    env = RecordVideo(
+        env, video_folder="./save_videos1", episode_trigger=trigger, disable_logger=True
+    )
+    for _i in range(50):
+        termination, truncation = False, False
+        _ = env.reset(seed=123)
+        while not (termination or truncation):
+            _obs, _rew, termination, truncation, _info = env.step(env.action_space.sample())
+    env.close()
+    assert len(videos(tmp_path / "save_videos1")) == 5
+
+
+def test_documented_example_every_two_hundredth_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    env: Any = gym.make("LunarLander-v3", render_mode="rgb_array")
+    trigger = lambda t: t % 200 == 0  # noqa: E731
+    env = RecordVideo(
+        env,
+        video_folder="./save_videos2",
+        step_trigger=trigger,
+        video_length=100,
+        disable_logger=True,
+    )
+    for _i in range(5):
+        termination, truncation = False, False
+        _ = env.reset(seed=123)
+        _ = env.action_space.seed(123)
+        while not (termination or truncation):
+            _obs, _rew, termination, truncation, _info = env.step(env.action_space.sample())
+    env.close()
+    folder = tmp_path / "save_videos2"
+    assert len(videos(folder)) == 2
+    assert sum(1 for _ in read_frames(folder / "rl-video-step-0.mp4")) == 100
+
+
+def test_documented_example_chunks_of_a_thousand_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    env: Any = gym.make("LunarLander-v3", render_mode="rgb_array")
+    env = RecordVideo(env, video_folder="./save_videos3", video_length=1000, disable_logger=True)
+    for _i in range(3):
+        termination, truncation = False, False
+        _ = env.reset(seed=123)
+        while not (termination or truncation):
+            _obs, _rew, termination, truncation, _info = env.step(env.action_space.sample())
+    env.close()
+    assert len(videos(tmp_path / "save_videos3")) == 2
+
+
+def test_arguments_begin_as_gymnasiums_do() -> None:
+    theirs = list(inspect.signature(GymnasiumRecordVideo.__init__).parameters.values())
+    ours = list(inspect.signature(RecordVideo.__init__).parameters.values())
+    for their, our in zip(theirs, ours, strict=False):
+        assert (our.name, our.kind) == (their.name, their.kind)
+        if their.name != "gc_trigger":  # a collection per video is not needed here
+            assert our.default == their.default
+    assert all(extra.kind is extra.KEYWORD_ONLY for extra in ours[len(theirs) :])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"episode_trigger": lambda episode: episode % 2 == 1, "name_prefix": "x"},
+        {"step_trigger": lambda step: step == 2},
+        {"step_trigger": lambda step: step % 4 == 0, "episode_trigger": lambda episode: True},
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_files_and_frames_are_those_of_gymnasium(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    seen = []
+    for recorder in (GymnasiumRecordVideo, RecordVideo):
+        folder = tmp_path / recorder.__module__
+        env = recorder(Scripted(), str(folder), **arguments)
+        play(env, 4)
+        states = [
+            (name, getattr(env, name))
+            for name in ("step_id", "episode_id", "recording", "name_prefix", "frames_per_sec")
+        ]
+        states.append(("video_length", env.video_length))
+        states.append(("frames", len(env.recorded_frames)))
+        env.close()
+        seen.append((states, {name: colours(folder / name) for name in videos(folder)}))
+    (their_states, theirs), (our_states, ours) = seen
+    assert our_states == their_states
+    assert ours.keys() == theirs.keys()
+    assert ours
+    for name in ours:
+        assert close_colours(ours[name], theirs[name], 8)
+
+
+def test_spec_rebuilds_the_same_recorder(tmp_path: Path) -> None:
+    model = DQN("MlpPolicy", "CartPole-v1", buffer_size=10)
+    trigger = int
+    arguments: dict[str, Any] = {
+        "video_folder": str(tmp_path),
+        "episode_trigger": trigger,
+        "step_trigger": trigger,
+        "video_length": 7,
+        "name_prefix": "p",
+        "fps": 9,
+        "disable_logger": False,
+        "gc_trigger": trigger,
+        "caption": True,
+        "model": model,
+        "action_names": ("left", "right"),
+    }
+    assert set(arguments) == set(inspect.signature(RecordVideo.__init__).parameters) - {
+        "self",
+        "env",
+    }
+    env = RecordVideo(gym.make("CartPole-v1", render_mode="rgb_array"), **arguments)
+    assert env.spec is not None
+    rebuilt = gym.make(env.spec)
+    while not isinstance(rebuilt, RecordVideo):
+        rebuilt = rebuilt.env
+    for name, value in arguments.items():
+        kept = rebuilt._saved_kwargs[name]
+        assert (kept.value if name == "model" else kept) is value or kept == value, name
+    assert rebuilt.episode_trigger is trigger
+    assert rebuilt._saved_kwargs["model"].value is model  # the model itself, not a copy
+    assert rebuilt.video_length == 7
+
+
+# --- what is on the frames ---
+
+
+def test_every_state_of_an_episode_is_one_frame(tmp_path: Path) -> None:
+    env = RecordVideo(Scripted(), str(tmp_path), episode_trigger=lambda episode: episode != 1)
+    play(env, 3)
+    env.close()
+    assert videos(tmp_path) == ["rl-video-episode-0.mp4", "rl-video-episode-2.mp4"]
+    for episode, states in ((0, 4), (2, 5)):
+        path = tmp_path / f"rl-video-episode-{episode}.mp4"
+        assert close_colours(colours(path), [colour_of(episode, t) for t in range(states)])
+        assert describe(path)["fps"] == 25
+
+
+def test_fixed_length_spans_episodes_and_is_exact(tmp_path: Path) -> None:
+    env = RecordVideo(
+        Scripted(), str(tmp_path), episode_trigger=lambda episode: episode == 0, video_length=6
+    )
+    play(env, 3)
+    env.close()
+    expected = [colour_of(0, t) for t in range(4)] + [colour_of(1, t) for t in range(2)]
+    assert close_colours(colours(tmp_path / "rl-video-episode-0.mp4"), expected)
+
+
+def test_fps_argument_wins(tmp_path: Path) -> None:
+    env = RecordVideo(Scripted(), str(tmp_path), fps=7)
+    play(env, 1)
+    env.close()
+    assert describe(env.video_path)["fps"] == 7
+
+
+def test_start_and_stop_by_hand(tmp_path: Path) -> None:
+    env = RecordVideo(Scripted(), str(tmp_path), episode_trigger=lambda episode: False)
+    with pytest.raises(RuntimeError, match="no recording is running"):
+        env.stop_recording()
+    env.reset()
+    env.start_recording("by-hand")
+    env.step(0)
+    assert env.recording
+    assert len(env.recorded_frames) == 1
+    with pytest.raises(LookupError, match="streamed"):
+        env.recorded_frames[0]
+    env.stop_recording()
+    assert not env.recording
+    env.step(0)
+    env.close()
+    assert close_colours(colours(tmp_path / "by-hand.mp4"), [colour_of(0, 1)])
+
+
+def test_a_recording_without_frames_leaves_nothing_but_a_warning(tmp_path: Path) -> None:
+    env = RecordVideo(Scripted(), str(tmp_path), episode_trigger=lambda episode: False)
+    env.reset()
+    env.start_recording("nothing")
+    with pytest.warns(UserWarning, match="has no frame"):
+        env.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_render_mode_that_collects(tmp_path: Path) -> None:
+    env = RecordVideo(RenderCollection(Scripted()), str(tmp_path))
+    env.reset()
+    for _ in range(3):
+        env.step(0)
+    assert [tuple(frame[0, 0]) for frame in env.render()] == [colour_of(0, t) for t in range(4)]
+    env.close()
+    expected = [colour_of(0, t) for t in range(4)]
+    assert close_colours(colours(tmp_path / "rl-video-episode-0.mp4"), expected)
+
+
+def test_memory_does_not_grow_with_frames(tmp_path: Path) -> None:
+    env = RecordVideo(Scripted(size=(400, 600), episodes=[((0.0,) * 90, "terminated")]), tmp_path)
+    env.reset()
+    env.step(0)
+    tracemalloc.start()
+    for _ in range(88):
+        env.step(0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    env.close()
+    assert peak < 5e6  # 88 frames are 63 MB
+
+
+# --- nothing is lost ---
+
+
+def test_existing_videos_stay(tmp_path: Path) -> None:
+    for _ in range(3):
+        env = RecordVideo(Scripted(), str(tmp_path))
+        play(env, 1)
+        env.close()
+    assert videos(tmp_path) == [
+        "rl-video-episode-0.mp4",
+        "rl-video-episode-0_1.mp4",
+        "rl-video-episode-0_2.mp4",
+    ]
+    assert len(list(tmp_path.glob("*.json"))) == 3
+
+
+def test_closing_an_environment_that_fails_to_close(tmp_path: Path) -> None:
+    class Fails(Scripted):
+        def close(self) -> None:
+            raise RuntimeError("cannot close")
+
+    env = RecordVideo(Fails(), str(tmp_path))
+    play(env, 1)
+    with pytest.raises(RuntimeError, match="cannot close"):
+        env.close()
+    assert len(colours(env.video_path)) == 4
+
+
+def test_sidecar_of_a_whole_episode(tmp_path: Path) -> None:
+    env = RecordVideo(Scripted(), str(tmp_path), episode_trigger=lambda episode: True)
+    play(env, 2, seed=11)
+    env.close()
+    sidecar = json.loads((tmp_path / "rl-video-episode-1.json").read_text())
+    assert sidecar["video"] == "rl-video-episode-1.mp4"
+    assert sidecar["complete"] is True
+    assert (sidecar["seed"], sidecar["episodes_since_seed"]) == (11, 1)
+    assert sidecar["return"] == 8.25
+    assert sidecar["length"] == 2
+    assert (sidecar["terminated"], sidecar["truncated"]) == (False, True)
+    assert (sidecar["fps"], sidecar["frames"]) == (25, 3)
+    assert (sidecar["width"], sidecar["height"]) == (64, 48)
+    assert {"python", "gymnasium", "numpy", "stable-baselines3"} <= sidecar["versions"].keys()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_sidecar_of_several_episodes_and_the_id(tmp_path: Path) -> None:
+    env = RecordVideo(
+        gym.make("CartPole-v1", render_mode="rgb_array"), str(tmp_path), video_length=50
+    )
+    env.episode_trigger = lambda episode: episode == 0
+    play(env, 10, seed=3)
+    assert not env.recording
+    env.close()
+    sidecar = json.loads((tmp_path / "rl-video-episode-0.json").read_text())
+    assert sidecar["environment_id"] == "CartPole-v1"
+    lengths = [episode["length"] for episode in sidecar["episodes"]]
+    assert len(lengths) > 1
+    assert sum(lengths) + len(lengths) == sidecar["frames"] == 50
+    assert sidecar["episodes"][0]["terminated"] is True
+
+
+# --- refused at once, with the fix ---
+
+
+@pytest.mark.parametrize("mode", [None, "ansi"])
+def test_render_modes_without_pictures(tmp_path: Path, mode: str | None) -> None:
+    with pytest.raises(ValueError, match=r'render_mode="rgb_array"'):
+        RecordVideo(Scripted(render_mode=mode), str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "fix"),
+    [
+        ({"video_length": -1}, ValueError, r"video_length=-1.*from 0"),
+        ({"fps": 0}, ValueError, r"fps=0.*above 0"),
+        ({"caption": "yes"}, TypeError, r"caption='yes'.*caption=True"),
+        ({"model": 3}, TypeError, r"model=int.*q_net"),
+    ],
+)
+def test_arguments_out_of_range(
+    tmp_path: Path, arguments: dict[str, Any], error: type[Exception], fix: str
+) -> None:
+    with pytest.raises(error, match=fix):
+        RecordVideo(Scripted(), str(tmp_path), **arguments)
+    gc.collect()  # a half-built wrapper goes without a sound
+
+
+def test_a_model_without_q_values(tmp_path: Path) -> None:
+    model = PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8)
+    with pytest.raises(TypeError, match="model=PPO"):
+        RecordVideo(Scripted(), str(tmp_path), model=model)
+
+
+def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"video_folder=.*not a folder that can be written.*Fix"):
+        RecordVideo(Scripted(), str(tmp_path / "file"))
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write all")
+def test_a_folder_without_permission(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError, match="permissions"):
+        RecordVideo(Scripted(), str(tmp_path))
+
+
+def test_float_frames_are_refused_and_the_environment_goes_on(tmp_path: Path) -> None:
+    class Floats(Scripted):
+        def render(self) -> Any:
+            return super().render() / 255.0
+
+    env = RecordVideo(Floats(), str(tmp_path))
+    with pytest.warns(UserWarning, match="no frame"), pytest.raises(TypeError, match="float64"):
+        env.reset()
+    assert not env.recording
+    env.step(0)
+    env.close()
+
+
+def test_a_frame_that_is_none_ends_the_recording(tmp_path: Path) -> None:
+    class Blinks(Scripted):
+        def render(self) -> Any:
+            return None if self.t == 2 else super().render()
+
+    env = RecordVideo(Blinks(), str(tmp_path))
+    with pytest.warns(UserWarning, match="NoneType instead of a NumPy array"):
+        play(env, 1)
+    env.close()
+    assert len(colours(env.video_path)) == 2
+
+
+# --- captions and Q-values ---
+
+
+def test_caption_and_q_values_under_the_frame(tmp_path: Path) -> None:
+    model = DQN("MlpPolicy", Scripted(), buffer_size=10)
+    env = RecordVideo(
+        Scripted(size=(400, 600)), str(tmp_path), caption=True, model=model, action_names=["a", "b"]
+    )
+    play(env, 1)
+    env.close()
+    frames = list(read_frames(env.video_path))
+    assert frames[0].shape[1] == 600
+    assert frames[0].shape[0] > 460
+    for t, frame in enumerate(frames):
+        assert np.abs(frame[:399].mean(axis=(0, 1)) - colour_of(0, t)).max() < 6
+    panels = [frame[402:].astype(int) for frame in frames]
+    for first, second in itertools.pairwise(panels):
+        assert np.abs(first - second).max() > 100
+
+
+def test_recording_changes_nothing_for_the_agent(tmp_path: Path) -> None:
+    def trajectory(env: Any) -> list[Any]:
+        env.action_space.seed(0)
+        observation, _ = env.reset(seed=5)
+        steps = [observation.tolist()]
+        for _ in range(40):
+            observation, *rest, _ = env.step(env.action_space.sample())
+            steps.append([observation.tolist(), *rest])
+            if rest[1] or rest[2]:
+                env.reset()
+        env.close()
+        return steps
+
+    bare = gym.make("LunarLander-v3", render_mode="rgb_array")
+    wrapped = gym.make("LunarLander-v3", render_mode="rgb_array")
+    wrapped = RecordVideo(EpisodeReward(wrapped), str(tmp_path), caption=True)
+    assert trajectory(bare) == trajectory(wrapped)

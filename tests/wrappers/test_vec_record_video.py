@@ -1,0 +1,213 @@
+"""VecRecordVideo: Stable-Baselines3's recorder with terminal frames, streamed."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dqn_plugins.wrappers import RecordVideo, VecRecordVideo, read_frames
+from stable_baselines3 import DQN
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecEnv,
+    VecMonitor,
+    VecNormalize,
+    VecVideoRecorder,
+)
+
+from tests.wrappers.scripted import Scripted, close_colours, colour_of, colours, play, videos
+
+# Lengths 3, 2, 4, then again; the states of the first two episodes and the third's beginning.
+ALONE = [
+    *[colour_of(0, t) for t in range(4)],
+    *[colour_of(1, t) for t in range(3)],
+    *[colour_of(2, t) for t in range(2)],
+]
+
+
+def dummy(makers: list[Callable[[], Any]]) -> VecEnv:
+    return DummyVecEnv(makers)
+
+
+def subproc(makers: list[Callable[[], Any]]) -> VecEnv:
+    return SubprocVecEnv(makers, start_method="fork")
+
+
+def monitored() -> Monitor[Any, Any]:
+    return Monitor(Scripted())
+
+
+def run(venv: VecEnv, steps: int) -> list[Any]:
+    venv.reset()
+    return [venv.step(np.zeros(venv.num_envs, dtype=int)) for _ in range(steps)]
+
+
+def at_start(step: int) -> bool:
+    return step == 0
+
+
+def test_arguments_begin_as_those_of_stable_baselines3() -> None:
+    theirs = list(inspect.signature(VecVideoRecorder.__init__).parameters.values())
+    ours = list(inspect.signature(VecRecordVideo.__init__).parameters.values())
+    for their, our in zip(theirs, ours, strict=False):
+        assert (our.name, our.kind, our.default) == (their.name, their.kind, their.default)
+    assert all(extra.kind is extra.KEYWORD_ONLY for extra in ours[len(theirs) :])
+
+
+@pytest.mark.parametrize("kind", [dummy, subproc])
+def test_one_sub_environment_shows_every_state(tmp_path: Path, kind: Any) -> None:
+    venv = VecRecordVideo(
+        kind([monitored, monitored]), str(tmp_path), at_start, video_length=9, env_index=1
+    )
+    results = run(venv, 9)
+    venv.close()
+    assert videos(tmp_path) == ["rl-video-step-0-to-step-9.mp4"]
+    assert close_colours(colours(venv.video_path), ALONE)
+    assert not any("terminal_frame" in info for *_, infos in results for info in infos)
+
+
+@pytest.mark.parametrize("kind", [dummy, subproc])
+def test_grid_shows_terminal_states(tmp_path: Path, kind: Any) -> None:
+    venv = VecRecordVideo(kind([monitored] * 3), str(tmp_path), at_start, video_length=7)
+    run(venv, 8)
+    venv.close()
+    frames = list(read_frames(venv.video_path))
+    # One frame per step: a terminal state takes the place of the state after the reset.
+    expected = [colour_of(0, t) for t in range(4)]
+    expected += [colour_of(1, t) for t in (1, 2)]
+    expected += [colour_of(2, 1)]
+    assert frames[0].shape == (96, 128, 3)
+    for frame, colour in zip(frames, expected, strict=True):
+        for tile in (frame[:48, :64], frame[:48, 64:], frame[48:, :64]):
+            assert np.abs(tile[8:-8, 8:-8].mean(axis=(0, 1)) - colour).max() <= 6
+        assert frame[56:, 72:].max() < 10
+
+
+def test_the_twins_show_the_same(tmp_path: Path) -> None:
+    env = RecordVideo(
+        Scripted(), str(tmp_path), lambda episode: episode == 0, video_length=9, name_prefix="one"
+    )
+    play(env, 3)
+    env.close()
+    venv = VecRecordVideo(DummyVecEnv([monitored]), str(tmp_path), at_start, video_length=9)
+    run(venv, 9)
+    venv.close()
+    assert colours(venv.video_path) == colours(env.video_path)
+    ours, theirs = (
+        json.loads(Path(str(recorder.video_path)).with_suffix(".json").read_text())["episodes"]
+        for recorder in (venv, env)
+    )
+    assert ours == theirs
+
+
+def test_triggers_and_names_are_those_of_stable_baselines3(tmp_path: Path) -> None:
+    names = []
+    for recorder in (VecVideoRecorder, VecRecordVideo):
+        folder = tmp_path / recorder.__name__
+        venv = recorder(
+            DummyVecEnv([monitored] * 2), str(folder), lambda step: step % 8 == 2, video_length=4
+        )
+        run(venv, 20)
+        venv.close()
+        names.append(videos(folder))
+    assert names[1] == names[0]
+    assert names[1]
+
+
+def test_exactly_video_length_frames_and_no_file_overwritten(tmp_path: Path) -> None:
+    for _ in range(2):
+        venv = VecRecordVideo(DummyVecEnv([monitored]), str(tmp_path), at_start, video_length=5)
+        run(venv, 12)
+        assert not venv.recording
+        venv.close()
+    assert videos(tmp_path) == ["rl-video-step-0-to-step-5.mp4", "rl-video-step-0-to-step-5_1.mp4"]
+    for name in videos(tmp_path):
+        assert len(colours(tmp_path / name)) == 5
+
+
+def test_environments_are_as_before_when_the_recording_ends(tmp_path: Path) -> None:
+    base = DummyVecEnv([monitored, Scripted])
+    venv = VecRecordVideo(base, str(tmp_path), at_start, video_length=3)
+    venv.reset()
+    assert all("step" in vars(env) for env in base.envs)
+    venv.step(np.zeros(2, dtype=int))
+    venv.step(np.zeros(2, dtype=int))
+    assert not venv.recording
+    assert not any("step" in vars(env) for env in base.envs)
+    venv.close()
+
+
+def test_bare_environments_in_other_processes_are_named(tmp_path: Path) -> None:
+    venv = VecRecordVideo(subproc([Scripted]), str(tmp_path), at_start, video_length=7)
+    with pytest.warns(UserWarning, match=r"\[0\] cannot be recorded.*Monitor"):
+        run(venv, 8)
+    venv.close()
+    assert len(colours(venv.video_path)) == 7
+
+
+def test_between_other_wrappers_with_captions_and_a_model(tmp_path: Path) -> None:
+    inner = VecNormalize(VecMonitor(dummy([monitored] * 2)))
+    model = DQN("MlpPolicy", inner, buffer_size=10)
+    seen: list[Any] = []
+
+    def q_values(observation: Any) -> Any:
+        seen.append(observation)
+        return [0.0, 1.0]
+
+    for asked in (model, q_values):
+        inner.seed(4)
+        venv = VecRecordVideo(
+            inner, str(tmp_path), at_start, video_length=6, caption=True, model=asked
+        )
+        run(venv, 8)
+    venv.close()
+    assert len(seen) == 12
+    assert all(np.shape(observation) == (2,) for observation in seen)
+    sidecar = json.loads(Path(str(venv.video_path)).with_suffix(".json").read_text())
+    assert sidecar["complete"] is True
+    assert sidecar["episodes"][0]["environment"] == 0
+    assert sidecar["episodes"][0]["length"] == 3
+    assert sidecar["episodes"][0]["seed"] == 4
+    assert next(read_frames(venv.video_path)).shape[1] == 2 * 448  # enlarged, to be legible
+
+
+def test_recording_while_a_model_learns(tmp_path: Path) -> None:
+    venv = VecRecordVideo(dummy([monitored] * 2), str(tmp_path), at_start, video_length=30)
+    DQN("MlpPolicy", venv, learning_starts=10, buffer_size=100).learn(100)
+    venv.close()
+    assert len(colours(venv.video_path)) == 30
+
+
+def test_an_unclosed_recorder_finishes_its_video(tmp_path: Path) -> None:
+    venv = VecRecordVideo(dummy([monitored]), str(tmp_path), at_start, video_length=500)
+    run(venv, 4)
+    path = venv.video_path
+    del venv
+    assert close_colours(colours(path), ALONE[:6])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fix"),
+    [
+        ({"video_length": 0}, "video_length=0.*from 1"),
+        ({"env_index": 2}, "env_index=2.*0 to 1"),
+        ({"env_index": -1}, "env_index=-1"),
+        ({"fps": float("nan")}, "fps=nan"),
+    ],
+)
+def test_arguments_out_of_range(tmp_path: Path, arguments: dict[str, Any], fix: str) -> None:
+    with pytest.raises(ValueError, match=fix):
+        VecRecordVideo(dummy([monitored] * 2), str(tmp_path), at_start, **arguments)
+
+
+def test_render_mode_without_pictures(tmp_path: Path) -> None:
+    venv = DummyVecEnv([lambda: Scripted(render_mode=None)])
+    with pytest.raises(ValueError, match=r'render_mode="rgb_array"'):
+        VecRecordVideo(venv, str(tmp_path), at_start)
