@@ -4,11 +4,14 @@ from importlib.metadata import version
 
 from dqn_plugins.errors import DivergenceError, NonFiniteTransitionError
 from dqn_plugins.naive_dqn import NOTEBOOK_HYPERPARAMETERS, NaiveDQN
+from dqn_plugins.stream_q import STREAM_Q_PAPER_HYPERPARAMETERS, StreamQ
 
 __all__ = [
     "NOTEBOOK_HYPERPARAMETERS",
+    "STREAM_Q_PAPER_HYPERPARAMETERS",
     "DivergenceError",
     "NaiveDQN",
     "NonFiniteTransitionError",
+    "StreamQ",
 ]
 __version__ = version("dqn-plugins")

@@ -7,7 +7,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from dqn_plugins.learners import Learner, NaiveAutogradLearner, NaiveCompiledLearner
 from dqn_plugins.online_q_algorithm import Backend, OnlineQAlgorithm
-from dqn_plugins.policies import KerasAdam, QPolicy, glorot_uniform
+from dqn_plugins.policies import KerasAdam, QPolicy, TraceOptimizer, glorot_uniform
 
 __all__ = ["NOTEBOOK_HYPERPARAMETERS", "NaiveDQN"]
 
@@ -120,13 +120,14 @@ class NaiveDQN(OnlineQAlgorithm):
     def _check_hyperparameters(self) -> None:
         super()._check_hyperparameters()
         self._check_in_unit_interval("q_step_size")
-        if self.max_grad_norm is not None and not self.max_grad_norm > 0.0:
-            raise ValueError(
-                f"max_grad_norm: received {self.max_grad_norm!r}, it must be above 0, or None for "
-                "no limit. Try 10."
-            )
+        self._check_above_zero("max_grad_norm")
 
     def _make_learner(self) -> Learner:
+        if isinstance(self.policy.optimizer, TraceOptimizer):
+            raise ValueError(
+                f"optimizer_class: received {type(self.policy.optimizer).__name__}, which learns "
+                "from eligibility traces; NaiveDQN has none. Use StreamQ, or torch.optim.Adam."
+            )
         learner = NaiveCompiledLearner if self._is_compiled() else NaiveAutogradLearner
         return learner(
             self.policy,

@@ -30,7 +30,7 @@ from dqn_plugins.errors import DivergenceError, NonFiniteTransitionError
 from dqn_plugins.learners import Learner, reason_against_compiling
 from dqn_plugins.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, QNetwork, QPolicy
 from dqn_plugins.single_env import ConstantMemoryMonitor, SingleVecEnv
-from dqn_plugins.transitions import Observation, true_next_observation
+from dqn_plugins.transitions import Observation, raise_if_not_finite, true_next_observation
 
 __all__ = ["Backend", "OnlineQAlgorithm"]
 
@@ -96,7 +96,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
         device: th.device | str = "auto",
         backend: Backend = "auto",
     ) -> None:
-        if device == "auto" and policy in ("MlpPolicy", MlpPolicy):
+        if device == "auto" and self._has_no_convolutions(policy):
             device = "cpu"
         super().__init__(
             policy,
@@ -122,9 +122,15 @@ class OnlineQAlgorithm(BaseAlgorithm):
         self._exploration_rng: np.random.Generator | None = None
         self._predict_rng: np.random.Generator | None = None
         self._rng_seed: int | None = None
+        # Whether the next call of `learn_one` begins an episode
+        self._own_episode_is_over = True
         self._reset_training_statistics()
 
     # Setting up
+
+    @classmethod
+    def _has_no_convolutions(cls, policy: str | type[BasePolicy]) -> bool:
+        return policy in ("MlpPolicy", cls.policy_aliases["MlpPolicy"])
 
     @abstractmethod
     def _make_learner(self) -> Learner:
@@ -182,6 +188,13 @@ class OnlineQAlgorithm(BaseAlgorithm):
             raise ValueError(
                 f"{name}: received {value!r}, it must be a number in [0, 1]. "
                 f"Pass {name}=... within that range."
+            )
+
+    def _check_above_zero(self, name: str) -> None:
+        value = getattr(self, name)
+        if value is not None and not (_is_number(value) and value > 0.0):
+            raise ValueError(
+                f"{name}: received {value!r}, it must be a number above 0, or None for no limit."
             )
 
     def _setup_model(self) -> None:
@@ -385,7 +398,6 @@ class OnlineQAlgorithm(BaseAlgorithm):
         assert env is not None
         assert self._last_obs is not None
         watched = not _is_empty(callback)
-        self._renew_learner()
         self.policy.set_training_mode(False)
         self._update_schedules()
         callback.on_training_start(locals(), globals())
@@ -401,7 +413,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
                 self.num_timesteps += env.num_envs
                 next_obs, terminated = true_next_observation(new_obs, dones, infos)
                 greedy_actions = self._learn_from(
-                    obs, actions, rewards, next_obs, terminated, new_obs
+                    obs, actions, rewards, next_obs, terminated, dones, new_obs
                 )
                 obs = self._last_obs = new_obs
                 self._last_episode_starts = dones
@@ -433,6 +445,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
         reward: float,
         next_obs: Observation,
         terminated: bool,
+        truncated: bool = False,
     ) -> float:
         """
         Learn from one transition, for loops of one's own: the same update as ``learn``'s.
@@ -443,6 +456,8 @@ class OnlineQAlgorithm(BaseAlgorithm):
         :param next_obs: The observation that the step led to, of the observation space's shape. At
             a time limit this is the last observation of the episode.
         :param terminated: Whether ``next_obs`` is a terminal state. A time limit is not one.
+        :param truncated: Whether the episode was cut short, so that the next transition belongs to
+            another one. For algorithms that remember what led to a transition.
         :return: The TD error r + γ·max Q(s′, ·) − Q(s, a) before the update.
         :raises ValueError: If an argument has the wrong shape or range. Nothing was changed.
         :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
@@ -460,26 +475,61 @@ class OnlineQAlgorithm(BaseAlgorithm):
                 f"reward: received {reward!r}, it must be one number. For several environments "
                 "call `learn_one` once for each."
             )
-        if not isinstance(terminated, (bool, np.bool_)):
-            raise ValueError(
-                f"terminated: received {terminated!r}, it must be True or False, as the "
-                "environment's `step` returned it."
-            )
+        for name, flag in (("terminated", terminated), ("truncated", truncated)):
+            if not isinstance(flag, (bool, np.bool_)):
+                raise ValueError(
+                    f"{name}: received {flag!r}, it must be True or False, as the environment's "
+                    "`step` returned it."
+                )
         self._renew_learner()
+        rewards = _as_float32([reward])
+        raise_if_not_finite(obs_batch, rewards, next_obs_batch)
+        if self._own_episode_is_over:
+            self._start_episodes(obs_batch)
         self.num_timesteps += 1
         try:
             self._learn_from(
                 obs_batch,
                 np.array([action], dtype=np.int64),
-                _as_float32([reward]),
+                rewards,
                 next_obs_batch,
                 np.array([terminated]),
+                np.array([terminated or truncated]),
                 next_obs_batch,
             )
         except (NonFiniteTransitionError, DivergenceError):
             self.num_timesteps -= 1
             raise
+        self._own_episode_is_over = bool(terminated or truncated)
         return self._last_td_error
+
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        resets_env = reset_num_timesteps or self._last_obs is None
+        total_timesteps, callback = super()._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        self._renew_learner()
+        self._own_episode_is_over = True
+        if resets_env:
+            assert self._last_obs is not None
+            self._start_episodes(self._last_obs)
+        return total_timesteps, callback
+
+    def _start_episodes(self, obs: Observation) -> None:
+        """
+        Tell the learner that new episodes begin in all environments.
+
+        :param obs: The first observations, shape (n_envs, ...).
+        """
+        raise_if_not_finite(obs, np.zeros(0), obs)
+        self._learner.start_episodes(obs)
 
     def _as_batch(self, name: str, obs: Observation) -> Observation:
         """
@@ -511,6 +561,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
         rewards: np.ndarray,
         next_obs: Observation,
         terminated: np.ndarray,
+        dones: np.ndarray,
         new_obs: Observation,
     ) -> np.ndarray:
         """
@@ -520,7 +571,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
         """
         try:
             td_errors, greedy_actions = self._learner.learn(
-                obs, actions, rewards, next_obs, terminated, new_obs
+                obs, actions, rewards, next_obs, terminated, dones, new_obs
             )
         except (NonFiniteTransitionError, DivergenceError) as error:
             error.step = self.num_timesteps

@@ -1,6 +1,11 @@
-"""Q-networks and Stable-Baselines3 policies over them, initialisers and optimisers."""
+"""Q-networks and Stable-Baselines3 policies over them, normalisation, initialisers, optimisers."""
 
-from dqn_plugins.policies.initializers import glorot_uniform
+from dqn_plugins.policies.initializers import SparseInitializer, glorot_uniform
+from dqn_plugins.policies.normalization import (
+    ObservationNormalizer,
+    RewardNormalizer,
+    RunningStatistics,
+)
 from dqn_plugins.policies.optimizers import KerasAdam
 from dqn_plugins.policies.q_policy import (
     CnnPolicy,
@@ -10,14 +15,35 @@ from dqn_plugins.policies.q_policy import (
     QPolicy,
     WeightInitializer,
 )
+from dqn_plugins.policies.stream_policy import (
+    NormalizingQNetwork,
+    StreamCnnPolicy,
+    StreamMlpPolicy,
+    StreamMultiInputPolicy,
+    StreamQPolicy,
+)
+from dqn_plugins.policies.trace_optimizers import AdaptiveObGD, ObGD, TraceAdam, TraceOptimizer
 
 __all__ = [
+    "AdaptiveObGD",
     "CnnPolicy",
     "KerasAdam",
     "MlpPolicy",
     "MultiInputPolicy",
+    "NormalizingQNetwork",
+    "ObGD",
+    "ObservationNormalizer",
     "QNetwork",
     "QPolicy",
+    "RewardNormalizer",
+    "RunningStatistics",
+    "SparseInitializer",
+    "StreamCnnPolicy",
+    "StreamMlpPolicy",
+    "StreamMultiInputPolicy",
+    "StreamQPolicy",
+    "TraceAdam",
+    "TraceOptimizer",
     "WeightInitializer",
     "glorot_uniform",
 ]

@@ -28,6 +28,13 @@ class Learner(Protocol):
             ``optimizer.load_state_dict`` does; then a new learner has to be made.
         """
 
+    def start_episodes(self, obs: Observation) -> None:
+        """
+        Forget what led here: new episodes begin in all environments.
+
+        :param obs: The first observations, shape (n_envs, ...).
+        """
+
     def greedy_actions(self, obs: Observation) -> np.ndarray:
         """
         Find the actions of the highest values, the first of them where several are.
@@ -43,6 +50,7 @@ class Learner(Protocol):
         rewards: np.ndarray,
         next_obs: Observation,
         terminated: np.ndarray,
+        dones: np.ndarray,
         new_obs: Observation,
     ) -> tuple[np.ndarray, np.ndarray]:
         """
@@ -53,6 +61,7 @@ class Learner(Protocol):
         :param rewards: Rewards, shape (n_envs,), float.
         :param next_obs: Observations that the step led to, shape (n_envs, ...).
         :param terminated: Whether these are terminal states, shape (n_envs,), bool.
+        :param dones: Whether the episodes ended, terminated or truncated, shape (n_envs,), bool.
         :param new_obs: Observations to act on next: ``next_obs``, or the first ones of new
             episodes.
         :return: TD errors before the change, shape (n_envs,), float32, and the greedy actions of

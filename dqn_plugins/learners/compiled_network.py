@@ -9,18 +9,49 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor
-from stable_baselines3.dqn.policies import QNetwork as SB3QNetwork
 from torch import nn
 
 from dqn_plugins.learners import kernels
-from dqn_plugins.policies import KerasAdam, QPolicy
+from dqn_plugins.policies import (
+    AdaptiveObGD,
+    KerasAdam,
+    NormalizingQNetwork,
+    ObGD,
+    QNetwork,
+    QPolicy,
+    RunningStatistics,
+    StreamQPolicy,
+    TraceAdam,
+    TraceOptimizer,
+)
 
 __all__ = ["CompiledNetwork", "reason_against_compiling"]
 
-OPTIMIZER_KINDS: dict[type[th.optim.Optimizer], int] = {
-    th.optim.SGD: kernels.SGD,
-    th.optim.Adam: kernels.ADAM,
-    KerasAdam: kernels.KERAS_ADAM,
+
+@dataclass(frozen=True)
+class _Optimizer:
+    """An optimiser that compiled code can stand in for."""
+
+    kind: int
+    moments: tuple[str, ...] = ()
+    required: tuple[tuple[str, Any], ...] = ()
+    """Options that compiled code leaves out, with the value that turns each off."""
+
+
+OPTIMIZERS: dict[type[th.optim.Optimizer], _Optimizer] = {
+    th.optim.SGD: _Optimizer(
+        kernels.SGD,
+        required=(("weight_decay", 0), ("momentum", 0), ("nesterov", False), ("maximize", False)),
+    ),
+    th.optim.Adam: _Optimizer(
+        kernels.ADAM,
+        moments=("exp_avg", "exp_avg_sq"),
+        required=(("weight_decay", 0), ("amsgrad", False), ("maximize", False)),
+    ),
+    KerasAdam: _Optimizer(kernels.KERAS_ADAM, moments=("exp_avg", "exp_avg_sq")),
+    TraceAdam: _Optimizer(kernels.ADAM, moments=("exp_avg", "exp_avg_sq")),
+    ObGD: _Optimizer(kernels.OBGD),
+    AdaptiveObGD: _Optimizer(kernels.ADAPTIVE_OBGD, moments=("exp_avg_sq",)),
 }
 
 
@@ -45,19 +76,14 @@ class CompiledNetwork:
     """
 
     def __init__(self, policy: QPolicy) -> None:
-        self.optimizer = policy.optimizer
-        linear_layers = [layer for layer in policy.q_net.q_net if isinstance(layer, nn.Linear)]
-        hidden = _hidden_layers(policy.q_net.q_net)
-        assert isinstance(hidden, _Hidden)
-        self.activation, self.slope = hidden.activation, hidden.slope
-        self.layer_norm_eps = hidden.layer_norm_eps
-
+        self.policy = policy
         self._parameters = list(policy.q_net.parameters())
+        self._sizes = [param.numel() for param in self._parameters]
         self.weights, views = _make_contiguous([param.data for param in self._parameters])
         for param, view in zip(self._parameters, views, strict=True):
             param.data = view
-        self._addresses = [param.data_ptr() for param in self._parameters]
 
+        linear_layers = [layer for layer in policy.q_net.q_net if isinstance(layer, nn.Linear)]
         self.layers = np.zeros((len(linear_layers), 6), dtype=np.int64)
         weight = unit = 0
         for row, layer in zip(self.layers, linear_layers, strict=True):
@@ -65,38 +91,79 @@ class CompiledNetwork:
             row[:] = n_in, n_out, weight, weight + n_in * n_out, unit, unit + n_in
             weight += (n_in + 1) * n_out
             unit += n_in
-        self.n_inputs, self.n_actions = int(self.layers[0, 0]), int(self.layers[-1, 1])
-        self.n_units = unit + self.n_actions
+        self.n_units = unit + linear_layers[-1].out_features
+
+        hidden = _hidden_layers(policy.q_net.q_net)
+        assert isinstance(hidden, _Hidden)
+        self.arrays = (
+            self.weights,
+            self.layers,
+            hidden.activation,
+            float(hidden.slope),
+            float(hidden.layer_norm_eps),
+            *_statistics(policy),
+        )
+        self.traces = np.zeros((0, len(self.weights)), np.float32)
         self._bind_optimizer()
+        self._remember_tensors()
 
     def _bind_optimizer(self) -> None:
-        group = self.optimizer.param_groups[0]
-        self.exp_avg = self.exp_avg_sq = np.zeros(0, np.float32)
-        self.steps = np.zeros(0, np.float32)
-        self.betas, self.eps = (0.0, 0.0), 0.0
-        self._state_tensors: list[th.Tensor] = []
-        self.optimizer_kind = OPTIMIZER_KINDS[type(self.optimizer)]
-        if self.optimizer_kind == kernels.SGD:
+        optimizer = self.policy.optimizer
+        group, known = optimizer.param_groups[0], OPTIMIZERS[type(optimizer)]
+        self.optimizer_kind = known.kind
+        beta1, beta2 = group.get("betas", (0.0, group.get("beta2", 0.0)))
+        self.betas = float(beta1), float(beta2)
+        self.eps = float(group.get("eps", 0.0))
+        self.overshoot_factor = float(group.get("overshoot_factor", 0.0))
+        self.steps = self.exp_avg = self.exp_avg_sq = np.zeros(0, np.float32)
+        if not known.moments:
             return
-        self.betas, self.eps = group["betas"], group["eps"]
-        states = [self.optimizer.state[param] for param in self._parameters]
+        states = [optimizer.state[param] for param in self._parameters]
         for param, state in zip(self._parameters, states, strict=True):
-            if not state:
-                state["step"] = th.tensor(0.0)
-                state["exp_avg"] = th.zeros_like(param.data)
-                state["exp_avg_sq"] = th.zeros_like(param.data)
-        for name in ("step", "exp_avg", "exp_avg_sq"):
-            flat, views = _make_contiguous([state[name] for state in states])
-            for state, view in zip(states, views, strict=True):
-                state[name] = view
-                self._state_tensors.append(view)
-            setattr(self, "steps" if name == "step" else name, flat)
+            state.setdefault("step", th.tensor(0.0))
+            for name in known.moments:
+                if name not in state:
+                    state[name] = th.zeros_like(param.data)
+        self.steps = self._bind_state("step")
+        if "exp_avg" in known.moments:
+            self.exp_avg = self._bind_state("exp_avg")
+        self.exp_avg_sq = self._bind_state("exp_avg_sq")
+
+    def _bind_state(self, name: str) -> np.ndarray:
+        """
+        Put one number or tensor per parameter of the optimiser's state into a contiguous array.
+
+        :param name: Its key in the state.
+        :return: The flat array.
+        """
+        states = [self.policy.optimizer.state[param] for param in self._parameters]
+        flat, views = _make_contiguous([state[name] for state in states])
+        for state, view in zip(states, views, strict=True):
+            state[name] = view
+        return flat
+
+    def bind_traces(self, n_envs: int) -> None:
+        """
+        Put the eligibility traces of a :class:`TraceOptimizer` into one array, a row each.
+
+        :param n_envs: Number of environments. Traces of another number are replaced by zeros.
+        """
+        optimizer = self.policy.optimizer
+        assert isinstance(optimizer, TraceOptimizer)
+        optimizer.keep_traces_for(n_envs)
+        states = [optimizer.state[param] for param in self._parameters]
+        traces = th.cat([state["trace"].reshape(n_envs, -1) for state in states], dim=1)
+        for param, state, part in zip(
+            self._parameters, states, th.split(traces, self._sizes, dim=1), strict=True
+        ):
+            state["trace"] = part.view(n_envs, *param.shape)
+        self.traces = traces.numpy()
+        self._remember_tensors()
 
     @property
     def learning_rate(self) -> float:
         """The optimiser's learning rate, which schedules and users change at any time."""
-        rate: float = self.optimizer.param_groups[0]["lr"]
-        return rate
+        return float(self.policy.optimizer.param_groups[0]["lr"])
 
     def is_current(self) -> bool:
         """
@@ -104,19 +171,22 @@ class CompiledNetwork:
 
         :return: False if somebody replaced a parameter's data or the optimiser's state.
         """
-        addresses = [param.data_ptr() for param in self._parameters]
-        if addresses != self._addresses:
-            return False
-        state = self.optimizer.state
-        current = [
-            state[param].get(name)
-            for name in ("step", "exp_avg", "exp_avg_sq")
-            for param in self._parameters
-            if self.optimizer_kind != kernels.SGD
+        return self._addresses == self._current_addresses()
+
+    def _remember_tensors(self) -> None:
+        self._addresses = self._current_addresses()
+
+    def _current_addresses(self) -> list[int]:
+        state = self.policy.optimizer.state
+        return [
+            *(param.data_ptr() for param in self._parameters),
+            *(
+                value.data_ptr()
+                for param in self._parameters
+                for value in state.get(param, {}).values()
+                if isinstance(value, th.Tensor)
+            ),
         ]
-        return len(current) == len(self._state_tensors) and all(
-            tensor is bound for tensor, bound in zip(current, self._state_tensors, strict=True)
-        )
 
 
 def reason_against_compiling(policy: QPolicy) -> str | None:
@@ -135,10 +205,7 @@ def reason_against_compiling(policy: QPolicy) -> str | None:
     if type(q_net.features_extractor) is not FlattenExtractor:
         name = type(q_net.features_extractor).__name__
         return f"the features extractor is {name}, it must be FlattenExtractor"
-    if (
-        type(q_net).forward is not SB3QNetwork.forward
-        or type(q_net).extract_features is not SB3QNetwork.extract_features
-    ):
+    if type(q_net) not in (QNetwork, NormalizingQNetwork):
         return f"{type(q_net).__name__} computes its outputs in a way of its own"
     hidden = _hidden_layers(q_net.q_net)
     if isinstance(hidden, str):
@@ -150,13 +217,9 @@ def reason_against_compiling(policy: QPolicy) -> str | None:
 
 def _reason_against_optimizer(policy: QPolicy) -> str | None:
     optimizer = policy.optimizer
-    required: dict[type, dict[str, Any]] = {
-        th.optim.Adam: {"weight_decay": 0, "amsgrad": False, "maximize": False},
-        KerasAdam: {},
-        th.optim.SGD: {"weight_decay": 0, "momentum": 0, "nesterov": False, "maximize": False},
-    }
-    if type(optimizer) not in required:
-        names = ", ".join(kind.__name__ for kind in required)
+    known = OPTIMIZERS.get(type(optimizer))
+    if known is None:
+        names = ", ".join(sorted({kind.__name__ for kind in OPTIMIZERS}))
         return f"the optimiser is {type(optimizer).__name__}, it must be one of {names}"
     groups = optimizer.param_groups
     parameters = list(policy.q_net.parameters())
@@ -164,10 +227,38 @@ def _reason_against_optimizer(policy: QPolicy) -> str | None:
         return "the optimiser does not hold the network's weights in one group"
     if isinstance(groups[0]["lr"], th.Tensor):
         return "the learning rate is a tensor, it must be a float"
-    for name, value in required[type(optimizer)].items():
+    for name, value in known.required:
         if groups[0][name] != value:
             return f"the optimiser's {name} is {groups[0][name]!r}, it must be {value!r}"
     return None
+
+
+def _statistics(policy: QPolicy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    Find the running statistics by which a policy normalises its observations.
+
+    :param policy: The policy.
+    :return: Views of their mean, squared deviations and count; empty if there are none.
+    """
+    if isinstance(policy, StreamQPolicy) and policy.q_net.observation_normalizer is not None:
+        (statistics,) = policy.q_net.observation_normalizer.statistics.values()
+        assert isinstance(statistics, RunningStatistics)
+        return statistics_arrays(statistics)
+    return tuple(np.zeros(0) for _ in range(3))  # type: ignore[return-value]
+
+
+def statistics_arrays(statistics: RunningStatistics) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """
+    Show running statistics to compiled code.
+
+    :param statistics: The statistics.
+    :return: Flat float64 views of their mean, squared deviations and count.
+    """
+    return (
+        statistics.mean.view(-1).numpy(),
+        statistics.squared_deviations.view(-1).numpy(),
+        statistics.count.numpy(),
+    )
 
 
 def _hidden_layers(network: nn.Sequential) -> _Hidden | str:

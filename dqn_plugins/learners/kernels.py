@@ -14,21 +14,29 @@ import numpy as np
 import numpy.typing as npt
 
 from dqn_plugins.learners.base import LARGEST_GRADIENT
+from dqn_plugins.policies import RunningStatistics
 
 __all__ = [
     "ADAM",
+    "ADAPTIVE_OBGD",
+    "CUT_AFTER",
+    "CUT_NEVER",
+    "CUT_WATKINS",
     "KERAS_ADAM",
+    "OBGD",
     "RECTIFIER",
     "SGD",
     "TANH",
     "announce_compilation",
     "greedy_actions",
     "learn_naive",
+    "learn_stream",
 ]
 
 logger = logging.getLogger("dqn_plugins")
 
 Floats: TypeAlias = npt.NDArray[np.float32]
+Doubles: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -71,16 +79,21 @@ def announce_compilation() -> None:
 
 _announced = False
 
+STATISTICS_EPSILON = RunningStatistics.EPSILON
+
 # Activation functions: x where it is positive and `slope * x` elsewhere, or the hyperbolic tangent.
 RECTIFIER, TANH = 0, 1
 
 # Optimisers
-SGD, ADAM, KERAS_ADAM = 0, 1, 2
+SGD, ADAM, KERAS_ADAM, OBGD, ADAPTIVE_OBGD = range(5)
 
 # Columns of `Network.layers`
 N_IN, N_OUT, WEIGHT, BIAS, INPUT, OUTPUT = range(6)
 
-# What `learn_naive` returns when it refuses a batch; else it returns LEARNED
+# When an exploratory action cuts the trace
+CUT_NEVER, CUT_AFTER, CUT_WATKINS = range(3)
+
+# What `learn_naive` and `learn_stream` return when they refuse a batch; else LEARNED
 LEARNED, NOT_FINITE, DIVERGED = -1, -2, 0
 
 
@@ -95,6 +108,9 @@ class Network(NamedTuple):
     :param activation: ``RECTIFIER`` or ``TANH``.
     :param slope: Slope of the rectifier below zero.
     :param layer_norm_eps: Added to the variance by layer normalisation; negative for none.
+    :param obs_mean: Mean by which observations are normalised, shape (n_inputs,), or empty.
+    :param obs_squared_deviations: Sum of squared deviations from it, of the same shape.
+    :param obs_count: How many observations these come from, shape (1,), or empty.
     """
 
     weights: Floats
@@ -102,6 +118,9 @@ class Network(NamedTuple):
     activation: int
     slope: float
     layer_norm_eps: float
+    obs_mean: Doubles
+    obs_squared_deviations: Doubles
+    obs_count: Doubles
 
 
 class Sample(NamedTuple):
@@ -136,6 +155,38 @@ def find_not_finite(values: Floats) -> int:
 
 
 @compiled
+def standard_deviation(squared_deviations: float, count: float) -> float:
+    """
+    Compute a standard deviation as ``RunningStatistics`` does.
+
+    :param squared_deviations: Sum of squared deviations from the mean.
+    :param count: Number of elements.
+    :return: The standard deviation, kept above zero; that of variance 1 before the second element.
+    """
+    variance = squared_deviations / (count - 1.0) if count > 1.0 else 1.0
+    return float(np.sqrt(variance + STATISTICS_EPSILON))
+
+
+@compiled
+def update_statistics(
+    elements: Doubles, mean: Doubles, squared_deviations: Doubles, count: Doubles
+) -> None:
+    """
+    Take one element into running statistics by Welford's method.
+
+    :param elements: The element, shape (n,).
+    :param mean: Changed in place, shape (n,).
+    :param squared_deviations: Changed in place, shape (n,).
+    :param count: Changed in place, shape (1,).
+    """
+    count[0] += 1.0
+    for i in range(mean.size):
+        deviation = elements[i] - mean[i]
+        mean[i] += deviation / count[0]
+        squared_deviations[i] += deviation * (elements[i] - mean[i])
+
+
+@compiled
 def forward(network: Network, sample: Sample, inputs: Floats) -> Floats:
     """
     Compute all units of the network.
@@ -149,6 +200,9 @@ def forward(network: Network, sample: Sample, inputs: Floats) -> Floats:
     last = layers.shape[0] - 1
     for i in range(inputs.size):
         sample.units[i] = inputs[i]
+        if network.obs_mean.size > 0:
+            deviation = standard_deviation(network.obs_squared_deviations[i], network.obs_count[0])
+            sample.units[i] = (inputs[i] - network.obs_mean[i]) / deviation
     for layer in range(layers.shape[0]):
         n_in, n_out = layers[layer, N_IN], layers[layer, N_OUT]
         start_in, start_out = layers[layer, INPUT], layers[layer, OUTPUT]
@@ -352,9 +406,106 @@ def sgd(
 
 
 @compiled
+def obgd(
+    weights: Floats,
+    traces: Floats,
+    td_errors: Floats,
+    learning_rate: float,
+    overshoot_factor: float,
+) -> None:
+    """
+    Take one step of overshooting-bounded gradient descent.
+
+    :param weights: Flat; changed in place.
+    :param traces: Eligibility traces, one row per environment, laid out as the weights.
+    :param td_errors: TD errors, shape (n_envs,).
+    :param learning_rate: Largest step size.
+    :param overshoot_factor: κ.
+    """
+    n_envs = traces.shape[0]
+    for env in range(n_envs):
+        trace = traces[env]
+        norm = np.float32(0.0)
+        for i in range(trace.size):
+            norm += abs(trace[i])
+        td_error = td_errors[env]
+        bound = learning_rate * overshoot_factor * max(abs(td_error), np.float32(1.0)) * norm
+        step = np.float32(learning_rate / max(bound, 1.0) * td_error / n_envs)
+        for i in range(trace.size):
+            weights[i] += step * trace[i]
+
+
+@compiled
+def adaptive_obgd(
+    weights: Floats,
+    traces: Floats,
+    td_errors: Floats,
+    update: Floats,
+    exp_avg_sq: Floats,
+    step: float,
+    learning_rate: float,
+    overshoot_factor: float,
+    beta2: float,
+    eps: float,
+) -> None:
+    """
+    Take one step of overshooting-bounded gradient descent on adaptively scaled traces.
+
+    :param weights: Flat; changed in place.
+    :param traces: Eligibility traces, one row per environment, laid out as the weights.
+    :param td_errors: TD errors, shape (n_envs,).
+    :param update: The mean of TD error times trace, laid out as the weights; overwritten by what
+        the traces are multiplied by.
+    :param exp_avg_sq: Running mean square of the update; changed in place.
+    :param step: Number of steps including this one.
+    :param learning_rate: Largest step size.
+    :param overshoot_factor: κ.
+    :param beta2: Decay rate of the mean square.
+    :param eps: Added to the mean square before its root is taken.
+    """
+    weight2, decay2, floor = np.float32(1.0 - beta2), np.float32(beta2), np.float32(eps)
+    correction = np.float32(1.0 / (1.0 - beta2**step))
+    for i in range(weights.size):
+        exp_avg_sq[i] = decay2 * exp_avg_sq[i] + weight2 * (update[i] * update[i])
+        update[i] = np.float32(1.0) / np.sqrt(exp_avg_sq[i] * correction + floor)
+    n_envs = traces.shape[0]
+    for env in range(n_envs):
+        trace = traces[env]
+        norm = np.float32(0.0)
+        for i in range(trace.size):
+            norm += abs(trace[i] * update[i])
+        td_error = td_errors[env]
+        bound = learning_rate * overshoot_factor * max(abs(td_error), np.float32(1.0)) * norm
+        size = np.float32(learning_rate / max(bound, 1.0) * td_error / n_envs)
+        for i in range(trace.size):
+            weights[i] += size * (trace[i] * update[i])
+
+
+@compiled
+def mean_update(traces: Floats, td_errors: Floats, update: Floats) -> None:
+    """
+    Average TD error times trace over the environments.
+
+    :param traces: One row per environment.
+    :param td_errors: TD errors, shape (n_envs,).
+    :param update: Written: the mean, one row.
+    """
+    n_envs = traces.shape[0]
+    for env in range(n_envs):
+        trace, factor = traces[env], td_errors[env] / np.float32(n_envs)
+        if env == 0:
+            for i in range(trace.size):
+                update[i] = factor * trace[i]
+        else:
+            for i in range(trace.size):
+                update[i] += factor * trace[i]
+
+
+@compiled
 def adam(
     weights: Floats,
     gradient: Floats,
+    scale: float,
     exp_avg: Floats,
     exp_avg_sq: Floats,
     step: float,
@@ -369,6 +520,7 @@ def adam(
 
     :param weights: Flat; changed in place.
     :param gradient: Flat.
+    :param scale: What to multiply the gradient by.
     :param exp_avg: First moment, flat; changed in place.
     :param exp_avg_sq: Second moment, flat; changed in place.
     :param step: Number of steps including this one.
@@ -383,9 +535,9 @@ def adam(
     # Adding eps after the correction of the root is adding less of it before.
     floor = np.float32(eps if keras_form else eps * root_correction)
     weight1, weight2 = np.float32(1.0 - beta1), np.float32(1.0 - beta2)
-    decay2 = np.float32(beta2)
+    decay2, factor = np.float32(beta2), np.float32(scale)
     for i in range(weights.size):
-        slope = gradient[i]
+        slope = factor * gradient[i]
         exp_avg[i] += weight1 * (slope - exp_avg[i])
         exp_avg_sq[i] = decay2 * exp_avg_sq[i] + weight2 * (slope * slope)
         weights[i] -= step_size * exp_avg[i] / (np.sqrt(exp_avg_sq[i]) + floor)
@@ -409,6 +561,9 @@ def greedy_actions(
     activation: int,
     slope: float,
     layer_norm_eps: float,
+    obs_mean: Doubles,
+    obs_squared_deviations: Doubles,
+    obs_count: Doubles,
     obs: Floats,
     scratch: Floats,
     actions: Ints,
@@ -416,13 +571,16 @@ def greedy_actions(
     """
     Find the actions of the highest values for a batch of observations.
 
-    The first five arguments are :class:`Network`'s.
+    The first eight arguments are :class:`Network`'s.
 
     :param obs: Inputs, shape (n, n_inputs).
     :param scratch: Shape (any, 4, n_units); the last row is written.
     :param actions: Written: the actions, shape (n,).
     """
-    network = Network(weights, layers, activation, slope, layer_norm_eps)
+    network = Network(
+        weights, layers, activation, slope, layer_norm_eps,
+        obs_mean, obs_squared_deviations, obs_count,
+    )  # fmt: skip
     sample = _sample(scratch, scratch.shape[0] - 1)
     for row in range(obs.shape[0]):
         actions[row] = forward(network, sample, obs[row]).argmax()
@@ -435,6 +593,9 @@ def learn_naive(
     activation: int,
     slope: float,
     layer_norm_eps: float,
+    obs_mean: Doubles,
+    obs_squared_deviations: Doubles,
+    obs_count: Doubles,
     optimizer_kind: int,
     learning_rate: float,
     beta1: float,
@@ -461,7 +622,7 @@ def learn_naive(
     """
     Apply the naive update rule to one transition per environment.
 
-    The first five arguments are :class:`Network`'s, the next eight the optimiser's as in
+    The first eight arguments are :class:`Network`'s, the next eight the optimiser's as in
     :func:`adam`, with ``steps`` counting once per parameter tensor, and the next four the rule's.
 
     :param obs: Observations before the step, shape (n_envs, n_inputs).
@@ -477,7 +638,10 @@ def learn_naive(
     :return: ``LEARNED``; or, with no weight changed, ``NOT_FINITE`` or the index of the
         environment whose update overflows.
     """
-    network = Network(weights, layers, activation, slope, layer_norm_eps)
+    network = Network(
+        weights, layers, activation, slope, layer_norm_eps,
+        obs_mean, obs_squared_deviations, obs_count,
+    )  # fmt: skip
     n_envs, n_actions = obs.shape[0], layers[layers.shape[0] - 1, N_OUT]
     if find_not_finite(obs) >= 0 or find_not_finite(next_obs) >= 0:
         return NOT_FINITE
@@ -496,7 +660,7 @@ def learn_naive(
         q_value = forward(network, sample, obs[env])[actions[env]]
         td_error = rewards[env] + np.float32(gamma) * next_value - q_value
         td_errors[env] = td_error
-        backward(network, sample, actions[env], np.float32(loss_scale) * td_error)
+        backward(network, sample, actions[env], loss_scale * td_error)
         bound = gradient_bound(network, sample)
         if not (np.isfinite(td_error) and bound < LARGEST_GRADIENT):
             return env
@@ -512,10 +676,173 @@ def learn_naive(
         steps += 1
         keras_form = optimizer_kind == KERAS_ADAM
         adam(
-            weights, gradient, exp_avg, exp_avg_sq, steps[0],
+            weights, gradient, 1.0, exp_avg, exp_avg_sq, steps[0],
             learning_rate, beta1, beta2, eps, keras_form,
         )  # fmt: skip
 
+    for env in range(n_envs):
+        new_actions[env] = forward(network, _sample(scratch, n_envs), new_obs[env]).argmax()
+    return LEARNED
+
+
+@compiled
+def learn_stream(
+    weights: Floats,
+    layers: Ints,
+    activation: int,
+    slope: float,
+    layer_norm_eps: float,
+    obs_mean: Doubles,
+    obs_squared_deviations: Doubles,
+    obs_count: Doubles,
+    optimizer_kind: int,
+    learning_rate: float,
+    overshoot_factor: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    exp_avg: Floats,
+    exp_avg_sq: Floats,
+    steps: Floats,
+    traces: Floats,
+    reward_mean: Doubles,
+    reward_squared_deviations: Doubles,
+    reward_count: Doubles,
+    returns: Doubles,
+    gamma: float,
+    trace_decay: float,
+    trace_cut: int,
+    td_error_clip: float,
+    obs: Floats,
+    actions: Ints,
+    rewards: Floats,
+    next_obs: Floats,
+    terminated: Bools,
+    dones: Bools,
+    new_obs: Floats,
+    new_obs_begin: bool,
+    scratch: Floats,
+    update: Floats,
+    td_errors: Floats,
+    clipped_td_errors: Floats,
+    new_actions: Ints,
+) -> int:
+    """
+    Apply Stream Q(λ)'s update rule to one transition per environment.
+
+    The first eight arguments are :class:`Network`'s, the next ten the optimiser's.
+
+    :param reward_mean: Mean of the discounted returns, shape (1,), or empty to leave rewards.
+    :param reward_squared_deviations: Sum of squared deviations from it, shape (1,), or empty.
+    :param reward_count: How many returns these come from, shape (1,), or empty.
+    :param returns: Discounted return so far of each environment; changed in place.
+    :param gamma: Discount factor γ.
+    :param trace_decay: λ.
+    :param trace_cut: When an exploratory action cuts the trace: ``CUT_NEVER``, ``CUT_AFTER`` or
+        ``CUT_WATKINS``.
+    :param td_error_clip: Largest TD error that is learned from.
+    :param obs: Observations before the step, shape (n_envs, n_inputs).
+    :param actions: Actions taken, shape (n_envs,).
+    :param rewards: Rewards, shape (n_envs,).
+    :param next_obs: Observations that the step led to, shape (n_envs, n_inputs).
+    :param terminated: Whether these are terminal states, shape (n_envs,).
+    :param dones: Whether the episodes ended, shape (n_envs,).
+    :param new_obs: Observations to act on next, shape (n_envs, n_inputs).
+    :param new_obs_begin: Whether ``new_obs`` holds the first observations of new episodes.
+    :param scratch: Shape (n_envs + 1, 4, n_units); written.
+    :param update: Laid out as the weights; written.
+    :param td_errors: Written, shape (n_envs,).
+    :param clipped_td_errors: Written, shape (n_envs,).
+    :param new_actions: Written: greedy actions of ``new_obs`` after the update, shape (n_envs,).
+    :return: ``LEARNED``; or, with no weight changed, ``NOT_FINITE`` or the index of the
+        environment whose update overflows.
+    """
+    network = Network(
+        weights, layers, activation, slope, layer_norm_eps,
+        obs_mean, obs_squared_deviations, obs_count,
+    )  # fmt: skip
+    n_envs = obs.shape[0]
+    if find_not_finite(obs) >= 0 or find_not_finite(next_obs) >= 0 or find_not_finite(new_obs) >= 0:
+        return NOT_FINITE
+    for env in range(n_envs):
+        if not np.isfinite(rewards[env]):
+            return NOT_FINITE
+
+    # The action values, normalised by what was known when the observations came, and ∇Q(s, a)
+    for env in range(n_envs):
+        sample = _sample(scratch, env)
+        outputs = forward(network, sample, obs[env])
+        td_errors[env] = -outputs[actions[env]]
+        new_actions[env] = outputs.argmax()
+        backward(network, sample, actions[env], 1.0)
+
+    # The TD errors, after a look at the next observations and at the scale of the rewards
+    if obs_mean.size > 0:
+        for env in range(n_envs):
+            update_statistics(
+                next_obs[env].astype(np.float64), obs_mean, obs_squared_deviations, obs_count
+            )
+    if reward_mean.size > 0:
+        for env in range(n_envs):
+            returns[env] = gamma * returns[env] + rewards[env]
+            update_statistics(
+                returns[env : env + 1], reward_mean, reward_squared_deviations, reward_count
+            )
+    for env in range(n_envs):
+        reward = np.float64(rewards[env])
+        if reward_mean.size > 0:
+            reward /= standard_deviation(reward_squared_deviations[0], reward_count[0])
+        next_value = np.float32(0.0)
+        if not terminated[env]:
+            next_value = forward(network, _sample(scratch, n_envs), next_obs[env]).max()
+        td_errors[env] += reward + gamma * next_value
+        clipped_td_errors[env] = min(max(td_errors[env], -td_error_clip), td_error_clip)
+        bound = gradient_bound(network, _sample(scratch, env)) * max(abs(td_errors[env]), 1.0)
+        if not (np.isfinite(td_errors[env]) and bound < LARGEST_GRADIENT):
+            return env
+
+    # The traces: fade, and take in the gradient
+    for env in range(n_envs):
+        explored = actions[env] != new_actions[env]
+        decay = gamma * trace_decay
+        if explored and trace_cut == CUT_WATKINS:
+            decay = 0.0
+        accumulate_gradient(network, _sample(scratch, env), decay, traces[env])
+
+    # The weights: along the traces
+    if optimizer_kind == OBGD:
+        obgd(weights, traces, clipped_td_errors, learning_rate, overshoot_factor)
+    else:
+        steps += 1
+        if optimizer_kind == ADAPTIVE_OBGD:
+            mean_update(traces, clipped_td_errors, update)
+            adaptive_obgd(
+                weights, traces, clipped_td_errors, update, exp_avg_sq, steps[0],
+                learning_rate, overshoot_factor, beta2, eps,
+            )  # fmt: skip
+        elif n_envs == 1:
+            adam(
+                weights, traces[0], -clipped_td_errors[0], exp_avg, exp_avg_sq, steps[0],
+                learning_rate, beta1, beta2, eps, False,
+            )  # fmt: skip
+        else:
+            mean_update(traces, clipped_td_errors, update)
+            adam(
+                weights, update, -1.0, exp_avg, exp_avg_sq, steps[0],
+                learning_rate, beta1, beta2, eps, False,
+            )  # fmt: skip
+
+    # What ended is forgotten, what begins is looked at
+    for env in range(n_envs):
+        explored = actions[env] != new_actions[env]
+        if dones[env] or (explored and trace_cut == CUT_AFTER):
+            traces[env] = 0
+        if dones[env]:
+            returns[env] = 0.0
+            if new_obs_begin and obs_mean.size > 0:
+                update_statistics(
+                    new_obs[env].astype(np.float64), obs_mean, obs_squared_deviations, obs_count
+                )
     for env in range(n_envs):
         new_actions[env] = forward(network, _sample(scratch, n_envs), new_obs[env]).argmax()
     return LEARNED

@@ -2,18 +2,16 @@
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.utils import obs_as_tensor
 from torch.nn import functional as F
 
-from dqn_plugins.errors import DivergenceError
-from dqn_plugins.learners.base import LARGEST_GRADIENT, Learner
+from dqn_plugins.learners.autograd import AutogradLearner
 from dqn_plugins.policies import QPolicy
 from dqn_plugins.transitions import Observation, raise_if_not_finite
 
 __all__ = ["NaiveAutogradLearner"]
 
 
-class NaiveAutogradLearner(Learner):
+class NaiveAutogradLearner(AutogradLearner):
     """
     One gradient step on the mean squared error to a target that moves only the taken action.
 
@@ -32,29 +30,18 @@ class NaiveAutogradLearner(Learner):
         bootstrap_at_terminal: bool,
         max_grad_norm: float | None,
     ) -> None:
-        self.policy = policy
+        super().__init__(policy)
         self.gamma = gamma
         self.q_step_size = q_step_size
         self.bootstrap_at_terminal = bootstrap_at_terminal
         self.max_grad_norm = max_grad_norm
 
-    def is_current(self) -> bool:
+    def start_episodes(self, obs: Observation) -> None:
         """
-        Tell whether the learner still works on the memory that the policy uses.
+        See :meth:`Learner.start_episodes`. The naive rule remembers nothing between transitions.
 
-        :return: True: torch itself is asked for the weights at every step.
+        :param obs: The first observations, shape (n_envs, ...).
         """
-        return True
-
-    def greedy_actions(self, obs: Observation) -> np.ndarray:
-        """
-        Find the actions of the highest values. See :meth:`Learner.greedy_actions`.
-
-        :param obs: Observations, shape (n_envs, ...).
-        :return: Actions, shape (n_envs,), int64.
-        """
-        actions: np.ndarray = self._q_values(obs).argmax(axis=1)
-        return actions
 
     def learn(
         self,
@@ -63,6 +50,7 @@ class NaiveAutogradLearner(Learner):
         rewards: np.ndarray,
         next_obs: Observation,
         terminated: np.ndarray,
+        dones: np.ndarray,
         new_obs: Observation,
     ) -> tuple[np.ndarray, np.ndarray]:
         """
@@ -73,6 +61,7 @@ class NaiveAutogradLearner(Learner):
         :param rewards: Rewards, shape (n_envs,), float.
         :param next_obs: Observations that the step led to, shape (n_envs, ...).
         :param terminated: Whether these are terminal states, shape (n_envs,), bool.
+        :param dones: Whether the episodes ended; without effect.
         :param new_obs: Observations to act on next, shape (n_envs, ...).
         :return: TD errors, shape (n_envs,), and greedy actions of ``new_obs``.
         :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
@@ -91,41 +80,16 @@ class NaiveAutogradLearner(Learner):
         self.policy.set_training_mode(True)
         q_values = q_net(self._tensor(obs))
         target = q_values.detach().cpu().numpy().copy()
-        with np.errstate(over="ignore", invalid="ignore"):
-            td_errors = (rewards + self.gamma * next_values - target[taken]).astype(np.float32)
-        if not np.isfinite(td_errors).all():
-            env_index = int(np.flatnonzero(~np.isfinite(td_errors))[0])
-            raise DivergenceError(env_index, td_errors[env_index])
+        td_errors = self._td_errors(rewards, self.gamma, next_values, target[taken])
         target[taken] += self.q_step_size * td_errors
 
         # One gradient step on the mean squared error over all actions
         loss = F.mse_loss(q_values, th.as_tensor(target, device=q_values.device))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        if not largest_gradient(self.policy) < LARGEST_GRADIENT:
-            env_index = int(np.abs(td_errors).argmax())
-            raise DivergenceError(env_index, td_errors[env_index])
+        gradients = [param.grad for param in q_net.parameters() if param.grad is not None]
+        self._refuse_overflow(gradients, int(np.abs(td_errors).argmax()), td_errors)
         if self.max_grad_norm is not None:
             th.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
         optimizer.step()
         return td_errors, self.greedy_actions(new_obs)
-
-    def _q_values(self, obs: Observation) -> np.ndarray:
-        self.policy.set_training_mode(False)
-        with th.no_grad():
-            q_values: th.Tensor = self.policy.q_net(self._tensor(obs))
-        return q_values.cpu().numpy()
-
-    def _tensor(self, obs: Observation) -> th.Tensor | dict[str, th.Tensor]:
-        return obs_as_tensor(obs, self.policy.device)
-
-
-def largest_gradient(policy: QPolicy) -> float:
-    """
-    Find the largest entry of a policy's gradient.
-
-    :param policy: A policy after ``backward``.
-    :return: Its absolute value; NaN if there is one.
-    """
-    gradients = [param.grad for param in policy.parameters() if param.grad is not None]
-    return th.stack([gradient.abs().max() for gradient in gradients]).max().item()

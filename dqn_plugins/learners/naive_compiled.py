@@ -4,7 +4,7 @@ import numpy as np
 
 from dqn_plugins.errors import DivergenceError
 from dqn_plugins.learners import kernels
-from dqn_plugins.learners.base import Learner
+from dqn_plugins.learners.compiled import CompiledLearner, as_rows
 from dqn_plugins.learners.compiled_network import CompiledNetwork
 from dqn_plugins.policies import QPolicy
 from dqn_plugins.transitions import Observation, raise_if_not_finite
@@ -12,7 +12,7 @@ from dqn_plugins.transitions import Observation, raise_if_not_finite
 __all__ = ["NaiveCompiledLearner"]
 
 
-class NaiveCompiledLearner(Learner):
+class NaiveCompiledLearner(CompiledLearner):
     """
     The same update as :class:`NaiveAutogradLearner`'s, in one call of compiled code.
 
@@ -31,42 +31,20 @@ class NaiveCompiledLearner(Learner):
         bootstrap_at_terminal: bool,
         max_grad_norm: float | None,
     ) -> None:
-        kernels.announce_compilation()
-        self.network = network = CompiledNetwork(policy)
-        self._architecture = (
-            network.weights,
-            network.layers,
-            network.activation,
-            network.slope,
-            network.layer_norm_eps,
-        )
-        self._moments = (network.exp_avg, network.exp_avg_sq, network.steps)
-        self.gamma = gamma
-        self.q_step_size = q_step_size
-        self.bootstrap_at_terminal = bootstrap_at_terminal
-        self.max_grad_norm = max_grad_norm or 0.0
-        self._gradient = np.zeros_like(network.weights)
-        self._buffers: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        super().__init__(CompiledNetwork(policy))
+        # Compiled code for numbers of other types would be compiled anew.
+        self.gamma = float(gamma)
+        self.q_step_size = float(q_step_size)
+        self.bootstrap_at_terminal = bool(bootstrap_at_terminal)
+        self.max_grad_norm = float(max_grad_norm or 0.0)
+        self._gradient = np.zeros_like(self.network.weights)
 
-    def is_current(self) -> bool:
+    def start_episodes(self, obs: Observation) -> None:
         """
-        Tell whether the policy still uses the memory that this learner works on.
+        See :meth:`Learner.start_episodes`. The naive rule remembers nothing between transitions.
 
-        :return: False if somebody replaced a parameter's data or the optimiser's state.
+        :param obs: The first observations, shape (n_envs, ...).
         """
-        return self.network.is_current()
-
-    def greedy_actions(self, obs: Observation) -> np.ndarray:
-        """
-        Find the actions of the highest values. See :meth:`Learner.greedy_actions`.
-
-        :param obs: Observations, shape (n_envs, ...).
-        :return: Actions, shape (n_envs,), int64. The next call writes the array again.
-        """
-        rows = _as_rows(obs)
-        scratch, _, actions = self._buffers_for(len(rows))
-        kernels.greedy_actions(*self._architecture, rows, scratch, actions)
-        return actions
 
     def learn(
         self,
@@ -75,6 +53,7 @@ class NaiveCompiledLearner(Learner):
         rewards: np.ndarray,
         next_obs: Observation,
         terminated: np.ndarray,
+        dones: np.ndarray,
         new_obs: Observation,
     ) -> tuple[np.ndarray, np.ndarray]:
         """
@@ -85,68 +64,41 @@ class NaiveCompiledLearner(Learner):
         :param rewards: Rewards, shape (n_envs,), float.
         :param next_obs: Observations that the step led to, shape (n_envs, ...).
         :param terminated: Whether these are terminal states, shape (n_envs,), bool.
+        :param dones: Whether the episodes ended; without effect.
         :param new_obs: Observations to act on next, shape (n_envs, ...).
         :return: TD errors, shape (n_envs,), and greedy actions of ``new_obs``. The next call writes
             both arrays again.
         :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
         :raises DivergenceError: If a TD error or the gradient overflows. Nothing was changed.
         """
-        network = self.network
-        scratch, td_errors, new_actions = self._buffers_for(len(actions))
-        new_rows = _as_rows(new_obs)
+        network, buffers = self.network, self._buffers_for(len(actions))
+        new_rows = as_rows(new_obs)
         result = kernels.learn_naive(
-            *self._architecture,
+            *network.arrays,
             network.optimizer_kind,
             network.learning_rate,
             *network.betas,
             network.eps,
-            *self._moments,
+            network.exp_avg,
+            network.exp_avg_sq,
+            network.steps,
             self.gamma,
             self.q_step_size,
             self.bootstrap_at_terminal,
             self.max_grad_norm,
-            _as_rows(obs),
+            as_rows(obs),
             np.ascontiguousarray(actions, np.int64),
             np.ascontiguousarray(rewards, np.float32),
-            new_rows if next_obs is new_obs else _as_rows(next_obs),
+            new_rows if next_obs is new_obs else as_rows(next_obs),
             np.ascontiguousarray(terminated, np.bool_),
             new_rows,
-            scratch,
+            buffers.scratch,
             self._gradient,
-            td_errors,
-            new_actions,
+            buffers.td_errors,
+            buffers.actions,
         )
         if result == kernels.NOT_FINITE:
             raise_if_not_finite(obs, rewards, next_obs)
         if result >= kernels.DIVERGED:
-            raise DivergenceError(result, td_errors[result])
-        return td_errors, new_actions
-
-    def _buffers_for(self, n_envs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """
-        Look up the working memory for a number of environments.
-
-        :param n_envs: Number of environments.
-        :return: Scratch memory of the compiled code, TD errors and greedy actions.
-        """
-        if n_envs not in self._buffers:
-            self._buffers[n_envs] = (
-                np.zeros((n_envs + 1, 4, self.network.n_units), np.float32),
-                np.zeros(n_envs, np.float32),
-                np.zeros(n_envs, np.int64),
-            )
-        return self._buffers[n_envs]
-
-
-def _as_rows(obs: Observation) -> np.ndarray:
-    """
-    Prepare observations for compiled code.
-
-    :param obs: Observations, shape (n_envs, ...).
-    :return: The same numbers, shape (n_envs, n_inputs), float32.
-    """
-    rows = np.ascontiguousarray(obs, np.float32)
-    if rows.ndim != 2:
-        rows = rows.reshape(len(rows), -1)
-    # Compiled code for read-only arrays would be compiled anew.
-    return rows if rows.flags.writeable else rows.copy()
+            raise DivergenceError(result, buffers.td_errors[result])
+        return buffers.td_errors, buffers.actions

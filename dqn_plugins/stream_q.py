@@ -1,0 +1,202 @@
+"""Stream Q(λ): online Q-learning that wins without a replay buffer and without a target network."""
+
+import warnings
+from typing import Any, ClassVar, get_args
+
+import torch as th
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+
+from dqn_plugins.learners import (
+    Learner,
+    StreamAutogradLearner,
+    StreamCompiledLearner,
+    StreamRule,
+    TraceCut,
+)
+from dqn_plugins.online_q_algorithm import Backend, OnlineQAlgorithm
+from dqn_plugins.policies import (
+    ObGD,
+    SparseInitializer,
+    StreamCnnPolicy,
+    StreamMlpPolicy,
+    StreamMultiInputPolicy,
+    StreamQPolicy,
+)
+
+__all__ = ["STREAM_Q_PAPER_HYPERPARAMETERS", "StreamQ"]
+
+STREAM_Q_PAPER_HYPERPARAMETERS: dict[str, Any] = {
+    "learning_rate": 1.0,
+    "gamma": 0.99,
+    "exploration_fraction": 0.05,
+    "exploration_initial_eps": 1.0,
+    "exploration_final_eps": 0.01,
+    "trace_decay": 0.8,
+    "trace_cut": "after",
+    "td_error_clip": None,
+    "policy_kwargs": {
+        "net_arch": [128, 128],
+        "activation_fn": th.nn.LeakyReLU,
+        "optimizer_class": ObGD,
+        "optimizer_kwargs": {"overshoot_factor": 2.0},
+        "layer_norm": True,
+        "weight_initializer": SparseInitializer(0.9),
+        "normalize_observations": True,
+        "normalize_rewards": True,
+    },
+}
+"""Keyword arguments for Stream Q(λ) as its paper has it, with ObGD."""
+
+
+class StreamQ(OnlineQAlgorithm):
+    """
+    Q(λ) that learns from every transition once, as it arrives.
+
+    At every environment step the eligibility trace z takes in the gradient of the action's value,
+    z ← γλ·z + ∇Q(s, a), and the weights move along it by the TD error
+    δ = r + γ·max Q(s′, ·) − Q(s, a). What makes this stable is in the policy: normalised
+    observations and rewards, layer normalisation, sparse first weights, and an optimiser for
+    traces. See :class:`~dqn_plugins.policies.StreamQPolicy`; each ingredient can be taken out there
+    through ``policy_kwargs``.
+
+    The trace ends with its episode: at termination, at truncation (after bootstrapping from the
+    true last observation) and at every reset from outside. An exploratory action, one that is not
+    greedy, cuts it as ``trace_cut`` says.
+
+    With several environments each has a trace of its own, and their updates are averaged. ObGD
+    bounds each environment's step by that environment's trace and TD error before the average is
+    taken, so its bound holds for each of them and the average takes 1/n_envs of each step.
+
+    Source: Elsayed, Vasan and Mahmood (2024), "Streaming Deep Reinforcement Learning Finally
+    Works", arXiv 2410.14606; the default optimiser follows Gogianu, Lutu and Pascanu (2026),
+    "Revisiting Adam for Streaming Reinforcement Learning", arXiv 2605.06764.
+    ``STREAM_Q_PAPER_HYPERPARAMETERS`` are those of the former.
+
+    :param policy: The policy: "MlpPolicy", "CnnPolicy", "MultiInputPolicy" or a class.
+    :param env: The environment to learn from; an id if it is registered in Gymnasium.
+    :param learning_rate: Learning rate of the optimiser, at least 0; or a function of the progress
+        remaining (from 1 to 0). For ``ObGD`` and ``AdaptiveObGD`` pass 1.0.
+    :param gamma: Discount factor γ, in [0, 1].
+    :param exploration_fraction: Fraction of the training over which the exploration rate ε goes
+        from its initial to its final value, in [0, 1].
+    :param exploration_initial_eps: First ε, in [0, 1].
+    :param exploration_final_eps: Last ε, in [0, 1].
+    :param stats_window_size: Number of episodes that logged means are taken over.
+    :param tensorboard_log: Folder for TensorBoard logs; None for none.
+    :param policy_kwargs: Keyword arguments for the policy.
+    :param verbose: 0 for silence, 1 for information, 2 for debug messages.
+    :param seed: Seed of everything random: weights, exploration, environment.
+    :param device: Device of the network. "auto" is the CPU for networks without convolutions.
+    :param trace_decay: λ, in [0, 1]: how slowly credit fades on its way back.
+    :param trace_cut: What an exploratory action does to the trace: "after" lets it still give and
+        get credit, then ends the trace, as the authors' code does; "watkins" ends the trace before
+        it; "never" lets the trace go on.
+    :param td_error_clip: Largest absolute TD error that is learned from, above 0; None for any.
+    :param backend: "torch" for the reference learner in torch; "compiled" for the fast one, which
+        takes multilayer perceptrons on the CPU; "auto" for "compiled" wherever it can be.
+    :raises ValueError: If a number is out of its range, or the policy's name is unknown.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": StreamMlpPolicy,
+        "CnnPolicy": StreamCnnPolicy,
+        "MultiInputPolicy": StreamMultiInputPolicy,
+    }
+    policy: StreamQPolicy
+
+    def __init__(
+        self,
+        policy: str | type[StreamQPolicy],
+        env: GymEnv | str | None,
+        learning_rate: float | Schedule = 3e-4,
+        gamma: float = 0.99,
+        exploration_fraction: float = 0.1,
+        exploration_initial_eps: float = 1.0,
+        exploration_final_eps: float = 0.01,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+        *,
+        trace_decay: float = 0.8,
+        trace_cut: TraceCut = "after",
+        td_error_clip: float | None = None,
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            gamma,
+            exploration_fraction,
+            exploration_initial_eps,
+            exploration_final_eps,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            backend=backend,
+        )
+        self.trace_decay = trace_decay
+        self.trace_cut = trace_cut
+        self.td_error_clip = td_error_clip
+        if _init_setup_model:
+            self._setup_model()
+
+    def _check_hyperparameters(self) -> None:
+        super()._check_hyperparameters()
+        self._check_in_unit_interval("trace_decay")
+        if self.trace_cut not in get_args(TraceCut):
+            raise ValueError(
+                f"trace_cut: received {self.trace_cut!r}, it must be one of {get_args(TraceCut)}. "
+                "'after' is the authors'."
+            )
+        self._check_above_zero("td_error_clip")
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        if self._vec_normalize_env is not None:
+            self._warn_of_normalizing_twice()
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """
+        Learn from another environment from now on.
+
+        :param env: The environment, with the same spaces and the same number of environments.
+        :param force_reset: Whether to reset it before learning goes on.
+        :raises ValueError: If its spaces are not those of the model.
+        :raises AssertionError: If the number of environments differs.
+        """
+        super().set_env(env, force_reset)
+        if self._vec_normalize_env is not None:
+            self._warn_of_normalizing_twice()
+
+    def _warn_of_normalizing_twice(self) -> None:
+        if self.policy.normalize_observations or self.policy.normalize_rewards:
+            warnings.warn(
+                "The environment is wrapped in VecNormalize, and StreamQ normalises observations "
+                "and rewards itself. Drop VecNormalize: StreamQ's statistics are saved with the "
+                "model and need no file of their own. To keep VecNormalize, pass "
+                "policy_kwargs=dict(normalize_observations=False, normalize_rewards=False).",
+                stacklevel=3,
+            )
+
+    def _make_learner(self) -> Learner:
+        rule = StreamRule(
+            gamma=self.gamma,
+            trace_decay=self.trace_decay,
+            trace_cut=self.trace_cut,
+            td_error_clip=float("inf") if self.td_error_clip is None else self.td_error_clip,
+        )
+        learner = StreamCompiledLearner if self._is_compiled() else StreamAutogradLearner
+        return learner(self.policy, rule, self.n_envs)
+
+    def _loss_from(self, mean_squared_td_error: float) -> float:
+        # Without traces, the update would be a step on half the squared TD error.
+        return 0.5 * mean_squared_td_error

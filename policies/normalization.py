@@ -1,0 +1,179 @@
+"""Running statistics, and normalisation of observations and rewards by them, as torch modules."""
+
+from typing import Any, cast
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import nn
+
+__all__ = ["ObservationNormalizer", "RewardNormalizer", "RunningStatistics"]
+
+
+class RunningStatistics(nn.Module):
+    """
+    Mean and variance of a stream of numbers, exact at every moment and in constant memory.
+
+    The numbers are buffers, so that they are saved with the policy they belong to.
+
+    Source: Welford (1962), "Note on a method for calculating corrected sums of squares and
+    products".
+
+    :param shape: Shape of one element of the stream.
+    """
+
+    EPSILON = 1e-8
+    """Added to the variance before its root is taken, so that a constant divides by no zero."""
+
+    count: th.Tensor
+    mean: th.Tensor
+    squared_deviations: th.Tensor
+
+    def __init__(self, shape: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.register_buffer("count", th.zeros(1, dtype=th.float64))
+        self.register_buffer("mean", th.zeros(shape, dtype=th.float64))
+        self.register_buffer("squared_deviations", th.zeros(shape, dtype=th.float64))
+
+    @property
+    def variance(self) -> th.Tensor:
+        """Sample variance of what came so far, float64; 1 before the second element."""
+        if self.count.item() < 2:
+            return th.ones_like(self.mean)
+        return self.squared_deviations / (self.count.item() - 1)
+
+    @property
+    def standard_deviation(self) -> th.Tensor:
+        """Root of the variance, kept above zero, float64."""
+        return th.sqrt(self.variance + self.EPSILON)
+
+    @th.no_grad()
+    def update(self, elements: th.Tensor) -> None:
+        """
+        Take in elements of the stream, one after another.
+
+        :param elements: Shape (n, ...), the dots standing for the shape of one element.
+        """
+        for element in elements.to(self.mean):
+            self.count += 1
+            deviation = element - self.mean
+            self.mean += deviation / self.count.item()
+            self.squared_deviations += deviation * (element - self.mean)
+
+
+class ObservationNormalizer(nn.Module):
+    """
+    Shift and scale observations to mean 0 and variance 1 by running statistics.
+
+    Applies to vectors of real numbers, also inside a dictionary. Images and discrete observations
+    are left as they are.
+
+    :param observation_space: Observation space.
+    """
+
+    def __init__(self, observation_space: spaces.Space[Any]) -> None:
+        super().__init__()
+        parts = _parts(observation_space)
+        self.statistics = nn.ModuleDict(
+            {
+                key: RunningStatistics(space.shape or ())
+                for key, space in parts.items()
+                if isinstance(space, spaces.Box) and not is_image_space(space)
+            }
+        )
+
+    def forward(self, obs: PyTorchObs) -> PyTorchObs:
+        """
+        Normalise observations; the statistics stay as they are.
+
+        :param obs: Observations after Stable-Baselines3's preprocessing, shape (n, ...).
+        :return: Normalised observations, float32 where they were normalised.
+        """
+        if isinstance(obs, dict):
+            return {key: self._normalize(_key(key), value) for key, value in obs.items()}
+        return self._normalize(_ONLY, obs)
+
+    def update(self, obs: PyTorchObs) -> None:
+        """
+        Take observations into the statistics.
+
+        :param obs: Observations as the environment returned them, shape (n, ...).
+        """
+        parts = (
+            {_key(key): value for key, value in obs.items()}
+            if isinstance(obs, dict)
+            else {_ONLY: obs}
+        )
+        for key, statistics in self.statistics.items():
+            cast(RunningStatistics, statistics).update(parts[key])
+
+    def _normalize(self, key: str, obs: th.Tensor) -> th.Tensor:
+        if key not in self.statistics:
+            return obs
+        statistics = cast(RunningStatistics, self.statistics[key])
+        return ((obs - statistics.mean) / statistics.standard_deviation).float()
+
+
+class RewardNormalizer(nn.Module):
+    """
+    Divide rewards by the running standard deviation of the discounted return so far.
+
+    For each environment it follows u ← γ·u + r, beginning at 0 with each episode. Rewards are not
+    shifted, which would change what is best to do.
+
+    Source: Elsayed, Vasan and Mahmood (2024), arXiv 2410.14606, algorithm 5, with the deviations
+    taken from the running mean, as the authors' results were obtained.
+    """
+
+    returns: th.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.statistics = RunningStatistics()
+        self.register_buffer("returns", th.zeros(1, dtype=th.float64))
+
+    def keep_returns_for(self, n_envs: int) -> None:
+        """
+        Follow one return per environment from now on.
+
+        :param n_envs: Number of environments. Returns of another number of environments are
+            replaced by zeros.
+        """
+        if len(self.returns) != n_envs:
+            self.returns = self.returns.new_zeros(n_envs)
+
+    def forward(self, rewards: th.Tensor, gamma: float) -> th.Tensor:
+        """
+        Take rewards into the statistics and normalise them.
+
+        :param rewards: One reward per environment, shape (n_envs,).
+        :param gamma: Discount factor γ.
+        :return: Normalised rewards, shape (n_envs,), float64.
+        """
+        self.returns.mul_(gamma).add_(rewards)
+        self.statistics.update(self.returns)
+        return rewards.to(self.returns) / self.statistics.standard_deviation
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, th.Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # A model may be loaded with another number of environments than it was saved with.
+        saved = state_dict.get(prefix + "returns")
+        if saved is not None:
+            self.keep_returns_for(len(saved))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+_ONLY = "observation"
+
+
+def _key(key: str) -> str:
+    # Names of modules must not contain dots.
+    return "part_" + key.replace(".", "_dot_")
+
+
+def _parts(space: spaces.Space[Any]) -> dict[str, spaces.Space[Any]]:
+    if isinstance(space, spaces.Dict):
+        return {_key(key): part for key, part in space.spaces.items()}
+    return {_ONLY: space}

@@ -1,0 +1,211 @@
+"""The policy of Stream Q(λ): a Q-network that normalises what it sees, and its first weights."""
+
+from typing import Any
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    FlattenExtractor,
+    NatureCNN,
+)
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import nn
+
+from dqn_plugins.policies.initializers import SparseInitializer
+from dqn_plugins.policies.normalization import ObservationNormalizer, RewardNormalizer
+from dqn_plugins.policies.q_policy import QNetwork, QPolicy, WeightInitializer
+from dqn_plugins.policies.trace_optimizers import TraceAdam, TraceOptimizer
+
+__all__ = [
+    "NormalizingQNetwork",
+    "StreamCnnPolicy",
+    "StreamMlpPolicy",
+    "StreamMultiInputPolicy",
+    "StreamQPolicy",
+]
+
+
+NINE_TENTHS_SPARSE = SparseInitializer(0.9)
+
+
+class NormalizingQNetwork(QNetwork):
+    """
+    :class:`QNetwork` over observations that it normalises by running statistics of its own.
+
+    :param normalize_observations: Whether to normalise. The statistics change only while an
+        algorithm learns.
+    """
+
+    def __init__(self, *args: Any, normalize_observations: bool = True, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.normalize_observations = normalize_observations
+        self.observation_normalizer = (
+            ObservationNormalizer(self.observation_space) if normalize_observations else None
+        )
+
+    def extract_features(
+        self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor
+    ) -> th.Tensor:
+        """
+        Normalise observations and extract their features.
+
+        :param obs: Observations as the environment returned them, shape (n, ...).
+        :param features_extractor: The features extractor.
+        :return: Features, shape (n, features_dim).
+        """
+        if self.observation_normalizer is not None:
+            obs = self.observation_normalizer(obs)
+        return super().extract_features(obs, features_extractor)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            **super()._get_constructor_parameters(),
+            "normalize_observations": self.normalize_observations,
+        }
+
+
+class StreamQPolicy(QPolicy):
+    """
+    :class:`QPolicy` with the ingredients of Stream Q(λ), each of which can be taken out.
+
+    :param observation_space: Observation space.
+    :param action_space: Action space.
+    :param lr_schedule: Learning rate as a function of the progress remaining (1 to 0).
+    :param net_arch: Number of units of each hidden layer. By default ``[128, 128]``, or ``[]`` on
+        top of ``NatureCNN``.
+    :param activation_fn: Activation function.
+    :param features_extractor_class: Features extractor.
+    :param features_extractor_kwargs: Keyword arguments for the features extractor.
+    :param normalize_images: Whether to divide images by 255.
+    :param optimizer_class: One of the optimisers with eligibility traces:
+        :class:`~dqn_plugins.policies.TraceAdam`, :class:`~dqn_plugins.policies.ObGD` or
+        :class:`~dqn_plugins.policies.AdaptiveObGD`.
+    :param optimizer_kwargs: Keyword arguments for the optimiser, without the learning rate.
+    :param layer_norm: Whether to normalise each hidden layer before its activation, without
+        learned scale and shift.
+    :param weight_initializer: Draws the first weights; None keeps torch's.
+    :param normalize_observations: Whether to normalise observations by running statistics.
+    :param normalize_rewards: Whether to divide rewards by the running standard deviation of the
+        discounted return.
+    :raises ValueError: If the optimiser keeps no traces.
+    """
+
+    q_net: NormalizingQNetwork
+    optimizer: TraceOptimizer
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        net_arch: list[int] | None = None,
+        activation_fn: type[nn.Module] = nn.LeakyReLU,
+        features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        normalize_images: bool = True,
+        optimizer_class: type[th.optim.Optimizer] = TraceAdam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        layer_norm: bool = True,
+        weight_initializer: WeightInitializer | None = NINE_TENTHS_SPARSE,
+        normalize_observations: bool = True,
+        normalize_rewards: bool = True,
+    ) -> None:
+        if not issubclass(optimizer_class, TraceOptimizer):
+            raise ValueError(
+                f"optimizer_class: received {optimizer_class.__name__}, it must keep eligibility "
+                "traces: TraceAdam, ObGD or AdaptiveObGD from dqn_plugins.policies."
+            )
+        if net_arch is None:
+            net_arch = [] if features_extractor_class is NatureCNN else [128, 128]
+        self.normalize_observations = normalize_observations
+        self.normalize_rewards = normalize_rewards
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch,
+            activation_fn,
+            features_extractor_class,
+            features_extractor_kwargs,
+            normalize_images,
+            optimizer_class,
+            optimizer_kwargs,
+            layer_norm,
+            weight_initializer,
+        )
+        self.reward_normalizer = RewardNormalizer() if normalize_rewards else None
+
+    def make_q_net(self) -> NormalizingQNetwork:
+        """
+        Create the Q-network.
+
+        :return: A new network on the policy's device.
+        """
+        return NormalizingQNetwork(
+            **self._update_features_extractor(self.net_args),
+            normalize_observations=self.normalize_observations,
+        ).to(self.device)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            **super()._get_constructor_parameters(),
+            "normalize_observations": self.normalize_observations,
+            "normalize_rewards": self.normalize_rewards,
+        }
+
+
+StreamMlpPolicy = StreamQPolicy
+
+
+class StreamCnnPolicy(StreamQPolicy):
+    """:class:`StreamQPolicy` for images: the same, with ``NatureCNN`` as features extractor."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        net_arch: list[int] | None = None,
+        activation_fn: type[nn.Module] = nn.LeakyReLU,
+        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch,
+            activation_fn,
+            features_extractor_class,
+            features_extractor_kwargs,
+            **kwargs,
+        )
+
+
+class StreamMultiInputPolicy(StreamQPolicy):
+    """:class:`StreamQPolicy` for dictionaries: the same, with ``CombinedExtractor``."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        net_arch: list[int] | None = None,
+        activation_fn: type[nn.Module] = nn.LeakyReLU,
+        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch,
+            activation_fn,
+            features_extractor_class,
+            features_extractor_kwargs,
+            **kwargs,
+        )

@@ -1,0 +1,256 @@
+"""
+Optimisers that learn from eligibility traces and a TD error in place of a gradient and a loss.
+
+A trace remembers, per environment and parameter, how much each weight contributed to the recent
+action values. Every number lives in ``state`` and ``param_groups``, so that saving the optimiser
+saves the traces too.
+"""
+
+from abc import abstractmethod
+from typing import Any
+
+import torch as th
+from torch.optim.optimizer import ParamsT
+
+__all__ = ["AdaptiveObGD", "ObGD", "TraceAdam", "TraceOptimizer"]
+
+
+class TraceOptimizer(th.optim.Optimizer):
+    """
+    Base of the optimisers with eligibility traces.
+
+    For each environment i it keeps a trace z_i. One step of learning is: :meth:`accumulate` the
+    gradient of each environment's Q(s, a) into its trace, :meth:`step` with the TD errors δ_i, and
+    :meth:`clear` the traces of episodes that ended. With several environments their updates are
+    averaged.
+
+    :param params: The parameters to optimise, or groups of them.
+    :param defaults: Default values of the groups' numbers.
+    """
+
+    def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+        if not defaults["lr"] >= 0.0:
+            raise ValueError(f"lr: received {defaults['lr']}, it must be at least 0.")
+        super().__init__(params, defaults)
+
+    @th.no_grad()
+    def keep_traces_for(self, n_envs: int) -> None:
+        """
+        Keep one trace per environment from now on.
+
+        :param n_envs: Number of environments. Traces of another number of environments are
+            replaced by zeros.
+        """
+        for param in self._parameters():
+            trace = self.state[param].get("trace")
+            if trace is None or len(trace) != n_envs:
+                self.state[param]["trace"] = param.new_zeros(n_envs, *param.shape)
+
+    @th.no_grad()
+    def accumulate(self, env_index: int, decay: float) -> None:
+        """
+        Let a trace fade, and add the parameters' current gradients to it: z ← decay·z + ∇Q(s, a).
+
+        :param env_index: Index of the environment.
+        :param decay: γλ, or 0 to begin a new trace.
+        """
+        for param in self._parameters():
+            trace = self.state[param]["trace"][env_index]
+            trace.mul_(decay)
+            if param.grad is not None:
+                trace.add_(param.grad)
+
+    @th.no_grad()
+    def clear(self, env_index: int) -> None:
+        """
+        Forget a trace.
+
+        :param env_index: Index of the environment.
+        """
+        for param in self._parameters():
+            self.state[param]["trace"][env_index].zero_()
+
+    @abstractmethod
+    def step(self, td_errors: th.Tensor) -> None:  # type: ignore[override]
+        """
+        Move the weights along the traces.
+
+        :param td_errors: TD errors δ, shape (n_envs,).
+        """
+
+    def _parameters(self) -> list[th.Tensor]:
+        return [param for group in self.param_groups for param in group["params"]]
+
+    def _mean_update(self, param: th.Tensor, td_errors: th.Tensor) -> th.Tensor:
+        """Compute the mean of δ_i·z_i over the environments, of the parameter's shape."""
+        mean: th.Tensor = th.tensordot(td_errors, self.state[param]["trace"], dims=1)
+        return mean / len(td_errors)
+
+
+class ObGD(TraceOptimizer):
+    r"""
+    Overshooting-bounded gradient descent.
+
+    The step size shrinks where a full step would overshoot the target on the very sample it was
+    taken on: w ← w + α_i·δ_i·z_i with
+    :math:`\alpha_i = \alpha / \max(1, \alpha\kappa\,\max(|\delta_i|, 1)\,\lVert z_i\rVert_1)`.
+
+    With several environments the mean of their updates is taken. Each is bounded by its own trace
+    and TD error, so that none overshoots by itself; the mean takes 1/n_envs of each step, which is
+    on the safe side.
+
+    Source: Elsayed, Vasan and Mahmood (2024), arXiv 2410.14606, algorithm 3.
+
+    :param params: The parameters to optimise, or groups of them.
+    :param lr: Largest step size α, at least 0.
+    :param overshoot_factor: κ, above 0: the larger, the smaller the steps.
+    """
+
+    def __init__(self, params: ParamsT, lr: float = 1.0, overshoot_factor: float = 2.0) -> None:
+        check_overshoot_factor(overshoot_factor)
+        super().__init__(params, {"lr": lr, "overshoot_factor": overshoot_factor})
+
+    @th.no_grad()
+    def step(self, td_errors: th.Tensor) -> None:  # type: ignore[override]
+        """
+        Move the weights along the traces.
+
+        :param td_errors: TD errors δ, shape (n_envs,).
+        """
+        norms = sum(
+            self.state[param]["trace"].abs().flatten(1).sum(dim=1) for param in self._parameters()
+        )
+        for group in self.param_groups:
+            bound = group["lr"] * group["overshoot_factor"] * td_errors.abs().clamp(min=1.0) * norms
+            step_sizes = group["lr"] / bound.clamp(min=1.0)
+            for param in group["params"]:
+                param.add_(self._mean_update(param, step_sizes * td_errors))
+
+
+class AdaptiveObGD(TraceOptimizer):
+    r"""
+    Overshooting-bounded gradient descent whose traces are divided by the root of the running mean
+    square of δ·z, weight by weight, as Adam divides gradients.
+
+    Source: Elsayed, Vasan and Mahmood (2024), arXiv 2410.14606, appendix "Adaptive ObGD".
+
+    :param params: The parameters to optimise, or groups of them.
+    :param lr: Largest step size α, at least 0.
+    :param overshoot_factor: κ, above 0: the larger, the smaller the steps.
+    :param beta2: Decay rate of the mean square, in [0, 1).
+    :param eps: Added to the mean square before its root is taken, at least 0.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 1.0,
+        overshoot_factor: float = 2.0,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+    ) -> None:
+        check_overshoot_factor(overshoot_factor)
+        check_betas((0.0, beta2))
+        super().__init__(
+            params, {"lr": lr, "overshoot_factor": overshoot_factor, "beta2": beta2, "eps": eps}
+        )
+
+    @th.no_grad()
+    def step(self, td_errors: th.Tensor) -> None:  # type: ignore[override]
+        """
+        Move the weights along the traces.
+
+        :param td_errors: TD errors δ, shape (n_envs,).
+        """
+        norms = th.zeros_like(td_errors)
+        scales: dict[th.Tensor, th.Tensor] = {}
+        for group in self.param_groups:
+            for param in group["params"]:
+                state = self.state[param]
+                if "step" not in state:
+                    state["step"] = th.tensor(0.0)
+                    state["exp_avg_sq"] = th.zeros_like(param)
+                update = self._mean_update(param, td_errors)
+                state["step"] += 1
+                state["exp_avg_sq"].mul_(group["beta2"])
+                state["exp_avg_sq"].addcmul_(update, update, value=1 - group["beta2"])
+                correction = 1 - group["beta2"] ** state["step"].item()
+                scales[param] = (state["exp_avg_sq"] / correction + group["eps"]).rsqrt()
+                norms += (state["trace"] * scales[param]).abs().flatten(1).sum(dim=1)
+        for group in self.param_groups:
+            bound = group["lr"] * group["overshoot_factor"] * td_errors.abs().clamp(min=1.0) * norms
+            step_sizes = group["lr"] / bound.clamp(min=1.0)
+            for param in group["params"]:
+                param.add_(self._mean_update(param, step_sizes * td_errors) * scales[param])
+
+
+class TraceAdam(TraceOptimizer):
+    r"""
+    Adam on the product of TD error and trace: the gradient is −δ·z.
+
+    Source: the update of Adaptive Q(λ), Gogianu, Lutu and Pascanu (2026), arXiv 2605.06764; the
+    arithmetic is ``torch.optim.Adam``'s.
+
+    :param params: The parameters to optimise, or groups of them.
+    :param lr: Learning rate, at least 0.
+    :param betas: Decay rates of the first and the second moment, each in [0, 1).
+    :param eps: Added to the root of the second moment, at least 0.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float = 3e-4,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        check_betas(betas)
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+
+    @th.no_grad()
+    def step(self, td_errors: th.Tensor) -> None:  # type: ignore[override]
+        """
+        Move the weights along the traces.
+
+        :param td_errors: TD errors δ, shape (n_envs,).
+        """
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for param in group["params"]:
+                state = self.state[param]
+                if "step" not in state:
+                    state["step"] = th.tensor(0.0)
+                    state["exp_avg"] = th.zeros_like(param)
+                    state["exp_avg_sq"] = th.zeros_like(param)
+                gradient = -self._mean_update(param, td_errors)
+                state["step"] += 1
+                step = state["step"].item()
+                state["exp_avg"].lerp_(gradient, 1 - beta1)
+                state["exp_avg_sq"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+                denominator = (state["exp_avg_sq"] / (1 - beta2**step)).sqrt() + group["eps"]
+                step_size = group["lr"] / (1 - beta1**step)
+                param.addcdiv_(state["exp_avg"], denominator, value=-step_size)
+
+
+def check_overshoot_factor(overshoot_factor: float) -> None:
+    """
+    Check κ.
+
+    :param overshoot_factor: The value.
+    :raises ValueError: If it is not above 0.
+    """
+    if not overshoot_factor > 0.0:
+        raise ValueError(
+            f"overshoot_factor: received {overshoot_factor}, it must be above 0. Try 2.0."
+        )
+
+
+def check_betas(betas: tuple[float, float]) -> None:
+    """
+    Check decay rates.
+
+    :param betas: The values.
+    :raises ValueError: If one is not in [0, 1).
+    """
+    if not all(0.0 <= beta < 1.0 for beta in betas):
+        raise ValueError(f"betas: received {betas}, each must be in [0, 1). Try (0.9, 0.999).")
