@@ -28,10 +28,11 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from dqn_plugins.wrappers import EpisodeReward, RecordVideo, read_frames
 from gymnasium.wrappers import RecordEpisodeStatistics
 from gymnasium.wrappers import RecordVideo as GymnasiumRecordVideo
 from stable_baselines3.common.monitor import Monitor
+
+from dqn_plugins.wrappers import EpisodeReward, RecordVideo, read_frames
 
 RESULTS = Path(__file__).parent / "results"
 MIB = 2**20

@@ -13,9 +13,10 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+from gymnasium import logger
+
 from dqn_plugins.wrappers.episode import EpisodeRecord
 from dqn_plugins.wrappers.video_writer import checked_folder
-from gymnasium import logger
 
 __all__ = ["EpisodeLog"]
 

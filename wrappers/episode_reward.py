@@ -9,15 +9,16 @@ from types import FrameType
 from typing import Any, Generic, SupportsFloat
 
 import gymnasium as gym
+from gymnasium.core import ActType, ObsType
+from gymnasium.utils import RecordConstructorArgs
+from gymnasium.wrappers import RecordEpisodeStatistics
+
 from dqn_plugins.wrappers.episode_log import EpisodeLog
 from dqn_plugins.wrappers.episode_statistics import (
     EpisodeStatistics,
     WindowProperties,
     checked_settings,
 )
-from gymnasium.core import ActType, ObsType
-from gymnasium.utils import RecordConstructorArgs
-from gymnasium.wrappers import RecordEpisodeStatistics
 
 __all__ = ["EpisodeReward"]
 

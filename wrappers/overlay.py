@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
 from dqn_plugins.wrappers.lettering import signed
 from dqn_plugins.wrappers.panel import Axis, Panel
 from dqn_plugins.wrappers.video_writer import Frame, to_rgb

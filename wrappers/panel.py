@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageDraw
+
 from dqn_plugins.wrappers.lettering import fitted, signed, text_width, write
 from dqn_plugins.wrappers.video_writer import Frame
-from PIL import Image, ImageDraw
 
 BACKGROUND = (16, 19, 27)
 HAIRLINE = (44, 50, 66)

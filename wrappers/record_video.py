@@ -11,6 +11,11 @@ from typing import Any, Generic, SupportsFloat, TypeVar, cast
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import logger
+from gymnasium.core import ActType, ObsType
+from gymnasium.utils import RecordConstructorArgs
+from gymnasium.utils.save_video import capped_cubic_video_schedule
+
 from dqn_plugins.wrappers.overlay import CaptionOption
 from dqn_plugins.wrappers.recording import (
     NO_RECORDING,
@@ -20,10 +25,6 @@ from dqn_plugins.wrappers.recording import (
     StreamedFrames,
     stop_at_exit,
 )
-from gymnasium import logger
-from gymnasium.core import ActType, ObsType
-from gymnasium.utils import RecordConstructorArgs
-from gymnasium.utils.save_video import capped_cubic_video_schedule
 
 __all__ = ["RecordVideo"]
 

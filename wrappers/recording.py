@@ -17,10 +17,11 @@ from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium import logger
+
 from dqn_plugins.wrappers.overlay import CaptionOption, FrameDetails, Overlay
 from dqn_plugins.wrappers.tiling import tile_frames
 from dqn_plugins.wrappers.video_writer import VideoWriter, checked_folder, checked_fps, find_encoder
-from gymnasium import logger
 
 Shared = TypeVar("Shared")
 

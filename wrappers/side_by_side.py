@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+
 from dqn_plugins.wrappers.lettering import fitted, write
 from dqn_plugins.wrappers.notebook import existing_video
 from dqn_plugins.wrappers.panel import BACKGROUND, BRIGHT, HAIRLINE

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from dqn_plugins.wrappers.video_writer import to_rgb
 
 __all__ = ["tile_frames"]

@@ -7,14 +7,15 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
 from dqn_plugins.wrappers.episode_log import SUFFIX, EpisodeLog
 from dqn_plugins.wrappers.episode_statistics import (
     EpisodeStatistics,
     WindowProperties,
     checked_settings,
 )
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 __all__ = ["VecEpisodeReward"]
 
@@ -67,8 +68,8 @@ class VecEpisodeReward(WindowProperties, VecEnvWrapper):
         from stable_baselines3 import DQN
         from stable_baselines3.common.env_util import make_vec_env
 
-        venv = VecEpisodeReward(make_vec_env("CartPole-v1", 4), window=100, report_every=50)
-        DQN("MlpPolicy", venv).learn(5000)
+        venv = VecEpisodeReward(make_vec_env("CartPole-v1", 4), window=100, report_every=10)
+        DQN("MlpPolicy", venv).learn(1000)
         print(venv.mean_return, venv.episode_count)
     """
 

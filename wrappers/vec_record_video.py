@@ -6,6 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium import logger
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
 from dqn_plugins.wrappers.overlay import CaptionOption
 from dqn_plugins.wrappers.recording import (
     NO_RECORDING,
@@ -19,9 +23,6 @@ from dqn_plugins.wrappers.terminal_frame import (
     keep_terminal_frames,
     stop_keeping_terminal_frames,
 )
-from gymnasium import logger
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 __all__ = ["VecRecordVideo"]
 
@@ -81,8 +82,8 @@ class VecRecordVideo(VecEnvWrapper):
         from stable_baselines3.common.env_util import make_vec_env
 
         venv = make_vec_env("CartPole-v1", 2, env_kwargs={"render_mode": "rgb_array"})
-        venv = VecRecordVideo(venv, "videos", lambda step: step % 1000 == 0, video_length=200)
-        DQN("MlpPolicy", venv).learn(2000)
+        venv = VecRecordVideo(venv, "videos", lambda step: step % 1000 == 0, video_length=100)
+        DQN("MlpPolicy", venv).learn(1200)
         venv.close()
     """
 
@@ -179,7 +180,7 @@ class VecRecordVideo(VecEnvWrapper):
         if self.record_video_trigger(self.step_id):
             self.start_recording()
         if self.recording:
-            self._capture(self._render(), observations)
+            self._capture(self._render(), self._seen(observations))
         return observations
 
     def _begin_episode(self, index: int, seed: int | None = None) -> None:
@@ -204,10 +205,10 @@ class VecRecordVideo(VecEnvWrapper):
             self._begin_episode(index)
         if self.recording:
             if self._single and dones[self._indices[0]]:
-                self._capture(self._render(), observations)
+                self._capture(self._render(), self._seen(observations))
         elif not was_recording and self.record_video_trigger(self.step_id):
             self.start_recording()
-            self._capture(self._render(), observations)
+            self._capture(self._render(), self._seen(observations))
         return observations, rewards, dones, infos
 
     def _render(self) -> list[Any]:
@@ -227,18 +228,17 @@ class VecRecordVideo(VecEnvWrapper):
             frames = list(terminal.values())
         else:
             return
-        seen = [observation_of(observations, index) for index in self._indices]
+        seen = self._seen(observations)
         for index, frame in terminal.items():
             position = self._indices.index(index)
             frames[position] = frame
             seen[position] = infos[index]["terminal_observation"]
-        self._capture(frames, None, seen)
+        self._capture(frames, seen)
 
-    def _capture(
-        self, frames: list[Any], observations: Any, seen: Sequence[Any] | None = None
-    ) -> None:
-        if seen is None:
-            seen = [observation_of(observations, index) for index in self._indices]
+    def _seen(self, observations: Any) -> list[Any]:
+        return [observation_of(observations, index) for index in self._indices]
+
+    def _capture(self, frames: list[Any], seen: list[Any]) -> None:
         if not all(isinstance(frame, np.ndarray) for frame in frames):
             kinds = ", ".join(sorted({type(frame).__name__ for frame in frames}))
             logger.warn(
@@ -251,7 +251,7 @@ class VecRecordVideo(VecEnvWrapper):
             self._recorder.capture(frames, progresses, seen)
         except Exception:
             # The program may go on without the video; what is written stays.
-            self._recorder.stop()
+            self.stop_recording()
             raise
         if self._recorder.frame_count >= self.video_length:
             self.stop_recording()

@@ -16,6 +16,7 @@ import time
 os.environ["SDL_NO_SIGNAL_HANDLERS"] = "1"
 
 import gymnasium as gym
+
 from dqn_plugins.wrappers import EpisodeReward, RecordVideo
 
 FRAMES = 80

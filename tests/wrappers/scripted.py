@@ -9,6 +9,7 @@ import gymnasium as gym
 import imageio_ffmpeg
 import numpy as np
 import numpy.typing as npt
+
 from dqn_plugins.wrappers import read_frames
 
 EPISODES = (

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dqn_plugins.wrappers import read_frames
 from stable_baselines3.common.monitor import load_results
 
+from dqn_plugins.wrappers import read_frames
 from tests.wrappers.endings import FPS, FRAMES
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")

@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from dqn_plugins.wrappers import EpisodeLog, EpisodeRecord, EpisodeReward
 from stable_baselines3.common.monitor import Monitor, load_results
 
+from dqn_plugins.wrappers import EpisodeLog, EpisodeRecord, EpisodeReward
 from tests.wrappers.scripted import Scripted, play
 
 

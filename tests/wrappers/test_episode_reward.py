@@ -10,13 +10,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from dqn_plugins.wrappers import EpisodeReward, VecEpisodeReward
 from gymnasium.wrappers import Autoreset, RecordEpisodeStatistics
 from stable_baselines3 import DQN
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor, load_results
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor
 
+from dqn_plugins.wrappers import EpisodeReward, VecEpisodeReward
 from tests.wrappers.scripted import EPISODES, Scripted, play
 
 RETURNS = [-0.5, 8.25, 1.0]

@@ -11,9 +11,9 @@ from typing import Any
 
 import nbformat
 import pytest
-from dqn_plugins.wrappers import RecordVideo, show_video, show_videos
 from nbclient import NotebookClient
 
+from dqn_plugins.wrappers import RecordVideo, show_video, show_videos
 from tests.wrappers.scripted import Scripted, play
 
 

@@ -7,11 +7,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from stable_baselines3 import DQN
+from stable_baselines3.common.vec_env import DummyVecEnv
+
 from dqn_plugins.wrappers import FrameDetails, Overlay, QValueOverlay
 from dqn_plugins.wrappers.lettering import fitted, signed, text_width
 from dqn_plugins.wrappers.panel import ACCENT, BAR, Axis
-from stable_baselines3 import DQN
-from stable_baselines3.common.vec_env import DummyVecEnv
 
 FRAME = np.full((400, 600, 3), 77, dtype=np.uint8)
 

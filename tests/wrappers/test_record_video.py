@@ -14,11 +14,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from dqn_plugins.wrappers import EpisodeReward, RecordVideo, read_frames
 from gymnasium.wrappers import RecordVideo as GymnasiumRecordVideo
 from gymnasium.wrappers import RenderCollection
 from stable_baselines3 import DQN, PPO
 
+from dqn_plugins.wrappers import EpisodeReward, RecordVideo, read_frames
 from tests.wrappers.scripted import (
     Scripted,
     close_colours,

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dqn_plugins.wrappers import RecordVideo, VecRecordVideo, read_frames
 from stable_baselines3 import DQN
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
@@ -22,6 +21,7 @@ from stable_baselines3.common.vec_env import (
     VecVideoRecorder,
 )
 
+from dqn_plugins.wrappers import RecordVideo, VecRecordVideo, read_frames
 from tests.wrappers.scripted import Scripted, close_colours, colour_of, colours, play, videos
 
 # Lengths 3, 2, 4, then again; the states of the first two episodes and the third's beginning.
@@ -191,6 +191,23 @@ def test_an_unclosed_recorder_finishes_its_video(tmp_path: Path) -> None:
     path = venv.video_path
     del venv
     assert close_colours(colours(path), ALONE[:6])
+
+
+def test_frames_that_are_refused_end_the_recording_only(tmp_path: Path) -> None:
+    class Floats(Scripted):
+        def render(self) -> Any:
+            return super().render() / 255.0 if self.t else super().render()
+
+    base = DummyVecEnv([Floats] * 2)
+    venv = VecRecordVideo(base, str(tmp_path), at_start)
+    venv.reset()
+    with pytest.raises(TypeError, match="float64"):
+        venv.step(np.zeros(2, dtype=int))
+    assert not venv.recording
+    assert not any("step" in vars(env) for env in base.envs)
+    venv.step(np.zeros(2, dtype=int))
+    venv.close()
+    assert len(colours(venv.video_path)) == 1
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dqn_plugins.wrappers import VideoWriter, read_frames, video_writer
 from gymnasium.error import DependencyNotInstalled
 
+from dqn_plugins.wrappers import VideoWriter, read_frames, video_writer
 from tests.wrappers.scripted import close_colours, colours, describe
 
 COLOURS = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (128, 128, 128), (250, 250, 0)]
