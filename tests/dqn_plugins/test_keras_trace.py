@@ -7,10 +7,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from dqn_plugins.policies import KerasAdam
 from gymnasium import spaces
 
 from dqn_plugins import NOTEBOOK_HYPERPARAMETERS, NaiveDQN
+from dqn_plugins.policies import KerasAdam
 from tests.environments import Transition
 from tests.helpers import weights
 

@@ -7,12 +7,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from dqn_plugins.policies import KerasAdam
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from dqn_plugins import NaiveDQN
+from dqn_plugins.policies import KerasAdam
 from tests.environments import RecordingEnv, ScriptedEnv, Transition
 from tests.helpers import learn_all, optimizer_numbers, weights
 

@@ -16,7 +16,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from dqn_plugins.policies import CnnPolicy, KerasAdam, MlpPolicy, MultiInputPolicy, glorot_uniform
 from stable_baselines3 import DQN
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import (
@@ -50,6 +49,7 @@ from stable_baselines3.dqn.policies import QNetwork as SB3QNetwork
 from torch import nn
 
 from dqn_plugins import NaiveDQN
+from dqn_plugins.policies import CnnPolicy, KerasAdam, MlpPolicy, MultiInputPolicy, glorot_uniform
 from tests.environments import FailingEnv, RecordingEnv, ScriptedEnv
 from tests.helpers import learn_all, optimizer_numbers, weights
 

@@ -2,8 +2,9 @@ import math
 
 import pytest
 import torch as th
-from dqn_plugins.policies import glorot_uniform
 from torch import nn
+
+from dqn_plugins.policies import glorot_uniform
 
 
 @pytest.mark.parametrize(

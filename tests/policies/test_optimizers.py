@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch as th
+
 from dqn_plugins.policies import KerasAdam
 
 

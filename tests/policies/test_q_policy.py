@@ -4,6 +4,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
+from stable_baselines3.dqn.policies import DQNPolicy
+from stable_baselines3.dqn.policies import QNetwork as SB3QNetwork
+from torch import nn
+
 from dqn_plugins.policies import (
     CnnPolicy,
     KerasAdam,
@@ -13,11 +19,6 @@ from dqn_plugins.policies import (
     QPolicy,
     glorot_uniform,
 )
-from gymnasium import spaces
-from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
-from stable_baselines3.dqn.policies import DQNPolicy
-from stable_baselines3.dqn.policies import QNetwork as SB3QNetwork
-from torch import nn
 
 VECTOR = spaces.Box(-np.inf, np.inf, (3,), np.float32)
 IMAGE = spaces.Box(0, 255, (1, 36, 36), np.uint8)
