@@ -10,6 +10,7 @@ import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from dqn_plugins.wrappers.environment_id import environment_id
 from dqn_plugins.wrappers.episode_log import SUFFIX, EpisodeLog
 from dqn_plugins.wrappers.episode_statistics import (
     EpisodeStatistics,
@@ -88,12 +89,10 @@ class VecEpisodeReward(WindowProperties, VecEnvWrapper):
         checked_settings(window, report_every, gamma)
         logs = []
         if log_file is not None:
-            specs = venv.get_attr("spec")
+            name = environment_id(venv)
             logs = [
-                EpisodeLog(
-                    numbered_log_file(log_file, index), None if spec is None else spec.id, append
-                )
-                for index, spec in enumerate(specs)
+                EpisodeLog(numbered_log_file(log_file, index), name, append)
+                for index in range(venv.num_envs)
             ]
         self.statistics = EpisodeStatistics(
             venv.num_envs, window, report_every, gamma, report, logs

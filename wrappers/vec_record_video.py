@@ -10,6 +10,7 @@ from gymnasium import logger
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from dqn_plugins.wrappers.environment_id import environment_id
 from dqn_plugins.wrappers.overlay import CaptionOption
 from dqn_plugins.wrappers.recording import (
     NO_RECORDING,
@@ -125,12 +126,11 @@ class VecRecordVideo(VecEnvWrapper):
         self.name_prefix = name_prefix
         self.env_index = env_index
         self.step_id = 0
-        spec = venv.get_attr("spec")[0]
         self._recorder = Recorder(
             video_folder,
             fps,
             self.metadata,
-            None if spec is None else spec.id,
+            environment_id(venv),
             caption,
             model,
             action_names,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from stable_baselines3 import DQN
@@ -21,7 +22,8 @@ from stable_baselines3.common.vec_env import (
     VecVideoRecorder,
 )
 
-from dqn_plugins.wrappers import RecordVideo, VecRecordVideo, read_frames
+from dqn_plugins.wrappers import RecordVideo, VecEpisodeReward, VecRecordVideo, read_frames
+from dqn_plugins.wrappers.environment_id import environment_id
 from tests.wrappers.scripted import Scripted, close_colours, colour_of, colours, play, videos
 
 # Lengths 3, 2, 4, then again; the states of the first two episodes and the third's beginning.
@@ -191,6 +193,21 @@ def test_an_unclosed_recorder_finishes_its_video(tmp_path: Path) -> None:
     path = venv.video_path
     del venv
     assert close_colours(colours(path), ALONE[:6])
+
+
+def test_a_worker_whose_spec_cannot_be_pickled_survives(tmp_path: Path) -> None:
+    def make() -> Any:
+        env = gym.make("CartPole-v1", render_mode="rgb_array")
+        return gym.wrappers.TransformReward(env, lambda reward: reward)
+
+    venv = VecEpisodeReward(subproc([make]), log_file=tmp_path / "log")
+    venv = VecRecordVideo(venv, str(tmp_path), at_start, video_length=3)
+    run(venv, 3)
+    venv.close()
+    sidecar = json.loads(Path(str(venv.video_path)).with_suffix(".json").read_text())
+    assert sidecar["environment_id"] == "CartPole-v1"
+    assert '"env_id": "CartPole-v1"' in (tmp_path / "log.0.monitor.csv").read_text()
+    assert environment_id(dummy([Scripted])) is None
 
 
 def test_frames_that_are_refused_end_the_recording_only(tmp_path: Path) -> None:
