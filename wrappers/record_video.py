@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -241,7 +242,8 @@ class RecordVideo(
             self._recorder.capture([frame], [self._progress], [observation])
         except Exception:
             # The program may go on without the video; what is written stays.
-            self._recorder.stop()
+            with contextlib.suppress(OSError):
+                self._recorder.stop()
             raise
         if self._recorder.frame_count >= self.video_length:
             self.stop_recording()

@@ -315,8 +315,13 @@ class Recorder:
                 return None
             try:
                 writer.close()
-            finally:
-                self._write_sidecar(writer, complete=True)
+            except OSError:
+                # What stopped the encoder, such as a full disk, may stop the sidecar as well;
+                # the first failure is the one to tell of.
+                with contextlib.suppress(OSError):
+                    self._write_sidecar(writer, complete=False)
+                raise
+            self._write_sidecar(writer, complete=True)
             return writer.path
         finally:
             self._episodes = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -251,7 +252,8 @@ class VecRecordVideo(VecEnvWrapper):
             self._recorder.capture(frames, progresses, seen)
         except Exception:
             # The program may go on without the video; what is written stays.
-            self.stop_recording()
+            with contextlib.suppress(OSError):
+                self.stop_recording()
             raise
         if self._recorder.frame_count >= self.video_length:
             self.stop_recording()

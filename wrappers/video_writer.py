@@ -7,6 +7,7 @@ import functools
 import io
 import math
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -214,6 +215,29 @@ def to_rgb(frame: Any) -> Frame:
     return rgb
 
 
+def drop_half_fragment(path: Path) -> None:
+    """
+    Make a video that a full disk cut short open again. Half a fragment's pictures do no harm, but
+    players refuse the whole file if the list before them (a ``moof`` box) is cut.
+
+    :param path: the video, changed in place if its last box is such a list and is not whole.
+    """
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        start = 0
+        while start + 8 <= end:
+            file.seek(start)
+            size, kind = struct.unpack(">I4s", file.read(8))
+            if size == 1:  # the length did not fit into 32 bits and follows
+                size = int.from_bytes(file.read(8), "big")
+            if size < 8:
+                return
+            if kind == b"moof" and start + size > end:
+                file.truncate(start)
+                return
+            start += size
+
+
 class _Encoder:
     """
     The ffmpeg process behind one file. It refers to no writer, so that a finalizer can hold it.
@@ -320,8 +344,12 @@ class _Encoder:
                 f"The encoder of {self.path} is still busy after {ENCODER_PATIENCE_SECONDS:.0f} s "
                 "and was left to finish by itself."
             )
+        if self.process.returncode:
+            with contextlib.suppress(OSError):
+                drop_half_fragment(self.path)
         self.messages.seek(0)
-        self.error_text = self.messages.read().decode(errors="replace").strip()[-500:]
+        self.error_text = self.messages.read().decode(errors="replace").strip()
+        self.error_text = self.error_text.partition("\n")[0][-300:]
         self.messages.close()
 
     def abandon(self) -> None:

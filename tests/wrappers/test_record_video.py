@@ -7,6 +7,7 @@ import inspect
 import itertools
 import json
 import os
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -370,6 +371,24 @@ def test_float_frames_are_refused_and_the_environment_goes_on(tmp_path: Path) ->
     assert not env.recording
     env.step(0)
     env.close()
+
+
+def test_an_encoder_that_dies_is_named_and_the_environment_goes_on(tmp_path: Path) -> None:
+    env = RecordVideo(Scripted(episodes=[((0.0,) * 900, "terminated")]), str(tmp_path))
+    env.reset()
+    for _ in range(60):
+        env.step(0)
+    time.sleep(0.5)
+    env._recorder._writer._encoder.process.kill()
+    with pytest.raises(OSError, match="The video encoder stopped"):  # noqa: PT012
+        for _ in range(500):
+            env.step(0)
+    assert not env.recording
+    env.step(0)
+    env.close()
+    assert len(colours(env.video_path)) >= 60 - 2 * 25
+    sidecar = json.loads((tmp_path / "rl-video-episode-0.json").read_text())
+    assert sidecar["complete"] is False
 
 
 def test_a_frame_that_is_none_ends_the_recording(tmp_path: Path) -> None:

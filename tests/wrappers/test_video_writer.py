@@ -199,6 +199,31 @@ def test_an_encoder_that_dies_is_reported_and_its_frames_kept(tmp_path: Path) ->
     assert sum(1 for _ in read_frames(writer.path)) >= 30
 
 
+def test_a_file_cut_anywhere_in_its_last_fragment_plays(tmp_path: Path) -> None:
+    writer = VideoWriter(tmp_path / "a.mp4", fps=10)
+    for index in range(25):
+        writer.write(flat(COLOURS[index % 5]))
+    assert writer._encoder is not None
+    deadline = time.monotonic() + 20
+    while (content := writer.path.read_bytes()).count(b"moof") < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    writer.close()
+    start = content.rindex(b"moof") - 4
+    length = int.from_bytes(content[start : start + 4], "big")
+    expected = None
+    for cut in range(start, start + length, 12):
+        path = tmp_path / f"{cut}.mp4"
+        path.write_bytes(content[:cut])
+        video_writer.drop_half_fragment(path)
+        count = sum(1 for _ in read_frames(path))
+        expected = expected or count
+        assert count == expected >= 10
+    whole = writer.path.read_bytes()
+    video_writer.drop_half_fragment(writer.path)
+    assert writer.path.read_bytes() == whole
+
+
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs an interval timer")
 def test_an_interrupt_in_the_middle_of_a_frame_shifts_nothing(tmp_path: Path) -> None:
     def interrupt(number: int, frame: object) -> None:
