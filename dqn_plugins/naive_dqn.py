@@ -121,6 +121,11 @@ class NaiveDQN(OnlineQAlgorithm):
         super()._check_hyperparameters()
         self._check_in_unit_interval("q_step_size")
         self._check_above_zero("max_grad_norm")
+        if not isinstance(self.bootstrap_at_terminal, bool):
+            raise ValueError(
+                f"bootstrap_at_terminal: received {self.bootstrap_at_terminal!r}, it must be True "
+                "or False. True is what the notebook does."
+            )
 
     def _make_learner(self) -> Learner:
         if isinstance(self.policy.optimizer, TraceOptimizer):

@@ -434,6 +434,10 @@ class OnlineQAlgorithm(BaseAlgorithm):
                     break
                 if watched:
                     callback.on_rollout_end()
+        except BaseException:
+            # The environment may be a step ahead of what was learned: begin anew next time.
+            self._last_obs = None
+            raise
         finally:
             callback.on_training_end()
         return self
@@ -481,13 +485,16 @@ class OnlineQAlgorithm(BaseAlgorithm):
                     f"{name}: received {flag!r}, it must be True or False, as the environment's "
                     "`step` returned it."
                 )
-        self._renew_learner()
         rewards = _as_float32([reward])
-        raise_if_not_finite(obs_batch, rewards, next_obs_batch)
-        if self._own_episode_is_over:
-            self._start_episodes(obs_batch)
+        self._renew_learner()
         self.num_timesteps += 1
         try:
+            # Before the cast, which turns NaN in an image into a number
+            raise_if_not_finite(obs_batch, rewards, next_obs_batch)
+            obs_batch = self._cast("obs", obs_batch)
+            next_obs_batch = self._cast("next_obs", next_obs_batch)
+            if self._own_episode_is_over:
+                self._start_episodes(obs_batch)
             self._learn_from(
                 obs_batch,
                 np.array([action], dtype=np.int64),
@@ -497,7 +504,9 @@ class OnlineQAlgorithm(BaseAlgorithm):
                 np.array([terminated or truncated]),
                 next_obs_batch,
             )
-        except (NonFiniteTransitionError, DivergenceError):
+        except (ValueError, DivergenceError) as error:
+            if isinstance(error, NonFiniteTransitionError):
+                error.step = self.num_timesteps
             self.num_timesteps -= 1
             raise
         self._own_episode_is_over = bool(terminated or truncated)
@@ -533,7 +542,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
 
     def _as_batch(self, name: str, obs: Observation) -> Observation:
         """
-        Check one observation and add the batch dimension.
+        Check the shape of one observation and add the batch dimension.
 
         :param name: Name of the argument.
         :param obs: The observation.
@@ -553,6 +562,24 @@ class OnlineQAlgorithm(BaseAlgorithm):
                 for key, part in space.spaces.items()
             }
         return _batch_of_one(name, obs, space)
+
+    def _cast(self, name: str, batch: Observation) -> Observation:
+        """
+        Give a batch the observation space's number type.
+
+        :param name: Name of the argument.
+        :param batch: Observations, shape (1, ...).
+        :return: The same observations.
+        :raises ValueError: If the type cannot hold them.
+        """
+        space = self.observation_space
+        if isinstance(batch, dict):
+            assert isinstance(space, spaces.Dict)
+            return {
+                key: _cast_to_space(f"{name}[{key!r}]", values, space[key])
+                for key, values in batch.items()
+            }
+        return _cast_to_space(name, batch, space)
 
     def _learn_from(
         self,
@@ -719,5 +746,20 @@ def _batch_of_one(name: str, obs: Any, space: spaces.Space[Any]) -> np.ndarray:
             f"{name}: received shape {np.shape(obs)}, the observation space has {space.shape}. "
             "Pass one observation, without a batch dimension, as the environment returned it."
         )
-    with np.errstate(over="ignore"):
-        return np.asarray(obs, dtype=space.dtype)[np.newaxis]
+    return np.asarray(obs)[np.newaxis]
+
+
+def _cast_to_space(name: str, batch: np.ndarray, space: spaces.Space[Any]) -> np.ndarray:
+    with np.errstate(over="ignore"):  # infinity is refused further on
+        cast = batch.astype(space.dtype)
+    real = isinstance(space, spaces.Box) and not is_image_space(space)
+    # Of an image or a discrete observation, the cast would make another one.
+    if not real and not (np.array_equal(cast, batch) and space.contains(cast[0])):
+        allowed = f"an element of {space}"
+        if isinstance(space, spaces.Discrete):
+            allowed = f"an integer from 0 to {space.n - 1}"
+        raise ValueError(
+            f"{name}: received {batch[0]}, it must be {allowed}. Pass it as the environment "
+            "returned it."
+        )
+    return cast
