@@ -1,0 +1,650 @@
+"""Q(λ) held against numbers worked out by hand, a slow oracle, and the forward view."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import DummyVecEnv
+from torch import nn
+
+from dqn_plugins import StreamQ
+from dqn_plugins.policies import AdaptiveObGD, ObGD, TraceAdam
+from tests.environments import RecordingEnv
+from tests.helpers import traces, weights
+
+# With a κ this small, the bound of ObGD is never reached, and its step is α·δ·z.
+PLAIN_STEP = {"optimizer_class": ObGD, "optimizer_kwargs": {"overshoot_factor": 1e-9}}
+WITHOUT_NORMALISATION: dict[str, Any] = {
+    "layer_norm": False,
+    "normalize_observations": False,
+    "normalize_rewards": False,
+}
+
+
+def zeros(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+class SpacesOnly(gym.Env[Any, np.int64]):
+    """Tells its spaces; its transitions are the test's."""
+
+    def __init__(self, observation_space: spaces.Space[Any], n_actions: int) -> None:
+        self.observation_space, self.action_space = observation_space, spaces.Discrete(n_actions)
+
+
+# Numbers worked out by hand
+#
+# States A, B, C, D, one-hot; two actions; Q(s, a) = w[s, a] + b[a], all zero at first. The gradient
+# of Q(s, a) is 1 for w[s, a] and for b[a]. γ = λ = 1/2, so that traces fade by 1/4; α = 1/2.
+# Where both actions are worth the same, the first one is greedy.
+
+
+class Step(NamedTuple):
+    state: str
+    action: int
+    reward: float
+    next_state: str
+    end: str = ""
+
+
+STEPS = [
+    Step("A", 0, 4, "B"),
+    Step("B", 1, 2, "C"),  # exploratory: by now b[0] = 2
+    Step("C", 0, 0, "D"),
+    Step("D", 0, 8, "A", "terminated"),
+    Step("A", 0, 1, "B", "truncated"),
+    Step("C", 0, 3, "D"),
+    Step("D", 1, -2, "A", "terminated"),  # exploratory, and the last of its episode
+]
+
+# For each step: δ, what is left of the trace after it, and all weights after it.
+BY_HAND: dict[str, list[tuple[float, dict[str, float], dict[str, float]]]] = {
+    "after": [
+        # δ = 4 + 0/2 − 0; the step is 4/2 along A0 and b0
+        (4.0, {"A0": 1, "b0": 1}, {"A0": 2, "b0": 2}),
+        # δ = 2 + max(2, 0)/2 − 0; z: A0 and b0 faded to 1/4, B1 and b1 come in at 1; all get
+        # credit, 3/2 times z, and then the trace ends
+        (3.0, {}, {"A0": 2.375, "B1": 1.5, "b0": 2.375, "b1": 1.5}),
+        # δ = 0 + 2.375/2 − 2.375
+        (
+            -1.1875,
+            {"C0": 1, "b0": 1},
+            {"A0": 2.375, "C0": -0.59375, "B1": 1.5, "b0": 1.78125, "b1": 1.5},
+        ),
+        # δ = 8 − 1.78125: terminal. z: C0 1/4, D0 1, b0 5/4
+        (
+            6.21875,
+            {},
+            {
+                "A0": 2.375,
+                "C0": 0.18359375,
+                "D0": 3.109375,
+                "B1": 1.5,
+                "b0": 5.66796875,
+                "b1": 1.5,
+            },
+        ),
+        # δ = 1 + Q(B, 0)/2 − (2.375 + 5.66796875): truncated, so B is bootstrapped from
+        (
+            -4.208984375,
+            {},
+            {
+                "A0": 0.2705078125,
+                "C0": 0.18359375,
+                "D0": 3.109375,
+                "B1": 1.5,
+                "b0": 3.5634765625,
+                "b1": 1.5,
+            },
+        ),
+        # δ = 3 + (3.109375 + 3.5634765625)/2 − (0.18359375 + 3.5634765625); nothing of A is left
+        (
+            2.58935546875,
+            {"C0": 1, "b0": 1},
+            {
+                "A0": 0.2705078125,
+                "C0": 1.478271484375,
+                "D0": 3.109375,
+                "B1": 1.5,
+                "b0": 4.858154296875,
+                "b1": 1.5,
+            },
+        ),
+        # δ = −2 − (0 + 1.5)
+        (
+            -3.5,
+            {},
+            {
+                "A0": 0.2705078125,
+                "C0": 1.040771484375,
+                "D0": 3.109375,
+                "B1": 1.5,
+                "D1": -1.75,
+                "b0": 4.420654296875,
+                "b1": -0.25,
+            },
+        ),
+    ],
+    "watkins": [
+        (4.0, {"A0": 1, "b0": 1}, {"A0": 2, "b0": 2}),
+        # The trace ends before the exploratory action: A0 and b0 get nothing of δ = 3
+        (3.0, {"B1": 1, "b1": 1}, {"A0": 2, "B1": 1.5, "b0": 2, "b1": 1.5}),
+        # δ = 0 + 2/2 − 2; B1 and b1 take part with 1/4
+        (
+            -1.0,
+            {"C0": 1, "B1": 0.25, "b0": 1, "b1": 0.25},
+            {"A0": 2, "C0": -0.5, "B1": 1.375, "b0": 1.5, "b1": 1.375},
+        ),
+        # δ = 8 − 1.5
+        (
+            6.5,
+            {},
+            {"A0": 2, "C0": 0.3125, "D0": 3.25, "B1": 1.578125, "b0": 5.5625, "b1": 1.578125},
+        ),
+        # δ = 1 + 5.5625/2 − (2 + 5.5625)
+        (
+            -3.78125,
+            {},
+            {
+                "A0": 0.109375,
+                "C0": 0.3125,
+                "D0": 3.25,
+                "B1": 1.578125,
+                "b0": 3.671875,
+                "b1": 1.578125,
+            },
+        ),
+        # δ = 3 + (3.25 + 3.671875)/2 − (0.3125 + 3.671875)
+        (
+            2.4765625,
+            {"C0": 1, "b0": 1},
+            {
+                "A0": 0.109375,
+                "C0": 1.55078125,
+                "D0": 3.25,
+                "B1": 1.578125,
+                "b0": 4.91015625,
+                "b1": 1.578125,
+            },
+        ),
+        # δ = −2 − 1.578125, for D1 and b1 alone
+        (
+            -3.578125,
+            {},
+            {
+                "A0": 0.109375,
+                "C0": 1.55078125,
+                "D0": 3.25,
+                "B1": 1.578125,
+                "D1": -1.7890625,
+                "b0": 4.91015625,
+                "b1": -0.2109375,
+            },
+        ),
+    ],
+    "never": [
+        (4.0, {"A0": 1, "b0": 1}, {"A0": 2, "b0": 2}),
+        (
+            3.0,
+            {"A0": 0.25, "B1": 1, "b0": 0.25, "b1": 1},
+            {"A0": 2.375, "B1": 1.5, "b0": 2.375, "b1": 1.5},
+        ),
+        # z: A0 1/16, C0 1, B1 1/4, b0 1/16 + 1, b1 1/4
+        (
+            -1.1875,
+            {"A0": 0.0625, "C0": 1, "B1": 0.25, "b0": 1.0625, "b1": 0.25},
+            {
+                "A0": 2.337890625,
+                "C0": -0.59375,
+                "B1": 1.3515625,
+                "b0": 1.744140625,
+                "b1": 1.3515625,
+            },
+        ),
+        # δ = 8 − 1.744140625; z: A0 1/64, C0 1/4, D0 1, B1 1/16, b0 1.0625/4 + 1, b1 1/16
+        (
+            6.255859375,
+            {},
+            {
+                "A0": 2.3867645263671875,
+                "C0": 0.188232421875,
+                "D0": 3.1279296875,
+                "B1": 1.54705810546875,
+                "b0": 5.7029266357421875,
+                "b1": 1.54705810546875,
+            },
+        ),
+        (
+            -4.238227844238281,
+            {},
+            {
+                "A0": 0.2676506042480469,
+                "C0": 0.188232421875,
+                "D0": 3.1279296875,
+                "B1": 1.54705810546875,
+                "b0": 3.583812713623047,
+                "b1": 1.54705810546875,
+            },
+        ),
+        (
+            2.5838260650634766,
+            {"C0": 1, "b0": 1},
+            {
+                "A0": 0.2676506042480469,
+                "C0": 1.4801454544067383,
+                "D0": 3.1279296875,
+                "B1": 1.54705810546875,
+                "b0": 4.875725746154785,
+                "b1": 1.54705810546875,
+            },
+        ),
+        (
+            -3.54705810546875,
+            {},
+            {
+                "A0": 0.2676506042480469,
+                "C0": 1.0367631912231445,
+                "D0": 3.1279296875,
+                "B1": 1.54705810546875,
+                "D1": -1.773529052734375,
+                "b0": 4.432343482971191,
+                "b1": -0.226470947265625,
+            },
+        ),
+    ],
+}
+
+NAMES = [f"{state}{action}" for action in range(2) for state in "ABCD"] + ["b0", "b1"]
+
+
+def as_vector(numbers: dict[str, float]) -> list[float]:
+    assert numbers.keys() <= set(NAMES)
+    return [numbers.get(name, 0.0) for name in NAMES]
+
+
+@pytest.mark.parametrize("trace_cut", ["after", "watkins", "never"])
+@pytest.mark.parametrize(
+    ("backend", "observed"), [("torch", "number"), ("torch", "vector"), ("compiled", "vector")]
+)
+def test_tabular_q_lambda_is_that_worked_out_by_hand(backend, observed, trace_cut):
+    space = spaces.Discrete(4) if observed == "number" else spaces.Box(0.0, 1.0, (4,), np.float32)
+    model = StreamQ(
+        "MlpPolicy",
+        SpacesOnly(space, n_actions=2),
+        learning_rate=0.5,
+        gamma=0.5,
+        trace_decay=0.5,
+        trace_cut=trace_cut,
+        policy_kwargs={
+            "net_arch": [],
+            "weight_initializer": zeros,
+            **PLAIN_STEP,
+            **WITHOUT_NORMALISATION,
+        },
+        backend=backend,
+    )
+    obs = dict(zip("ABCD", range(4) if observed == "number" else np.eye(4), strict=True))
+    for step, (td_error, trace, all_weights) in zip(STEPS, BY_HAND[trace_cut], strict=True):
+        # Everything until the 7th step is a dyadic fraction that float32 holds exactly or nearly.
+        received = model.learn_one(
+            obs[step.state],
+            step.action,
+            step.reward,
+            obs[step.next_state],
+            step.end == "terminated",
+            step.end == "truncated",
+        )
+        assert received == pytest.approx(td_error, rel=1e-6)
+        assert traces(model)[0].tolist() == as_vector(trace)
+        assert weights(model) == pytest.approx(as_vector(all_weights), rel=1e-6)
+
+
+def test_the_three_ways_to_cut_differ_where_they_should():
+    td_errors = {cut: [row[0] for row in rows] for cut, rows in BY_HAND.items()}
+    # The exploratory second action gives credit back except with "watkins": the third TD error.
+    assert td_errors["after"][2] == td_errors["never"][2] != td_errors["watkins"][2]
+    # Its own trace ends only with "after".
+    assert td_errors["after"][3] != td_errors["never"][3]
+
+
+# A slow oracle in float64
+
+
+class StreamOracle:
+    """
+    The whole update rule for a linear network, written from the equations, one number at a time.
+
+    :param model: The model whose weights, settings and optimiser it starts from.
+    """
+
+    def __init__(self, model: StreamQ) -> None:
+        self.gamma, self.decay, self.cut = model.gamma, model.trace_decay, model.trace_cut
+        self.clip = np.inf if model.td_error_clip is None else model.td_error_clip
+        self.optimizer = type(model.policy.optimizer)
+        self.group = model.policy.optimizer.param_groups[0]
+        weight, bias = (p.detach().numpy().astype(np.float64) for p in model.q_net.parameters())
+        self.w = np.column_stack([weight, bias])  # the bias belongs to an input that is always 1
+        self.z = np.zeros((model.n_envs, *self.w.shape))
+        self.m, self.v, self.t = np.zeros_like(self.w), np.zeros_like(self.w), 0
+        self.normalizes_obs = model.policy.normalize_observations
+        self.normalizes_rewards = model.policy.normalize_rewards
+        self.seen: list[np.ndarray] = []
+        self.returns_seen: list[float] = []
+        self.returns = [0.0] * model.n_envs
+
+    def inputs(self, obs: np.ndarray) -> np.ndarray:
+        obs = np.asarray(obs, np.float64)
+        if self.normalizes_obs:
+            variance = np.var(self.seen, axis=0, ddof=1) if len(self.seen) > 1 else 1.0
+            obs = (obs - np.mean(self.seen, axis=0)) / np.sqrt(variance + 1e-8)
+        return np.append(obs, 1.0)
+
+    def scaled(self, reward: float) -> float:
+        if not self.normalizes_rewards:
+            return reward
+        variance = np.var(self.returns_seen, ddof=1) if len(self.returns_seen) > 1 else 1.0
+        return reward / np.sqrt(variance + 1e-8)
+
+    def observe(self, obs: np.ndarray) -> None:
+        self.seen.append(np.asarray(obs, np.float64))
+
+    def learn(self, batch: list[tuple[Any, int, float, Any, bool, bool, Any]]) -> list[float]:
+        """One update on a transition per environment; the TD errors."""
+        x = [self.inputs(obs) for obs, *_ in batch]
+        q = [self.w @ inputs for inputs in x]
+        for _, _, reward, next_obs, *_ in batch:
+            self.observe(next_obs)
+        for i, (_, _, reward, *_) in enumerate(batch):
+            self.returns[i] = self.gamma * self.returns[i] + reward
+            self.returns_seen.append(self.returns[i])
+        td_errors = []
+        for i, (_, action, reward, next_obs, terminated, *_) in enumerate(batch):
+            next_value = 0.0 if terminated else (self.w @ self.inputs(next_obs)).max()
+            td_errors.append(self.scaled(reward) + self.gamma * next_value - q[i][action])
+        explored = [action != q[i].argmax() for i, (_, action, *_) in enumerate(batch)]
+        for i, (_, action, *_) in enumerate(batch):
+            if explored[i] and self.cut == "watkins":
+                self.z[i] = 0
+            self.z[i] *= self.gamma * self.decay
+            self.z[i, action] += x[i]
+        self.move([float(np.clip(td_error, -self.clip, self.clip)) for td_error in td_errors])
+        for i, (*_, done, new_obs) in enumerate(batch):
+            if done or (explored[i] and self.cut == "after"):
+                self.z[i] = 0
+            if done:
+                self.returns[i] = 0.0
+                self.observe(new_obs)
+        return td_errors
+
+    def move(self, td_errors: list[float]) -> None:
+        n, lr, self.t = len(td_errors), self.group["lr"], self.t + 1
+        mean = sum(td_error * z for td_error, z in zip(td_errors, self.z, strict=True)) / n
+        if self.optimizer is TraceAdam:
+            beta1, beta2 = self.group["betas"]
+            self.m = beta1 * self.m - (1 - beta1) * mean
+            self.v = beta2 * self.v + (1 - beta2) * mean**2
+            m, v = self.m / (1 - beta1**self.t), self.v / (1 - beta2**self.t)
+            self.w = self.w - lr * m / (np.sqrt(v) + self.group["eps"])
+            return
+        scale = np.ones_like(self.w)
+        if self.optimizer is AdaptiveObGD:
+            beta2 = self.group["beta2"]
+            self.v = beta2 * self.v + (1 - beta2) * mean**2
+            scale = 1 / np.sqrt(self.v / (1 - beta2**self.t) + self.group["eps"])
+        change = np.zeros_like(self.w)
+        for td_error, z in zip(td_errors, self.z, strict=True):
+            size = np.abs(z * scale).sum()
+            bound = lr * self.group["overshoot_factor"] * max(abs(td_error), 1.0) * size
+            change += lr / max(bound, 1.0) * td_error * z * scale / n
+        self.w = self.w + change
+
+    def weights(self) -> np.ndarray:
+        return np.concatenate([self.w[:, :-1].ravel(), self.w[:, -1]])
+
+    def traces(self) -> np.ndarray:
+        return np.array([np.concatenate([z[:, :-1].ravel(), z[:, -1]]) for z in self.z])
+
+
+def batches_of(envs: Iterable[RecordingEnv]) -> list[list[tuple[Any, ...]]]:
+    """What the environments played as the oracle takes it; the last step of each is left out."""
+    streams = []
+    for env in envs:
+        pairs = zip(env.transitions[:-1], env.transitions[1:], strict=True)
+        # Within an episode the next transition begins with the very array the last one ended with.
+        streams.append([(*one, other.obs is not one.next_obs, other.obs) for one, other in pairs])
+    return [list(batch) for batch in zip(*streams, strict=True)]
+
+
+OPTIMIZERS = [
+    (ObGD, 1.0, {}),
+    (AdaptiveObGD, 1.0, {"beta2": 0.9}),
+    (TraceAdam, 1e-2, {"betas": (0.8, 0.9)}),
+]
+
+
+# ObGD's step is as long as the TD error is: on noise without any structure, as here, it multiplies
+# differences from step to step. 30 updates leave float32's 1e-7 well below 1e-4; a wrong number
+# anywhere costs 1e-2 and more.
+@pytest.mark.parametrize("trace_cut", ["after", "watkins", "never"])
+@pytest.mark.parametrize(("optimizer", "learning_rate", "kwargs"), OPTIMIZERS)
+@pytest.mark.parametrize(("n_envs", "normalize", "clip"), [(1, False, None), (3, True, 0.7)])
+def test_learning_is_that_of_the_equations(
+    backend, trace_cut, optimizer, learning_rate, kwargs, n_envs, normalize, clip
+):
+    envs = [RecordingEnv() for _ in range(n_envs)]
+    model = StreamQ(
+        "MlpPolicy",
+        DummyVecEnv([lambda env=env: env for env in envs]),
+        learning_rate=learning_rate,
+        gamma=0.9,
+        exploration_initial_eps=0.5,
+        exploration_final_eps=0.5,
+        trace_decay=0.7,
+        trace_cut=trace_cut,
+        td_error_clip=clip,
+        policy_kwargs={
+            "net_arch": [],
+            "weight_initializer": None,
+            "optimizer_class": optimizer,
+            "optimizer_kwargs": kwargs,
+            "normalize_observations": normalize,
+            "normalize_rewards": normalize,
+        },
+        seed=3,
+        backend=backend,
+    )
+    oracle, initial = StreamOracle(model), weights(model)
+    model.learn(n_envs * 30)
+    final, final_traces = weights(model), traces(model)
+    # One more step tells how the 30th ended; what is compared was read before it.
+    model.learn(n_envs, reset_num_timesteps=False)
+    batches = batches_of(envs)
+    assert len(batches) == 30
+    for obs, *_ in batches[0]:
+        oracle.observe(obs)
+    for batch in batches:
+        oracle.learn(batch)
+    moved = np.linalg.norm(oracle.weights() - initial)
+    assert moved > 0.05
+    assert np.linalg.norm(final - oracle.weights()) < 1e-4 * moved
+    assert final_traces == pytest.approx(oracle.traces(), rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("end", ["terminated", "truncated"])
+@pytest.mark.parametrize("n_steps", [1, 2, 7])
+def test_credit_flows_back_by_gamma_lambda_per_step(backend, end, n_steps):
+    # A reward at the end of a corridor of greedy steps, all values zero: w[s] ← (γλ)^k·α·r.
+    model = StreamQ(
+        "MlpPolicy",
+        SpacesOnly(spaces.Box(0.0, 1.0, (8,), np.float32), n_actions=1),
+        learning_rate=0.5,
+        gamma=0.9,
+        trace_decay=0.6,
+        policy_kwargs={
+            "net_arch": [],
+            "weight_initializer": zeros,
+            **PLAIN_STEP,
+            **WITHOUT_NORMALISATION,
+        },
+        backend=backend,
+    )
+    states = np.eye(8, dtype=np.float32)
+    for k in range(n_steps):
+        last = k == n_steps - 1
+        model.learn_one(
+            states[k],
+            0,
+            float(last),
+            states[k + 1],
+            last and end == "terminated",
+            last and end == "truncated",
+        )
+    expected = [0.5 * 0.54 ** (n_steps - 1 - k) for k in range(n_steps)] + [0.0] * (8 - n_steps)
+    assert weights(model)[:8] == pytest.approx(expected, rel=1e-6)
+    assert not traces(model).any()
+
+
+# The forward view: with weights that stand still, the updates of an episode sum up to
+# Σ (G − Q(s, a))·∇Q(s, a), G being the λ-return, which looks ahead instead of back.
+
+
+class Episode(NamedTuple):
+    obs: list[np.ndarray]
+    """One more than actions."""
+    actions: list[int]
+    rewards: list[float]
+    terminated: bool
+
+
+def frozen_model(trace_cut: str, backend: str) -> StreamQ:
+    # With β1 = 0 Adam's first moment is −δ·z of the last step, which tells what the update was
+    # along even where the trace is cleared after it; with a learning rate of 0 nothing moves.
+    return StreamQ(
+        "MlpPolicy",
+        SpacesOnly(spaces.Box(-np.inf, np.inf, (3,), np.float32), n_actions=3),
+        learning_rate=0.0,
+        gamma=0.9,
+        trace_decay=0.8,
+        trace_cut=trace_cut,
+        policy_kwargs={
+            "net_arch": [6],
+            "activation_fn": nn.Tanh,
+            "weight_initializer": None,
+            "optimizer_class": TraceAdam,
+            "optimizer_kwargs": {"betas": (0.0, 0.9)},
+            **WITHOUT_NORMALISATION,
+        },
+        seed=2,
+        backend=backend,
+    )
+
+
+def play(model: StreamQ, length: int, greedy: bool, terminated: bool) -> Episode:
+    rng = np.random.default_rng(length)
+    obs = [rng.normal(size=3).astype(np.float32) for _ in range(length + 1)]
+    actions = [int(a) for a in model.predict(np.array(obs[:-1]), deterministic=True)[0]]
+    if not greedy:
+        actions = [a if rng.random() < 0.6 else (a + 1) % 3 for a in actions]
+    return Episode(obs, actions, rng.normal(size=length).tolist(), terminated)
+
+
+def backward_view(model: StreamQ, episode: Episode) -> np.ndarray:
+    total, length = np.zeros(len(weights(model))), len(episode.actions)
+    for t in range(length):
+        last = t == length - 1
+        model.learn_one(
+            episode.obs[t],
+            episode.actions[t],
+            episode.rewards[t],
+            episode.obs[t + 1],
+            last and episode.terminated,
+            last and not episode.terminated,
+        )
+        state = model.policy.optimizer.state
+        moments = [state[param]["exp_avg"] for param in model.q_net.parameters()]
+        total -= np.concatenate([moment.numpy().ravel() for moment in moments])
+    return total
+
+
+def forward_view(model: StreamQ, episode: Episode, lambda_returns: list[float]) -> np.ndarray:
+    total = np.zeros(len(weights(model)))
+    for obs, action, goal in zip(episode.obs, episode.actions, lambda_returns, strict=False):
+        value = model.q_net(th.as_tensor(obs[None]))[0, action]
+        gradient = th.autograd.grad(value, list(model.q_net.parameters()))
+        total += (goal - value.item()) * np.concatenate([g.numpy().ravel() for g in gradient])
+    return total
+
+
+def values_of(model: StreamQ, episode: Episode) -> tuple[np.ndarray, np.ndarray]:
+    """Q(s, ·) of every step, and max Q of every state including the last."""
+    with th.no_grad():
+        q = model.q_net(th.as_tensor(np.array(episode.obs))).numpy().astype(np.float64)
+    best = q.max(axis=1)
+    if episode.terminated:
+        best[-1] = 0.0
+    return q, best
+
+
+@pytest.mark.parametrize("terminated", [True, False])
+@pytest.mark.parametrize(("trace_cut", "greedy"), [("after", True), ("watkins", False)])
+def test_the_updates_sum_up_to_the_mixture_of_n_step_returns(
+    backend, trace_cut, greedy, terminated
+):
+    model = frozen_model(trace_cut, backend)
+    before = weights(model)
+    gamma, decay = model.gamma, model.trace_decay
+    for length in (1, 2, 9, 20):
+        episode = play(model, length, greedy, terminated)
+        q, best = values_of(model, episode)
+        explored = [a != q[t].argmax() for t, a in enumerate(episode.actions)]
+        assert any(explored) == (not greedy) or length < 9
+        lambda_returns = []
+        for t in range(length):
+            # Watkins looks ahead as far as the next exploratory action.
+            end = next((k for k in range(t + 1, length) if explored[k]), length)
+            n_step_returns = [
+                sum(gamma**k * episode.rewards[t + k] for k in range(n)) + gamma**n * best[t + n]
+                for n in range(1, end - t + 1)
+            ]
+            mixture = [(1 - decay) * decay ** (n - 1) for n in range(1, end - t)]
+            mixture.append(decay ** (end - t - 1))
+            assert sum(mixture) == pytest.approx(1.0)
+            lambda_returns.append(float(np.dot(mixture, n_step_returns)))
+        expected = forward_view(model, episode, lambda_returns)
+        assert np.linalg.norm(expected) > 0.1
+        # float32 sums of up to 20 terms
+        assert backward_view(model, episode) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert np.array_equal(weights(model), before)
+
+
+@pytest.mark.parametrize("terminated", [True, False])
+@pytest.mark.parametrize("trace_cut", ["after", "watkins", "never"])
+def test_the_updates_sum_up_to_the_recursive_return_with_exploration(
+    backend, trace_cut, terminated
+):
+    # G(t) = r + γ·max Q(s′) + γλ·c·(G(t+1) − Q(s′, a′)), c telling whether credit passes.
+    model = frozen_model(trace_cut, backend)
+    for length in (2, 9, 20):
+        episode = play(model, length, False, terminated)
+        q, best = values_of(model, episode)
+        greedy = [a == q[t].argmax() for t, a in enumerate(episode.actions)]
+        lambda_returns = [0.0] * length
+        for t in reversed(range(length)):
+            goal = episode.rewards[t] + model.gamma * best[t + 1]
+            passes = {
+                "after": greedy[t],
+                "watkins": t + 1 < length and greedy[t + 1],
+                "never": True,
+            }
+            if t + 1 < length and passes[trace_cut]:
+                surprise = lambda_returns[t + 1] - q[t + 1, episode.actions[t + 1]]
+                goal += model.gamma * model.trace_decay * surprise
+            lambda_returns[t] = goal
+        expected = forward_view(model, episode, lambda_returns)
+        assert backward_view(model, episode) == pytest.approx(expected, rel=1e-4, abs=1e-5)
