@@ -358,7 +358,7 @@ class StreamOracle:
         """One update on a transition per environment; the TD errors."""
         x = [self.inputs(obs) for obs, *_ in batch]
         q = [self.w @ inputs for inputs in x]
-        for _, _, reward, next_obs, *_ in batch:
+        for _, _, _, next_obs, *_ in batch:
             self.observe(next_obs)
         for i, (_, _, reward, *_) in enumerate(batch):
             self.returns[i] = self.gamma * self.returns[i] + reward
