@@ -25,14 +25,15 @@ from rich.console import Console
 from rich.table import Table
 from stable_baselines3 import DQN
 
-from dqn_plugins import NaiveDQN
+from dqn_plugins import NaiveDQN, StreamQ
 from dqn_plugins.wrappers import EpisodeReward, RecordVideo
 
 ENVIRONMENT = "LunarLander-v3"
 ACTIONS = ["coast", "left", "main", "right"]
 SOLVED = 200  # the return from which LunarLander counts as solved
 GREY = "#777777"
-WINDOW = 100  # episodes in the running mean, and in the table's training return
+TABLE_WINDOW = 100  # episodes in the table's training return
+CURVE_WINDOW = 30  # episodes in the curves' running mean
 
 
 @dataclass
@@ -64,6 +65,7 @@ class Entry:
 # of colour vision can tell apart.
 ENTRIES = [
     Entry("NaiveDQN", NaiveDQN, "#D55E00", films=True),
+    Entry("StreamQ", StreamQ, "#009E73", films=True),
     Entry("DQN", DQN, "#0072B2"),
 ]
 
@@ -117,10 +119,8 @@ def film(entry: Entry, seeds: range, folder: Path) -> None:
 def table(entries: list[Entry], title: str) -> Table:
     result = Table(title=title, title_justify="left", title_style="bold")
     result.add_column("algorithm")
-    for column in ("steps", "seconds", "steps/s", f"training return\nlast {WINDOW} episodes"):
-        result.add_column(column, justify="right")
-    episodes = len(entries[0].greedy_returns)
-    result.add_column(f"greedy return\n{episodes} episodes, ± std", justify="right")
+    for column in ("steps", "seconds", "steps/s", "training return", "greedy return"):
+        result.add_column(column, justify="right", no_wrap=True)
     for entry in entries:
         steps = entry.model.num_timesteps
         result.add_row(
@@ -128,17 +128,17 @@ def table(entries: list[Entry], title: str) -> Table:
             f"{steps:,}",
             f"{entry.seconds:.1f}",
             f"{steps / entry.seconds:,.0f}",
-            f"{np.mean(entry.returns[-WINDOW:]):.1f}" if entry.returns else "-",
+            f"{np.mean(entry.returns[-TABLE_WINDOW:]):.1f}" if entry.returns else "-",
             f"{np.mean(entry.greedy_returns):.1f} ± {np.std(entry.greedy_returns):.1f}",
         )
     return result
 
 
 def running_mean(values: list[float]) -> np.ndarray:
-    """Mean of each value and the ones before it, ``WINDOW`` in all; fewer at the beginning."""
+    """Mean of each value and the ones just before it, ``CURVE_WINDOW`` in all if there are."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     ends = np.arange(1, len(sums))
-    starts = np.maximum(ends - WINDOW, 0)
+    starts = np.maximum(ends - CURVE_WINDOW, 0)
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
@@ -180,6 +180,7 @@ def draw(entries: list[Entry], path: Path, title: str) -> None:
                 va="center",
                 color=entry.color,
                 fontweight="bold",
+                zorder=4,
                 path_effects=[patheffects.withStroke(linewidth=3, foreground="white")],
             )
 
@@ -193,7 +194,7 @@ def draw(entries: list[Entry], path: Path, title: str) -> None:
     by_second.set(xlabel="seconds of training", xlim=(0, 1.1 * longest))
     by_step.annotate("solved", (0, SOLVED), (4, 4), textcoords="offset points", color=GREY)
     by_step.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=14)
-    key = f"dots: episodes · lines: mean of the last {WINDOW}"
+    key = f"dots: episodes · lines: mean of the last {CURVE_WINDOW}"
     by_second.set_title(key, loc="right", fontsize=11, color=GREY, pad=14)
     by_step.legend(loc="lower right", framealpha=0.9, edgecolor="none")
     figure.savefig(path, dpi=150)
@@ -235,7 +236,9 @@ def run(arguments: argparse.Namespace, folder: Path, console: Console) -> None:
     draw(ENTRIES, picture, title)
     console.print()
     console.print(table(ENTRIES, title))
-    console.print(f"From {SOLVED} on, a return counts as solved: a soft landing on the pad.")
+    console.print(f"training return: mean over the last {TABLE_WINDOW} episodes")
+    console.print(f"greedy return:   mean ± std over {len(seeds)} episodes, the same for all")
+    console.print(f"A return of {SOLVED} counts as solved.")
     console.print()
     for what, where in (
         ("learning curves", picture),
