@@ -1,6 +1,6 @@
 """What the compiled learners share."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -9,7 +9,9 @@ from dqn_plugins.learners.base import Learner
 from dqn_plugins.learners.compiled_network import CompiledNetwork
 from dqn_plugins.transitions import Observation
 
-__all__ = ["Buffers", "CompiledLearner", "as_rows"]
+__all__ = ["BOOL", "FLOAT32", "INT64", "Buffers", "CompiledLearner", "as_column", "as_rows"]
+
+FLOAT32, INT64, BOOL = np.dtype(np.float32), np.dtype(np.int64), np.dtype(np.bool_)
 
 
 class Buffers(NamedTuple):
@@ -73,10 +75,23 @@ def as_rows(obs: Observation) -> np.ndarray:
     Prepare observations for compiled code.
 
     :param obs: Observations, shape (n_envs, ...).
-    :return: The same numbers, shape (n_envs, n_inputs), float32.
+    :return: The same numbers, shape (n_envs, n_inputs), float32, in memory of the usual layout.
     """
-    rows = np.ascontiguousarray(obs, np.float32)
-    if rows.ndim != 2:
-        rows = rows.reshape(len(rows), -1)
-    # Compiled code for read-only arrays would be compiled anew.
-    return rows if rows.flags.writeable else rows.copy()
+    assert isinstance(obs, np.ndarray)
+    # Compiled code would be compiled anew for another layout or for read-only memory.
+    if obs.dtype is FLOAT32 and obs.ndim == 2 and obs.flags.carray:
+        return obs
+    return np.require(obs, np.float32, ["C", "W"]).reshape(len(obs), -1)
+
+
+def as_column(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """
+    Prepare one number per environment for compiled code.
+
+    :param values: The numbers, shape (n_envs,).
+    :param dtype: What compiled code takes.
+    :return: The same numbers, shape (n_envs,), of that type.
+    """
+    if values.dtype is dtype:
+        return values
+    return np.require(values, dtype, ["C", "W"])

@@ -4,7 +4,14 @@ import numpy as np
 
 from dqn_plugins.errors import DivergenceError
 from dqn_plugins.learners import kernels
-from dqn_plugins.learners.compiled import CompiledLearner, as_rows
+from dqn_plugins.learners.compiled import (
+    BOOL,
+    FLOAT32,
+    INT64,
+    CompiledLearner,
+    as_column,
+    as_rows,
+)
 from dqn_plugins.learners.compiled_network import CompiledNetwork
 from dqn_plugins.policies import QPolicy
 from dqn_plugins.transitions import Observation, raise_if_not_finite
@@ -87,10 +94,10 @@ class NaiveCompiledLearner(CompiledLearner):
             self.bootstrap_at_terminal,
             self.max_grad_norm,
             as_rows(obs),
-            np.ascontiguousarray(actions, np.int64),
-            np.ascontiguousarray(rewards, np.float32),
+            as_column(actions, INT64),
+            as_column(rewards, FLOAT32),
             new_rows if next_obs is new_obs else as_rows(next_obs),
-            np.ascontiguousarray(terminated, np.bool_),
+            as_column(terminated, BOOL),
             new_rows,
             buffers.scratch,
             self._gradient,

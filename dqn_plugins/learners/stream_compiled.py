@@ -4,7 +4,14 @@ import numpy as np
 
 from dqn_plugins.errors import DivergenceError
 from dqn_plugins.learners import kernels
-from dqn_plugins.learners.compiled import CompiledLearner, as_rows
+from dqn_plugins.learners.compiled import (
+    BOOL,
+    FLOAT32,
+    INT64,
+    CompiledLearner,
+    as_column,
+    as_rows,
+)
 from dqn_plugins.learners.compiled_network import CompiledNetwork, statistics_arrays
 from dqn_plugins.learners.stream_rule import StreamRule
 from dqn_plugins.policies import StreamQPolicy
@@ -103,11 +110,11 @@ class StreamCompiledLearner(CompiledLearner):
             self._trace_cut,
             self._td_error_clip,
             as_rows(obs),
-            np.ascontiguousarray(actions, np.int64),
-            np.ascontiguousarray(rewards, np.float32),
+            as_column(actions, INT64),
+            as_column(rewards, FLOAT32),
             new_rows if next_obs is new_obs else as_rows(next_obs),
-            np.ascontiguousarray(terminated, np.bool_),
-            np.ascontiguousarray(dones, np.bool_),
+            as_column(terminated, BOOL),
+            as_column(dones, BOOL),
             new_rows,
             next_obs is not new_obs,
             buffers.scratch,
