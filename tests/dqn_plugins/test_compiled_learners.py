@@ -1,0 +1,652 @@
+"""The compiled learners compute what the ones in torch compute, in memory that torch sees too."""
+
+import copy
+import functools
+import io
+import itertools
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
+from stable_baselines3.common.vec_env import DummyVecEnv
+from torch import nn
+
+import dqn_plugins.policies
+import dqn_plugins.wrappers
+from dqn_plugins import DivergenceError, NaiveDQN, NonFiniteTransitionError, StreamQ
+from dqn_plugins.learners import kernels
+from dqn_plugins.policies import AdaptiveObGD, KerasAdam, ObGD, TraceAdam
+from dqn_plugins.transitions import true_next_observation
+from tests.environments import RecordingEnv
+from tests.helpers import learn_all, optimizer_numbers, statistics, traces, weights
+
+Model = NaiveDQN | StreamQ
+
+
+def cart_pole() -> gym.Env[Any, Any]:
+    # So short a time limit ends about half of a random policy's episodes.
+    return gym.make("CartPole-v1", max_episode_steps=20)
+
+
+@functools.cache
+def played(n_envs: int) -> tuple[tuple[Any, ...], ...]:
+    """1,000 steps of real environments under random actions, as arguments of a learner."""
+    env = DummyVecEnv([cart_pole] * n_envs)
+    env.seed(0)
+    rng, obs, batches = np.random.default_rng(0), env.reset(), []
+    for _ in range(1_000):
+        actions = rng.integers(2, size=n_envs)
+        new_obs, rewards, dones, infos = env.step(actions)
+        next_obs, terminated = true_next_observation(new_obs, dones, infos)
+        batches.append((obs, actions, rewards, next_obs, terminated, dones, new_obs))
+        obs = new_obs
+    assert 10 < sum(batch[4].sum() for batch in batches) / n_envs < 100
+    assert 10 < sum((batch[5] & ~batch[4]).sum() for batch in batches) / n_envs < 100
+    return tuple(batches)
+
+
+def learn_batches(model: Model, batches: tuple[tuple[Any, ...], ...]) -> tuple[Any, Any]:
+    """All TD errors, and all greedy actions of the observations to act on next."""
+    model._learner.start_episodes(batches[0][0])
+    results = [[part.copy() for part in model._learner.learn(*batch)] for batch in batches]
+    td_errors, greedy_actions = zip(*results, strict=True)
+    return np.array(td_errors), np.array(greedy_actions)
+
+
+def relative_difference(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.linalg.norm(one - other) / np.linalg.norm(other))
+
+
+def assert_close(one: np.ndarray, other: np.ndarray, tolerance: float) -> None:
+    """Close as a whole: relative to the length of the vector, which may be zero for both."""
+    assert one.shape == other.shape
+    assert np.linalg.norm(one - other) <= tolerance * np.linalg.norm(other)
+
+
+def uncovered(factors: list[list[Any]], cases: list[tuple[Any, ...]]) -> set[Any]:
+    """Pairs of values of two factors that no case has together."""
+    wanted, covered = set(), set()
+    for (i, one), (j, other) in itertools.combinations(enumerate(factors), 2):
+        wanted |= {(i, str(a), j, str(b)) for a in one for b in other}
+        covered |= {(i, str(case[i]), j, str(case[j])) for case in cases}
+    return wanted - covered
+
+
+# Equal to autograd: NaiveDQN
+
+NAIVE_FACTORS: list[list[Any]] = [
+    [nn.ReLU, nn.LeakyReLU, nn.Tanh],
+    [False, True],  # layer normalisation
+    [th.optim.Adam, KerasAdam, th.optim.SGD],
+    [False, True],  # bootstrapping at terminal states
+    [1, 3],  # environments
+    [[], [5], [16, 8], [32, 32, 32]],
+    [None, 0.05],  # largest norm of the gradient
+]
+NAIVE_CASES: list[tuple[Any, ...]] = [
+    (nn.ReLU, False, th.optim.Adam, False, 3, [16, 8], 0.05),
+    (nn.ReLU, False, th.optim.SGD, True, 1, [5], None),
+    (nn.ReLU, True, KerasAdam, True, 1, [], 0.05),
+    (nn.ReLU, True, th.optim.SGD, False, 3, [32, 32, 32], 0.05),
+    (nn.LeakyReLU, False, th.optim.Adam, True, 1, [32, 32, 32], None),
+    (nn.LeakyReLU, True, th.optim.Adam, False, 1, [5], 0.05),
+    (nn.LeakyReLU, True, KerasAdam, False, 1, [16, 8], None),
+    (nn.LeakyReLU, True, th.optim.SGD, False, 3, [], None),
+    (nn.Tanh, False, th.optim.Adam, True, 3, [], 0.05),
+    (nn.Tanh, False, KerasAdam, False, 3, [5], None),
+    (nn.Tanh, False, KerasAdam, True, 3, [32, 32, 32], None),
+    (nn.Tanh, True, th.optim.SGD, True, 1, [16, 8], 0.05),
+]
+
+
+def test_the_combinations_of_naive_dqn_cover_every_pair():
+    assert not uncovered(NAIVE_FACTORS, NAIVE_CASES)
+
+
+@pytest.mark.parametrize(
+    (
+        "activation_fn",
+        "layer_norm",
+        "optimizer",
+        "bootstraps",
+        "n_envs",
+        "net_arch",
+        "max_grad_norm",
+    ),
+    NAIVE_CASES,
+)
+def test_naive_dqn_compiled_equals_autograd_after_1000_updates(
+    activation_fn, layer_norm, optimizer, bootstraps, n_envs, net_arch, max_grad_norm
+):
+    models = [
+        NaiveDQN(
+            "MlpPolicy",
+            DummyVecEnv([cart_pole] * n_envs),
+            learning_rate=1e-2 if optimizer is th.optim.SGD else 1e-3,
+            q_step_size=0.5,
+            bootstrap_at_terminal=bootstraps,
+            max_grad_norm=max_grad_norm,
+            policy_kwargs={
+                "net_arch": net_arch,
+                "activation_fn": activation_fn,
+                "layer_norm": layer_norm,
+                "optimizer_class": optimizer,
+            },
+            seed=0,
+            backend=backend,
+        )
+        for backend in ("torch", "compiled")
+    ]
+    initial = weights(models[0])
+    assert np.array_equal(initial, weights(models[1]))
+    (torch_errors, torch_actions), (errors, actions) = (
+        learn_batches(model, played(n_envs)) for model in models
+    )
+    assert relative_difference(initial, weights(models[0])) > 0.01
+    assert relative_difference(weights(models[1]), weights(models[0])) < 1e-5
+    assert relative_difference(errors, torch_errors) < 1e-5
+    assert np.array_equal(actions, torch_actions)
+    for one, other in zip(*map(optimizer_numbers, models), strict=True):
+        # The moments remember single gradients, the weights the sum of a thousand.
+        assert_close(one, other, 1e-4)
+
+
+# Equal to autograd: StreamQ
+
+NORMALISATIONS = {"none": (False, False), "obs": (True, False), "rewards": (False, True)}
+NORMALISATIONS["both"] = (True, True)
+STREAM_FACTORS: list[list[Any]] = [
+    [ObGD, AdaptiveObGD, TraceAdam],
+    ["after", "watkins", "never"],
+    [1, 3],  # environments
+    ["none", "obs", "rewards", "both"],  # what is normalised
+    [None, 0.5],  # largest TD error
+    [[], [16, 8], [32, 32, 32]],
+]
+STREAM_CASES: list[tuple[Any, ...]] = [
+    (ObGD, "after", 3, "none", 0.5, [32, 32, 32]),
+    (ObGD, "watkins", 1, "both", None, [32, 32, 32]),
+    (ObGD, "never", 1, "rewards", 0.5, []),
+    (ObGD, "never", 3, "obs", None, [16, 8]),
+    (AdaptiveObGD, "after", 1, "both", None, []),
+    (AdaptiveObGD, "watkins", 1, "none", None, [16, 8]),
+    (AdaptiveObGD, "watkins", 1, "obs", 0.5, [32, 32, 32]),
+    (AdaptiveObGD, "watkins", 3, "rewards", 0.5, [16, 8]),
+    (AdaptiveObGD, "never", 3, "both", 0.5, [32, 32, 32]),
+    (TraceAdam, "after", 3, "obs", 0.5, [16, 8]),
+    (TraceAdam, "after", 3, "rewards", None, [32, 32, 32]),
+    (TraceAdam, "watkins", 1, "obs", 0.5, []),
+    (TraceAdam, "watkins", 3, "both", 0.5, [16, 8]),
+    (TraceAdam, "never", 3, "none", None, []),
+]
+
+
+def test_the_combinations_of_stream_q_cover_every_pair():
+    assert not uncovered(STREAM_FACTORS, STREAM_CASES)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "trace_cut", "n_envs", "normalized", "td_error_clip", "net_arch"), STREAM_CASES
+)
+def test_stream_q_compiled_equals_autograd(
+    optimizer, trace_cut, n_envs, normalized, td_error_clip, net_arch
+):
+    normalize_observations, normalize_rewards = NORMALISATIONS[normalized]
+    models = [
+        StreamQ(
+            "MlpPolicy",
+            DummyVecEnv([cart_pole] * n_envs),
+            learning_rate=1e-3 if optimizer is TraceAdam else 1.0,
+            trace_cut=trace_cut,
+            td_error_clip=td_error_clip,
+            policy_kwargs={
+                "net_arch": net_arch,
+                "optimizer_class": optimizer,
+                "normalize_observations": normalize_observations,
+                "normalize_rewards": normalize_rewards,
+            },
+            seed=0,
+            backend=backend,
+        )
+        for backend in ("torch", "compiled")
+    ]
+    # ObGD with α = 1 takes steps as long as the TD error asks for, and is chaotic: a difference in
+    # the last bit doubles every few updates (after 400 of them it is 3e-4). Adam's steps are small.
+    n_updates = 300 if optimizer is TraceAdam else 100
+    initial = weights(models[0])
+    (torch_errors, torch_actions), (errors, actions) = (
+        learn_batches(model, played(n_envs)[:n_updates]) for model in models
+    )
+    assert relative_difference(initial, weights(models[0])) > 0.05
+    assert relative_difference(weights(models[1]), weights(models[0])) < 1e-5
+    assert relative_difference(errors, torch_errors) < 1e-5
+    assert np.array_equal(actions, torch_actions)
+    assert_close(traces(models[1]), traces(models[0]), 1e-4)
+    for one, other in zip(*map(optimizer_numbers, models), strict=True):
+        assert_close(one, other, 1e-4)
+    assert statistics(models[1]).keys() == statistics(models[0]).keys()
+    assert len(statistics(models[0])) == 3 * normalize_observations + 4 * normalize_rewards
+    for name, numbers in statistics(models[0]).items():
+        # float64, and of what the environments gave, which is the same for both
+        assert statistics(models[1])[name] == pytest.approx(numbers, rel=1e-12, abs=1e-12), name
+
+
+# One memory
+
+MAKERS: list[Callable[..., Model]] = [
+    functools.partial(NaiveDQN, "MlpPolicy"),
+    functools.partial(StreamQ, "MlpPolicy", policy_kwargs={"net_arch": [16, 8]}),
+    functools.partial(
+        StreamQ,
+        "MlpPolicy",
+        learning_rate=1.0,
+        policy_kwargs={"net_arch": [16, 8], "optimizer_class": AdaptiveObGD},
+    ),
+]
+each_algorithm = pytest.mark.parametrize("make", MAKERS, ids=["naive", "stream", "adaptive_obgd"])
+
+
+def trained(make: Callable[..., Model], backend: str, seed: int = 0) -> Model:
+    return make(RecordingEnv(), seed=seed, backend=backend).learn(20)
+
+
+def assert_same(one: Model, other: Model) -> None:
+    assert np.array_equal(weights(one), weights(other))
+    numbers = optimizer_numbers(one), optimizer_numbers(other)
+    assert len(numbers[0]) == len(numbers[1]) > 0
+    assert all(map(np.array_equal, *numbers))
+    assert all(map(np.array_equal, statistics(one).values(), statistics(other).values()))
+
+
+def transitions(n: int = 30) -> list[Any]:
+    env = RecordingEnv()
+    NaiveDQN("MlpPolicy", env, seed=9, exploration_initial_eps=1.0).learn(n)
+    return env.transitions
+
+
+@each_algorithm
+def test_everybody_sees_the_weights_that_were_learned(make):
+    model = make(RecordingEnv(), seed=0, backend="compiled")
+    parameters = list(model.policy.q_net.parameters())
+    modules = [m for m in model.q_net.q_net if isinstance(m, nn.Linear)]
+    before = weights(model)
+    model.learn(20)
+    # The very parameters that were there before, and every other way to look at them
+    flat = np.concatenate([p.detach().numpy().ravel() for p in parameters])
+    assert not np.array_equal(flat, before)
+    assert list(map(id, parameters)) == list(map(id, model.policy.q_net.parameters()))
+    assert list(map(id, model.policy.optimizer.param_groups[0]["params"])) == list(
+        map(id, parameters)
+    )
+    saved = model.get_parameters()["policy"]
+    names = [name for name, _ in model.policy.named_parameters()]
+    for state in (model.policy.state_dict(), saved):
+        assert np.array_equal(np.concatenate([state[n].numpy().ravel() for n in names]), flat)
+    by_module = [p.detach().numpy().ravel() for m in modules for p in (m.weight, m.bias)]
+    assert np.array_equal(np.concatenate(by_module), flat)
+    assert np.array_equal(model.policy.parameters_to_vector(), flat)
+    # `predict` is torch's: a copy of the network in torch chooses the same.
+    clone = copy.deepcopy(model.policy.q_net)
+    obs = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+    with th.no_grad():
+        greedy = clone(th.as_tensor(obs)).argmax(dim=1).numpy()
+    assert np.array_equal(model.predict(obs, deterministic=True)[0], greedy)
+    assert np.array_equal(model._learner.greedy_actions(obs), greedy)
+
+
+@each_algorithm
+def test_the_optimisers_state_is_torchs_and_grows_with_learning(make):
+    model = trained(make, "compiled")
+    reference = trained(make, "torch")
+    numbers = optimizer_numbers(model), optimizer_numbers(reference)
+    assert [n.shape for n in numbers[0]] == [n.shape for n in numbers[1]]
+    state = model.policy.optimizer.state
+    state_there = reference.policy.optimizer.state
+    kinds = [set(state[param]) for param in model.q_net.parameters()]
+    assert kinds == [set(state_there[param]) for param in reference.q_net.parameters()]
+    for one, other in zip(*numbers, strict=True):
+        assert_close(one, other, 1e-4)
+    steps = [state[p]["step"].item() for p in model.q_net.parameters()]
+    assert steps == [20.0] * len(steps)
+    model.learn_one(*transitions(1)[0])
+    assert [state[p]["step"].item() for p in model.q_net.parameters()] == [21.0] * len(steps)
+
+
+@each_algorithm
+def test_a_weight_that_the_user_changes_is_learned_with(make):
+    models = [trained(make, backend) for backend in ("torch", "compiled")]
+    errors = []
+    for model in models:
+        with th.no_grad():
+            first, *_, last = model.q_net.parameters()
+            first[0, 0] = 2.0
+            last.add_(0.5)
+            last.data[1] = -3.0
+        errors.append([model.learn_one(*step) for step in transitions(5)])
+    assert errors[1] == pytest.approx(errors[0], rel=1e-4)
+    assert_close(weights(models[1]), weights(models[0]), 1e-4)
+
+
+def load_state_dict(model: Model, source: Model) -> None:
+    model.policy.load_state_dict(source.policy.state_dict())
+    model.policy.optimizer.load_state_dict(
+        copy.deepcopy(source.policy.optimizer.state_dict())  # torch keeps the tensors it is given
+    )
+
+
+def load_parameters(model: Model, source: Model) -> None:
+    model.set_parameters(source.get_parameters())
+
+
+def load_file(model: Model, source: Model) -> None:
+    file = io.BytesIO()
+    source.save(file)
+    file.seek(0)
+    model.set_parameters(file)
+
+
+@each_algorithm
+@pytest.mark.parametrize("transfer", [load_state_dict, load_parameters, load_file])
+def test_what_is_loaded_is_learned_from(make, transfer):
+    source, model = trained(make, "compiled", seed=1), trained(make, "compiled")
+    assert not np.array_equal(weights(model), weights(source))
+    transfer(model, source)
+    assert_same(model, source)
+    for one in (model, source):
+        learn_all(one, transitions())
+    assert_same(model, source)
+    # and by `learn` as well
+    for one in (model, source):
+        one.set_random_seed(4)
+        one.learn(20)
+    assert_same(model, source)
+
+
+@each_algorithm
+def test_a_vector_of_weights_is_learned_from(make):
+    models = [trained(make, backend) for backend in ("torch", "compiled")]
+    vector = np.random.default_rng(0).normal(size=len(weights(models[0]))).astype(np.float32)
+    for model in models:
+        model.policy.load_from_vector(vector)
+        assert np.array_equal(weights(model), vector)
+        learn_all(model, transitions(5))
+    assert not np.array_equal(weights(models[0]), vector)
+    assert_close(weights(models[1]), weights(models[0]), 1e-5)
+
+
+@each_algorithm
+def test_moving_the_policy_to_where_it_is_changes_nothing(make):
+    model, other = trained(make, "compiled"), trained(make, "compiled")
+    model.policy.to("cpu")
+    for one in (model, other):
+        learn_all(one, transitions())
+    assert_same(model, other)
+
+
+@each_algorithm
+def test_memory_that_torch_allocates_anew_is_learned_from(make):
+    model, other = trained(make, "compiled"), trained(make, "compiled")
+    for param in model.policy.parameters():
+        param.data = param.data.clone()
+    for _, buffer in model.policy.named_buffers():
+        buffer.data = buffer.data.clone()
+    for one in (model, other):
+        learn_all(one, transitions())
+    assert_same(model, other)
+
+
+@each_algorithm
+def test_a_deep_copied_model_learns_by_itself(make):
+    model = trained(make, "compiled")
+    clone = copy.deepcopy(model)
+    before = weights(model)
+    learn_all(clone, transitions())
+    assert np.array_equal(weights(model), before)
+    learn_all(model, transitions())
+    assert_same(clone, model)
+
+
+@pytest.mark.parametrize(
+    ("make", "settings"),
+    [
+        (MAKERS[0], {"lr": 0.1, "betas": (0.5, 0.6), "eps": 0.1}),
+        (MAKERS[1], {"lr": 0.1, "betas": (0.5, 0.6), "eps": 0.1}),
+        (MAKERS[2], {"lr": 0.1, "overshoot_factor": 9.0, "beta2": 0.6, "eps": 0.1}),
+    ],
+)
+def test_an_optimiser_setting_that_the_user_changes_is_in_force_at_once(make, settings):
+    for name, value in settings.items():
+        models = [trained(make, backend) for backend in ("torch", "compiled")]
+        for model in models:
+            model.policy.optimizer.param_groups[0][name] = value
+            learn_all(model, transitions(10))
+        assert_close(weights(models[1]), weights(models[0]), 1e-5)
+
+
+@each_algorithm
+@pytest.mark.parametrize("backends", [("torch", "compiled"), ("compiled", "torch")])
+def test_a_saved_model_goes_on_under_the_other_backend(tmp_path, make, backends):
+    first, second = backends
+    model = trained(make, first)
+    model.save(tmp_path / "model")
+    switched = type(model).load(tmp_path / "model", backend=second)
+    assert switched.backend == second
+    assert type(switched._learner) is not type(model._learner)
+    assert_same(switched, model)
+    for one in (model, switched):
+        learn_all(one, transitions())
+    assert_close(weights(switched), weights(model), 1e-5)
+    for one, other in zip(*map(optimizer_numbers, (switched, model)), strict=True):
+        assert_close(one, other, 1e-4)
+
+
+# Where it applies
+
+
+class StepTwice(th.optim.SGD):
+    pass
+
+
+OUTSIDE: dict[str, tuple[str, Callable[[], Any], dict[str, Any], str]] = {
+    "images": (
+        "CnnPolicy",
+        lambda: FakeImageEnv(3, screen_height=36, screen_width=36),
+        {},
+        r"that is not an image",
+    ),
+    "dictionaries": ("MultiInputPolicy", SimpleMultiObsEnv, {}, r"must be a Box"),
+    "elu": ("MlpPolicy", RecordingEnv, {"activation_fn": nn.ELU}, r"is ELU, it must be ReLU"),
+    "rmsprop": (
+        "MlpPolicy",
+        RecordingEnv,
+        {"optimizer_class": th.optim.RMSprop},
+        r"is RMSprop, it must be one of .*Adam",
+    ),
+    "subclass": (
+        "MlpPolicy",
+        RecordingEnv,
+        {"optimizer_class": StepTwice},
+        r"is StepTwice, it must be one of",
+    ),
+    "weight_decay": (
+        "MlpPolicy",
+        RecordingEnv,
+        {"optimizer_kwargs": {"weight_decay": 0.1}},
+        r"weight_decay is 0.1, it must be 0",
+    ),
+    "amsgrad": (
+        "MlpPolicy",
+        RecordingEnv,
+        {"optimizer_kwargs": {"amsgrad": True}},
+        r"amsgrad is True, it must be False",
+    ),
+    "momentum": (
+        "MlpPolicy",
+        RecordingEnv,
+        {"optimizer_class": th.optim.SGD, "optimizer_kwargs": {"momentum": 0.9}},
+        r"momentum is 0.9, it must be 0",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OUTSIDE)
+def test_what_cannot_be_compiled_is_refused_with_the_reason(case):
+    policy, make_env, policy_kwargs, reason = OUTSIDE[case]
+    with pytest.raises(ValueError, match=r"backend: received 'compiled', but .*" + reason):
+        NaiveDQN(policy, make_env(), policy_kwargs=policy_kwargs, backend="compiled")
+
+
+@pytest.mark.parametrize("case", OUTSIDE)
+def test_auto_takes_torch_where_nothing_can_be_compiled(case, recwarn):
+    policy, make_env, policy_kwargs, _ = OUTSIDE[case]
+    auto, in_torch = (
+        NaiveDQN(policy, make_env(), policy_kwargs=policy_kwargs, seed=0, backend=backend)
+        for backend in ("auto", "torch")
+    )
+    assert type(auto._learner) is type(in_torch._learner)
+    before = weights(auto)
+    auto.learn(6)
+    assert not np.array_equal(weights(auto), before)
+    assert not [warning for warning in recwarn if "dqn_plugins" in str(warning.filename)]
+
+
+@each_algorithm
+def test_auto_takes_the_compiled_learner_where_it_can(make):
+    models = [trained(make, backend) for backend in ("auto", "compiled")]
+    assert type(models[0]._learner) is type(models[1]._learner)
+    assert_same(*models)
+
+
+def test_discrete_observations_are_not_compiled():
+    with pytest.raises(ValueError, match=r"observations are Discrete\(16\)"):
+        StreamQ("MlpPolicy", "FrozenLake-v1", backend="compiled")
+
+
+# Bad numbers
+
+
+@each_algorithm
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["obs", "reward", "next_obs"])
+def test_the_compiler_keeps_the_check_for_bad_numbers(make, where, value):
+    model = make(DummyVecEnv([RecordingEnv] * 2), seed=0, backend="compiled").learn(20)
+    before = weights(model), *optimizer_numbers(model), *statistics(model).values()
+    rng = np.random.default_rng(0)
+    obs, next_obs = rng.normal(size=(2, 2, 3)).astype(np.float32)
+    rewards, flags = np.ones(2, np.float32), np.zeros(2, np.bool_)
+    {"obs": obs[1], "reward": rewards[1:], "next_obs": next_obs[1]}[where][-1] = value
+    with pytest.raises(NonFiniteTransitionError, match="environment 1"):
+        model._learner.learn(obs, np.zeros(2, int), rewards, next_obs, flags, flags, next_obs)
+    after = weights(model), *optimizer_numbers(model), *statistics(model).values()
+    assert all(map(np.array_equal, before, after))
+
+
+@each_algorithm
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_the_compiler_keeps_the_check_for_divergence(make, value):
+    model = trained(make, "compiled")
+    with th.no_grad():
+        for param in model.q_net.parameters():
+            param.fill_(value)
+    before = weights(model), *optimizer_numbers(model)
+    with pytest.raises(DivergenceError, match="Learning diverged"):
+        model.learn_one(*transitions(1)[0])
+    after = weights(model), *optimizer_numbers(model)
+    assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(before, after, strict=True))
+
+
+# Compiling
+
+
+def test_the_first_compiled_learner_says_that_it_is_being_loaded(caplog, monkeypatch):
+    monkeypatch.setattr(kernels, "_announced", False)
+    with caplog.at_level(logging.INFO, logger="dqn_plugins"):
+        for backend in ("torch", "compiled", "compiled"):
+            NaiveDQN("MlpPolicy", RecordingEnv(), backend=backend)
+    records = [record for record in caplog.records if "compiled learner" in record.message]
+    assert [record.levelno for record in records] == [logging.INFO]
+    assert "about ten seconds" in records[0].message
+
+
+def learned_numbers() -> np.ndarray:
+    """Weights after a few updates of both algorithms by the compiled learners."""
+    models = [
+        NaiveDQN("MlpPolicy", RecordingEnv(), seed=0, backend="compiled"),
+        StreamQ(
+            "MlpPolicy",
+            RecordingEnv(),
+            learning_rate=1.0,
+            policy_kwargs={"net_arch": [8], "optimizer_class": ObGD},
+            seed=0,
+            backend="compiled",
+        ),
+    ]
+    return np.concatenate([weights(model.learn(15)) for model in models])
+
+
+SCRIPT = """
+import logging, sys
+logging.basicConfig(level=logging.INFO)
+import numpy as np
+import dqn_plugins
+from tests.dqn_plugins.test_compiled_learners import learned_numbers
+np.save(sys.argv[1], learned_numbers())
+print(dqn_plugins.__file__)
+"""
+
+
+def run_script(result: Path, **environment: str) -> tuple[Path, str]:
+    """Save ``learned_numbers()`` in another process; where its package lies, and its log."""
+    path = os.pathsep.join([environment.pop("PYTHONPATH", ""), str(Path(__file__).parents[2])])
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(result)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **environment},
+        cwd=result.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.strip()), done.stderr
+
+
+def test_the_compiled_code_is_python_that_computes_the_same(tmp_path):
+    run_script(tmp_path / "weights.npy", NUMBA_DISABLE_JIT="1")
+    assert_close(np.load(tmp_path / "weights.npy"), learned_numbers(), 1e-5)
+
+
+@pytest.mark.slow
+def test_learning_needs_no_folder_to_keep_compiled_code_in(tmp_path):
+    # Root may write anywhere but below a file: not into the package, nor the user's folders.
+    blocked = tmp_path / "file"
+    blocked.touch()
+    package = tmp_path / "installed" / "dqn_plugins"
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(dqn_plugins.__file__).parent, package, ignore=ignore)
+    for room in (dqn_plugins.policies, dqn_plugins.wrappers):
+        name, source = room.__name__.split(".")[-1], Path(room.__file__).parent
+        shutil.copytree(source, package / name, ignore=ignore, dirs_exist_ok=True)
+    (package / "learners" / "__pycache__").touch()
+    origin, log = run_script(
+        tmp_path / "weights.npy",
+        PYTHONPATH=str(package.parent),
+        PYTHONDONTWRITEBYTECODE="1",
+        NUMBA_CACHE_DIR=str(blocked / "cache"),
+        NUMBA_OPT="1",  # compiles faster
+        XDG_CACHE_HOME=str(blocked / "cache"),
+        HOME=str(blocked / "home"),
+    )
+    assert origin.parent == package
+    assert "Compiled code is not kept on disk" in log
+    assert_close(np.load(tmp_path / "weights.npy"), learned_numbers(), 1e-5)
+    assert not list(tmp_path.rglob("*.nb?"))
