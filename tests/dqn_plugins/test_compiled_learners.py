@@ -394,12 +394,15 @@ def test_moving_the_policy_to_where_it_is_changes_nothing(make):
 
 
 @each_algorithm
-def test_memory_that_torch_allocates_anew_is_learned_from(make):
+@pytest.mark.parametrize("kind", ["parameters", "buffers", "optimizer"])
+def test_memory_that_torch_allocates_anew_is_learned_from(make, kind):
     model, other = trained(make, "compiled"), trained(make, "compiled")
-    for param in model.policy.parameters():
-        param.data = param.data.clone()
-    for _, buffer in model.policy.named_buffers():
-        buffer.data = buffer.data.clone()
+    if kind == "optimizer":
+        for state in model.policy.optimizer.state.values():
+            state.update({name: value.clone() for name, value in state.items()})
+    else:
+        for tensor in getattr(model.policy, kind)():
+            tensor.data = tensor.data.clone()
     for one in (model, other):
         learn_all(one, transitions())
     assert_same(model, other)
