@@ -78,6 +78,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
     action_space: spaces.Discrete
     _learner: Learner
     _last_td_error: float
+    _n_actions: int
 
     def __init__(
         self,
@@ -222,6 +223,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
             )
         else:
             self.exploration_schedule = ConstantSchedule(self.exploration_final_eps)
+        self._n_actions = int(self.action_space.n)
         self._learner = self._make_learner()
 
     def _check_spaces_start_at_zero(self) -> None:
@@ -352,11 +354,12 @@ class OnlineQAlgorithm(BaseAlgorithm):
         :return: The actions to take, shape (n_envs,), int64.
         """
         assert self._exploration_rng is not None
+        toss, epsilon = self._exploration_rng.random, self.exploration_rate
         actions = greedy_actions.copy()
-        for env_index, draw in enumerate(self._exploration_rng.random(len(actions)).tolist()):
-            if draw < self.exploration_rate:
+        for env_index in range(len(actions)):
+            if (draw := toss()) < epsilon:
                 # Below ε, the draw divided by ε is again uniform in [0, 1).
-                actions[env_index] = int(draw / self.exploration_rate * self.action_space.n)
+                actions[env_index] = int(draw / epsilon * self._n_actions)
         return actions
 
     # Learning

@@ -29,13 +29,13 @@ for episode in range(arguments.episodes):
         action, _ = model.predict(obs)  # ε-greedy; deterministic=True would be greedy
         next_obs, reward, terminated, truncated, info = env.step(action)
 
-        # Two ways for an episode to end, and only one of them concerns the learner.
+        # Two ways for an episode to end, and the learner must be able to tell them apart.
         # terminated: the lander crashed or came to rest. No reward follows, so nothing is added
         #   to `reward`.
         # truncated: the clock ran out at 1,000 steps. The flight could have gone on, and what it
-        #   would have earned is still estimated from `next_obs`. So `truncated` ends this loop
-        #   but is not passed on: never hand over `terminated or truncated` here.
-        td_error = model.learn_one(obs, action, reward, next_obs, terminated)
+        #   would have earned is still estimated from `next_obs`.
+        # So never hand over `terminated or truncated` as if both were the same.
+        td_error = model.learn_one(obs, action, reward, next_obs, terminated, truncated)
 
         squared_td_errors += td_error**2
         steps += 1
