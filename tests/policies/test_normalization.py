@@ -1,0 +1,238 @@
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+
+from dqn_plugins.policies import ObservationNormalizer, RewardNormalizer, RunningStatistics
+
+BOX = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+
+
+def stream(n: int, offset: float = 0.0, scale: float = 1.0) -> np.ndarray:
+    return offset + scale * np.random.default_rng(0).normal(size=(n, 3))
+
+
+# RunningStatistics
+
+
+@pytest.mark.parametrize(
+    ("offset", "scale", "tolerance"),
+    [
+        (0.0, 1.0, 1e-12),
+        (-3.0, 1e-3, 1e-9),
+        # float64 holds a million and its millionths to 10 digits; the naive sum of squares, 1e15,
+        # would leave two digits of the variance, and float32 none.
+        (1e6, 1.0, 1e-8),
+        (1e6, 1e3, 1e-10),
+    ],
+)
+def test_mean_and_variance_are_numpys_at_every_moment(offset, scale, tolerance):
+    elements = stream(200, offset, scale)
+    statistics = RunningStatistics((3,))
+    for n, element in enumerate(elements, start=1):
+        statistics.update(th.as_tensor(element)[None])
+        assert statistics.count.item() == n
+        if n in (2, 3, 50, 200):
+            so_far = elements[:n]
+            assert statistics.mean.numpy() == pytest.approx(so_far.mean(axis=0), rel=1e-12)
+            variance = so_far.var(axis=0, ddof=1)
+            assert statistics.variance.numpy() == pytest.approx(variance, rel=tolerance)
+            deviation = np.sqrt(variance + 1e-8)
+            assert statistics.standard_deviation.numpy() == pytest.approx(deviation, rel=tolerance)
+
+
+def test_a_batch_is_its_elements_one_after_another():
+    at_once, one_by_one = RunningStatistics((3,)), RunningStatistics((3,))
+    elements = th.as_tensor(stream(20))
+    at_once.update(elements)
+    for element in elements:
+        one_by_one.update(element[None])
+    for name, value in at_once.state_dict().items():
+        assert th.equal(value, one_by_one.state_dict()[name])
+    at_once.update(elements[:0])
+    assert at_once.count.item() == 20
+
+
+def test_the_variance_is_1_before_the_second_element():
+    statistics = RunningStatistics((2,))
+    assert statistics.variance.tolist() == [1.0, 1.0]
+    statistics.update(th.tensor([[5.0, -5.0]]))
+    assert statistics.mean.tolist() == [5.0, -5.0]
+    assert statistics.variance.tolist() == [1.0, 1.0]
+    statistics.update(th.tensor([[7.0, -5.0]]))
+    assert statistics.variance.tolist() == [2.0, 0.0]
+    assert (statistics.standard_deviation > 0.0).all()
+
+
+def test_numbers_and_arrays_of_any_shape_have_statistics():
+    for shape in ((), (1,), (2, 3)):
+        elements = np.random.default_rng(0).normal(size=(10, *shape))
+        statistics = RunningStatistics(shape)
+        statistics.update(th.as_tensor(elements))
+        assert statistics.mean.shape == shape
+        assert statistics.variance.numpy() == pytest.approx(elements.var(axis=0, ddof=1))
+
+
+def test_whole_numbers_are_taken_in_as_real_ones():
+    statistics = RunningStatistics((1,))
+    statistics.update(th.tensor([[1], [2], [4]]))
+    assert statistics.mean.item() == pytest.approx(7 / 3)
+
+
+def test_the_statistics_are_buffers_that_are_saved_and_not_learned():
+    statistics = RunningStatistics((3,))
+    statistics.update(th.as_tensor(stream(10)))
+    assert list(statistics.parameters()) == []
+    assert set(statistics.state_dict()) == {"count", "mean", "squared_deviations"}
+    other = RunningStatistics((3,))
+    other.load_state_dict(statistics.state_dict())
+    for one in (statistics, other):
+        one.update(th.as_tensor(stream(5)))
+    assert th.equal(other.mean, statistics.mean)
+    assert th.equal(other.variance, statistics.variance)
+    assert all(buffer.dtype == th.float64 for buffer in statistics.buffers())
+
+
+# ObservationNormalizer
+
+
+def test_vectors_get_mean_0_and_variance_1():
+    normalizer = ObservationNormalizer(BOX)
+    obs = th.as_tensor(stream(500, 1e6, 10.0).astype(np.float32))
+    normalizer.update(obs)
+    normalized = normalizer(obs)
+    assert normalized.dtype == th.float32
+    assert normalized.shape == obs.shape
+    exact = obs.numpy().astype(np.float64)
+    expected = (exact - exact.mean(axis=0)) / exact.std(axis=0, ddof=1)
+    # float32 results of float64 arithmetic, in spite of an offset that leaves float32 no digits
+    assert normalized.numpy() == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+def test_normalising_leaves_the_statistics_and_the_observations_alone():
+    normalizer = ObservationNormalizer(BOX)
+    normalizer.update(th.as_tensor(stream(10)))
+    before = {name: value.clone() for name, value in normalizer.state_dict().items()}
+    obs = th.full((4, 3), 100.0)
+    normalizer.train()
+    normalizer(obs)
+    assert th.equal(obs, th.full((4, 3), 100.0))
+    assert all(th.equal(value, before[name]) for name, value in normalizer.state_dict().items())
+
+
+def test_without_any_observation_nothing_is_shifted_or_scaled():
+    obs = th.tensor([[1.0, -2.0, 3.0]])
+    assert ObservationNormalizer(BOX)(obs).numpy() == pytest.approx(obs.numpy(), rel=1e-7)
+
+
+def test_a_constant_becomes_0():
+    normalizer = ObservationNormalizer(BOX)
+    obs = th.tensor([[5.0, 1e6, -3.0]])
+    for _ in range(10):
+        normalizer.update(obs)
+    assert normalizer(obs).tolist() == [[0.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("space", "obs"),
+    [
+        (spaces.Box(0, 255, (3, 8, 8), np.uint8), th.rand(2, 3, 8, 8)),
+        (spaces.Discrete(4), th.eye(4)[:2]),
+        (spaces.MultiDiscrete([2, 3]), th.ones(2, 5)),
+        (spaces.MultiBinary(4), th.ones(2, 4)),
+    ],
+)
+def test_images_and_discrete_observations_are_left_as_they_are(space, obs):
+    normalizer = ObservationNormalizer(space)
+    raw = th.as_tensor(np.array([space.sample() for _ in range(5)]))
+    normalizer.update(raw)
+    assert normalizer(obs) is obs
+    assert normalizer.state_dict() == {}
+
+
+def test_each_vector_in_a_dictionary_has_statistics_of_its_own():
+    space = spaces.Dict(
+        {
+            "position.x": BOX,  # a name that torch takes for no module
+            "speed": spaces.Box(-1.0, 1.0, (), np.float64),
+            "camera": spaces.Box(0, 255, (3, 8, 8), np.uint8),
+            "gear": spaces.Discrete(4),
+        }
+    )
+    normalizer = ObservationNormalizer(space)
+    raw = {
+        "position.x": th.as_tensor(stream(20, 7.0)),
+        "speed": th.arange(20.0),
+        "camera": th.zeros(20, 3, 8, 8, dtype=th.uint8),
+        "gear": th.zeros(20, dtype=th.int64),
+    }
+    normalizer.update(raw)
+    assert len(normalizer.statistics) == 2
+    seen = {**raw, "gear": th.eye(4).repeat(5, 1)}
+    normalized = normalizer(seen)
+    assert normalized.keys() == raw.keys()
+    assert normalized["camera"] is seen["camera"]
+    assert normalized["gear"] is seen["gear"]
+    for key in ("position.x", "speed"):
+        values = raw[key].double()
+        expected = (values - values.mean(dim=0)) / values.std(dim=0)
+        assert normalized[key].numpy() == pytest.approx(expected.numpy(), rel=1e-5, abs=1e-6)
+        assert normalized[key].dtype == th.float32
+
+
+# RewardNormalizer
+
+
+def test_rewards_are_divided_by_the_deviation_of_the_return_as_worked_out_by_hand():
+    normalizer = RewardNormalizer()
+    # u = 1; one return has no variance: 1
+    assert normalizer(th.tensor([1.0]), 0.5).item() == pytest.approx(1.0)
+    # u = 0.5·1 + 2 = 2.5; the sample variance of (1, 2.5) is 1.125
+    assert normalizer(th.tensor([2.0]), 0.5).item() == pytest.approx(2 / 1.125**0.5)
+    # u = 0.5·2.5 − 4 = −2.75; mean of (1, 2.5, −2.75) 0.25, squares 0.5625 + 5.0625 + 9 over 2
+    assert normalizer(th.tensor([-4.0]), 0.5).item() == pytest.approx(-4 / 7.3125**0.5)
+    assert normalizer.returns.tolist() == [-2.75]
+    # A new episode: u = 8
+    normalizer.returns[0] = 0.0
+    deviation = np.std([1.0, 2.5, -2.75, 8.0], ddof=1)
+    assert normalizer(th.tensor([8.0]), 0.5).item() == pytest.approx(8 / deviation)
+
+
+def test_each_environment_has_a_return_and_all_share_the_deviation():
+    normalizer = RewardNormalizer()
+    normalizer.keep_returns_for(2)
+    # Both returns are taken in before either reward is divided.
+    deviation = np.std([1.0, 3.0], ddof=1)
+    expected = [1.0 / deviation, 3.0 / deviation]
+    assert normalizer(th.tensor([1.0, 3.0]), 0.5).tolist() == pytest.approx(expected)
+    deviation = np.std([1.0, 3.0, 2.5, -0.5], ddof=1)
+    expected = [2.0 / deviation, -2.0 / deviation]
+    assert normalizer(th.tensor([2.0, -2.0]), 0.5).tolist() == pytest.approx(expected)
+    assert normalizer.returns.tolist() == [2.5, -0.5]
+
+
+def test_rewards_that_are_always_0_stay_0():
+    normalizer = RewardNormalizer()
+    for _ in range(5):
+        assert normalizer(th.tensor([0.0]), 0.9).tolist() == [0.0]
+
+
+def test_returns_are_kept_for_the_same_number_of_environments_and_zero_for_another():
+    normalizer = RewardNormalizer()
+    normalizer(th.tensor([1.0]), 0.5)
+    normalizer.keep_returns_for(1)
+    assert normalizer.returns.tolist() == [1.0]
+    normalizer.keep_returns_for(2)
+    assert normalizer.returns.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_what_is_saved_is_loaded_for_any_number_of_environments(n_envs):
+    normalizer = RewardNormalizer()
+    normalizer.keep_returns_for(n_envs)
+    normalizer(th.arange(1.0, n_envs + 1), 0.5)
+    other = RewardNormalizer()
+    other.load_state_dict(normalizer.state_dict())
+    assert other.returns.tolist() == normalizer.returns.tolist()
+    rewards = th.ones(n_envs)
+    assert other(rewards, 0.5).tolist() == normalizer(rewards, 0.5).tolist()

@@ -1,0 +1,341 @@
+import copy
+import math
+
+import pytest
+import torch as th
+
+from dqn_plugins.policies import AdaptiveObGD, ObGD, TraceAdam, TraceOptimizer
+
+EVERY_KIND = pytest.mark.parametrize("kind", [ObGD, AdaptiveObGD, TraceAdam])
+
+
+def parameter(*values: float) -> th.nn.Parameter:
+    return th.nn.Parameter(th.tensor(values, dtype=th.float64))
+
+
+def accumulate(
+    optimizer: TraceOptimizer, env_index: int, decay: float, *gradients: tuple[float, ...]
+) -> None:
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    for param, gradient in zip(params, gradients, strict=True):
+        param.grad = th.tensor(gradient, dtype=param.dtype)
+    optimizer.accumulate(env_index, decay)
+
+
+def step(optimizer: TraceOptimizer, *td_errors: float) -> None:
+    optimizer.step(th.tensor(td_errors, dtype=th.float64))
+
+
+def trace(optimizer: TraceOptimizer, param: th.Tensor) -> list[list[float]]:
+    return optimizer.state[param]["trace"].tolist()
+
+
+# Traces
+
+
+@EVERY_KIND
+def test_a_trace_fades_and_takes_in_the_gradient(kind):
+    param = parameter(1.0, 2.0)
+    optimizer = kind([param])
+    optimizer.keep_traces_for(2)
+    assert trace(optimizer, param) == [[0.0, 0.0], [0.0, 0.0]]
+    accumulate(optimizer, 0, 0.5, (3.0, -1.0))
+    accumulate(optimizer, 1, 0.5, (0.0, 2.0))
+    assert trace(optimizer, param) == [[3.0, -1.0], [0.0, 2.0]]
+    accumulate(optimizer, 0, 0.5, (1.0, 1.0))
+    assert trace(optimizer, param) == [[2.5, 0.5], [0.0, 2.0]]
+    # With 0 a new trace begins.
+    accumulate(optimizer, 1, 0.0, (7.0, 0.0))
+    assert trace(optimizer, param) == [[2.5, 0.5], [7.0, 0.0]]
+    optimizer.clear(0)
+    assert trace(optimizer, param) == [[0.0, 0.0], [7.0, 0.0]]
+    assert param.tolist() == [1.0, 2.0]
+
+
+@EVERY_KIND
+def test_a_parameter_without_a_gradient_only_fades(kind):
+    param = parameter(1.0)
+    optimizer = kind([param])
+    optimizer.keep_traces_for(1)
+    accumulate(optimizer, 0, 0.5, (4.0,))
+    param.grad = None
+    optimizer.accumulate(0, 0.5)
+    assert trace(optimizer, param) == [[2.0]]
+
+
+@EVERY_KIND
+def test_traces_are_kept_for_the_same_number_of_environments_and_zero_for_another(kind):
+    param = parameter(1.0, 2.0)
+    optimizer = kind([param])
+    optimizer.keep_traces_for(1)
+    accumulate(optimizer, 0, 0.5, (3.0, -1.0))
+    optimizer.keep_traces_for(1)
+    assert trace(optimizer, param) == [[3.0, -1.0]]
+    optimizer.keep_traces_for(3)
+    assert trace(optimizer, param) == [[0.0, 0.0]] * 3
+
+
+@EVERY_KIND
+def test_a_trace_of_zero_or_a_td_error_of_zero_moves_nothing_at_first(kind):
+    param = parameter(1.0, 2.0)
+    optimizer = kind([param], lr=1.0)
+    optimizer.keep_traces_for(1)
+    step(optimizer, 5.0)
+    assert param.tolist() == [1.0, 2.0]
+    accumulate(optimizer, 0, 0.5, (3.0, -1.0))
+    step(optimizer, 0.0)
+    assert param.tolist() == [1.0, 2.0]
+
+
+@EVERY_KIND
+def test_a_learning_rate_of_zero_moves_nothing(kind):
+    param = parameter(1.0, 2.0)
+    optimizer = kind([param], lr=0.0)
+    optimizer.keep_traces_for(1)
+    accumulate(optimizer, 0, 0.5, (3.0, -1.0))
+    step(optimizer, 5.0)
+    assert param.tolist() == [1.0, 2.0]
+
+
+# ObGD, by hand
+
+
+def test_obgd_takes_the_two_steps_worked_out_by_hand():
+    param = parameter(1.0, 2.0)
+    optimizer = ObGD([param], lr=1.0, overshoot_factor=2.0)
+    optimizer.keep_traces_for(1)
+    # z = (3, −1), ‖z‖ = 4, M = 1·2·max(0.5, 1)·4 = 8: the step is 1/8·0.5·z
+    accumulate(optimizer, 0, 0.5, (3.0, -1.0))
+    step(optimizer, 0.5)
+    assert param.tolist() == [1.1875, 1.9375]
+    # z = (2.5, 0.5), ‖z‖ = 3, M = 2·4·3 = 24: the step is 1/24·(−4)·z
+    accumulate(optimizer, 0, 0.5, (1.0, 1.0))
+    step(optimizer, -4.0)
+    assert param.tolist() == pytest.approx([1.1875 - 2.5 / 6, 1.9375 - 0.5 / 6], rel=1e-14)
+
+
+def test_obgd_takes_the_full_step_where_nothing_overshoots():
+    param = parameter(1.0, 2.0)
+    optimizer = ObGD([param], lr=0.5, overshoot_factor=0.25)
+    optimizer.keep_traces_for(1)
+    # M = 0.5·0.25·1·4 = 0.5, below 1
+    accumulate(optimizer, 0, 0.5, (3.0, -1.0))
+    step(optimizer, 1.0)
+    assert param.tolist() == [2.5, 1.5]
+
+
+def test_obgd_averages_steps_that_are_bounded_one_by_one():
+    param = parameter(1.0, 2.0)
+    optimizer = ObGD([param], lr=1.0, overshoot_factor=2.0)
+    optimizer.keep_traces_for(2)
+    # As above: (0.1875, −0.0625). The other: ‖z‖ = 2, M = 2·2·2 = 8, 1/8·2·(0, 2) = (0, 0.5)
+    accumulate(optimizer, 0, 0.5, (3.0, -1.0))
+    accumulate(optimizer, 1, 0.5, (0.0, 2.0))
+    step(optimizer, 0.5, 2.0)
+    assert param.tolist() == [1.0 + 0.1875 / 2, 2.0 + (0.5 - 0.0625) / 2]
+
+
+def test_obgd_bounds_by_the_trace_of_all_parameters_together():
+    one, other = parameter(1.0), parameter(2.0)
+    groups = [{"params": [one]}, {"params": [other], "lr": 0.5, "overshoot_factor": 4.0}]
+    optimizer = ObGD(groups, lr=1.0, overshoot_factor=1.0)
+    optimizer.keep_traces_for(1)
+    # ‖z‖ = 4 over both groups; M = 1·1·2·4 = 8 for the first, 0.5·4·2·4 = 16 for the second
+    accumulate(optimizer, 0, 0.5, (3.0,), (-1.0,))
+    step(optimizer, 2.0)
+    assert one.item() == 1.0 + 1.0 / 8 * 2 * 3
+    assert other.item() == 2.0 - 0.5 / 16 * 2
+
+
+@pytest.mark.parametrize("td_error", [0.1, 1.0, 30.0])
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+def test_obgd_never_overshoots(td_error, scale):
+    # On a linear function, the step changes the value by at most 1/κ of the TD error or of 1.
+    gradient = scale * th.tensor([1.0, -2.0, 0.5], dtype=th.float64)
+    param = parameter(0.0, 0.0, 0.0)
+    optimizer = ObGD([param], lr=1.0, overshoot_factor=2.0)
+    optimizer.keep_traces_for(1)
+    accumulate(optimizer, 0, 0.0, tuple(gradient.tolist()))
+    step(optimizer, td_error)
+    change = float(gradient @ param.detach())
+    # (z·z)/‖z‖₁ is at most the largest entry of z: 2·scale.
+    assert 0.0 < change <= td_error / 2 / max(td_error, 1.0) * 2 * scale + 1e-12
+
+
+# Adaptive ObGD, by hand
+
+
+def test_adaptive_obgd_takes_the_two_steps_worked_out_by_hand():
+    param = parameter(1.0, 2.0)
+    optimizer = AdaptiveObGD([param], lr=1.0, overshoot_factor=2.0, beta2=0.99, eps=0.25)
+    optimizer.keep_traces_for(1)
+    # δz = (1.5, −0.5); corrected, the mean square is its square: (2.25, 0.25)
+    accumulate(optimizer, 0, 0.5, (3.0, -1.0))
+    step(optimizer, 0.5)
+    scaled = (3.0 / math.sqrt(2.5), -1.0 / math.sqrt(0.5))
+    bound = 2.0 * 1.0 * (scaled[0] - scaled[1])
+    first = [1.0 + 0.5 / bound * scaled[0], 2.0 + 0.5 / bound * scaled[1]]
+    assert param.tolist() == pytest.approx(first, rel=1e-14)
+    # z = (2.5, 0.5), δz = (−10, −2)
+    accumulate(optimizer, 0, 0.5, (1.0, 1.0))
+    step(optimizer, -4.0)
+    squares = [
+        (0.99 * 0.01 * 2.25 + 0.01 * 100.0) / (1 - 0.99**2),
+        (0.99 * 0.01 * 0.25 + 0.01 * 4.0) / (1 - 0.99**2),
+    ]
+    scaled = (2.5 / math.sqrt(squares[0] + 0.25), 0.5 / math.sqrt(squares[1] + 0.25))
+    bound = 2.0 * 4.0 * (scaled[0] + scaled[1])
+    second = [w - 4.0 / bound * z for w, z in zip(first, scaled, strict=True)]
+    assert param.tolist() == pytest.approx(second, rel=1e-14)
+
+
+def test_adaptive_obgd_of_two_environments_scales_by_their_mean_and_bounds_one_by_one():
+    param = parameter(1.0, 2.0)
+    optimizer = AdaptiveObGD([param], lr=1.0, overshoot_factor=2.0, beta2=0.99, eps=0.25)
+    optimizer.keep_traces_for(2)
+    accumulate(optimizer, 0, 0.5, (3.0, -1.0))
+    accumulate(optimizer, 1, 0.5, (0.0, 2.0))
+    step(optimizer, 0.5, 2.0)
+    # The mean of δz is ((1.5, −0.5) + (0, 4))/2 = (0.75, 1.75).
+    roots = math.sqrt(0.75**2 + 0.25), math.sqrt(1.75**2 + 0.25)
+    sizes = [
+        0.5 / (2.0 * 1.0 * (3.0 / roots[0] + 1.0 / roots[1])),
+        2.0 / (2.0 * 2.0 * (2.0 / roots[1])),
+    ]
+    expected = [
+        1.0 + sizes[0] * 3.0 / roots[0] / 2,
+        2.0 + (-sizes[0] + 2.0 * sizes[1]) / roots[1] / 2,
+    ]
+    assert param.tolist() == pytest.approx(expected, rel=1e-14)
+
+
+# Adam on traces
+
+
+def test_trace_adam_takes_the_two_steps_worked_out_by_hand():
+    param = parameter(1.0, 2.0)
+    optimizer = TraceAdam([param], lr=0.1, betas=(0.9, 0.99), eps=0.5)
+    optimizer.keep_traces_for(1)
+    # The gradient is −δz = (−1.5, 0.5); the first step is 0.1·g/(|g| + 0.5).
+    accumulate(optimizer, 0, 0.5, (3.0, -1.0))
+    step(optimizer, 0.5)
+    first = [1.0 + 0.1 * 1.5 / 2.0, 2.0 - 0.1 * 0.5 / 1.0]
+    assert param.tolist() == pytest.approx(first, rel=1e-14)
+    # −δz = (10, 2)
+    accumulate(optimizer, 0, 0.5, (1.0, 1.0))
+    step(optimizer, -4.0)
+    second = []
+    for weight, before, now in zip(first, (-1.5, 0.5), (10.0, 2.0), strict=True):
+        m = (0.9 * 0.1 * before + 0.1 * now) / (1 - 0.9**2)
+        v = (0.99 * 0.01 * before**2 + 0.01 * now**2) / (1 - 0.99**2)
+        second.append(weight - 0.1 * m / (math.sqrt(v) + 0.5))
+    assert param.tolist() == pytest.approx(second, rel=1e-13)
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_trace_adam_is_torchs_adam_on_the_mean_of_the_products(n_envs):
+    ours, theirs = parameter(1.0, 2.0, 3.0), parameter(1.0, 2.0, 3.0)
+    arguments = {"lr": 0.1, "betas": (0.8, 0.9), "eps": 1e-3}
+    optimizer, reference = TraceAdam([ours], **arguments), th.optim.Adam([theirs], **arguments)
+    optimizer.keep_traces_for(n_envs)
+    generator = th.Generator().manual_seed(0)
+    z = th.zeros(n_envs, 3, dtype=th.float64)
+    for _ in range(30):
+        gradients = th.randn(n_envs, 3, generator=generator, dtype=th.float64)
+        td_errors = th.randn(n_envs, generator=generator, dtype=th.float64)
+        for env_index in range(n_envs):
+            accumulate(optimizer, env_index, 0.7, tuple(gradients[env_index].tolist()))
+        optimizer.step(td_errors)
+        z = 0.7 * z + gradients
+        theirs.grad = -(td_errors[:, None] * z).mean(dim=0)
+        reference.step()
+    th.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+# State
+
+
+@EVERY_KIND
+def test_it_goes_on_from_its_saved_state_traces_included(kind):
+    def two_steps(optimizer: TraceOptimizer, start: int) -> None:
+        for i in range(start, start + 2):
+            accumulate(optimizer, 0, 0.7, (math.sin(i), 1.0), (0.5,))
+            accumulate(optimizer, 1, 0.7, (math.cos(i), -1.0), (-0.25,))
+            step(optimizer, math.sin(3 * i), 0.5)
+
+    params = parameter(1.0, 2.0), parameter(3.0)
+    optimizer = kind(params, lr=0.3)
+    optimizer.keep_traces_for(2)
+    two_steps(optimizer, 0)
+    copies = [th.nn.Parameter(param.detach().clone()) for param in params]
+    resumed = kind(copies)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    resumed.keep_traces_for(2)
+    assert trace(resumed, copies[0]) == trace(optimizer, params[0]) != [[0.0, 0.0]] * 2
+    assert resumed.param_groups[0]["lr"] == 0.3
+    for one in (optimizer, resumed):
+        two_steps(one, 2)
+    for param, other in zip(params, copies, strict=True):
+        assert th.equal(param, other)
+
+
+@EVERY_KIND
+def test_every_number_lives_in_the_state_and_the_groups(kind):
+    param = parameter(1.0, 2.0)
+    optimizer = kind([param])
+    optimizer.keep_traces_for(1)
+    accumulate(optimizer, 0, 0.5, (3.0, -1.0))
+    step(optimizer, 0.5)
+    names = {
+        ObGD: {"trace"},
+        AdaptiveObGD: {"trace", "step", "exp_avg_sq"},
+        TraceAdam: {"trace", "step", "exp_avg", "exp_avg_sq"},
+    }
+    assert set(optimizer.state[param]) == names[kind]
+    assert all(isinstance(value, th.Tensor) for value in optimizer.state[param].values())
+    own = set(vars(optimizer)) - set(vars(th.optim.SGD([parameter(1.0)])))
+    assert own == set()
+
+
+def test_the_defaults_are_the_papers():
+    param = parameter(1.0)
+    group = ObGD([param]).param_groups[0]
+    assert (group["lr"], group["overshoot_factor"]) == (1.0, 2.0)
+    group = AdaptiveObGD([param]).param_groups[0]
+    assert (group["lr"], group["overshoot_factor"], group["beta2"]) == (1.0, 2.0, 0.999)
+    assert group["eps"] == 1e-8
+    group = TraceAdam([param]).param_groups[0]
+    assert (group["betas"], group["eps"]) == ((0.9, 0.999), 1e-8)
+
+
+# Bad input
+
+
+@EVERY_KIND
+@pytest.mark.parametrize("value", [-0.1, math.nan])
+def test_a_learning_rate_out_of_range_is_refused(kind, value):
+    with pytest.raises(ValueError, match=r"lr: received .* at least 0"):
+        kind([parameter(1.0)], lr=value)
+
+
+@pytest.mark.parametrize("kind", [ObGD, AdaptiveObGD])
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
+def test_an_overshoot_factor_out_of_range_is_refused(kind, value):
+    with pytest.raises(ValueError, match=r"overshoot_factor: received .* above 0"):
+        kind([parameter(1.0)], overshoot_factor=value)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.0, math.nan])
+def test_a_decay_rate_out_of_range_is_refused_by_its_name(value):
+    for betas in ((value, 0.9), (0.9, value)):
+        with pytest.raises(ValueError, match=r"betas: received .*\[0, 1\)"):
+            TraceAdam([parameter(1.0)], betas=betas)
+    with pytest.raises(ValueError, match=r"beta2: received .*\[0, 1\)"):
+        AdaptiveObGD([parameter(1.0)], beta2=value)
+
+
+@pytest.mark.parametrize("kind", [AdaptiveObGD, TraceAdam])
+@pytest.mark.parametrize("value", [-1e-8, math.nan])
+def test_an_epsilon_out_of_range_is_refused(kind, value):
+    with pytest.raises(ValueError, match=r"eps: received .* at least 0"):
+        kind([parameter(1.0)], eps=value)
