@@ -123,8 +123,10 @@ class OnlineQAlgorithm(BaseAlgorithm):
         self._exploration_rng: np.random.Generator | None = None
         self._predict_rng: np.random.Generator | None = None
         self._rng_seed: int | None = None
-        # Whether the next call of `learn_one` begins an episode
+        # Whether the next call of `learn_one` begins an episode, and whether the last transition
+        # came from it: its episodes and those of `learn` must not give each other credit.
         self._own_episode_is_over = True
+        self._learned_one = False
         self._reset_training_statistics()
 
     # Setting up
@@ -430,6 +432,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
                     keep_going = callback.on_step()
                     # A callback may have changed the weights, or learned from a transition itself.
                     self._renew_learner()
+                    self._forget_own_episode()
                     greedy_actions = self._learner.greedy_actions(obs)
                 if n_ended:
                     self._count_and_log_episodes(n_ended, log_interval)
@@ -513,6 +516,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
             self.num_timesteps -= 1
             raise
         self._own_episode_is_over = bool(terminated or truncated)
+        self._learned_one = True
         return self._last_td_error
 
     def _setup_learn(
@@ -528,11 +532,18 @@ class OnlineQAlgorithm(BaseAlgorithm):
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
         self._renew_learner()
-        self._own_episode_is_over = True
+        self._forget_own_episode()
         if resets_env:
             assert self._last_obs is not None
             self._start_episodes(self._last_obs)
         return total_timesteps, callback
+
+    def _forget_own_episode(self) -> None:
+        """Keep ``learn`` from continuing what ``learn_one`` learned last, and vice versa."""
+        if self._learned_one:
+            self._learner.forget()
+        self._learned_one = False
+        self._own_episode_is_over = True
 
     def _start_episodes(self, obs: Observation) -> None:
         """

@@ -28,11 +28,14 @@ class Learner(Protocol):
             ``optimizer.load_state_dict`` does; then a new learner has to be made.
         """
 
+    def forget(self) -> None:
+        """Forget what led here: what comes next is no continuation of what was learned last."""
+
     def start_episodes(self, obs: Observation) -> None:
         """
-        Forget what led here: new episodes begin in all environments.
+        Forget what led here, and look at the first observations of new episodes.
 
-        :param obs: The first observations, shape (n_envs, ...).
+        :param obs: The first observations in all environments, shape (n_envs, ...).
         """
 
     def greedy_actions(self, obs: Observation) -> np.ndarray:

@@ -17,8 +17,10 @@ from dqn_plugins.policies import (
     KerasAdam,
     NormalizingQNetwork,
     ObGD,
+    ObservationNormalizer,
     QNetwork,
     QPolicy,
+    RewardNormalizer,
     RunningStatistics,
     StreamQPolicy,
     TraceAdam,
@@ -103,9 +105,14 @@ class CompiledNetwork:
             float(hidden.layer_norm_eps),
             *_statistics(policy),
         )
+        self._normalizers = [
+            module
+            for module in policy.modules()
+            if isinstance(module, (ObservationNormalizer, RewardNormalizer))
+        ]
         self.traces = np.zeros((0, len(self.weights)), np.float32)
         self._bind_optimizer()
-        self._remember_tensors()
+        self._remember()
 
     def _bind_optimizer(self) -> None:
         optimizer = self.policy.optimizer
@@ -158,7 +165,7 @@ class CompiledNetwork:
         ):
             state["trace"] = part.view(n_envs, *param.shape)
         self.traces = traces.numpy()
-        self._remember_tensors()
+        self._remember()
 
     @property
     def learning_rate(self) -> float:
@@ -167,25 +174,32 @@ class CompiledNetwork:
 
     def is_current(self) -> bool:
         """
-        Tell whether the policy still uses the memory that compiled code works on.
+        Tell whether compiled code still works with what the policy holds.
 
-        :return: False if somebody replaced a parameter's data or the optimiser's state.
+        :return: False if somebody replaced the memory of a parameter, of the optimiser's state or
+            of the running statistics, or changed one of the optimiser's numbers other than the
+            learning rate.
         """
-        return self._addresses == self._current_addresses()
+        return self._seen == self._look()
 
-    def _remember_tensors(self) -> None:
-        self._addresses = self._current_addresses()
+    def _remember(self) -> None:
+        self._seen = self._look()
 
-    def _current_addresses(self) -> list[int]:
-        state = self.policy.optimizer.state
-        return [
-            *(param.data_ptr() for param in self._parameters),
+    def _look(self) -> tuple[list[int], list[Any]]:
+        optimizer = self.policy.optimizer
+        group = optimizer.param_groups[0]
+        tensors = [
+            *self._parameters,
+            *(buffer for module in self._normalizers for buffer in module.buffers()),
             *(
-                value.data_ptr()
+                value
                 for param in self._parameters
-                for value in state.get(param, {}).values()
+                for value in optimizer.state.get(param, {}).values()
                 if isinstance(value, th.Tensor)
             ),
+        ]
+        return [tensor.data_ptr() for tensor in tensors], [
+            group.get(name) for name in ("betas", "beta2", "eps", "overshoot_factor")
         ]
 
 

@@ -36,6 +36,9 @@ class NaiveAutogradLearner(AutogradLearner):
         self.bootstrap_at_terminal = bootstrap_at_terminal
         self.max_grad_norm = max_grad_norm
 
+    def forget(self) -> None:
+        """See :meth:`Learner.forget`. The naive rule remembers nothing between transitions."""
+
     def start_episodes(self, obs: Observation) -> None:
         """
         See :meth:`Learner.start_episodes`. The naive rule remembers nothing between transitions.

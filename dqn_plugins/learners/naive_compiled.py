@@ -46,6 +46,9 @@ class NaiveCompiledLearner(CompiledLearner):
         self.max_grad_norm = float(max_grad_norm or 0.0)
         self._gradient = np.zeros_like(self.network.weights)
 
+    def forget(self) -> None:
+        """See :meth:`Learner.forget`. The naive rule remembers nothing between transitions."""
+
     def start_episodes(self, obs: Observation) -> None:
         """
         See :meth:`Learner.start_episodes`. The naive rule remembers nothing between transitions.

@@ -27,16 +27,19 @@ class StreamAutogradLearner(AutogradLearner):
         self.rule = rule
         self._keep_traces_for(n_envs)
 
+    def forget(self) -> None:
+        """Forget the traces and the discounted returns. See :meth:`Learner.forget`."""
+        for env_index in range(self._n_envs):
+            self._end_episode(env_index)
+
     def start_episodes(self, obs: Observation) -> None:
         """
-        Forget what led here: new episodes begin in all environments.
+        Forget what led here, and take the first observations of new episodes into the statistics.
 
-        :param obs: The first observations, shape (n_envs, ...).
+        :param obs: The first observations in all environments, shape (n_envs, ...).
         """
-        n_envs = _n_envs(obs)
-        self._keep_traces_for(n_envs)
-        for env_index in range(n_envs):
-            self._end_episode(env_index)
+        self._keep_traces_for(_n_envs(obs))
+        self.forget()
         self._observe(obs)
 
     def learn(
@@ -129,6 +132,7 @@ class StreamAutogradLearner(AutogradLearner):
             self.policy.reward_normalizer.returns[env_index] = 0.0
 
     def _keep_traces_for(self, n_envs: int) -> None:
+        self._n_envs = n_envs
         self.policy.optimizer.keep_traces_for(n_envs)
         if self.policy.reward_normalizer is not None:
             self.policy.reward_normalizer.keep_returns_for(n_envs)

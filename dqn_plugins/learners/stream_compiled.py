@@ -46,20 +46,23 @@ class StreamCompiledLearner(CompiledLearner):
         self._clipped_td_errors = np.zeros(n_envs, np.float32)
         self._keep_traces_for(n_envs)
 
+    def forget(self) -> None:
+        """Forget the traces and the discounted returns. See :meth:`Learner.forget`."""
+        self.network.traces[:] = 0
+        self._returns[:] = 0
+
     def start_episodes(self, obs: Observation) -> None:
         """
-        Forget what led here: new episodes begin in all environments.
+        Forget what led here, and take the first observations of new episodes into the statistics.
 
-        :param obs: The first observations, shape (n_envs, ...).
+        :param obs: The first observations in all environments, shape (n_envs, ...).
         """
         rows = as_rows(obs)
         if len(rows) != len(self.network.traces):
             self._keep_traces_for(len(rows))
-        self.network.traces[:] = 0
-        self._returns[:] = 0
-        normalizer = self.policy.q_net.observation_normalizer
-        if normalizer is not None:
-            mean, squared_deviations, count = self.network.arrays[-3:]
+        self.forget()
+        mean, squared_deviations, count = self.network.arrays[-3:]
+        if mean.size > 0:
             for row in rows.astype(np.float64):
                 kernels.update_statistics(row, mean, squared_deviations, count)
 
