@@ -30,7 +30,10 @@ class TraceOptimizer(th.optim.Optimizer):
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         if not defaults["lr"] >= 0.0:
-            raise ValueError(f"lr: received {defaults['lr']}, it must be at least 0.")
+            raise ValueError(
+                f"lr: received {defaults['lr']}, it must be at least 0. Try 3e-4 for TraceAdam, "
+                "1.0 for ObGD and AdaptiveObGD."
+            )
         super().__init__(params, defaults)
 
     @th.no_grad()
@@ -151,6 +154,7 @@ class AdaptiveObGD(TraceOptimizer):
     ) -> None:
         check_overshoot_factor(overshoot_factor)
         check_betas((0.0, beta2))
+        check_eps(eps)
         super().__init__(
             params, {"lr": lr, "overshoot_factor": overshoot_factor, "beta2": beta2, "eps": eps}
         )
@@ -205,6 +209,7 @@ class TraceAdam(TraceOptimizer):
         eps: float = 1e-8,
     ) -> None:
         check_betas(betas)
+        check_eps(eps)
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
 
     @th.no_grad()
@@ -243,6 +248,17 @@ def check_overshoot_factor(overshoot_factor: float) -> None:
         raise ValueError(
             f"overshoot_factor: received {overshoot_factor}, it must be above 0. Try 2.0."
         )
+
+
+def check_eps(eps: float) -> None:
+    """
+    Check what is added before dividing.
+
+    :param eps: The value.
+    :raises ValueError: If it is below 0.
+    """
+    if not eps >= 0.0:
+        raise ValueError(f"eps: received {eps}, it must be at least 0. Try 1e-8.")
 
 
 def check_betas(betas: tuple[float, float]) -> None:
