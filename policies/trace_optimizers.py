@@ -153,7 +153,7 @@ class AdaptiveObGD(TraceOptimizer):
         eps: float = 1e-8,
     ) -> None:
         check_overshoot_factor(overshoot_factor)
-        check_betas((0.0, beta2))
+        check_decay_rates("beta2", beta2)
         check_eps(eps)
         super().__init__(
             params, {"lr": lr, "overshoot_factor": overshoot_factor, "beta2": beta2, "eps": eps}
@@ -208,7 +208,7 @@ class TraceAdam(TraceOptimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:
-        check_betas(betas)
+        check_decay_rates("betas", *betas)
         check_eps(eps)
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
 
@@ -261,12 +261,14 @@ def check_eps(eps: float) -> None:
         raise ValueError(f"eps: received {eps}, it must be at least 0. Try 1e-8.")
 
 
-def check_betas(betas: tuple[float, float]) -> None:
+def check_decay_rates(name: str, *rates: float) -> None:
     """
     Check decay rates.
 
-    :param betas: The values.
+    :param name: Name of the argument.
+    :param rates: The values.
     :raises ValueError: If one is not in [0, 1).
     """
-    if not all(0.0 <= beta < 1.0 for beta in betas):
-        raise ValueError(f"betas: received {betas}, each must be in [0, 1). Try (0.9, 0.999).")
+    if not all(0.0 <= rate < 1.0 for rate in rates):
+        received = rates[0] if len(rates) == 1 else rates
+        raise ValueError(f"{name}: received {received}, it must be in [0, 1). Try 0.9 to 0.999.")
