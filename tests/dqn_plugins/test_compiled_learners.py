@@ -581,20 +581,19 @@ def test_the_first_compiled_learner_says_that_it_is_being_loaded(caplog, monkeyp
     assert "about ten seconds" in records[0].message
 
 
-def learned_numbers() -> np.ndarray:
-    """Weights after a few updates of both algorithms by the compiled learners."""
-    models = [
-        NaiveDQN("MlpPolicy", RecordingEnv(), seed=0, backend="compiled"),
-        StreamQ(
+def learned_numbers(*algorithms: str) -> np.ndarray:
+    """Weights after a few updates by compiled learners."""
+    models: dict[str, Model] = {
+        "NaiveDQN": NaiveDQN("MlpPolicy", RecordingEnv(), seed=0, backend="compiled"),
+        "StreamQ": StreamQ(
             "MlpPolicy",
             RecordingEnv(),
-            learning_rate=1.0,
-            policy_kwargs={"net_arch": [8], "optimizer_class": ObGD},
+            policy_kwargs={"net_arch": [8]},
             seed=0,
             backend="compiled",
         ),
-    ]
-    return np.concatenate([weights(model.learn(15)) for model in models])
+    }
+    return np.concatenate([weights(models[name].learn(15)) for name in algorithms])
 
 
 SCRIPT = """
@@ -603,16 +602,16 @@ logging.basicConfig(level=logging.INFO)
 import numpy as np
 import dqn_plugins
 from tests.dqn_plugins.test_compiled_learners import learned_numbers
-np.save(sys.argv[1], learned_numbers())
+np.save(sys.argv[1], learned_numbers(*sys.argv[2:]))
 print(dqn_plugins.__file__)
 """
 
 
-def run_script(result: Path, **environment: str) -> tuple[Path, str]:
+def run_script(result: Path, *algorithms: str, **environment: str) -> tuple[Path, str]:
     """Save ``learned_numbers()`` in another process; where its package lies, and its log."""
     path = os.pathsep.join([environment.pop("PYTHONPATH", ""), str(Path(__file__).parents[2])])
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(result)],
+        [sys.executable, "-c", SCRIPT, str(result), *algorithms],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **environment},
         cwd=result.parent,
         capture_output=True,
@@ -624,8 +623,9 @@ def run_script(result: Path, **environment: str) -> tuple[Path, str]:
 
 
 def test_the_compiled_code_is_python_that_computes_the_same(tmp_path):
-    run_script(tmp_path / "weights.npy", NUMBA_DISABLE_JIT="1")
-    assert_close(np.load(tmp_path / "weights.npy"), learned_numbers(), 1e-5)
+    algorithms = "NaiveDQN", "StreamQ"
+    run_script(tmp_path / "weights.npy", *algorithms, NUMBA_DISABLE_JIT="1")
+    assert_close(np.load(tmp_path / "weights.npy"), learned_numbers(*algorithms), 1e-5)
 
 
 @pytest.mark.slow
@@ -642,6 +642,7 @@ def test_learning_needs_no_folder_to_keep_compiled_code_in(tmp_path):
     (package / "learners" / "__pycache__").touch()
     origin, log = run_script(
         tmp_path / "weights.npy",
+        "NaiveDQN",
         PYTHONPATH=str(package.parent),
         PYTHONDONTWRITEBYTECODE="1",
         NUMBA_CACHE_DIR=str(blocked / "cache"),
@@ -651,5 +652,5 @@ def test_learning_needs_no_folder_to_keep_compiled_code_in(tmp_path):
     )
     assert origin.parent == package
     assert "Compiled code is not kept on disk" in log
-    assert_close(np.load(tmp_path / "weights.npy"), learned_numbers(), 1e-5)
+    assert_close(np.load(tmp_path / "weights.npy"), learned_numbers("NaiveDQN"), 1e-5)
     assert not list(tmp_path.rglob("*.nb?"))
