@@ -127,6 +127,14 @@ class NaiveDQN(OnlineQAlgorithm):
                 "or False. True is what the notebook does."
             )
 
+    def _update_rule(self) -> dict[str, Any]:
+        return {
+            "gamma": self.gamma,
+            "q_step_size": self.q_step_size,
+            "bootstrap_at_terminal": self.bootstrap_at_terminal,
+            "max_grad_norm": self.max_grad_norm,
+        }
+
     def _make_learner(self) -> Learner:
         if isinstance(self.policy.optimizer, TraceOptimizer):
             raise ValueError(
@@ -134,13 +142,7 @@ class NaiveDQN(OnlineQAlgorithm):
                 "from eligibility traces; NaiveDQN has none. Use StreamQ, or torch.optim.Adam."
             )
         learner = NaiveCompiledLearner if self._is_compiled() else NaiveAutogradLearner
-        return learner(
-            self.policy,
-            gamma=self.gamma,
-            q_step_size=self.q_step_size,
-            bootstrap_at_terminal=self.bootstrap_at_terminal,
-            max_grad_norm=self.max_grad_norm,
-        )
+        return learner(self.policy, **self._rule_in_force)
 
     def _loss_from(self, mean_squared_td_error: float) -> float:
         # Only one of the n_actions entries differs from its target, by α times the TD error.

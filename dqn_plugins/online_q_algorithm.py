@@ -79,6 +79,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
     _learner: Learner
     _last_td_error: float
     _n_actions: int
+    _rule_in_force: dict[str, Any]
 
     def __init__(
         self,
@@ -136,9 +137,17 @@ class OnlineQAlgorithm(BaseAlgorithm):
         return policy in ("MlpPolicy", cls.policy_aliases["MlpPolicy"])
 
     @abstractmethod
+    def _update_rule(self) -> dict[str, Any]:
+        """
+        Collect the numbers of the update rule, as they are now.
+
+        :return: The learner's keyword arguments.
+        """
+
+    @abstractmethod
     def _make_learner(self) -> Learner:
         """
-        Make the learner that applies the algorithm's update rule to ``self.policy``.
+        Make the learner that applies :meth:`_update_rule` to ``self.policy``.
 
         :return: The learner.
         """
@@ -226,7 +235,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
         else:
             self.exploration_schedule = ConstantSchedule(self.exploration_final_eps)
         self._n_actions = int(self.action_space.n)
-        self._learner = self._make_learner()
+        self._replace_learner()
 
     def _check_spaces_start_at_zero(self) -> None:
         for name in ("action_space", "observation_space"):
@@ -625,9 +634,13 @@ class OnlineQAlgorithm(BaseAlgorithm):
         return greedy_actions
 
     def _renew_learner(self) -> None:
-        """Make a new learner if the user put other tensors into the policy or its optimiser."""
-        if not self._learner.is_current():
-            self._learner = self._make_learner()
+        """Make a new learner if the user changed the policy's tensors or the rule's numbers."""
+        if not self._learner.is_current() or self._rule_in_force != self._update_rule():
+            self._replace_learner()
+
+    def _replace_learner(self) -> None:
+        self._rule_in_force = self._update_rule()
+        self._learner = self._make_learner()
 
     def _update_schedules(self) -> None:
         """Bring the exploration rate and the learning rate up to the current progress."""
@@ -708,7 +721,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
         self._renew_learner()
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "q_net", "_learner"]
+        return [*super()._excluded_save_params(), "q_net", "_learner", "_rule_in_force"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []

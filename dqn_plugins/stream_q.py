@@ -187,15 +187,18 @@ class StreamQ(OnlineQAlgorithm):
                 stacklevel=3,
             )
 
-    def _make_learner(self) -> Learner:
+    def _update_rule(self) -> dict[str, Any]:
         rule = StreamRule(
             gamma=self.gamma,
             trace_decay=self.trace_decay,
             trace_cut=self.trace_cut,
             td_error_clip=float("inf") if self.td_error_clip is None else self.td_error_clip,
         )
+        return {"rule": rule, "n_envs": self.n_envs}
+
+    def _make_learner(self) -> Learner:
         learner = StreamCompiledLearner if self._is_compiled() else StreamAutogradLearner
-        return learner(self.policy, rule, self.n_envs)
+        return learner(self.policy, **self._rule_in_force)
 
     def _loss_from(self, mean_squared_td_error: float) -> float:
         # Without traces, the update would be a step on half the squared TD error.

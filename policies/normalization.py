@@ -74,14 +74,25 @@ class ObservationNormalizer(nn.Module):
 
     def __init__(self, observation_space: spaces.Space[Any]) -> None:
         super().__init__()
-        parts = _parts(observation_space)
-        self.statistics = nn.ModuleDict(
-            {
-                key: RunningStatistics(space.shape or ())
-                for key, space in parts.items()
-                if isinstance(space, spaces.Box) and not is_image_space(space)
-            }
+        parts = (
+            dict(observation_space.spaces)
+            if isinstance(observation_space, spaces.Dict)
+            else {_ONLY: observation_space}
         )
+        self._names: dict[str, str] = {}
+        for key, space in parts.items():
+            if isinstance(space, spaces.Box) and not is_image_space(space):
+                self._names[key] = self._name_for(key)
+        self.statistics = nn.ModuleDict(
+            {name: RunningStatistics(parts[key].shape or ()) for key, name in self._names.items()}
+        )
+
+    def _name_for(self, key: str) -> str:
+        """Name a part's module: names must not contain dots nor be taken, keys may be anything."""
+        name = key if key == _ONLY else "part_" + key.replace(".", "_")
+        while name in self._names.values():
+            name += "_"
+        return name
 
     def forward(self, obs: PyTorchObs) -> PyTorchObs:
         """
@@ -91,7 +102,7 @@ class ObservationNormalizer(nn.Module):
         :return: Normalised observations, float32 where they were normalised.
         """
         if isinstance(obs, dict):
-            return {key: self._normalize(_key(key), value) for key, value in obs.items()}
+            return {key: self._normalize(key, value) for key, value in obs.items()}
         return self._normalize(_ONLY, obs)
 
     def update(self, obs: PyTorchObs) -> None:
@@ -100,18 +111,14 @@ class ObservationNormalizer(nn.Module):
 
         :param obs: Observations as the environment returned them, shape (n, ...).
         """
-        parts = (
-            {_key(key): value for key, value in obs.items()}
-            if isinstance(obs, dict)
-            else {_ONLY: obs}
-        )
-        for key, statistics in self.statistics.items():
-            cast(RunningStatistics, statistics).update(parts[key])
+        parts = obs if isinstance(obs, dict) else {_ONLY: obs}
+        for key, name in self._names.items():
+            cast(RunningStatistics, self.statistics[name]).update(parts[key])
 
     def _normalize(self, key: str, obs: th.Tensor) -> th.Tensor:
-        if key not in self.statistics:
+        if key not in self._names:
             return obs
-        statistics = cast(RunningStatistics, self.statistics[key])
+        statistics = cast(RunningStatistics, self.statistics[self._names[key]])
         return ((obs - statistics.mean) / statistics.standard_deviation).float()
 
 
@@ -166,14 +173,3 @@ class RewardNormalizer(nn.Module):
 
 
 _ONLY = "observation"
-
-
-def _key(key: str) -> str:
-    # Names of modules must not contain dots.
-    return "part_" + key.replace(".", "_dot_")
-
-
-def _parts(space: spaces.Space[Any]) -> dict[str, spaces.Space[Any]]:
-    if isinstance(space, spaces.Dict):
-        return {_key(key): part for key, part in space.spaces.items()}
-    return {_ONLY: space}

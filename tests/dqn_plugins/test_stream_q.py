@@ -1004,3 +1004,19 @@ def test_cart_pole_is_learned():
     model.learn(20_000, log_interval=None)
     mean_return, _ = evaluate_policy(model, make_vec_env("CartPole-v1", seed=1000), 10)
     assert mean_return > 150
+
+
+@pytest.mark.parametrize("algorithm", [NaiveDQN, StreamQ])
+def test_a_discount_that_the_user_changes_is_in_force_at_once(algorithm, backend):
+    def td_error_of_a_second_step(gamma_at_second_step, gamma_at_first_step):
+        model = algorithm(
+            "MlpPolicy", "CartPole-v1", seed=0, gamma=gamma_at_first_step, learning_rate=0.0,
+            backend=backend,
+        )  # fmt: skip
+        obs, next_obs = np.array([[0.1, 0.2, 0.3, 0.4], [0.5, -0.1, 0.2, 0.9]], np.float32)
+        model.learn_one(obs, 0, 1.0, next_obs, False)
+        model.gamma = gamma_at_second_step
+        return model.learn_one(next_obs, 1, 1.0, obs, False)
+
+    changed = td_error_of_a_second_step(0.1, 0.1), td_error_of_a_second_step(0.9, 0.1)
+    assert changed[0] != changed[1]

@@ -236,3 +236,12 @@ def test_what_is_saved_is_loaded_for_any_number_of_environments(n_envs):
     assert other.returns.tolist() == normalizer.returns.tolist()
     rewards = th.ones(n_envs)
     assert other(rewards, 0.5).tolist() == normalizer(rewards, 0.5).tolist()
+
+
+def test_keys_with_dots_and_underscores_keep_statistics_of_their_own():
+    part = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    normalizer = ObservationNormalizer(spaces.Dict({"a.b": part, "a_b": part}))
+    normalizer.update({"a.b": th.tensor([[1.0], [3.0]]), "a_b": th.tensor([[10.0], [30.0]])})
+    normalized = normalizer({"a.b": th.tensor([[2.0]]), "a_b": th.tensor([[20.0]])})
+    assert normalized["a.b"].item() == 0.0
+    assert normalized["a_b"].item() == 0.0
