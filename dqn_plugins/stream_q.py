@@ -111,7 +111,7 @@ class StreamQ(OnlineQAlgorithm):
         env: GymEnv | str | None,
         learning_rate: float | Schedule = 3e-4,
         gamma: float = 0.99,
-        exploration_fraction: float = 0.1,
+        exploration_fraction: float = 0.2,
         exploration_initial_eps: float = 1.0,
         exploration_final_eps: float = 0.01,
         stats_window_size: int = 100,
