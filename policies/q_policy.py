@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch as th
@@ -95,7 +95,7 @@ class QPolicy(BasePolicy):
     :param net_arch: Number of units of each hidden layer. By default ``[16, 8]``, the notebook's,
         or ``[]`` on top of ``NatureCNN``.
     :param activation_fn: Activation function.
-    :param features_extractor_class: Features extractor.
+    :param features_extractor_class: Features extractor; by default ``FlattenExtractor``.
     :param features_extractor_kwargs: Keyword arguments for the features extractor.
     :param normalize_images: Whether to divide images by 255.
     :param optimizer_class: Optimiser.
@@ -107,6 +107,8 @@ class QPolicy(BasePolicy):
     """
 
     q_net: QNetwork
+    default_features_extractor_class: ClassVar[type[BaseFeaturesExtractor]] = FlattenExtractor
+    default_net_arch: ClassVar[tuple[int, ...]] = (16, 8)
 
     def __init__(
         self,
@@ -115,7 +117,7 @@ class QPolicy(BasePolicy):
         lr_schedule: Schedule,
         net_arch: list[int] | None = None,
         activation_fn: type[nn.Module] = nn.ReLU,
-        features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
+        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
         features_extractor_kwargs: dict[str, Any] | None = None,
         normalize_images: bool = True,
         optimizer_class: type[th.optim.Optimizer] = th.optim.Adam,
@@ -123,6 +125,8 @@ class QPolicy(BasePolicy):
         layer_norm: bool = False,
         weight_initializer: WeightInitializer | None = None,
     ) -> None:
+        if features_extractor_class is None:
+            features_extractor_class = self.default_features_extractor_class
         super().__init__(
             observation_space,
             action_space,
@@ -134,7 +138,8 @@ class QPolicy(BasePolicy):
             normalize_images=normalize_images,
         )
         if net_arch is None:
-            net_arch = [] if features_extractor_class is NatureCNN else [16, 8]
+            on_images = features_extractor_class is NatureCNN
+            net_arch = [] if on_images else list(self.default_net_arch)
         self.net_args = {
             "observation_space": self.observation_space,
             "action_space": self.action_space,
@@ -221,55 +226,12 @@ MlpPolicy = QPolicy
 
 
 class CnnPolicy(QPolicy):
-    """:class:`QPolicy` for images: the same arguments, with ``NatureCNN`` as features extractor."""
+    """:class:`QPolicy` for images: the same arguments, by default with ``NatureCNN``."""
 
-    def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Discrete,
-        lr_schedule: Schedule,
-        net_arch: list[int] | None = None,
-        activation_fn: type[nn.Module] = nn.ReLU,
-        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
-        features_extractor_kwargs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            observation_space,
-            action_space,
-            lr_schedule,
-            net_arch,
-            activation_fn,
-            features_extractor_class,
-            features_extractor_kwargs,
-            **kwargs,
-        )
+    default_features_extractor_class = NatureCNN
 
 
 class MultiInputPolicy(QPolicy):
-    """
-    :class:`QPolicy` for dictionaries: the same arguments, with ``CombinedExtractor`` as features
-    extractor.
-    """
+    """:class:`QPolicy` for dictionaries: the same, by default with ``CombinedExtractor``."""
 
-    def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Discrete,
-        lr_schedule: Schedule,
-        net_arch: list[int] | None = None,
-        activation_fn: type[nn.Module] = nn.ReLU,
-        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
-        features_extractor_kwargs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            observation_space,
-            action_space,
-            lr_schedule,
-            net_arch,
-            activation_fn,
-            features_extractor_class,
-            features_extractor_kwargs,
-            **kwargs,
-        )
+    default_features_extractor_class = CombinedExtractor

@@ -7,7 +7,6 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
     CombinedExtractor,
-    FlattenExtractor,
     NatureCNN,
 )
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
@@ -76,7 +75,7 @@ class StreamQPolicy(QPolicy):
     :param net_arch: Number of units of each hidden layer. By default ``[128, 128]``, or ``[]`` on
         top of ``NatureCNN``.
     :param activation_fn: Activation function.
-    :param features_extractor_class: Features extractor.
+    :param features_extractor_class: Features extractor; by default ``FlattenExtractor``.
     :param features_extractor_kwargs: Keyword arguments for the features extractor.
     :param normalize_images: Whether to divide images by 255.
     :param optimizer_class: One of the optimisers with eligibility traces:
@@ -94,6 +93,7 @@ class StreamQPolicy(QPolicy):
 
     q_net: NormalizingQNetwork
     optimizer: TraceOptimizer
+    default_net_arch = (128, 128)
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class StreamQPolicy(QPolicy):
         lr_schedule: Schedule,
         net_arch: list[int] | None = None,
         activation_fn: type[nn.Module] = nn.LeakyReLU,
-        features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor,
+        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
         features_extractor_kwargs: dict[str, Any] | None = None,
         normalize_images: bool = True,
         optimizer_class: type[th.optim.Optimizer] = TraceAdam,
@@ -117,8 +117,6 @@ class StreamQPolicy(QPolicy):
                 f"optimizer_class: received {optimizer_class.__name__}, it must keep eligibility "
                 "traces: TraceAdam, ObGD or AdaptiveObGD from dqn_plugins.policies."
             )
-        if net_arch is None:
-            net_arch = [] if features_extractor_class is NatureCNN else [128, 128]
         self.normalize_observations = normalize_observations
         self.normalize_rewards = normalize_rewards
         super().__init__(
@@ -160,52 +158,12 @@ StreamMlpPolicy = StreamQPolicy
 
 
 class StreamCnnPolicy(StreamQPolicy):
-    """:class:`StreamQPolicy` for images: the same, with ``NatureCNN`` as features extractor."""
+    """:class:`StreamQPolicy` for images: the same arguments, by default with ``NatureCNN``."""
 
-    def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Discrete,
-        lr_schedule: Schedule,
-        net_arch: list[int] | None = None,
-        activation_fn: type[nn.Module] = nn.LeakyReLU,
-        features_extractor_class: type[BaseFeaturesExtractor] = NatureCNN,
-        features_extractor_kwargs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            observation_space,
-            action_space,
-            lr_schedule,
-            net_arch,
-            activation_fn,
-            features_extractor_class,
-            features_extractor_kwargs,
-            **kwargs,
-        )
+    default_features_extractor_class = NatureCNN
 
 
 class StreamMultiInputPolicy(StreamQPolicy):
-    """:class:`StreamQPolicy` for dictionaries: the same, with ``CombinedExtractor``."""
+    """:class:`StreamQPolicy` for dictionaries: the same, by default with ``CombinedExtractor``."""
 
-    def __init__(
-        self,
-        observation_space: spaces.Space[Any],
-        action_space: spaces.Discrete,
-        lr_schedule: Schedule,
-        net_arch: list[int] | None = None,
-        activation_fn: type[nn.Module] = nn.LeakyReLU,
-        features_extractor_class: type[BaseFeaturesExtractor] = CombinedExtractor,
-        features_extractor_kwargs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            observation_space,
-            action_space,
-            lr_schedule,
-            net_arch,
-            activation_fn,
-            features_extractor_class,
-            features_extractor_kwargs,
-            **kwargs,
-        )
+    default_features_extractor_class = CombinedExtractor
