@@ -129,6 +129,8 @@ def test_compare_with_dqn_interrupted(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
+        # Programs that a shell starts in the background may inherit that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         try:
             log = tmp_path / "runs/demo_1/NaiveDQN.monitor.csv"
