@@ -1,13 +1,14 @@
 """What the compiled learners share."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from dqn_plugins.errors import DivergenceError
 from dqn_plugins.learners import kernels
 from dqn_plugins.learners.base import Learner
 from dqn_plugins.learners.compiled_network import CompiledNetwork
-from dqn_plugins.transitions import Observation
+from dqn_plugins.transitions import Observation, raise_if_not_finite
 
 __all__ = ["BOOL", "FLOAT32", "INT64", "Buffers", "CompiledLearner", "as_column", "as_rows"]
 
@@ -59,6 +60,28 @@ class CompiledLearner(Learner):
         buffers = self._buffers_for(len(rows))
         kernels.greedy_actions(*self.network.arrays, rows, buffers.scratch, buffers.actions)
         return buffers.actions
+
+    @staticmethod
+    def _refuse(
+        result: int,
+        buffers: Buffers,
+        obs: Observation,
+        rewards: np.ndarray,
+        next_obs: Observation,
+        new_obs: Observation,
+    ) -> NoReturn:
+        """
+        Say why compiled code refused a batch.
+
+        :param result: What it returned, other than ``LEARNED``.
+        :param buffers: Its working memory.
+        :raises NonFiniteTransitionError: If a number is not finite.
+        :raises DivergenceError: If a TD error or the gradient overflows.
+        """
+        if result == kernels.NOT_FINITE:
+            raise_if_not_finite(obs, rewards, next_obs)
+            raise_if_not_finite(new_obs, rewards, next_obs)
+        raise DivergenceError(result, buffers.td_errors[result])
 
     def _buffers_for(self, n_envs: int) -> Buffers:
         if n_envs not in self._buffers:

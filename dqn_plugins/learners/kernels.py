@@ -140,18 +140,17 @@ class Sample(NamedTuple):
 
 
 @compiled
-def find_not_finite(values: Floats) -> int:
+def all_finite(values: Floats) -> bool:
     """
-    Look for NaN or infinity.
+    Look for NaN and infinity.
 
-    :param values: Shape (n_rows, n_columns).
-    :return: Index of the first row that holds one, or -1.
+    :param values: Of any shape.
+    :return: Whether there is none.
     """
-    for row in range(values.shape[0]):
-        for column in range(values.shape[1]):
-            if not np.isfinite(values[row, column]):
-                return row
-    return -1
+    for value in values.flat:  # noqa: SIM110 - compiled code has no generators
+        if not np.isfinite(value):
+            return False
+    return True
 
 
 @compiled
@@ -657,11 +656,8 @@ def learn_naive(
         obs_mean, obs_squared_deviations, obs_count,
     )  # fmt: skip
     n_envs, n_actions = obs.shape[0], layers[layers.shape[0] - 1, N_OUT]
-    if find_not_finite(obs) >= 0 or find_not_finite(next_obs) >= 0:
+    if not (all_finite(obs) and all_finite(rewards) and all_finite(next_obs)):
         return NOT_FINITE
-    for env in range(n_envs):
-        if not np.isfinite(rewards[env]):
-            return NOT_FINITE
 
     # TD errors, and the derivatives of the loss: its mean is over all actions and environments,
     # and only the taken action's entry differs from its target.
@@ -776,11 +772,10 @@ def learn_stream(
         obs_mean, obs_squared_deviations, obs_count,
     )  # fmt: skip
     n_envs = obs.shape[0]
-    if find_not_finite(obs) >= 0 or find_not_finite(next_obs) >= 0 or find_not_finite(new_obs) >= 0:
+    if not (all_finite(obs) and all_finite(rewards) and all_finite(next_obs)):
         return NOT_FINITE
-    for env in range(n_envs):
-        if not np.isfinite(rewards[env]):
-            return NOT_FINITE
+    if not all_finite(new_obs):  # it enters the statistics
+        return NOT_FINITE
 
     # The action values, normalised by what was known when the observations came, and ∇Q(s, a)
     for env in range(n_envs):

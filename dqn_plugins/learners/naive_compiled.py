@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from dqn_plugins.errors import DivergenceError
 from dqn_plugins.learners import kernels
 from dqn_plugins.learners.compiled import (
     BOOL,
@@ -14,7 +13,7 @@ from dqn_plugins.learners.compiled import (
 )
 from dqn_plugins.learners.compiled_network import CompiledNetwork
 from dqn_plugins.policies import QPolicy
-from dqn_plugins.transitions import Observation, raise_if_not_finite
+from dqn_plugins.transitions import Observation
 
 __all__ = ["NaiveCompiledLearner"]
 
@@ -107,8 +106,6 @@ class NaiveCompiledLearner(CompiledLearner):
             buffers.td_errors,
             buffers.actions,
         )
-        if result == kernels.NOT_FINITE:
-            raise_if_not_finite(obs, rewards, next_obs)
-        if result >= kernels.DIVERGED:
-            raise DivergenceError(result, buffers.td_errors[result])
+        if result != kernels.LEARNED:
+            self._refuse(result, buffers, obs, rewards, next_obs, new_obs)
         return buffers.td_errors, buffers.actions

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from dqn_plugins.errors import DivergenceError
 from dqn_plugins.learners import kernels
 from dqn_plugins.learners.compiled import (
     BOOL,
@@ -15,7 +14,7 @@ from dqn_plugins.learners.compiled import (
 from dqn_plugins.learners.compiled_network import CompiledNetwork, statistics_arrays
 from dqn_plugins.learners.stream_rule import StreamRule
 from dqn_plugins.policies import StreamQPolicy
-from dqn_plugins.transitions import Observation, raise_if_not_finite
+from dqn_plugins.transitions import Observation
 
 __all__ = ["StreamCompiledLearner"]
 
@@ -43,7 +42,6 @@ class StreamCompiledLearner(CompiledLearner):
         self._trace_cut = TRACE_CUTS[rule.trace_cut]
         self._td_error_clip = float(rule.td_error_clip)
         self._update = np.zeros_like(self.network.weights)
-        self._clipped_td_errors = np.zeros(n_envs, np.float32)
         self._keep_traces_for(n_envs)
 
     def forget(self) -> None:
@@ -126,11 +124,8 @@ class StreamCompiledLearner(CompiledLearner):
             self._clipped_td_errors,
             buffers.actions,
         )
-        if result == kernels.NOT_FINITE:
-            raise_if_not_finite(obs, rewards, next_obs)
-            raise_if_not_finite(new_obs, rewards, next_obs)
-        if result >= kernels.DIVERGED:
-            raise DivergenceError(result, buffers.td_errors[result])
+        if result != kernels.LEARNED:
+            self._refuse(result, buffers, obs, rewards, next_obs, new_obs)
         return buffers.td_errors, buffers.actions
 
     def _keep_traces_for(self, n_envs: int) -> None:
