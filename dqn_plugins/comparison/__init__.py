@@ -1,0 +1,1 @@
+"""Comparison runs: algorithms × environments × seeds, in parallel, resumable, reported honestly."""

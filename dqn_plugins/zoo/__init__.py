@@ -1,0 +1,1 @@
+"""RL Zoo's own trainer with this package's algorithms registered."""
