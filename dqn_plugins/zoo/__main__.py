@@ -1,0 +1,61 @@
+"""RL Zoo's commands: ``python -m dqn_plugins.zoo train --algo stream_q --env CartPole-v1``."""
+
+import importlib
+import runpy
+import sys
+from collections.abc import Callable
+from functools import partial
+
+from dqn_plugins.zoo import register_algorithms
+
+
+def run_function(module: str, name: str) -> None:
+    """
+    Run one of RL Zoo's commands that is a function.
+
+    :param module: Its module.
+    :param name: Its name.
+    """
+    getattr(importlib.import_module(module), name)()
+
+
+# Not RL Zoo's own list of commands: that one is imported with its plots, whose libraries are many.
+COMMANDS: dict[str, Callable[[], object]] = {
+    "train": partial(run_function, "rl_zoo3.train", "train"),
+    "enjoy": partial(run_function, "rl_zoo3.enjoy", "enjoy"),
+    "record_video": partial(runpy.run_module, "rl_zoo3.record_video", run_name="__main__"),
+    "plot_train": partial(run_function, "rl_zoo3.plots", "plot_train"),
+    "all_plots": partial(run_function, "rl_zoo3.plots", "all_plots"),
+    "plot_from_file": partial(run_function, "rl_zoo3.plots", "plot_from_file"),
+}
+USAGE = f"""usage: python -m dqn_plugins.zoo COMMAND ...
+
+Runs RL Zoo's command with naive_dqn and stream_q among its algorithms.
+COMMAND is one of: {", ".join(COMMANDS)}.
+COMMAND --help lists its options."""
+
+
+def main(arguments: list[str]) -> None:
+    """
+    Run one of RL Zoo's commands.
+
+    :param arguments: The command and its options, as RL Zoo takes them.
+    :raises SystemExit: If there is no such command, or RL Zoo is not installed.
+    """
+    if arguments[:1] in (["-h"], ["--help"]):
+        print(USAGE)
+        return
+    if not arguments or arguments[0] not in COMMANDS:
+        received = repr(arguments[0]) if arguments else "nothing"
+        sys.exit(f"{USAGE}\n\nerror: COMMAND: received {received}")
+    try:
+        register_algorithms()
+    except ImportError as error:
+        sys.exit(str(error))
+    command, *options = arguments
+    sys.argv = [f"python -m dqn_plugins.zoo {command}", *options]
+    COMMANDS[command]()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,41 @@
+"""Making RL Zoo know this package's algorithms."""
+
+from dqn_plugins.naive_dqn import NaiveDQN
+from dqn_plugins.stream_q import StreamQ
+
+__all__ = ["register_algorithms"]
+
+
+def register_algorithms() -> None:
+    """
+    Make RL Zoo know ``naive_dqn`` and ``stream_q``: to train, load and optimise them.
+
+    Call it before RL Zoo's own functions. Its other algorithms stay as they are.
+
+    :raises ImportError: If RL Zoo is not installed.
+    """
+    try:
+        import rl_zoo3
+    except ModuleNotFoundError as error:
+        if error.name != "rl_zoo3":
+            raise
+        raise ImportError(
+            "RL Zoo is not installed, which dqn_plugins.zoo needs. Install it with: "
+            "pip install 'dqn-plugins[zoo]'"
+        ) from error
+    # Not before RL Zoo is known to be there, and only for those who use it: importing it replaces
+    # Gymnasium's TimeLimit by one of its own.
+    import rl_zoo3.train
+    from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+
+    from dqn_plugins.zoo.experiment_manager import OnlineExperimentManager
+    from dqn_plugins.zoo.hyperparameter_search import (
+        convert_sampled,
+        sample_naive_dqn,
+        sample_stream_q,
+    )
+
+    rl_zoo3.ALGOS.update(naive_dqn=NaiveDQN, stream_q=StreamQ)
+    HYPERPARAMS_SAMPLER.update(naive_dqn=sample_naive_dqn, stream_q=sample_stream_q)
+    HYPERPARAMS_CONVERTER.update(naive_dqn=convert_sampled, stream_q=convert_sampled)
+    rl_zoo3.train.ExperimentManager = OnlineExperimentManager  # type: ignore[misc]
