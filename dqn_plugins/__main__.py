@@ -1,0 +1,6 @@
+"""``python -m dqn_plugins``: the same as the command ``dqn-plugins``."""
+
+from dqn_plugins.command_line import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""The command ``dqn-plugins``: every subcommand is a dataclass of settings and what is done with it."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from dqn_plugins.comparison.settings import ComparisonSettings, settings_from_file
+
+__all__ = ["main"]
+
+
+@dataclass(frozen=True)
+class Compare(ComparisonSettings):
+    """
+    Compare algorithms: train each with several seeds, evaluate, and report.
+
+    :param config: YAML file with variants and settings of a study; see docs/comparison.md. What is
+        passed beside it goes before what it says.
+    """
+
+    config: Path | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """
+    Report a comparison: a table, summary.csv, curves and report.html.
+
+    :param out: Folder of the study.
+    """
+
+    out: tyro.conf.Positional[Path]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """
+    Run the command line.
+
+    :param arguments: What follows the command's name; by default what the shell passed.
+    :raises SystemExit: With status 0 if all went well, 1 if something failed or cannot be done, 2
+        if the arguments cannot be understood, 130 after Ctrl-C.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    console = Console(stderr=True, highlight=False)
+    try:
+        status = _run(arguments, console)
+    except (ValueError, RuntimeError) as error:
+        console.print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
+        status = 1
+    except KeyboardInterrupt:
+        console.print("Interrupted.")
+        status = 130
+    sys.exit(status)
+
+
+def _run(arguments: list[str], console: Console) -> int:
+    from_file = _settings_in_config(arguments)
+    # tyro would add repeated flags to what the file has; they are to replace it.
+    default = Compare(**{**vars(from_file), "env": (), "algo": ()})
+    command = tyro.cli(
+        Annotated[Compare, tyro.conf.subcommand("compare", default=default)]
+        | Annotated[Report, tyro.conf.subcommand("report")],
+        prog="dqn-plugins",
+        description="Deep Q-learning from each transition once: compare, train, record.",
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    if isinstance(command, Compare):
+        settings = replace(
+            command, env=command.env or from_file.env, algo=command.algo or from_file.algo
+        )
+        return _compare(settings, shlex.join(["dqn-plugins", *arguments]), console)
+    return _report(command.out, console)
+
+
+def _settings_in_config(arguments: list[str]) -> ComparisonSettings:
+    """
+    Read the file that ``--config`` names, if it is there, for the defaults of the other flags.
+
+    :param arguments: What follows the command's name.
+    :return: The settings in the file.
+    """
+    for position, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == "--config" and (equals or position + 1 < len(arguments)):
+            return settings_from_file(Path(value if equals else arguments[position + 1]))
+    return ComparisonSettings()
+
+
+def _compare(settings: ComparisonSettings, command: str, console: Console) -> int:
+    from dqn_plugins.comparison.study import run_comparison
+
+    result = run_comparison(settings, command, console)
+    for cell, error in result.failed.items():
+        console.print(f"Failed: {cell}: {error}", style="red", markup=False, soft_wrap=True)
+    status = _report(result.out, console)
+    return 1 if result.failed else status
+
+
+def _report(out: Path, console: Console) -> int:
+    from dqn_plugins.comparison.report import write_report
+
+    path = write_report(out)
+    console.print(f"Report: {path}", markup=False, soft_wrap=True)
+    return 0

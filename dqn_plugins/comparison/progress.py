@@ -1,0 +1,128 @@
+"""How far a study is, shown while it runs: one bar for all of it and one per cell at work."""
+
+import contextlib
+import json
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from dqn_plugins.comparison.cell import PROGRESS, Cell
+
+__all__ = ["LiveProgress"]
+
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+class LiveProgress:
+    """
+    Shows progress while it is entered, and a line for each cell that is over.
+
+    It reads what the cells write into their folders, which works wherever they run.
+
+    :param cells: The cells that are to be done.
+    :param run_id: Of the run that does them.
+    :param console: Where to show it. If it is not a terminal, there are only the lines.
+    """
+
+    def __init__(self, cells: list[Cell], run_id: str, console: Console) -> None:
+        self.waiting = list(cells)
+        self.n_cells = len(cells)
+        self.run_id = run_id
+        self.console = console
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.all_bar = self.bars.add_task("all", total=len(cells), note="")
+        self.cell_bars: dict[Path, TaskID] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep_looking, daemon=True)
+
+    def __enter__(self) -> "LiveProgress":
+        self.bars.start()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        self.look()
+        self.bars.stop()
+
+    def _keep_looking(self) -> None:
+        while not self._over.wait(SECONDS_BETWEEN_LOOKS):
+            self.look()
+
+    def look(self) -> None:
+        """Bring everything up to date with what the cells have written."""
+        under_way = 0.0
+        for cell in list(self.waiting):
+            state = _read_json(cell.working_folder(self.run_id) / PROGRESS)
+            if state is not None:
+                under_way += state["progress"]
+                self._show(cell, state)
+            elif cell.folder.exists():
+                self.waiting.remove(cell)
+                self._report(cell)
+        over = self.n_cells - len(self.waiting)
+        note = f"{over} of {self.n_cells} cells"
+        self.bars.update(self.all_bar, completed=over + under_way, note=note)
+
+    def _show(self, cell: Cell, state: dict[str, Any]) -> None:
+        if cell.folder not in self.cell_bars:
+            self.cell_bars[cell.folder] = self.bars.add_task(escape(cell.name), total=1, note="")
+        note = f"{state['steps']:,} steps"
+        if state["last_return"] is not None:
+            note += f", greedy return {state['last_return']:.1f}"
+        self.bars.update(self.cell_bars[cell.folder], completed=state["progress"], note=note)
+
+    def _report(self, cell: Cell) -> None:
+        if cell.folder in self.cell_bars:
+            self.bars.remove_task(self.cell_bars.pop(cell.folder))
+        failure = _read_json(cell.folder / "failure.json")
+        timings = _read_json(cell.folder / "timings.json")
+        if failure is not None:
+            line = f"{cell.name}: failed: {failure['error']}"
+        elif timings is not None:
+            steps, seconds = timings["training_steps"], timings["training_cpu_seconds"]
+            line = f"{cell.name}: {steps:,} steps in {seconds:.1f} CPU seconds"
+        else:
+            return
+        self.bars.console.print(line, markup=False, style="red" if failure is not None else None)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """
+    Read a file that may not be there, or no longer.
+
+    :param path: The file.
+    :return: What it says; None if there is none.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        content: dict[str, Any] = json.loads(path.read_text())
+        return content
+    return None
