@@ -2,7 +2,12 @@
 
 from importlib.metadata import version
 
-from dqn_plugins.errors import DivergenceError, NonFiniteTransitionError
+from dqn_plugins.errors import (
+    DivergenceError,
+    EnvironmentStepError,
+    MalformedTransitionError,
+    NonFiniteTransitionError,
+)
 from dqn_plugins.naive_dqn import NOTEBOOK_HYPERPARAMETERS, NaiveDQN
 from dqn_plugins.stream_q import STREAM_Q_PAPER_HYPERPARAMETERS, StreamQ
 
@@ -10,6 +15,8 @@ __all__ = [
     "NOTEBOOK_HYPERPARAMETERS",
     "STREAM_Q_PAPER_HYPERPARAMETERS",
     "DivergenceError",
+    "EnvironmentStepError",
+    "MalformedTransitionError",
     "NaiveDQN",
     "NonFiniteTransitionError",
     "StreamQ",

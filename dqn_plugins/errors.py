@@ -1,6 +1,76 @@
 """What can go wrong while learning, as exceptions that carry where it happened."""
 
-__all__ = ["DivergenceError", "NonFiniteTransitionError"]
+from typing import Any
+
+__all__ = [
+    "DivergenceError",
+    "EnvironmentStepError",
+    "MalformedTransitionError",
+    "NonFiniteTransitionError",
+]
+
+
+class EnvironmentStepError(RuntimeError):
+    """
+    An environment raised an exception, or the process that it runs in died. The weights are those
+    of before the transition. ``__cause__`` is what was raised.
+
+    :param env_index: Index of the environment; None if it is not known.
+    :param action: The action it was to take; None at a reset before the first step, or if the
+        environment is not known.
+    :param problem: What happened, as the end of "environment 0 ...".
+    :param step: Environment steps done with this one, over all environments.
+    """
+
+    def __init__(self, env_index: int | None, action: Any, problem: str, step: int) -> None:
+        super().__init__(env_index, action, problem, step)
+        self.env_index = env_index
+        self.action = action
+        self.problem = problem
+        self.step = step
+
+    def __str__(self) -> str:
+        which = "One of the environments"
+        if self.env_index is not None:
+            which = f"Environment {self.env_index}"
+        doing = "" if self.action is None else f", taking action {self.action}"
+        return (
+            f"{which} {self.problem} at step {self.step}{doing}. The weights are as they were "
+            "before this transition, and the model can be saved. Mend the environment, or make "
+            "it anew and pass it to `set_env`."
+        )
+
+
+class MalformedTransitionError(ValueError):
+    """
+    An environment gave something that is not of its observation space's form, or no number as
+    reward. The weights are those of before the transition.
+
+    :param quantity: Which part of the transition: "observation", "last observation", "reward" or
+        "observation space".
+    :param env_index: Index of the environment it came from.
+    :param received: What the environment gave, in words.
+    :param expected: What it must give, in words.
+    :param step: Environment steps done when it came, over all environments.
+    """
+
+    def __init__(
+        self, quantity: str, env_index: int, received: str, expected: str, step: int = 0
+    ) -> None:
+        super().__init__(quantity, env_index, received, expected, step)
+        self.quantity = quantity
+        self.env_index = env_index
+        self.received = received
+        self.expected = expected
+        self.step = step
+
+    def __str__(self) -> str:
+        return (
+            f"The {self.quantity} of environment {self.env_index} at step {self.step} is not what "
+            f"was agreed on: received {self.received}, it must be {self.expected}. The weights "
+            "are as they were before this transition. Mend the environment's `step` and `reset`; "
+            "stable_baselines3.common.env_checker.check_env finds such mistakes."
+        )
 
 
 class NonFiniteTransitionError(ValueError):

@@ -3,7 +3,9 @@
 import sys
 import time
 from abc import abstractmethod
+from collections.abc import Iterable
 from copy import deepcopy
+from inspect import signature
 from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, get_args
 
 import gymnasium as gym
@@ -26,16 +28,31 @@ from stable_baselines3.common.utils import (
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.patch_gym import _patch_env
 
-from dqn_plugins.errors import DivergenceError, NonFiniteTransitionError
+from dqn_plugins.environment_failure import environment_failure, was_raised_in
+from dqn_plugins.errors import (
+    DivergenceError,
+    MalformedTransitionError,
+    NonFiniteTransitionError,
+)
+from dqn_plugins.interruption import Interruption
 from dqn_plugins.learners import Learner, reason_against_compiling
+from dqn_plugins.model_files import check_model_file, is_path, read_parameters, written_whole
 from dqn_plugins.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, QNetwork, QPolicy
 from dqn_plugins.single_env import ConstantMemoryMonitor, SingleVecEnv
-from dqn_plugins.transitions import Observation, raise_if_not_finite, true_next_observation
+from dqn_plugins.transitions import (
+    Observation,
+    raise_if_malformed,
+    raise_if_not_finite,
+    true_next_observation,
+)
 
 __all__ = ["Backend", "OnlineQAlgorithm"]
 
 Backend: TypeAlias = Literal["auto", "torch", "compiled"]
 """Which learner to use."""
+
+LARGEST_LEARNING_RATE = 1e15
+"""Up to here, one step from a gradient that is not refused leaves finite weights finite."""
 
 SelfOnlineQAlgorithm = TypeVar("SelfOnlineQAlgorithm", bound="OnlineQAlgorithm")
 
@@ -324,8 +341,14 @@ class OnlineQAlgorithm(BaseAlgorithm):
             the model shall only predict.
         :param kwargs: Whatever else ``BaseAlgorithm.load`` takes, and hyperparameters to change.
         :return: The model.
-        :raises ValueError: If the spaces of ``env`` are not those of the model.
+        :raises ValueError: If the spaces of ``env`` are not those of the model, or the file is
+            damaged, no model, or another algorithm's. Nothing in such a file is unpickled.
+
+        Load only files that you trust: Stable-Baselines3 keeps spaces, schedules and
+        ``policy_kwargs`` pickled, and unpickling can run any code. :meth:`set_parameters` reads the
+        weights, the statistics and the optimiser's state of a file without running code from it.
         """
+        check_model_file(path, cls._own_arguments())
         with _explain_space_mismatch():
             return super().load(path, env, **kwargs)
 
@@ -397,9 +420,22 @@ class OnlineQAlgorithm(BaseAlgorithm):
         :param reset_num_timesteps: Whether to count steps from 0 and reset the environment.
         :param progress_bar: Whether to show a progress bar.
         :return: The model itself.
-        :raises NonFiniteTransitionError: If the environment gives NaN or infinity. The weights are
-            those of before that transition.
-        :raises DivergenceError: If a TD error overflows. The weights are the last finite ones.
+        :raises EnvironmentStepError: If the environment raises an exception, or its process dies.
+        :raises MalformedTransitionError: If the environment gives something of another form than
+            its spaces say.
+        :raises NonFiniteTransitionError: If the environment gives NaN or infinity.
+        :raises DivergenceError: If a TD error or an update overflows. The weights are the last
+            finite ones.
+        :raises KeyboardInterrupt: On Ctrl-C (SIGINT) and on SIGTERM: learning stops after the
+            transition at hand, never within one, and callbacks and the progress bar are closed as
+            after any other end. The model can then be used, saved, and taught further:
+            ``learn(..., reset_num_timesteps=False)`` goes on in the middle of the episode. A second
+            signal interrupts at once, as does the first one in a callback. This holds in the main
+            thread, where signals are handled in Python's default way; handlers of your own stay in
+            force.
+
+        Whatever is raised, the weights, the optimiser's state, traces and statistics are those of
+        before the transition that could not be learned from, and the model can be saved.
         """
         total_timesteps, callback = self._setup_learn(
             total_timesteps,
@@ -414,48 +450,72 @@ class OnlineQAlgorithm(BaseAlgorithm):
         watched = not _is_empty(callback)
         self.policy.set_training_mode(False)
         self._update_schedules()
-        callback.on_training_start(locals(), globals())
-        try:
-            obs: Observation = self._last_obs
-            new_obs: Observation
-            greedy_actions = self._learner.greedy_actions(obs)
-            while self.num_timesteps < total_timesteps:
-                if watched:
-                    callback.on_rollout_start()
-                actions = self._explore(greedy_actions)
-                new_obs, rewards, dones, infos = env.step(actions)  # type: ignore[assignment]
-                self.num_timesteps += env.num_envs
-                next_obs, terminated = true_next_observation(new_obs, dones, infos)
-                greedy_actions = self._learn_from(
-                    obs, actions, rewards, next_obs, terminated, dones, new_obs
-                )
-                obs = self._last_obs = new_obs
-                self._last_episode_starts = dones
-                n_ended = dones.tolist().count(True)
-                if n_ended:
-                    self._update_info_buffer(infos, dones)
-                self._update_schedules()
-                keep_going = True
-                if watched:
-                    callback.update_locals(locals())
-                    keep_going = callback.on_step()
-                    # A callback may have changed the weights, or learned from a transition itself.
-                    self._renew_learner()
-                    self._forget_own_episode()
-                    greedy_actions = self._learner.greedy_actions(obs)
-                if n_ended:
-                    self._count_and_log_episodes(n_ended, log_interval)
-                if not keep_going:
-                    break
-                if watched:
-                    callback.on_rollout_end()
-        except BaseException:
-            # The environment may be a step ahead of what was learned: begin anew next time.
-            self._last_obs = None
-            raise
-        finally:
-            callback.on_training_end()
+        with Interruption() as interruption:
+            callback.on_training_start(locals(), globals())
+            try:
+                obs: Observation = self._last_obs
+                greedy_actions = self._learner.greedy_actions(obs)
+                while self.num_timesteps < total_timesteps and not interruption.requested:
+                    if watched:
+                        callback.on_rollout_start()
+                    actions = self._explore(greedy_actions)
+                    # Until this transition is learned from, the environment is a step ahead: after
+                    # an error, begin anew.
+                    self._last_obs = None
+                    new_obs, rewards, dones, infos = self._step(env, actions)
+                    self.num_timesteps += env.num_envs
+                    next_obs, terminated = true_next_observation(new_obs, dones, infos)
+                    greedy_actions = self._learn_from(
+                        obs, actions, rewards, next_obs, terminated, dones, new_obs
+                    )
+                    obs = self._last_obs = new_obs
+                    self._last_episode_starts = dones
+                    n_ended = dones.tolist().count(True)
+                    if n_ended:
+                        self._update_info_buffer(infos, dones)
+                    self._update_schedules()
+                    keep_going = True
+                    if watched:
+                        callback.update_locals(locals())
+                        with interruption.at_once():
+                            keep_going = callback.on_step()
+                        # A callback may have changed the weights, or learned from a transition
+                        # itself.
+                        self._renew_learner()
+                        self._forget_own_episode()
+                        greedy_actions = self._learner.greedy_actions(obs)
+                    if n_ended:
+                        self._count_and_log_episodes(n_ended, log_interval)
+                    if not keep_going:
+                        break
+                    if watched:
+                        callback.on_rollout_end()
+            finally:
+                callback.on_training_end()
         return self
+
+    def _step(
+        self, env: VecEnv, actions: np.ndarray
+    ) -> tuple[Observation, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """
+        Step the environments.
+
+        :param env: The environments.
+        :param actions: Actions, shape (n_envs,).
+        :return: Observations, rewards, dones and infos, of the form that was agreed on.
+        :raises EnvironmentStepError: If one of the environments fails.
+        :raises MalformedTransitionError: If one of them gives something of another form.
+        """
+        step = self.num_timesteps + env.num_envs
+        try:
+            new_obs, rewards, dones, infos = env.step(actions)
+            raise_if_malformed(new_obs, rewards, dones, self.observation_space)
+        except MalformedTransitionError as error:
+            error.step = step
+            raise
+        except Exception as error:
+            raise environment_failure(env, error, actions, step) from error
+        return new_obs, rewards, dones, infos  # type: ignore[return-value]
 
     def learn_one(
         self,
@@ -537,14 +597,23 @@ class OnlineQAlgorithm(BaseAlgorithm):
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
         resets_env = reset_num_timesteps or self._last_obs is None
-        total_timesteps, callback = super()._setup_learn(
-            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
-        )
-        self._renew_learner()
-        self._forget_own_episode()
-        if resets_env:
-            assert self._last_obs is not None
-            self._start_episodes(self._last_obs)
+        try:
+            total_timesteps, callback = super()._setup_learn(
+                total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+            )
+            self._renew_learner()
+            self._forget_own_episode()
+            if resets_env:
+                assert self._last_obs is not None
+                self._start_episodes(self._last_obs)
+        except (MalformedTransitionError, NonFiniteTransitionError) as error:
+            error.step = self.num_timesteps
+            self._last_obs = None
+            raise
+        except Exception as error:
+            if self.env is None or not was_raised_in(self.env, error):
+                raise
+            raise environment_failure(self.env, error, None, self.num_timesteps) from error
         return total_timesteps, callback
 
     def _forget_own_episode(self) -> None:
@@ -560,6 +629,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
 
         :param obs: The first observations, shape (n_envs, ...).
         """
+        raise_if_malformed(obs, None, None, self.observation_space)
         raise_if_not_finite(obs, np.zeros(0), obs)
         self._learner.start_episodes(obs)
 
@@ -619,8 +689,10 @@ class OnlineQAlgorithm(BaseAlgorithm):
 
         :return: Greedy actions of ``new_obs``, shape (n_envs,).
         """
+        huge = self.policy.optimizer.param_groups[0]["lr"] > LARGEST_LEARNING_RATE
+        learn = self._learn_or_undo if huge else self._learner.learn
         try:
-            td_errors, greedy_actions = self._learner.learn(
+            td_errors, greedy_actions = learn(
                 obs, actions, rewards, next_obs, terminated, dones, new_obs
             )
         except (NonFiniteTransitionError, DivergenceError) as error:
@@ -632,6 +704,28 @@ class OnlineQAlgorithm(BaseAlgorithm):
             self._td_error_count += 1
             self._squared_td_error_sum += td_error * td_error
         return greedy_actions
+
+    def _learn_or_undo(self, *transitions: Any) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Learn at a rate that may take finite weights to infinity in one step.
+
+        :param transitions: What :meth:`Learner.learn` takes.
+        :return: What it returns.
+        :raises DivergenceError: If a number overflows. All are as they were before.
+        """
+        before = deepcopy(self.get_parameters())
+        try:
+            result = self._learner.learn(*transitions)
+            if _all_finite(self.get_parameters()):
+                return result
+        except RuntimeError:  # torch refuses numbers beyond float32's, in the middle of a step
+            self.set_parameters(before)
+            self.policy.optimizer.param_groups[0]["lr"] = 0.0
+            result = self._learner.learn(*transitions)
+        td_errors = result[0].copy()
+        self.set_parameters(before)
+        env_index = int(np.abs(td_errors).argmax())
+        raise DivergenceError(env_index, float(td_errors[env_index]))
 
     def _renew_learner(self) -> None:
         """Make a new learner if the user changed the policy's tensors or the rule's numbers."""
@@ -701,6 +795,30 @@ class OnlineQAlgorithm(BaseAlgorithm):
 
     # Saving
 
+    def save(
+        self,
+        path: Any,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """
+        Save all that the model is: weights, statistics, optimiser, traces, counters, arguments.
+
+        The file is written beside its place and moved there when it is complete: if the program is
+        killed meanwhile, or the disk is full, an earlier file of that name is intact. A killed
+        program may leave a file ``.{name}.*.tmp`` behind, which can be deleted.
+
+        :param path: The file, with or without ``.zip``, or a file-like object.
+        :param exclude: Names of attributes to leave out.
+        :param include: Names of attributes to save that would be left out.
+        :raises OSError: If the file cannot be written.
+        """
+        if not is_path(path):
+            super().save(path, exclude, include)
+            return
+        with written_whole(path) as file:
+            super().save(file, exclude, include)  # type: ignore[arg-type]
+
     def set_parameters(
         self,
         load_path_or_dict: str | TensorDict,
@@ -708,17 +826,45 @@ class OnlineQAlgorithm(BaseAlgorithm):
         device: th.device | str = "auto",
     ) -> None:
         """
-        Load weights and optimiser state into this model.
+        Load weights, running statistics, traces and the optimiser's state into this model.
+
+        This is the safe way to use a file from somebody else: it reads tensors and numbers only,
+        and runs no code from the file. The model has to be made with the same architecture before.
+        Counters, ε and the state of the random numbers stay those of this model.
 
         :param load_path_or_dict: A file that ``save`` wrote, or what ``get_parameters`` returned.
         :param exact_match: Whether every parameter must be given.
         :param device: Device to load to.
+        :raises ValueError: If the file is damaged or no model, or a parameter is missing that
+            ``exact_match`` wants. Nothing was changed.
+        :raises RuntimeError: If the parameters are those of another architecture. Nothing was
+            changed.
         """
-        if isinstance(load_path_or_dict, dict):
-            # torch's optimisers keep the very tensors they are given, which may be another model's.
-            load_path_or_dict = deepcopy(load_path_or_dict)
-        super().set_parameters(load_path_or_dict, exact_match, device)
-        self._renew_learner()
+        before = deepcopy(self.get_parameters())
+        # torch's optimisers keep the very tensors they are given, which may be another model's.
+        parameters = (
+            deepcopy(load_path_or_dict)
+            if isinstance(load_path_or_dict, dict)
+            else read_parameters(load_path_or_dict, device)
+        )
+        try:
+            super().set_parameters(parameters, exact_match, device)
+        except Exception:
+            super().set_parameters(before)
+            raise
+        finally:
+            self._renew_learner()
+
+    @classmethod
+    def _own_arguments(cls) -> set[str]:
+        """Names of the arguments that the algorithm has and others do not."""
+        algorithms = cls.__mro__[: cls.__mro__.index(OnlineQAlgorithm)]
+        return {
+            parameter.name
+            for algorithm in algorithms
+            for parameter in signature(algorithm).parameters.values()
+            if parameter.kind is parameter.KEYWORD_ONLY
+        } - set(signature(OnlineQAlgorithm).parameters)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "q_net", "_learner", "_rule_in_force"]
@@ -739,6 +885,13 @@ class _explain_space_mismatch:
                 f"env: {error} (the model's first, the environment's second). Pass an environment "
                 "with the model's spaces, or make a new model for this environment."
             ) from error
+
+
+def _all_finite(numbers: Any) -> bool:
+    """Whether all tensors in a nested dictionary are finite."""
+    if isinstance(numbers, th.Tensor):
+        return bool(th.isfinite(numbers).all())
+    return not isinstance(numbers, dict) or all(map(_all_finite, numbers.values()))
 
 
 def _is_empty(callback: BaseCallback) -> bool:

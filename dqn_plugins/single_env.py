@@ -13,6 +13,9 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from dqn_plugins.errors import MalformedTransitionError
+from dqn_plugins.transitions import NUMBERS
+
 __all__ = ["ConstantMemoryMonitor", "SingleVecEnv"]
 
 
@@ -53,11 +56,15 @@ class ConstantMemoryMonitor(Monitor[ObsType, ActType]):
         :return: Observation, reward, terminated, truncated and information, which holds
             ``"episode"`` with the return ``r``, length ``l`` and time ``t`` at an episode's end.
         :raises RuntimeError: If the episode is over.
+        :raises MalformedTransitionError: If the reward is no number.
         """
         if self.needs_reset:
             raise RuntimeError("Tried to step environment that needs reset")
         observation, reward, terminated, truncated, info = self.env.step(action)
-        self._return += float(reward)
+        try:
+            self._return += float(reward)
+        except (TypeError, ValueError) as error:
+            raise MalformedTransitionError("reward", 0, repr(reward), "one real number") from error
         self._length += 1
         self.total_steps += 1
         if terminated or truncated:
@@ -106,6 +113,9 @@ class SingleVecEnv(DummyVecEnv):
     later. It copies each observation once, and an information dictionary only when the environment
     put something into it, where ``DummyVecEnv`` deep-copies both at every step.
 
+    It also looks at the form of what the environment gives, where ``DummyVecEnv`` would repeat a
+    single number until it fits and cut fractions off where it expects integers.
+
     :param env: The environment.
     """
 
@@ -114,22 +124,30 @@ class SingleVecEnv(DummyVecEnv):
         space = self.observation_space
         self._is_array = not isinstance(space, (spaces.Dict, spaces.Tuple))
         self._obs_shape = (1, *(space.shape or ()))
+        self._shape, self._dtype = self._obs_shape[1:], space.dtype
 
     def step_wait(self) -> VecEnvStepReturn:
         """
         Take the step, and begin a new episode if this one ended.
 
         :return: Observations, rewards, dones and infos, each for one environment.
+        :raises MalformedTransitionError: If the observation does not have the form that the space
+            tells, or the environment changed its observation space.
         """
         obs, reward, terminated, truncated, info = self.envs[0].step(self.actions[0])
         info = deepcopy(info) if info else {}
         info["TimeLimit.truncated"] = truncated and not terminated
         done = bool(terminated or truncated)
         if done:
+            self._check(obs)
             info["terminal_observation"] = deepcopy(obs)
             obs, self.reset_infos[0] = self.envs[0].reset()
+            self._raise_if_space_changed()
         if self._is_array:
-            new_obs = np.empty(self._obs_shape, self.observation_space.dtype)
+            as_agreed = isinstance(obs, np.ndarray) and obs.dtype == self._dtype
+            if not (as_agreed and obs.shape == self._shape):
+                self._check(obs)
+            new_obs = np.empty(self._obs_shape, self._dtype)
             new_obs[0] = obs
         else:
             self._save_obs(0, obs)
@@ -139,3 +157,56 @@ class SingleVecEnv(DummyVecEnv):
         dones = np.empty(1, np.bool_)
         dones[0] = done
         return new_obs, rewards, dones, [info]
+
+    def _save_obs(self, env_idx: int, obs: Any) -> None:
+        self._check(obs)
+        super()._save_obs(env_idx, obs)
+
+    def _check(self, obs: Any) -> None:
+        """
+        Refuse an observation of another form than the space tells.
+
+        :param obs: What the environment gave.
+        :raises MalformedTransitionError: If its shape is another one, or its numbers would not
+            survive being cast to the space's type.
+        """
+        space = self.observation_space
+        if not isinstance(space, (spaces.Dict, spaces.Tuple)):
+            self._check_array("observation", obs, space)
+            return
+        parts = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
+        for key, part in parts:
+            try:
+                value = obs[key]
+            except (TypeError, KeyError, IndexError):
+                raise MalformedTransitionError(
+                    "observation", 0, f"{obs!r} without {key!r}", f"an element of {space}"
+                ) from None
+            self._check_array(f"observation {key!r}", value, part)
+
+    def _check_array(self, name: str, obs: Any, space: spaces.Space[Any]) -> None:
+        try:
+            array = np.asarray(obs)
+        except ValueError:  # rows of different lengths
+            array = np.asarray(obs, dtype=object)
+        shape, dtype = space.shape or (), np.dtype(space.dtype)
+        if array.shape != shape:
+            self._raise_if_space_changed()
+            raise MalformedTransitionError(name, 0, f"shape {array.shape}", f"of shape {shape}")
+        if array.dtype == dtype:
+            return
+        fits = array.dtype.kind in NUMBERS
+        if fits and dtype.kind != "f":
+            # Floats may be of another precision, but whole numbers have to stay what they are.
+            fits = bool(np.isfinite(array).all()) and np.array_equal(array.astype(dtype), array)
+        if not fits:
+            raise MalformedTransitionError(
+                name, 0, f"{obs!r} of type {array.dtype}", f"an element of {space}, type {dtype}"
+            )
+
+    def _raise_if_space_changed(self) -> None:
+        space = self.envs[0].observation_space
+        if space is not self.observation_space and space != self.observation_space:
+            raise MalformedTransitionError(
+                "observation space", 0, str(space), f"{self.observation_space} throughout a run"
+            )

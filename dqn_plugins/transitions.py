@@ -3,10 +3,14 @@
 from typing import Any, TypeAlias
 
 import numpy as np
+from gymnasium import spaces
 
-from dqn_plugins.errors import NonFiniteTransitionError
+from dqn_plugins.errors import MalformedTransitionError, NonFiniteTransitionError
 
-__all__ = ["Observation", "raise_if_not_finite", "true_next_observation"]
+__all__ = ["Observation", "raise_if_malformed", "raise_if_not_finite", "true_next_observation"]
+
+NUMBERS = "biuf"
+"""Kinds of NumPy's types that hold real numbers: Booleans, integers, floats."""
 
 Observation: TypeAlias = np.ndarray | dict[str, np.ndarray]
 """One observation per environment, shape (n_envs, ...), or a dictionary of such arrays."""
@@ -28,6 +32,7 @@ def true_next_observation(
         time limit ends an episode without making its last observation terminal.
     :raises ValueError: If an episode was truncated and its last observation is missing, since
         nothing is then known to bootstrap from.
+    :raises MalformedTransitionError: If a last observation has another shape.
     """
     if True not in dones.tolist():
         return new_obs, dones
@@ -51,10 +56,58 @@ def true_next_observation(
             )
         if isinstance(next_obs, dict):
             for key, values in next_obs.items():
-                values[env_index] = last_obs[key]
+                _put_last(values, env_index, last_obs[key])
         else:
-            next_obs[env_index] = last_obs
+            _put_last(next_obs, env_index, last_obs)
     return next_obs, terminated
+
+
+def _put_last(values: np.ndarray, env_index: int, last_obs: Any) -> None:
+    if np.shape(last_obs) != values.shape[1:]:  # NumPy would repeat a single number
+        raise MalformedTransitionError(
+            "last observation",
+            int(env_index),
+            f"shape {np.shape(last_obs)}",
+            f"of shape {values.shape[1:]}",
+        )
+    values[env_index] = last_obs
+
+
+def raise_if_malformed(
+    obs: Observation,
+    rewards: np.ndarray | None,
+    dones: np.ndarray | None,
+    space: spaces.Space[Any],
+) -> None:
+    """
+    Refuse what is not of the form that the observation space promises.
+
+    :param obs: Observations, one per environment.
+    :param rewards: Rewards, one per environment; None at a reset.
+    :param dones: Whether the episodes ended, one per environment; None at a reset.
+    :param space: The observation space.
+    :raises MalformedTransitionError: If a shape is another one, or something is no real number.
+    """
+    if isinstance(space, spaces.Dict):
+        assert isinstance(obs, dict)
+        for key, part in space.spaces.items():
+            _raise_if_misshapen(f"observation {key!r}", obs[key], part.shape or ())
+    else:
+        assert isinstance(obs, np.ndarray)
+        _raise_if_misshapen("observation", obs, space.shape or ())
+    if rewards is not None and dones is not None:
+        _raise_if_misshapen("reward", rewards, ())
+        _raise_if_misshapen("done flag", dones, ())
+
+
+def _raise_if_misshapen(name: str, values: np.ndarray, shape: tuple[int, ...]) -> None:
+    if values.shape[1:] != shape or values.dtype.kind not in NUMBERS:
+        raise MalformedTransitionError(
+            name,
+            0,
+            f"shape {values.shape[1:]} of type {values.dtype}",
+            f"shape {shape}, of real numbers",
+        )
 
 
 def raise_if_not_finite(obs: Observation, rewards: np.ndarray, next_obs: Observation) -> None:

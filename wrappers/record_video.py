@@ -7,7 +7,7 @@ import gc
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, SupportsFloat, TypeVar, cast
 
 import gymnasium as gym
@@ -193,7 +193,8 @@ class RecordVideo(
         :param options: passed on.
         :return: the first observation and the info.
         """
-        observation, info = self.env.reset(seed=seed, options=options)
+        with self._finished_on_failure():
+            observation, info = self.env.reset(seed=seed, options=options)
         self.episode_id += 1
         self._progress = self._progress.following(seed)
         if self.recording and self.video_length == float("inf"):
@@ -211,7 +212,8 @@ class RecordVideo(
         :param action: passed on.
         :return: observation, reward, terminated, truncated and info, unchanged.
         """
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        with self._finished_on_failure():
+            observation, reward, terminated, truncated, info = self.env.step(action)
         self.step_id += 1
         self._progress.add(float(reward), bool(terminated), bool(truncated))
         if self.step_trigger is not None and self.step_trigger(self.step_id):
@@ -219,6 +221,16 @@ class RecordVideo(
         if self.recording:
             self._capture_frame(observation)
         return observation, reward, terminated, truncated, info
+
+    @contextlib.contextmanager
+    def _finished_on_failure(self) -> Iterator[None]:
+        """Finish the video if the environment fails: there may be nobody left to close it."""
+        try:
+            yield
+        except Exception:
+            with contextlib.suppress(OSError):
+                self._recorder.stop()
+            raise
 
     def _capture_frame(self, observation: ObsType) -> None:
         frame: Any = self.env.render()

@@ -193,7 +193,13 @@ class VecRecordVideo(VecEnvWrapper):
 
         :return: observations, rewards, dones and infos, unchanged.
         """
-        observations, rewards, dones, infos = self.venv.step_wait()
+        try:
+            observations, rewards, dones, infos = self.venv.step_wait()
+        except Exception:
+            # There may be nobody left to close the video, nor an environment to ask anything.
+            with contextlib.suppress(OSError):
+                self._recorder.stop()
+            raise
         self.step_id += 1
         was_recording = self.recording
         for index, progress in enumerate(self._progresses):

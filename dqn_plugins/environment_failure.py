@@ -1,0 +1,95 @@
+"""Finds out which environment of a ``VecEnv`` failed, and how."""
+
+import signal
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from types import FrameType
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv
+
+from dqn_plugins.errors import EnvironmentStepError
+
+__all__ = ["environment_failure", "was_raised_in"]
+
+PATIENCE_SECONDS = 5.0
+"""How long a process whose pipe broke may take to end."""
+
+
+def environment_failure(
+    env: VecEnv, error: Exception, actions: np.ndarray | None, step: int
+) -> EnvironmentStepError:
+    """
+    Say which environment failed.
+
+    :param env: The vectorised environment whose ``step`` or ``reset`` raised.
+    :param error: What it raised.
+    :param actions: Actions that were to be taken, shape (n_envs,); None at a reset.
+    :param step: Environment steps done with this one, over all environments.
+    :return: The exception to raise from ``error``.
+    """
+    problem = f"raised {type(error).__name__}: {error}" if str(error) else f"raised {error!r}"
+    venv = env.unwrapped
+    env_index = 0 if env.num_envs == 1 else _index_in_traceback(venv, error)
+    processes: list[BaseProcess] = getattr(venv, "processes", [])
+    if processes and isinstance(error, (EOFError, ConnectionError)):
+        wait([process.sentinel for process in processes], PATIENCE_SECONDS)
+        for index, process in enumerate(processes):
+            if not process.is_alive():
+                env_index, problem = index, _death_of(process)
+                break
+    action = None
+    if actions is not None and env_index is not None:
+        action = actions[env_index].item()
+    return EnvironmentStepError(env_index, action, problem, step)
+
+
+def was_raised_in(env: VecEnv, error: BaseException) -> bool:
+    """
+    Tell whether an exception came out of a vectorised environment.
+
+    :param env: The vectorised environment.
+    :param error: The exception.
+    :return: Whether one of its methods is in the traceback.
+    """
+    return any(frame.f_locals.get("self") is env for frame in _frames(error))
+
+
+def _index_in_traceback(venv: VecEnv, error: BaseException) -> int | None:
+    """
+    Look up which environment a ``VecEnv`` was busy with.
+
+    :return: Its index; None if that is not to be seen.
+    """
+    for frame in _frames(error):
+        local = frame.f_locals
+        if local.get("self") is not venv:
+            continue
+        if "env_idx" in local:  # DummyVecEnv goes through its environments one after another
+            return int(local["env_idx"])
+        for index, obs in enumerate(local.get("obs", ())):  # SubprocVecEnv has all their answers
+            if np.shape(obs) != venv.observation_space.shape:
+                return index
+    return None
+
+
+def _frames(error: BaseException) -> list[FrameType]:
+    frames = []
+    traceback = error.__traceback__
+    while traceback is not None:
+        frames.append(traceback.tb_frame)
+        traceback = traceback.tb_next
+    return frames
+
+
+def _death_of(process: Any) -> str:
+    code = process.exitcode
+    if code < 0:
+        return f"is gone: its worker process was killed by {signal.Signals(-code).name}"
+    if code == 1:
+        return (
+            "is gone: its worker process ended with exit code 1, as after an exception, whose "
+            "traceback the worker printed"
+        )
+    return f"is gone: its worker process ended with exit code {code}"
