@@ -72,15 +72,18 @@ class AutogradLearner(Learner):
         return td_errors
 
     @staticmethod
-    def _refuse_overflow(gradients: list[th.Tensor], env_index: int, td_errors: np.ndarray) -> None:
+    def _refuse_overflow(
+        gradients: list[th.Tensor], env_index: int, td_errors: np.ndarray, scale: float = 1.0
+    ) -> None:
         """
         Refuse a gradient whose square would overflow.
 
         :param gradients: The gradient, one tensor per parameter.
         :param env_index: Index of the environment to name.
         :param td_errors: TD errors, shape (n_envs,).
+        :param scale: What the gradient will be multiplied by, at least 0.
         :raises DivergenceError: If an entry is too large or NaN.
         """
         largest = th.stack([gradient.abs().max() for gradient in gradients]).max()
-        if not largest.item() < LARGEST_GRADIENT:
+        if not largest.item() * scale < LARGEST_GRADIENT:
             raise DivergenceError(env_index, td_errors[env_index])

@@ -6,10 +6,12 @@ import numpy as np
 
 from dqn_plugins.transitions import Observation
 
-__all__ = ["LARGEST_GRADIENT", "Learner"]
+__all__ = ["LARGEST_GRADIENT", "LARGE_TD_ERROR", "Learner"]
 
 LARGEST_GRADIENT = 1e18
 """A gradient with a larger entry is refused: its square, which Adam takes, would overflow."""
+LARGE_TD_ERROR = 1e6
+"""With a larger TD error, not only the gradient is looked at but the traces that it is added to."""
 
 
 class Learner(Protocol):

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from dqn_plugins.learners.base import LARGEST_GRADIENT
+from dqn_plugins.learners.base import LARGE_TD_ERROR, LARGEST_GRADIENT
 from dqn_plugins.policies import RunningStatistics
 
 __all__ = [
@@ -806,7 +806,10 @@ def learn_stream(
             next_value = forward(network, _sample(scratch, n_envs), next_obs[env]).max()
         td_errors[env] += reward + gamma * next_value
         clipped_td_errors[env] = min(max(td_errors[env], -td_error_clip), td_error_clip)
-        bound = gradient_bound(network, _sample(scratch, env)) * max(abs(td_errors[env]), 1.0)
+        bound = gradient_bound(network, _sample(scratch, env))
+        if abs(td_errors[env]) > LARGE_TD_ERROR:
+            bound += np.abs(traces[env]).max()
+        bound *= max(abs(td_errors[env]), 1.0)
         if not (np.isfinite(td_errors[env]) and bound < LARGEST_GRADIENT):
             return env
 

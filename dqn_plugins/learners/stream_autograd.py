@@ -4,6 +4,7 @@ import numpy as np
 import torch as th
 
 from dqn_plugins.learners.autograd import AutogradLearner
+from dqn_plugins.learners.base import LARGE_TD_ERROR
 from dqn_plugins.learners.stream_rule import StreamRule
 from dqn_plugins.policies import StreamQPolicy
 from dqn_plugins.transitions import Observation, raise_if_not_finite
@@ -95,7 +96,11 @@ class StreamAutogradLearner(AutogradLearner):
             rewards, rule.gamma, next_values, taken_values.detach().cpu().numpy()
         )
         for env_index in range(n_envs):
-            self._refuse_overflow(list(gradients[env_index]), env_index, td_errors)
+            factors = list(gradients[env_index])
+            if abs(td_errors[env_index]) > LARGE_TD_ERROR:
+                factors += [optimizer.state[param]["trace"][env_index] for param in parameters]
+            scale = max(abs(float(td_errors[env_index])), 1.0)
+            self._refuse_overflow(factors, env_index, td_errors, scale)
 
         # The traces: fade, and take in the gradient
         for env_index in range(n_envs):
