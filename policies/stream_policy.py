@@ -1,5 +1,6 @@
-"""The policy of Stream Q(λ): a Q-network that normalises what it sees, and its first weights."""
+"""The policy of Stream Q(λ): a Q-network that normalises what it sees, and its average."""
 
+from copy import deepcopy
 from typing import Any
 
 import torch as th
@@ -88,10 +89,18 @@ class StreamQPolicy(QPolicy):
     :param normalize_observations: Whether to normalise observations by running statistics.
     :param normalize_rewards: Whether to divide rewards by the running standard deviation of the
         discounted return.
-    :raises ValueError: If the optimiser keeps no traces.
+    :param averaging_window: Number of updates over which the weights are averaged for
+        ``predict``, at least 1; None to predict with the newest weights. See ``average_q_net``.
+    :raises ValueError: If the optimiser keeps no traces, or the window is below 1.
     """
 
     q_net: NormalizingQNetwork
+    average_q_net: NormalizingQNetwork | None
+    """The network of the averaged weights, by which ``predict`` acts. With a constant step size
+    the newest weights keep moving about the solution, and the greedy policy jumps with them; their
+    average stands closer to it (Polyak and Juditsky, 1992, "Acceleration of Stochastic
+    Approximation by Averaging"). It is no target network: nothing is learned from it."""
+    n_averaged: th.Tensor
     optimizer: TraceOptimizer
     default_net_arch = (128, 128)
 
@@ -111,7 +120,13 @@ class StreamQPolicy(QPolicy):
         weight_initializer: WeightInitializer | None = NINE_TENTHS_SPARSE,
         normalize_observations: bool = True,
         normalize_rewards: bool = True,
+        averaging_window: int | None = 10_000,
     ) -> None:
+        if averaging_window is not None and not averaging_window >= 1:
+            raise ValueError(
+                f"averaging_window: received {averaging_window}, it must be at least 1, or None to "
+                "predict with the newest weights. Try 10_000."
+            )
         if not issubclass(optimizer_class, TraceOptimizer):
             raise ValueError(
                 f"optimizer_class: received {optimizer_class.__name__}, it must keep eligibility "
@@ -119,6 +134,7 @@ class StreamQPolicy(QPolicy):
             )
         self.normalize_observations = normalize_observations
         self.normalize_rewards = normalize_rewards
+        self.averaging_window = averaging_window
         super().__init__(
             observation_space,
             action_space,
@@ -135,6 +151,14 @@ class StreamQPolicy(QPolicy):
         )
         self.reward_normalizer = RewardNormalizer() if normalize_rewards else None
 
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        self.average_q_net = None
+        if self.averaging_window is not None:
+            self.average_q_net = deepcopy(self.q_net).requires_grad_(False)
+            self.average_q_net.observation_normalizer = self.q_net.observation_normalizer
+        self.register_buffer("n_averaged", th.zeros(1, dtype=th.float64))
+
     def make_q_net(self) -> NormalizingQNetwork:
         """
         Create the Q-network.
@@ -146,11 +170,33 @@ class StreamQPolicy(QPolicy):
             normalize_observations=self.normalize_observations,
         ).to(self.device)
 
+    @th.no_grad()
+    def update_average(self) -> None:
+        """
+        Take the newest weights into their average.
+
+        The first ``averaging_window`` updates weigh the same, so that the first weights are soon
+        forgotten; from then on the average is an exponential one.
+        """
+        if self.average_q_net is None or self.averaging_window is None:
+            return
+        self.n_averaged += 1
+        rate = 1.0 / min(self.n_averaged.item(), self.averaging_window)
+        for average, param in zip(
+            self.average_q_net.parameters(), self.q_net.parameters(), strict=True
+        ):
+            average.lerp_(param, rate)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
+        network = self.q_net if self.average_q_net is None else self.average_q_net
+        return network._predict(observation, deterministic=deterministic)
+
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {
             **super()._get_constructor_parameters(),
             "normalize_observations": self.normalize_observations,
             "normalize_rewards": self.normalize_rewards,
+            "averaging_window": self.averaging_window,
         }
 
 

@@ -72,9 +72,11 @@ def q_value_function(model: Any) -> QValueFunction:
             import torch
 
             policy = model.policy  # looked up each time: set_env and load may replace it
+            # Where weights are averaged, `predict` acts by their average.
+            network = getattr(policy, "average_q_net", None) or policy.q_net
             with torch.no_grad():
                 tensor, _ = policy.obs_to_tensor(observation)
-                values: npt.NDArray[Any] = policy.q_net(tensor).cpu().numpy()
+                values: npt.NDArray[Any] = network(tensor).cpu().numpy()
             return values
 
         return from_network

@@ -81,9 +81,8 @@ class CompiledNetwork:
         self.policy = policy
         self._parameters = list(policy.q_net.parameters())
         self._sizes = [param.numel() for param in self._parameters]
-        self.weights, views = _make_contiguous([param.data for param in self._parameters])
-        for param, view in zip(self._parameters, views, strict=True):
-            param.data = view
+        self.weights = _bind_weights(self._parameters)
+        self._bind_average()
 
         linear_layers = [layer for layer in policy.q_net.q_net if isinstance(layer, nn.Linear)]
         self.layers = np.zeros((len(linear_layers), 6), dtype=np.int64)
@@ -113,6 +112,18 @@ class CompiledNetwork:
         self.traces = np.zeros((0, len(self.weights)), np.float32)
         self._bind_optimizer()
         self._remember()
+
+    def _bind_average(self) -> None:
+        policy = self.policy
+        self.average, self.n_averaged, self.averaging_window = np.zeros(0, np.float32), _NONE, 0.0
+        self._averages: list[th.Tensor] = []
+        if isinstance(policy, StreamQPolicy) and policy.average_q_net is not None:
+            assert policy.averaging_window is not None
+            parameters = list(policy.average_q_net.parameters())
+            self.average = _bind_weights(parameters)
+            self.n_averaged = policy.n_averaged.numpy()
+            self._averages = [*parameters, policy.n_averaged]
+            self.averaging_window = float(policy.averaging_window)
 
     def _bind_optimizer(self) -> None:
         optimizer = self.policy.optimizer
@@ -190,6 +201,7 @@ class CompiledNetwork:
         group = optimizer.param_groups[0]
         tensors = [
             *self._parameters,
+            *self._averages,
             *(buffer for module in self._normalizers for buffer in module.buffers()),
             *(
                 value
@@ -258,7 +270,7 @@ def _statistics(policy: QPolicy) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         (statistics,) = policy.q_net.observation_normalizer.statistics.values()
         assert isinstance(statistics, RunningStatistics)
         return statistics_arrays(statistics)
-    return tuple(np.zeros(0) for _ in range(3))  # type: ignore[return-value]
+    return _NONE, _NONE, _NONE
 
 
 def statistics_arrays(statistics: RunningStatistics) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -312,6 +324,22 @@ def _hidden_layers(network: nn.Sequential) -> _Hidden | str:
     if len(found) > 1:
         return "the hidden layers are not all alike"
     return found.pop() if found else _Hidden(kernels.RECTIFIER, 0.0, -1.0)
+
+
+_NONE = np.zeros(0)
+
+
+def _bind_weights(parameters: list[nn.Parameter]) -> np.ndarray:
+    """
+    Put parameters one behind the other in memory.
+
+    :param parameters: The parameters, whose data become views of one array.
+    :return: The flat array.
+    """
+    flat, views = _make_contiguous([param.data for param in parameters])
+    for param, view in zip(parameters, views, strict=True):
+        param.data = view
+    return flat
 
 
 def _make_contiguous(tensors: list[th.Tensor]) -> tuple[np.ndarray, list[th.Tensor]]:

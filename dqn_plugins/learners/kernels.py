@@ -557,6 +557,24 @@ def adam(
 
 
 @compiled
+def average_weights(
+    weights: Floats, average: Floats, n_averaged: Doubles, averaging_window: float
+) -> None:
+    """
+    Take the newest weights into their average.
+
+    :param weights: Flat.
+    :param average: Laid out as the weights; changed in place.
+    :param n_averaged: How many times this was done, shape (1,); changed in place.
+    :param averaging_window: Over how many updates to average.
+    """
+    n_averaged[0] += 1.0
+    rate = np.float32(1.0 / min(n_averaged[0], averaging_window))
+    for i in range(weights.size):
+        average[i] += rate * (weights[i] - average[i])
+
+
+@compiled
 def _sample(scratch: Floats, row: int) -> Sample:
     """
     Take one sample's arrays out of the scratch memory.
@@ -715,6 +733,9 @@ def learn_stream(
     exp_avg_sq: Floats,
     steps: Floats,
     traces: Floats,
+    average: Floats,
+    n_averaged: Doubles,
+    averaging_window: float,
     reward_mean: Doubles,
     reward_squared_deviations: Doubles,
     reward_count: Doubles,
@@ -742,6 +763,9 @@ def learn_stream(
 
     The first eight arguments are :class:`Network`'s, the next ten the optimiser's.
 
+    :param average: The weights' average, laid out as they are, or empty for none.
+    :param n_averaged: How many updates it has taken in, shape (1,).
+    :param averaging_window: Over how many updates to average.
     :param reward_mean: Mean of the discounted returns, shape (1,), or empty to leave rewards.
     :param reward_squared_deviations: Sum of squared deviations from it, shape (1,), or empty.
     :param reward_count: How many returns these come from, shape (1,), or empty.
@@ -843,6 +867,8 @@ def learn_stream(
                 weights, update, -1.0, exp_avg, exp_avg_sq, steps[0],
                 learning_rate, beta1, beta2, eps, False,
             )  # fmt: skip
+    if average.size > 0:
+        average_weights(weights, average, n_averaged, averaging_window)
 
     # What ended is forgotten, what begins is looked at
     for env in range(n_envs):

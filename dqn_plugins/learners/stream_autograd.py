@@ -113,6 +113,7 @@ class StreamAutogradLearner(AutogradLearner):
         # The weights: along the traces
         clipped = td_errors.clip(-rule.td_error_clip, rule.td_error_clip)
         optimizer.step(th.as_tensor(clipped, device=policy.device))
+        policy.update_average()
 
         # What ended is forgotten, what begins is looked at
         for env_index in range(n_envs):

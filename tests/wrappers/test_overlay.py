@@ -7,11 +7,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from stable_baselines3 import DQN
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from dqn_plugins import StreamQ
 from dqn_plugins.wrappers import FrameDetails, Overlay, QValueOverlay
 from dqn_plugins.wrappers.lettering import fitted, signed, text_width
+from dqn_plugins.wrappers.overlay import q_value_function
 from dqn_plugins.wrappers.panel import ACCENT, BAR, Axis
 
 FRAME = np.full((400, 600, 3), 77, dtype=np.uint8)
@@ -91,6 +94,19 @@ def test_the_values_are_those_of_the_network() -> None:
         action, _ = model.predict(observation, deterministic=True)
         assert values.shape == (2,)
         assert int(np.argmax(values)) == int(action)
+
+
+def test_the_values_are_those_that_predict_acts_by() -> None:
+    env = gym.make("CartPole-v1")
+    model = StreamQ("MlpPolicy", env, policy_kwargs={"averaging_window": 500}, seed=0)
+    model.learn(500)
+    observation, _ = env.reset(seed=0)
+    values = q_value_function(model)(observation)
+    with torch.no_grad():
+        tensor, _ = model.policy.obs_to_tensor(observation)
+        average, newest = model.policy.average_q_net(tensor), model.q_net(tensor)
+    assert np.array_equal(values, average.numpy())
+    assert not np.allclose(values, newest.numpy(), atol=1e-3)
 
 
 def test_dictionary_observations() -> None:

@@ -1,0 +1,135 @@
+"""The average of the weights: what it is, who uses it, and that nothing is learned from it."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from stable_baselines3.common.env_util import make_vec_env
+
+from dqn_plugins import StreamQ
+from tests.helpers import optimizer_numbers, weights
+
+SMALL = {"net_arch": [8]}
+
+
+def make(backend: str = "auto", **policy_kwargs: object) -> StreamQ:
+    return StreamQ(
+        "MlpPolicy",
+        gym.make("CartPole-v1"),
+        learning_rate=1e-2,
+        policy_kwargs={**SMALL, **policy_kwargs},
+        seed=0,
+        backend=backend,
+    )
+
+
+def average(model: StreamQ) -> np.ndarray:
+    parameters = model.policy.average_q_net.parameters()
+    return np.concatenate([p.detach().cpu().numpy().ravel() for p in parameters])
+
+
+def learned(model: StreamQ, steps: int) -> list[np.ndarray]:
+    """The weights after each step."""
+    seen: list[np.ndarray] = []
+    model.learn(steps, callback=lambda *_: seen.append(weights(model).astype(np.float64)) or True)
+    return seen
+
+
+def test_up_to_the_window_it_is_the_mean_of_the_weights_after_every_update(backend):
+    model = make(backend, averaging_window=60)
+    seen = learned(model, 60)
+    assert np.abs(average(model) - np.mean(seen, axis=0)).max() < 1e-6
+    assert np.abs(average(model) - seen[-1]).max() > 1e-3
+
+
+def test_past_the_window_it_is_an_exponential_average(backend):
+    model = make(backend, averaging_window=20)
+    seen = learned(model, 60)
+    expected = np.mean(seen[:20], axis=0)
+    for newest in seen[20:]:
+        expected += (newest - expected) / 20
+    assert np.abs(average(model) - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("window", [1, 7, 10_000])
+def test_nothing_is_learned_from_it(backend, window):
+    with_it, without = make(backend, averaging_window=window), make(backend, averaging_window=None)
+    with_it.learn(200)
+    without.learn(200)
+    assert np.array_equal(weights(with_it), weights(without))
+    for one, other in zip(optimizer_numbers(with_it), optimizer_numbers(without), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_a_window_of_one_update_is_the_newest_weights(backend):
+    model = make(backend, averaging_window=1)
+    model.learn(50)
+    assert np.abs(average(model) - weights(model)).max() < 1e-6
+
+
+def test_several_environments_make_one_update_a_step(backend):
+    env = make_vec_env("CartPole-v1", n_envs=3)
+    model = StreamQ("MlpPolicy", env, policy_kwargs=SMALL, seed=0, backend=backend)
+    model.learn(3 * 40)
+    assert model.policy.n_averaged.item() == 40
+
+
+@pytest.mark.parametrize("window", [None, 10_000])
+def test_predict_acts_by_the_average_if_there_is_one(backend, window):
+    model = make(backend, averaging_window=window)
+    observation = np.zeros(4, np.float32)
+    prefers = {0: th.tensor([1.0, 0.0]), 1: th.tensor([0.0, 1.0])}
+    with th.no_grad():
+        for parameter in model.policy.parameters():
+            parameter.zero_()
+        model.q_net.q_net[-1].bias.copy_(prefers[1])
+        if window is not None:
+            model.policy.average_q_net.q_net[-1].bias.copy_(prefers[0])
+    action, _ = model.predict(observation, deterministic=True)
+    assert action == (1 if window is None else 0)
+
+
+def test_it_normalises_observations_by_the_newest_statistics(backend):
+    model = make(backend)
+    model.learn(100)
+    normalizer = model.policy.average_q_net.observation_normalizer
+    assert normalizer is model.q_net.observation_normalizer
+    assert normalizer.statistics["observation"].count.item() > 100
+
+
+def test_it_goes_on_where_a_saved_model_stopped(backend, tmp_path):
+    env = gym.make("CartPole-v1")
+    model = make(backend, averaging_window=50)
+    model.learn(30)
+    model.save(tmp_path / "model")
+    loaded = StreamQ.load(tmp_path / "model", env=env)
+    assert loaded.policy.averaging_window == 50
+    assert np.array_equal(average(loaded), average(model))
+    seen: list[np.ndarray] = []
+    expected = average(model).astype(np.float64)
+    loaded.learn(
+        40,
+        callback=lambda *_: seen.append(weights(loaded)) or True,
+        reset_num_timesteps=False,
+    )
+    for n_averaged, newest in enumerate(seen, start=31):
+        expected += (newest - expected) / min(n_averaged, 50)
+    assert np.abs(average(loaded) - expected).max() < 1e-6
+
+
+def test_loading_weights_into_a_model_loads_their_average(backend):
+    model, other = make(backend), make(backend)
+    model.learn(100)
+    other.set_parameters(model.get_parameters())
+    assert np.array_equal(average(other), average(model))
+    before = average(other)
+    model.learn(20, reset_num_timesteps=False)
+    assert np.array_equal(average(other), before)  # its memory is its own
+    other.learn(20)
+    assert not np.array_equal(average(other), before)
+
+
+@pytest.mark.parametrize("window", [0, -1, 0.5, float("nan")])
+def test_a_window_below_one_update_is_refused(window):
+    with pytest.raises(ValueError, match=r"averaging_window: received .* at least 1"):
+        make(averaging_window=window)
