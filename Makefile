@@ -3,11 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+OLDEST_PYTHON ?= python3.10
+OLDEST_VENV := $(VENV)-oldest
+OLDEST_BIN := $(OLDEST_VENV)/bin
+OLDEST_INSTALLED := $(OLDEST_VENV)/.installed
 # What a benchmark or a test measures is one thread's work.
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format typecheck bench bench-speed bench-wrappers clean
+.PHONY: help install demo test test-oldest audit lint format typecheck bench bench-speed bench-wrappers clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -27,6 +31,27 @@ demo: $(INSTALLED)  ## Train NaiveDQN beside SB3's DQN on LunarLander, plot, rec
 
 test: $(INSTALLED)  ## Run the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
+
+# Oldest versions, oldest Python: OLDEST_PYTHON=path/to/python3.10 where it is not on the path.
+test-oldest: $(OLDEST_INSTALLED)  ## Run the tests with the oldest versions that pyproject.toml allows
+	$(OLDEST_BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+
+# swig first and on the path: the oldest Gymnasium builds Box2D from source.
+$(OLDEST_INSTALLED): pyproject.toml setup.cfg constraints-oldest.txt
+	test -x $(OLDEST_BIN)/python || $(OLDEST_PYTHON) -m venv $(OLDEST_VENV)
+	$(OLDEST_BIN)/python -m pip install --quiet --disable-pip-version-check swig wheel
+	PATH="$(abspath $(OLDEST_BIN)):$$PATH" $(OLDEST_BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt --editable ".[test]"
+	@touch $@
+
+# An environment of its own, so that what checks the dependencies is none of them.
+audit:  ## Look up known vulnerabilities of the versions in constraints.txt
+	@test -x $(VENV)-audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)-audit && \
+		$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit; }
+	@$(VENV)-audit/bin/python -c "import requests; requests.get('https://api.osv.dev', timeout=20)" \
+		2>/dev/null || { echo "audit: NOTHING WAS CHECKED, because the vulnerability database" \
+		"at https://api.osv.dev cannot be reached. Run it where the network allows."; exit 1; }
+	$(VENV)-audit/bin/pip-audit --strict --vulnerability-service osv --no-deps --disable-pip \
+		--requirement constraints.txt
 
 lint: $(INSTALLED)  ## Check style with ruff
 	$(BIN)/ruff check .
@@ -51,5 +76,5 @@ bench-wrappers: $(INSTALLED)  ## Measure the recording wrappers
 	$(BIN)/python -W ignore benchmarks/wrappers.py
 
 clean:  ## Remove everything that can be made again
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(OLDEST_VENV) $(VENV)-audit build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
