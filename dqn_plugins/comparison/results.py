@@ -1,0 +1,314 @@
+"""What a comparison left on disk, read as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from dqn_plugins.comparison.names import folder_name
+
+__all__ = ["Cell", "CellStatus", "Evaluations", "StudyResults", "read_study"]
+
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+CellStatus: TypeAlias = Literal["finished", "failed", "unfinished", "missing", "damaged"]
+
+STUDY_FILE = "study.json"
+# What NumPy, pandas and json raise about files that were cut short or written over.
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """
+    The periodic greedy evaluations of one run, in the order they were taken.
+
+    :param steps: environment steps trained until then, shape (n_evaluations,).
+    :param cpu_seconds: CPU seconds trained until then, evaluation kept out, same shape.
+    :param returns: mean return of the evaluation's episodes, same shape.
+    """
+
+    steps: FloatArray
+    cpu_seconds: FloatArray
+    returns: FloatArray
+
+
+@dataclass(frozen=True)
+class Cell:
+    """
+    One run: an algorithm on an environment with a seed.
+
+    :param environment: id of the environment.
+    :param algorithm: name of the variant.
+    :param seed: of the training.
+    :param folder: where its files are, or would be.
+    :param status: ``"finished"``; ``"failed"`` (it raised); ``"unfinished"`` (begun, neither
+        finished nor failed); ``"missing"`` (not begun); ``"damaged"`` (marked as finished, but its
+        files cannot be read). Only finished cells enter a statistic.
+    :param error: why it failed or is damaged, in one line.
+    :param traceback: of the failure.
+    :param settings: content of its ``settings.json``, empty if that is not there.
+    :param versions: content of its ``versions.json``, likewise.
+    :param timings: content of its ``timings.json``, likewise.
+    :param evaluations: what was evaluated during training, None if nothing was.
+    :param final_episodes: the greedy evaluation at the end: columns episode, seed, return, length.
+    """
+
+    environment: str
+    algorithm: str
+    seed: int
+    folder: Path
+    status: CellStatus
+    error: str = ""
+    traceback: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
+    evaluations: Evaluations | None = None
+    final_episodes: pd.DataFrame | None = None
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return f"{self.algorithm} on {self.environment}, seed {self.seed}"
+
+    @property
+    def final_return(self) -> float:
+        """Mean return of the greedy episodes at the end of a finished cell."""
+        assert self.final_episodes is not None
+        return float(self.final_episodes["return"].mean())
+
+    @property
+    def model_file(self) -> Path:
+        """The trained model; algorithms that learn nothing have none."""
+        return self.folder / "model.zip"
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """
+    All cells that a study asks for, whatever became of them.
+
+    :param folder: of the study.
+    :param settings: content of ``study.json``.
+    :param environments: ids, in the study's order.
+    :param algorithms: names of the variants, in the study's order.
+    :param seeds: of the trainings.
+    :param cells: one per environment, algorithm and seed, in that order.
+    :param strangers: folders that look like cells but that the study does not ask for.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    environments: tuple[str, ...]
+    algorithms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    cells: tuple[Cell, ...]
+    strangers: tuple[Path, ...] = ()
+
+    @property
+    def command(self) -> str:
+        """The command line that made the study; empty if it was started from Python."""
+        return str(self.settings.get("command") or "")
+
+    def cells_of(self, environment: str, algorithm: str) -> list[Cell]:
+        """
+        All seeds of an algorithm on an environment.
+
+        :param environment: its id.
+        :param algorithm: name of the variant.
+        :return: the cells, in the order of the seeds.
+        """
+        return [
+            cell
+            for cell in self.cells
+            if cell.environment == environment and cell.algorithm == algorithm
+        ]
+
+    def finished(self, environment: str, algorithm: str) -> list[Cell]:
+        """
+        The seeds that statistics may be made of.
+
+        :param environment: its id.
+        :param algorithm: name of the variant.
+        :return: the finished cells, in the order of the seeds.
+        """
+        cells = self.cells_of(environment, algorithm)
+        return [cell for cell in cells if cell.status == "finished"]
+
+    @property
+    def troubled(self) -> list[Cell]:
+        """The cells that are not finished, for whatever reason."""
+        return [cell for cell in self.cells if cell.status != "finished"]
+
+
+def read_study(folder: Path | str) -> StudyResults:
+    """
+    Read a study and every cell it asks for, finished or not.
+
+    :param folder: what ``compare`` was given as ``--out``.
+    :return: the study; nothing in it is averaged or left out.
+    :raises FileNotFoundError: if there is no such folder, or no study in it.
+    :raises ValueError: if its ``study.json`` cannot be read.
+
+    Example::
+
+        from dqn_plugins.comparison.results import read_study
+
+        study = read_study("runs/lander")
+        print([(cell.name, cell.status) for cell in study.troubled])
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"folder: received {str(folder)!r}, which is not a folder. Fix: pass the folder that "
+            "`dqn-plugins compare` was given as --out."
+        )
+    file = root / STUDY_FILE
+    if not file.is_file():
+        content = "is empty" if not any(root.iterdir()) else f"holds no {STUDY_FILE}"
+        raise FileNotFoundError(
+            f"folder: received {str(folder)!r}, which {content}, so there is no comparison to "
+            "report. Fix: pass the folder that `dqn-plugins compare` was given as --out, or run "
+            "the comparison first."
+        )
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        environments = tuple(str(name) for name in settings["environments"])
+        algorithms = tuple(str(name) for name in settings["algorithms"])
+        seeds = tuple(int(seed) for seed in settings["seeds"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"folder: {str(file)!r} is not the description of a comparison "
+            f"({type(error).__name__}: {error}). Fix: run the comparison again with the same "
+            "--out; finished cells are kept."
+        ) from error
+    cells = tuple(
+        read_cell(root, environment, algorithm, seed)
+        for environment in environments
+        for algorithm in algorithms
+        for seed in seeds
+    )
+    known = {cell.folder for cell in cells}
+    strangers = sorted(set(root.glob("*/*/seed_*")) - known)
+    return StudyResults(root, settings, environments, algorithms, seeds, cells, tuple(strangers))
+
+
+def cell_folder(root: Path, environment: str, algorithm: str, seed: int) -> Path:
+    """
+    Where a cell's files are.
+
+    :param root: folder of the study.
+    :param environment: its id.
+    :param algorithm: name of the variant.
+    :param seed: of the training.
+    :return: the folder, which may not exist.
+    """
+    return root / folder_name(environment) / algorithm / f"seed_{seed}"
+
+
+def read_cell(root: Path, environment: str, algorithm: str, seed: int) -> Cell:
+    """
+    Read one cell, whatever state it is in.
+
+    :param root: folder of the study.
+    :param environment: its id.
+    :param algorithm: name of the variant.
+    :param seed: of the training.
+    :return: the cell, its status told.
+    """
+    folder = cell_folder(root, environment, algorithm, seed)
+    cell = Cell(
+        environment,
+        algorithm,
+        seed,
+        folder,
+        "missing",
+        settings=_read_json(folder / "settings.json"),
+        versions=_read_json(folder / "versions.json"),
+    )
+    if not folder.is_dir():
+        # A cell is worked on in a hidden folder beside its place, until it is whole.
+        begun = any(folder.parent.glob(f".{folder.name}.*"))
+        return replace(cell, status="unfinished") if begun else cell
+    if (folder / "failure.json").is_file():
+        failure = _read_json(folder / "failure.json")
+        return replace(
+            cell,
+            status="failed",
+            error=str(failure.get("error", "unknown, its failure.json cannot be read")),
+            traceback=str(failure.get("traceback", "")),
+            evaluations=_evaluations_so_far(folder),
+        )
+    if not (folder / "done.json").is_file():
+        return replace(cell, status="unfinished", evaluations=_evaluations_so_far(folder))
+    try:
+        _check_digests(folder)
+        return replace(
+            cell,
+            status="finished",
+            timings=_read_timings(folder / "timings.json"),
+            evaluations=_read_evaluations(folder / "evaluations.npz"),
+            final_episodes=_read_final_episodes(folder / "final_evaluation.csv"),
+        )
+    except UNREADABLE as error:
+        return replace(cell, status="damaged", error=f"{type(error).__name__}: {error}")
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _check_digests(folder: Path) -> None:
+    digests = json.loads((folder / "done.json").read_text(encoding="utf-8")).get("sha256", {})
+    for name, digest in digests.items():
+        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+            raise ValueError(f"{name} was changed after the run was finished")
+
+
+def _read_timings(file: Path) -> dict[str, float]:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    return {str(name): float(value) for name, value in content.items() if value is not None}
+
+
+def _read_evaluations(file: Path) -> Evaluations | None:
+    if not file.is_file():  # a study may ask for none
+        return None
+    with np.load(file, allow_pickle=False) as content:
+        steps = np.asarray(content["timesteps"], dtype=np.float64)
+        cpu_seconds = np.asarray(content["cpu_seconds"], dtype=np.float64)
+        results = np.asarray(content["results"], dtype=np.float64)
+    if results.ndim != 2 or not len(steps) == len(cpu_seconds) == len(results):
+        raise ValueError(
+            f"{file.name} has {len(steps)} timesteps, {len(cpu_seconds)} cpu_seconds and results "
+            f"of shape {results.shape}"
+        )
+    if not np.isfinite(results).all():
+        raise ValueError(f"{file.name} holds returns that are not finite")
+    return Evaluations(steps, cpu_seconds, results.mean(axis=1))
+
+
+def _evaluations_so_far(folder: Path) -> Evaluations | None:
+    try:
+        return _read_evaluations(folder / "evaluations.npz")
+    except UNREADABLE:
+        return None
+
+
+def _read_final_episodes(file: Path) -> pd.DataFrame:
+    episodes = pd.read_csv(file)
+    if episodes.empty or not np.isfinite(episodes["return"].to_numpy(dtype=np.float64)).all():
+        raise ValueError(f"{file.name} holds no episode, or returns that are not finite")
+    return episodes

@@ -1,0 +1,341 @@
+"""The figures of a comparison, and what they allow to say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dqn_plugins.comparison.results import Cell, CellStatus, StudyResults
+from dqn_plugins.comparison.statistics import (
+    Estimate,
+    iqm_difference,
+    iqm_estimate,
+    probability_of_improvement,
+)
+
+__all__ = ["TIMING_COLUMNS", "AlgorithmSummary", "Summary", "summarise"]
+
+TIMINGS = (
+    "training_cpu_seconds",
+    "training_wall_seconds",
+    "evaluation_cpu_seconds",
+    "steps_per_cpu_second",
+    "memory_growth_mib",
+    "peak_memory_mib",
+)
+#: Columns of ``summary.csv`` that differ when the same study is run again.
+TIMING_COLUMNS = tuple(f"median_{name}" for name in TIMINGS)
+
+FEW_SEEDS = 5
+
+
+@dataclass(frozen=True)
+class AlgorithmSummary:
+    """
+    One algorithm on one environment.
+
+    :param environment: its id.
+    :param algorithm: name of the variant.
+    :param cells: all seeds, whatever became of them.
+    :param final: interquartile mean over the finished seeds of their final return; None if no
+        seed is finished.
+    :param improvement: probability that a run of it ends above a run of the first algorithm; None
+        for the first algorithm itself, and where either has no finished seed.
+    """
+
+    environment: str
+    algorithm: str
+    cells: tuple[Cell, ...]
+    final: Estimate | None
+    improvement: Estimate | None
+
+    @property
+    def finished(self) -> list[Cell]:
+        """The seeds that the figures are made of."""
+        return [cell for cell in self.cells if cell.status == "finished"]
+
+    @property
+    def returns(self) -> list[float]:
+        """The final return of each finished seed."""
+        return [cell.final_return for cell in self.finished]
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over finished seeds of the final return; None without any."""
+        return float(np.mean(self.returns)) if self.finished else None
+
+    @property
+    def median(self) -> float | None:
+        """The median over finished seeds of the final return; None without any."""
+        return float(np.median(self.returns)) if self.finished else None
+
+    @property
+    def standard_deviation(self) -> float | None:
+        """The standard deviation of the final return between seeds; None below two."""
+        return float(np.std(self.returns, ddof=1)) if len(self.finished) > 1 else None
+
+    @property
+    def seeds_label(self) -> str:
+        """How many seeds there are, said so that none goes missing."""
+        n_finished, n_seeds = len(self.finished), len(self.cells)
+        if n_finished == n_seeds:
+            return f"{n_seeds} seed{'s' if n_seeds > 1 else ''}"
+        return f"{n_finished} of {n_seeds} seeds"
+
+    @property
+    def best_cell(self) -> Cell | None:
+        """The finished seed with the highest final return."""
+        return max(self.finished, key=lambda cell: cell.final_return, default=None)
+
+    def count(self, status: CellStatus) -> int:
+        """
+        Count the seeds in a state.
+
+        :param status: the state.
+        :return: how many.
+        """
+        return sum(cell.status == status for cell in self.cells)
+
+    def timing(self, name: str) -> float | None:
+        """
+        The median over finished seeds of one of the timings.
+
+        :param name: as in ``timings.json``.
+        :return: the median; None where no seed has it.
+        """
+        values = [cell.timings[name] for cell in self.finished if name in cell.timings]
+        return float(np.median(values)) if values else None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """
+    All figures of a study.
+
+    :param study: what was read.
+    :param rows: one per environment and algorithm, in the study's order.
+    :param overall_improvement: probability of improvement over the first algorithm, averaged over
+        all environments, by algorithm; None where some environment has no finished seed of either.
+    """
+
+    study: StudyResults
+    rows: tuple[AlgorithmSummary, ...]
+    overall_improvement: Mapping[str, Estimate | None]
+
+    def of(self, environment: str) -> list[AlgorithmSummary]:
+        """
+        The rows of one environment.
+
+        :param environment: its id.
+        :return: one per algorithm.
+        """
+        return [row for row in self.rows if row.environment == environment]
+
+    def ranked(self, environment: str) -> list[AlgorithmSummary]:
+        """
+        The rows of one environment, the highest final return first, what has none last.
+
+        :param environment: its id.
+        :return: one per algorithm.
+        """
+        return sorted(
+            self.of(environment),
+            key=lambda row: -np.inf if row.final is None else row.final.value,
+            reverse=True,
+        )
+
+    def headline(self, environment: str) -> str:
+        """
+        Say which algorithm did best, as far as the intervals allow. The best is held against
+        each other one by the bootstrap interval of their difference.
+
+        :param environment: its id.
+        :return: a sentence or two.
+        """
+        ranked = [row for row in self.ranked(environment) if row.final is not None]
+        if not ranked:
+            return f"On {environment} no run is finished yet, so there is nothing to compare."
+        best = ranked[0]
+        assert best.final is not None
+        result = f"{best.algorithm} ended highest on {environment}, at {number(best.final.value)}"
+        if len(best.finished) < len(best.cells):
+            result += f" ({best.seeds_label})"
+        if len(self.study.algorithms) == 1:
+            only = f"On {environment}, {best.algorithm} ended at {number(best.final.value)}"
+            return f"{only}, with {best.seeds_label} and nothing to compare it with."
+        if len(ranked) == 1:
+            return f"{result}, but no other algorithm has a finished run."
+        single = [row.algorithm for row in ranked if len(row.finished) == 1]
+        if single:
+            who = "every algorithm" if len(single) == len(ranked) else listed(single)
+            return f"{result}, but with one seed of {who} that may be luck: no interval exists."
+        level = [row for row in ranked[1:] if not _is_above(best, row)]
+        if not level:
+            verdict = f"{result}, clearly ahead of {listed([row.algorithm for row in ranked[1:]])}"
+        else:
+            names = listed([row.algorithm for row in level])
+            verdict = f"{result}, but the seeds do not tell it apart from {names}"
+            ahead = [row.algorithm for row in ranked[1:] if row not in level]
+            if ahead:
+                verdict += f"; it is clearly ahead of {listed(ahead)}"
+        silent = [row.algorithm for row in self.ranked(environment) if row.final is None]
+        if silent:
+            verdict += (
+                f". {listed(silent)} has no finished run"
+                if len(silent) == 1
+                else (f". {listed(silent)} have no finished run")
+            )
+        return f"{verdict}."
+
+    @property
+    def cautions(self) -> list[str]:
+        """What a reader must know before believing the figures, most important first."""
+        cautions = []
+        fewest = min((len(row.finished) for row in self.rows), default=0)
+        if 1 < fewest < FEW_SEEDS:
+            cautions.append(
+                f"Where only {fewest} seeds are finished, an interval is rough and too narrow: on "
+                "normally distributed returns a nominal 95 % bootstrap interval covers the truth "
+                "in about 76 % of studies with 3 seeds, 90 % with 5, 93 % with 10."
+            )
+        elif fewest == 1:
+            cautions.append(
+                "Where there is one seed only, no interval can be given, and a difference may be "
+                "luck. Run more with --seeds 5."
+            )
+        if (
+            len(
+                {tuple(sorted(cell.versions.items())) for cell in self.study.cells if cell.versions}
+            )
+            > 1
+        ):
+            cautions.append(
+                "Not all cells ran with the same package versions or on the same machine: see "
+                "Versions."
+            )
+        if self.study.strangers:
+            names = listed(
+                [str(path.relative_to(self.study.folder)) for path in self.study.strangers]
+            )
+            cautions.append(f"Left out, because this study does not ask for it: {names}.")
+        return cautions
+
+    def table(self) -> pd.DataFrame:
+        """
+        The content of ``summary.csv``: one row per environment and algorithm.
+
+        :return: the table; columns that differ between repetitions of a study stand last, see
+            :data:`TIMING_COLUMNS`.
+        """
+        return pd.DataFrame([self._table_row(row) for row in self.rows])
+
+    def _table_row(self, row: AlgorithmSummary) -> dict[str, Any]:
+        overall = self.overall_improvement.get(row.algorithm)
+        return {
+            "environment": row.environment,
+            "algorithm": row.algorithm,
+            "seeds": len(row.cells),
+            "finished": len(row.finished),
+            "failed": row.count("failed"),
+            "unfinished": row.count("unfinished"),
+            "missing": row.count("missing"),
+            "damaged": row.count("damaged"),
+            **_columns("final_return_iqm", row.final),
+            "final_return_mean": row.mean,
+            "final_return_std": row.standard_deviation,
+            "final_return_min": min(row.returns, default=None),
+            "final_return_median": row.median,
+            "final_return_max": max(row.returns, default=None),
+            **_columns("probability_of_improvement", row.improvement),
+            **_columns("overall_probability_of_improvement", overall),
+            "median_training_steps": row.timing("training_steps"),
+            **{f"median_{name}": row.timing(name) for name in TIMINGS},
+        }
+
+
+def summarise(study: StudyResults) -> Summary:
+    """
+    Work out all figures of a study.
+
+    :param study: what was read from disk.
+    :return: the figures, the same digits for the same cells.
+    """
+    first = study.algorithms[0]
+    rows = []
+    returns: dict[tuple[str, str], list[float]] = {}
+    for environment in study.environments:
+        for algorithm in study.algorithms:
+            returns[environment, algorithm] = [
+                cell.final_return for cell in study.finished(environment, algorithm)
+            ]
+            scores, others = returns[environment, algorithm], returns[environment, first]
+            compared = algorithm != first and scores and others
+            rows.append(
+                AlgorithmSummary(
+                    environment,
+                    algorithm,
+                    tuple(study.cells_of(environment, algorithm)),
+                    iqm_estimate(scores) if scores else None,
+                    probability_of_improvement([scores], [others]) if compared else None,
+                )
+            )
+    overall: dict[str, Estimate | None] = {}
+    for algorithm in study.algorithms[1:]:
+        mine = [returns[environment, algorithm] for environment in study.environments]
+        theirs = [returns[environment, first] for environment in study.environments]
+        complete = all(mine) and all(theirs)
+        overall[algorithm] = probability_of_improvement(mine, theirs) if complete else None
+    return Summary(study, tuple(rows), overall)
+
+
+def _is_above(better: AlgorithmSummary, other: AlgorithmSummary) -> bool:
+    difference = iqm_difference(better.returns, other.returns)
+    return difference.low is not None and difference.low > 0
+
+
+def _columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    value, low, high = (None, None, None) if estimate is None else estimate
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def number(value: float | None) -> str:
+    """
+    Write a figure with about three digits, the way a reader compares them.
+
+    :param value: the figure, None if there is none.
+    :return: its text, with a true minus sign and thin separators of thousands; a dash for None.
+    """
+    if value is None:
+        return "–"
+    size = abs(value)
+    decimals = 0 if size >= 99.95 else 1 if size >= 9.995 else 2
+    text = f"{value:,.{decimals}f}"
+    if not text.strip("-0.,"):
+        text = "0"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def interval(estimate: Estimate | None) -> str:
+    """
+    Write an interval.
+
+    :param estimate: what it belongs to.
+    :return: its text; a dash where there is none.
+    """
+    if estimate is None or estimate.low is None or estimate.high is None:
+        return "–"
+    return f"{number(estimate.low)} to {number(estimate.high)}"
+
+
+def listed(names: list[str]) -> str:
+    """
+    Join names into a phrase.
+
+    :param names: at least one.
+    :return: such as "a, b and c".
+    """
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
