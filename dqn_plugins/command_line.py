@@ -1,4 +1,4 @@
-"""The command ``dqn-plugins``: every subcommand is a dataclass of settings and what is done with it."""
+"""The command ``dqn-plugins``: its subcommands are dataclasses of settings."""
 
 import shlex
 import sys
@@ -11,6 +11,8 @@ import tyro
 from rich.console import Console
 
 from dqn_plugins.comparison.settings import ComparisonSettings, settings_from_file
+from dqn_plugins.record import RecordSettings, record
+from dqn_plugins.train import TrainSettings, train
 
 __all__ = ["main"]
 
@@ -65,7 +67,9 @@ def _run(arguments: list[str], console: Console) -> int:
     default = Compare(**{**vars(from_file), "env": (), "algo": ()})
     command = tyro.cli(
         Annotated[Compare, tyro.conf.subcommand("compare", default=default)]
-        | Annotated[Report, tyro.conf.subcommand("report")],
+        | Annotated[Report, tyro.conf.subcommand("report")]
+        | Annotated[TrainSettings, tyro.conf.subcommand("train")]
+        | Annotated[RecordSettings, tyro.conf.subcommand("record")],
         prog="dqn-plugins",
         description="Deep Q-learning from each transition once: compare, train, record.",
         args=arguments,
@@ -76,7 +80,13 @@ def _run(arguments: list[str], console: Console) -> int:
             command, env=command.env or from_file.env, algo=command.algo or from_file.algo
         )
         return _compare(settings, shlex.join(["dqn-plugins", *arguments]), console)
-    return _report(command.out, console)
+    if isinstance(command, TrainSettings):
+        train(command, console)
+    elif isinstance(command, RecordSettings):
+        record(command, console)
+    else:
+        return _report(command.out, console)
+    return 0
 
 
 def _settings_in_config(arguments: list[str]) -> ComparisonSettings:
@@ -88,7 +98,11 @@ def _settings_in_config(arguments: list[str]) -> ComparisonSettings:
     """
     for position, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
-        if name == "--config" and (equals or position + 1 < len(arguments)):
+        if (
+            arguments[0] == "compare"
+            and name == "--config"
+            and (equals or position + 1 < len(arguments))
+        ):
             return settings_from_file(Path(value if equals else arguments[position + 1]))
     return ComparisonSettings()
 

@@ -1,12 +1,13 @@
 """Algorithms by name: this package's, Stable-Baselines3's, and what to hold them against."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import gymnasium as gym
 
@@ -18,8 +19,8 @@ __all__ = [
     "ALGORITHMS",
     "Algorithm",
     "Variant",
-    "algorithm_of_file",
     "known_algorithms",
+    "load_model",
     "make_model",
     "resolve",
 ]
@@ -118,6 +119,8 @@ class Variant:
     def arguments(self) -> dict[str, Any]:
         """All keyword arguments that were chosen for the algorithm, as the algorithm takes them."""
         built: dict[str, Any] = build(self.hyperparameters)
+        if isinstance(built.get("train_freq"), list):  # YAML has no tuples
+            built["train_freq"] = tuple(built["train_freq"])
         return {**ALGORITHMS[self.algorithm].hyperparameters, **built}
 
     def described(self, env: gym.Env[Any, Any]) -> dict[str, Any]:
@@ -206,12 +209,9 @@ def _check_hyperparameters(variant: Variant) -> None:
                 f"'{key}: {{net_arch: [64, 64]}}'."
             )
     cls = ALGORITHMS[variant.algorithm].load_class()
-    arguments = variant.arguments
-    allowed = {*signature(cls.__init__).parameters, "device"} - NOT_HYPERPARAMETERS | {"device"}
-    if variant.algorithm == "random":
-        allowed = set()
-    for key in arguments:
-        if key not in allowed:
+    allowed = {*signature(cls.__init__).parameters} - NOT_HYPERPARAMETERS | {"device"}
+    for key in variant.arguments:
+        if variant.algorithm == "random" or key not in allowed:
             raise ValueError(
                 f"hyperparameters of {variant.name!r}: received {key!r}, which "
                 f"{variant.class_name} does not have.{nearest_names(key, allowed)}"
@@ -237,31 +237,66 @@ def make_model(variant: Variant, env: gym.Env[Any, Any], seed: int) -> Any:
     return cls(policy, env, seed=seed, **arguments)
 
 
-def algorithm_of_file(path: Path) -> str:
+def load_model(
+    path: Path, algorithm: str | None = None, env: gym.Env[Any, Any] | None = None
+) -> Any:
     """
-    Learn from a saved model which algorithm it is of.
+    Load a saved model of any of the algorithms.
 
-    :param path: A file that ``save`` wrote.
+    :param path: The file that ``save`` wrote, or the folder of a cell or of a training run.
+    :param algorithm: Name of the algorithm; None to find out.
+    :param env: An environment to go on learning from; None if the model shall only predict.
+    :return: The model.
+    :raises ValueError: If the name is unknown, or there is no such file.
+    """
+    file = path / "model.zip" if path.is_dir() else path
+    if not file.exists() and file.with_name(file.name + ".zip").exists():
+        file = file.with_name(file.name + ".zip")
+    if not file.is_file():
+        raise ValueError(f"model: {file} is not there. Pass a file that `save` wrote.")
+    if algorithm is None:
+        algorithm = _algorithm_of(file)
+    elif algorithm not in ALGORITHMS or algorithm == "random":
+        raise ValueError(
+            f"algo: received {algorithm!r}, which saves no models."
+            f"{nearest_names(algorithm, known_algorithms())}"
+        )
+    return ALGORITHMS[algorithm].load_class().load(file, env=env, device="cpu")
+
+
+# Attributes that a saved model of one class has, and one of the classes below it has not.
+_SIGNS = {
+    "trace_decay": "stream_q",
+    "q_step_size": "naive_dqn",
+    "quantile_net": "qrdqn",
+    "clip_range": "ppo",
+    "gae_lambda": "a2c",
+    "target_update_interval": "dqn",
+}
+
+
+def _algorithm_of(file: Path) -> str:
+    """
+    Find out which algorithm a saved model is of.
+
+    :param file: The file.
     :return: Name of the algorithm.
     :raises ValueError: If it cannot be told.
     """
     from stable_baselines3.common.save_util import load_from_zip_file
 
-    data, _, _ = load_from_zip_file(path, device="cpu")
-    data = data or {}
-    policy: Any = data.get("policy_class")
-    signs: dict[str, Callable[[], bool]] = {
-        "qrdqn": lambda: "n_quantiles" in data,
-        "stream_q": lambda: "trace_decay" in data,
-        "naive_dqn": lambda: "q_step_size" in data,
-        "ppo": lambda: "clip_range" in data,
-        "a2c": lambda: "normalize_advantage" in data and "ent_coef" in data,
-        "dqn": lambda: "target_update_interval" in data,
-    }
-    for name, sign in signs.items():
-        if sign():
-            return name
+    try:
+        data, _, _ = load_from_zip_file(file, device="cpu")
+    except (OSError, ValueError, BadZipFile) as error:
+        raise ValueError(f"model: {file} cannot be read ({error}). Save it again.") from error
+    assert data is not None
+    # QRDQN and DQN differ in their policies only.
+    policy = data["policy_class"].__module__
+    attributes = {*data, *(["quantile_net"] if "qrdqn" in policy else [])}
+    for sign, algorithm in _SIGNS.items():
+        if sign in attributes:
+            return algorithm
     raise ValueError(
-        f"model: {path} does not tell which algorithm it is of; its policy is {policy}. "
-        f"Pass algo as one of {known_algorithms()}."
+        f"model: {file} does not tell which algorithm it is of. Pass --algo with one of "
+        f"{', '.join(known_algorithms())}."
     )

@@ -22,7 +22,14 @@ from dqn_plugins.comparison.algorithms import Variant, make_model
 from dqn_plugins.comparison.environments import make_environment
 from dqn_plugins.comparison.settings import FIRST_FINAL_EVALUATION_SEED
 
-__all__ = ["Cell", "reason_to_redo", "run_cell"]
+__all__ = [
+    "Cell",
+    "installed_versions",
+    "one_torch_thread",
+    "reason_to_redo",
+    "run_cell",
+    "write_json",
+]
 
 PACKAGES = (
     "dqn_plugins",
@@ -118,7 +125,7 @@ def run_cell(cell: Cell, run_id: str, owner: int) -> str | None:
         is given up.
     :return: None, or the error if there was one; its traceback is in ``failure.json``.
     """
-    with _one_cell_per_process, _one_thread():
+    with _one_cell_per_process, one_torch_thread():
         folder = cell.working_folder(run_id)
         folder.mkdir(parents=True)
         write_json(folder / "settings.json", cell.described())
@@ -226,7 +233,8 @@ class _Watch:
         :param steps: Environment steps done.
         """
         if self.owner is not None and os.getppid() != self.owner:
-            raise SystemExit("The run that asked for this cell has ended.")
+            # Nobody is left to tell, and the next run does this cell anew.
+            os._exit(1)
         memory = self.process.memory_info().rss
         self.memory_growth = memory - self.memory_at_start
         self.peak_memory = max(self.peak_memory, memory)
@@ -242,9 +250,10 @@ def _mark_finished(folder: Path) -> None:
 
 
 def _put_in_place(folder: Path, place: Path) -> None:
-    if place.exists():
-        shutil.rmtree(place)
-    folder.rename(place)
+    if place.exists():  # a worker that outlived an earlier run was faster
+        shutil.rmtree(folder)
+    else:
+        folder.rename(place)
 
 
 def reason_to_redo(cell: Cell) -> str | None:
@@ -306,7 +315,8 @@ def _digest(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_torch_thread() -> Iterator[None]:
+    """Give torch one thread for a while: networks this small are slower on several."""
     import torch
 
     n_threads = torch.get_num_threads()

@@ -27,14 +27,15 @@ PACKAGES = ("torch.nn", "torch.optim", "dqn_plugins.policies", "stable_baselines
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, which also takes ``1e-3`` for a number, and refuses repeated keys."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        repeated = {str(key) for key in keys if keys.count(key) > 1}
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        keys = [key.value for key, _ in node.value]
+        repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
         if repeated:
             raise yaml.constructor.ConstructorError(
-                None, None, f"repeated: {', '.join(sorted(repeated))}", node.start_mark
+                None, None, f"there twice: {', '.join(repeated)}", node.start_mark
             )
-        return super().construct_mapping(node, deep)
+        return node
 
 
 _Loader.add_implicit_resolver(

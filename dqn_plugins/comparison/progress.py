@@ -112,7 +112,8 @@ class LiveProgress:
             line = f"{cell.name}: {steps:,} steps in {seconds:.1f} CPU seconds"
         else:
             return
-        self.bars.console.print(line, markup=False, style="red" if failure is not None else None)
+        style = "red" if failure is not None else None
+        self.console.print(line, markup=False, style=style, soft_wrap=True)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -52,11 +52,15 @@ class RandomPolicy:
         """
         Choose actions.
 
-        :param observation: Observations, one per environment, shape (n, ...); of a dictionary
-            every entry has this shape.
+        :param observation: One observation, or one per environment, shape (n, ...).
         :param deterministic: Without effect.
-        :return: The actions, shape (n,), int64, and None.
+        :return: The actions, shape () or (n,), int64, and None.
         """
-        batch = next(iter(observation.values())) if isinstance(observation, dict) else observation
-        actions = self._predict_rng.integers(self._n_actions, size=len(batch))
-        return self._first_action + actions, None
+        space = self.env.observation_space
+        if isinstance(space, spaces.Dict):
+            key = next(iter(space))
+            space, observation = space[key], observation[key]
+        n_dimensions = len(space.shape or ())
+        batch_shape = np.shape(observation)[: np.ndim(observation) - n_dimensions]
+        actions = self._predict_rng.integers(self._n_actions, size=batch_shape)
+        return np.asarray(self._first_action + actions), None

@@ -207,13 +207,16 @@ def settings_from_file(path: Path) -> ComparisonSettings:
 
     Its keys are the arguments of :class:`ComparisonSettings`, all of them optional, ``env`` being a
     name or a list of names, and ``algorithms``: variants by name, each a mapping with the key
-    ``algorithm``, whose other entries are hyperparameters.
+    ``algorithm``, whose other entries are hyperparameters. Keys that begin with ``x-`` are left
+    aside: anchors can be kept there.
 
     :param path: The file.
     :return: The settings.
     :raises ValueError: If it cannot be read, or a key is unknown.
     """
-    content = read_yaml(path)
+    content = {
+        key: value for key, value in read_yaml(path).items() if not str(key).startswith("x-")
+    }
     variants = content.pop("algorithms", None) or {}
     for name, variant in variants.items():
         if not isinstance(name, str) or not isinstance(variant, (dict, type(None))):

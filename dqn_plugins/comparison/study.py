@@ -74,7 +74,8 @@ def run_comparison(
                 continue
             missing.append(cell)
             if reason:
-                console.print(f"{cell.name}: {reason}, so it is done again.", markup=False)
+                line = f"{cell.name}: {reason}, so it is done again."
+                console.print(line, markup=False, soft_wrap=True)
                 shutil.rmtree(cell.folder)
         if result.kept:
             console.print(f"{len(result.kept)} of {len(cells)} cells are finished already.")

@@ -14,8 +14,12 @@ CHECKS_PER_RUN = 100
 MORE_STEPS_THAN_CAN_BE_DONE = 10**15
 
 
-class BudgetSpent(Exception):
-    """The training has had all the CPU seconds that it was to have."""
+class BudgetSpent(BaseException):
+    """
+    The training has had all the CPU seconds that it was to have.
+
+    It is no error, and what handles the errors of environments must not take it for one.
+    """
 
 
 class TrainingClock(gym.Wrapper[ObsType, ActType, ObsType, ActType]):
