@@ -6,7 +6,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-__all__ = ["BadNumberEnv", "FailingEnv", "RecordingEnv", "ScriptedEnv", "Transition"]
+__all__ = ["BadNumberEnv", "DriftEnv", "FailingEnv", "RecordingEnv", "ScriptedEnv", "Transition"]
 
 
 class Transition(NamedTuple):
@@ -101,6 +101,28 @@ class RecordingEnv(gym.Env[np.ndarray, np.int64]):
 
     def _draw(self) -> np.ndarray:
         return self.np_random.normal(size=self.observation_space.shape).astype(np.float32)
+
+
+class DriftEnv(gym.Env[np.ndarray, np.int64]):
+    """A walk whose whole state, its random numbers included, can be copied."""
+
+    observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    action_space = spaces.Discrete(3)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.position, self.n_steps = self.np_random.normal(size=3), 0
+        return self.position.astype(np.float32), {}
+
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.position = 0.9 * self.position + 0.1 * self.np_random.normal(size=3)
+        self.position[action] += 0.3
+        self.n_steps += 1
+        reward = -float(np.abs(self.position).sum())
+        terminated = bool(np.abs(self.position).max() > 2.0)
+        return self.position.astype(np.float32), reward, terminated, self.n_steps >= 17, {}
 
 
 class BadNumberEnv(RecordingEnv):

@@ -512,55 +512,6 @@ def test_vec_normalize_is_welcome_without_normalisation_of_ones_own():
 # Saving
 
 
-class Drift(gym.Env[np.ndarray, np.int64]):
-    """A walk whose whole state, its random numbers included, can be copied."""
-
-    observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
-    action_space = spaces.Discrete(3)
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.position, self.n_steps = self.np_random.normal(size=3), 0
-        return self.position.astype(np.float32), {}
-
-    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        self.position = 0.9 * self.position + 0.1 * self.np_random.normal(size=3)
-        self.position[action] += 0.3
-        self.n_steps += 1
-        reward = -float(np.abs(self.position).sum())
-        terminated = bool(np.abs(self.position).max() > 2.0)
-        return self.position.astype(np.float32), reward, terminated, self.n_steps >= 17, {}
-
-
-@pytest.mark.parametrize("optimizer", [ObGD, AdaptiveObGD, TraceAdam])
-@pytest.mark.parametrize("n_envs", [1, 2])
-def test_a_saved_model_goes_on_as_if_it_had_never_been_saved(backend, optimizer, n_envs, tmp_path):
-    model = StreamQ(
-        "MlpPolicy",
-        Drift() if n_envs == 1 else DummyVecEnv([Drift] * n_envs),
-        learning_rate=1e-3 if optimizer is TraceAdam else 1.0,
-        exploration_fraction=0.5,
-        trace_cut="never",
-        policy_kwargs={**SMALL, "optimizer_class": optimizer},
-        seed=0,
-        backend=backend,
-    )
-    model.learn(70)
-    assert any(has_trace(model))  # saved in the middle of an episode
-    env = copy.deepcopy(model.get_env())
-    model.save(tmp_path / "model")
-    loaded = StreamQ.load(tmp_path / "model", env=env, force_reset=False)
-    assert_equal(everything(loaded), everything(model))
-    for one in (model, loaded):
-        one.learn(70, reset_num_timesteps=False)
-        one.predict(np.zeros((20, 3), np.float32))
-    assert model.num_timesteps == 140
-    assert_equal(everything(loaded), everything(model))
-    assert np.array_equal(loaded._last_obs, model._last_obs)
-
-
 def test_transitions_of_ones_own_go_on_after_saving_too(backend):
     # A loop of one's own that is saved in the middle of an episode
     env = RecordingEnv()

@@ -1,0 +1,371 @@
+"""What the properties hold over: networks, rules, spaces, and episodes scripted step by step."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from hypothesis import strategies as st
+from torch import nn
+
+from dqn_plugins.learners import (
+    Learner,
+    NaiveAutogradLearner,
+    NaiveCompiledLearner,
+    StreamAutogradLearner,
+    StreamCompiledLearner,
+    StreamRule,
+    TraceCut,
+)
+from dqn_plugins.policies import (
+    AdaptiveObGD,
+    KerasAdam,
+    MultiInputPolicy,
+    ObGD,
+    QPolicy,
+    SparseInitializer,
+    StreamMultiInputPolicy,
+    StreamQPolicy,
+    TraceAdam,
+)
+from dqn_plugins.transitions import Observation, true_next_observation
+
+__all__ = [
+    "Batch",
+    "End",
+    "Naive",
+    "Network",
+    "Script",
+    "Stream",
+    "boxes",
+    "draw_observation",
+    "make_learner",
+    "make_policy",
+    "naive_rules",
+    "networks",
+    "others",
+    "play",
+    "scripts",
+    "stack",
+    "stream_rules",
+]
+
+End = Literal["", "terminated", "truncated", "both"]
+
+
+# Spaces
+
+# float16 and whole numbers are kept small, because nothing else in these numbers is.
+BOXES = [
+    *(spaces.Box(-np.inf, np.inf, shape, np.float32) for shape in [(1,), (4,), (2, 3)]),
+    spaces.Box(-np.inf, np.inf, (3,), np.float64),
+    spaces.Box(-10.0, 10.0, (3,), np.float16),
+    spaces.Box(0, 9, (3,), np.uint8),
+    spaces.Box(-5, 5, (2, 2), np.int16),
+    spaces.Box(-5, 5, (3,), np.int64),
+]
+OTHERS: list[spaces.Space[Any]] = [
+    spaces.Discrete(1),
+    spaces.Discrete(5),
+    spaces.MultiDiscrete([2, 3]),
+    spaces.MultiBinary(4),
+    spaces.Dict(
+        {
+            "position": BOXES[1],
+            "count": spaces.Box(0, 9, (2,), np.int32),
+            "kind": spaces.Discrete(3),
+            "pair": spaces.MultiDiscrete([2, 2]),
+            "flags": spaces.MultiBinary(3),
+        }
+    ),
+]
+boxes = st.sampled_from(BOXES)
+others = st.sampled_from(OTHERS)
+
+
+def draw_observation(space: spaces.Space[Any], rng: np.random.Generator) -> Any:
+    """One observation, its real numbers normal and such as float32 holds exactly."""
+    if isinstance(space, spaces.Dict):
+        return {key: draw_observation(part, rng) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Box):
+        if np.issubdtype(space.dtype, np.floating):
+            return rng.normal(size=space.shape).astype(np.float32).astype(space.dtype)
+        return rng.integers(space.low, space.high, endpoint=True).astype(space.dtype)
+    if isinstance(space, spaces.Discrete):
+        return np.int64(rng.integers(space.n))
+    if isinstance(space, spaces.MultiDiscrete):
+        return rng.integers(space.nvec).astype(space.dtype)
+    assert isinstance(space, spaces.MultiBinary)
+    return rng.integers(2, size=space.shape).astype(space.dtype)
+
+
+def stack(observations: list[Any]) -> Observation:
+    """Observations as a ``VecEnv`` puts them together."""
+    if isinstance(observations[0], dict):
+        return {key: np.stack([obs[key] for obs in observations]) for key in observations[0]}
+    return np.stack(observations)
+
+
+# Networks and rules
+
+
+@dataclass(frozen=True)
+class Network:
+    """A Q-network, its first weights and what it is fed."""
+
+    observation_space: spaces.Space[Any]
+    n_actions: int
+    net_arch: list[int]
+    activation_fn: type[nn.Module]
+    layer_norm: bool
+    sparsity: float | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Naive:
+    """The numbers of the naive update rule."""
+
+    optimizer_class: type[th.optim.Optimizer]
+    optimizer_kwargs: dict[str, Any]
+    learning_rate: float
+    gamma: float
+    q_step_size: float
+    bootstrap_at_terminal: bool
+    max_grad_norm: float | None
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The numbers of Stream Q(λ)'s update rule."""
+
+    optimizer_class: type[th.optim.Optimizer]
+    optimizer_kwargs: dict[str, Any]
+    learning_rate: float
+    gamma: float
+    trace_decay: float
+    trace_cut: TraceCut
+    td_error_clip: float | None
+    normalize_observations: bool
+    normalize_rewards: bool
+
+
+@st.composite
+def networks(draw: st.DrawFn, observation_spaces: st.SearchStrategy[Any]) -> Network:
+    # Layer normalisation of one or two units gives constants, whose gradient is nothing but
+    # rounding.
+    layer_norm = draw(st.booleans())
+    n_units = st.integers(3 if layer_norm else 1, 6)
+    return Network(
+        observation_space=draw(observation_spaces),
+        n_actions=draw(st.integers(1, 4)),
+        net_arch=draw(st.lists(n_units, max_size=3)),
+        activation_fn=draw(st.sampled_from([nn.ReLU, nn.LeakyReLU, nn.Tanh])),
+        layer_norm=layer_norm,
+        sparsity=draw(st.sampled_from([None, 0.5])),
+        seed=draw(st.integers(0, 2**31)),
+    )
+
+
+# With layer normalisation or dead units some gradients are zero but for rounding. Adam's default
+# eps of 1e-8 would divide such noise by itself, and the two learners would rightly differ by whole
+# steps; with an eps far above the noise they may not.
+EPS = st.sampled_from([1e-3, 1e-2])
+BETAS = st.sampled_from([(0.9, 0.999), (0.0, 0.9), (0.8, 0.5)])
+UNIT_INTERVAL = st.sampled_from([0.0, 0.5, 0.9, 0.99, 1.0])
+
+
+def naive_rules() -> st.SearchStrategy[Naive]:
+    adams = st.tuples(
+        st.sampled_from([th.optim.Adam, KerasAdam]),
+        st.fixed_dictionaries({"betas": BETAS, "eps": EPS}),
+        st.sampled_from([1e-3, 1e-2]),
+    )
+    sgd = st.tuples(st.just(th.optim.SGD), st.just({}), st.sampled_from([1e-3, 1e-2]))
+    return st.one_of(adams, sgd).flatmap(
+        lambda optimizer: st.builds(
+            Naive,
+            *map(st.just, optimizer),
+            gamma=UNIT_INTERVAL,
+            q_step_size=st.sampled_from([0.0, 0.1, 1.0]),
+            bootstrap_at_terminal=st.booleans(),
+            max_grad_norm=st.sampled_from([None, 0.05]),
+        )
+    )
+
+
+def stream_rules() -> st.SearchStrategy[Stream]:
+    overshoot = st.sampled_from([0.5, 2.0])
+    optimizers = st.one_of(
+        st.tuples(
+            st.just(TraceAdam),
+            st.fixed_dictionaries({"betas": BETAS, "eps": EPS}),
+            st.sampled_from([1e-3, 1e-2]),
+        ),
+        st.tuples(
+            st.just(ObGD),
+            st.fixed_dictionaries({"overshoot_factor": overshoot}),
+            st.sampled_from([0.01, 1.0]),
+        ),
+        st.tuples(
+            st.just(AdaptiveObGD),
+            st.fixed_dictionaries(
+                {
+                    "overshoot_factor": overshoot,
+                    "beta2": st.sampled_from([0.5, 0.999]),
+                    "eps": st.sampled_from([1e-4, 1e-2]),
+                }
+            ),
+            st.sampled_from([0.01, 1.0]),
+        ),
+    )
+    return optimizers.flatmap(
+        lambda optimizer: st.builds(
+            Stream,
+            *map(st.just, optimizer),
+            gamma=UNIT_INTERVAL,
+            trace_decay=UNIT_INTERVAL,
+            trace_cut=st.sampled_from(["after", "watkins", "never"]),
+            td_error_clip=st.sampled_from([None, 0.5]),
+            normalize_observations=st.booleans(),
+            normalize_rewards=st.booleans(),
+        )
+    )
+
+
+def make_policy(network: Network, rule: Naive | Stream) -> QPolicy:
+    """A new policy; the same arguments give the same first weights."""
+    th.manual_seed(network.seed)
+    is_dict = isinstance(network.observation_space, spaces.Dict)
+    kwargs: dict[str, Any] = {
+        "net_arch": network.net_arch,
+        "activation_fn": network.activation_fn,
+        "layer_norm": network.layer_norm,
+        "weight_initializer": (
+            None if network.sparsity is None else SparseInitializer(network.sparsity)
+        ),
+        "optimizer_class": rule.optimizer_class,
+        "optimizer_kwargs": rule.optimizer_kwargs,
+    }
+    arguments = (
+        network.observation_space,
+        spaces.Discrete(network.n_actions),
+        lambda _: rule.learning_rate,
+    )
+    if isinstance(rule, Naive):
+        return (MultiInputPolicy if is_dict else QPolicy)(*arguments, **kwargs)
+    return (StreamMultiInputPolicy if is_dict else StreamQPolicy)(
+        *arguments,
+        **kwargs,
+        normalize_observations=rule.normalize_observations,
+        normalize_rewards=rule.normalize_rewards,
+    )
+
+
+def make_learner(policy: QPolicy, rule: Naive | Stream, n_envs: int, backend: str) -> Learner:
+    """The learner that applies a rule to a policy."""
+    if isinstance(rule, Naive):
+        naive = NaiveCompiledLearner if backend == "compiled" else NaiveAutogradLearner
+        return naive(
+            policy, rule.gamma, rule.q_step_size, rule.bootstrap_at_terminal, rule.max_grad_norm
+        )
+    assert isinstance(policy, StreamQPolicy)
+    clip = np.inf if rule.td_error_clip is None else rule.td_error_clip
+    numbers = StreamRule(rule.gamma, rule.trace_decay, rule.trace_cut, clip)
+    stream = StreamCompiledLearner if backend == "compiled" else StreamAutogradLearner
+    return stream(policy, numbers, n_envs)
+
+
+# Episodes, step by step
+
+
+@dataclass(frozen=True)
+class Script:
+    """
+    What happens in each environment at each step.
+
+    :param n_envs: Number of environments.
+    :param ends: For each step, how it ends each environment's episode, "" for not.
+    :param resets: For each step, whether all environments are reset from outside before it.
+    :param exploration: Probability of an action that is not the greedy one.
+    :param reward_scale: Standard deviation of the rewards.
+    :param seed: Seed of the observations, actions and rewards.
+    """
+
+    n_envs: int
+    ends: list[tuple[End, ...]]
+    resets: list[bool]
+    exploration: float
+    reward_scale: float
+    seed: int
+
+
+@st.composite
+def scripts(draw: st.DrawFn, max_steps: int = 10, max_envs: int = 3) -> Script:
+    n_envs = draw(st.integers(1, max_envs))
+    n_steps = draw(st.integers(1, max_steps))
+    end = st.sampled_from(["", "", "", "terminated", "truncated", "both"])
+    ends = st.lists(st.tuples(*[end] * n_envs), min_size=n_steps, max_size=n_steps)
+    reset = st.sampled_from([False] * 9 + [True])
+    return Script(
+        n_envs=n_envs,
+        ends=draw(ends),
+        resets=draw(st.lists(reset, min_size=n_steps, max_size=n_steps)),
+        exploration=draw(st.sampled_from([0.0, 0.3, 1.0])),
+        reward_scale=draw(st.sampled_from([0.0, 1.0, 30.0])),
+        seed=draw(st.integers(0, 2**31)),
+    )
+
+
+class Batch(NamedTuple):
+    """One step of a script: what a learner is given, but for the actions."""
+
+    begins: bool
+    obs: Observation
+    rewards: np.ndarray
+    next_obs: Observation
+    terminated: np.ndarray
+    dones: np.ndarray
+    new_obs: Observation
+    explores: np.ndarray
+    random_actions: np.ndarray
+
+
+def play(script: Script, network: Network) -> Iterator[Batch]:
+    """
+    Play a script as a ``VecEnv`` would: it resets by itself, and hands the last observation of an
+    episode over in the information dictionary.
+    """
+    rng = np.random.default_rng(script.seed)
+
+    def draw_all() -> list[Any]:
+        space = network.observation_space
+        return [draw_observation(space, rng) for _ in range(script.n_envs)]
+
+    obs = stack(draw_all())
+    for step, (ends, forced_reset) in enumerate(zip(script.ends, script.resets, strict=True)):
+        begins = step == 0 or forced_reset
+        if forced_reset:
+            obs = stack(draw_all())
+        last, first = draw_all(), draw_all()
+        dones = np.array([end != "" for end in ends])
+        new_obs = stack([f if end else n for n, f, end in zip(last, first, ends, strict=True)])
+        infos: list[dict[str, Any]] = [
+            {"terminal_observation": n, "TimeLimit.truncated": end == "truncated"} if end else {}
+            for n, end in zip(last, ends, strict=True)
+        ]
+        next_obs, terminated = true_next_observation(new_obs, dones, infos)
+        yield Batch(
+            begins,
+            obs,
+            (script.reward_scale * rng.normal(size=script.n_envs)).astype(np.float32),
+            next_obs,
+            terminated,
+            dones,
+            new_obs,
+            rng.random(script.n_envs) < script.exploration,
+            rng.integers(network.n_actions, size=script.n_envs),
+        )
+        obs = new_obs

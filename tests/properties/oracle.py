@@ -1,0 +1,362 @@
+"""
+The update rules in float64 NumPy, written from their equations, slowly and plainly.
+
+Gradients are products of Jacobian matrices, statistics are taken from everything seen so far, and
+nothing is shared with the package but the names of its settings.
+"""
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from torch import nn
+
+from dqn_plugins.policies import (
+    AdaptiveObGD,
+    KerasAdam,
+    ObGD,
+    QPolicy,
+    RewardNormalizer,
+    RunningStatistics,
+    TraceAdam,
+)
+from tests.properties.cases import Batch, Naive, Network, Stream
+
+__all__ = ["NaiveOracle", "Oracle", "StreamOracle", "one_of"]
+
+LAYER_NORM_EPS = 1e-5  # torch's
+STATISTICS_EPS = 1e-8
+
+
+def one_of(obs: Any, env_index: int) -> Any:
+    """One environment's observation."""
+    if isinstance(obs, dict):
+        return {key: values[env_index] for key, values in obs.items()}
+    return obs[env_index]
+
+
+class Oracle:
+    """
+    A multilayer perceptron, what it is fed, and its derivatives.
+
+    :param network: What the network is like.
+    :param policy: Where its first weights are taken from.
+    """
+
+    def __init__(self, network: Network, policy: QPolicy) -> None:
+        self.network = network
+        self.parameters = [p.detach().numpy().astype(np.float64) for p in policy.q_net.parameters()]
+        self.slope = {nn.ReLU: 0.0, nn.LeakyReLU: 0.01}.get(network.activation_fn)
+        self.normalizes_observations = False
+        self.seen: dict[str, list[np.ndarray]] = {}
+        # How near the last update came to where rounding decides: a kink of the rectifier, or two
+        # actions of the same value. Exact zeros and exact ties are the same in every arithmetic.
+        self.margin = np.inf
+
+    @property
+    def weights(self) -> np.ndarray:
+        return np.concatenate([p.ravel() for p in self.parameters])
+
+    # What the network is fed
+
+    def parts(self, obs: Any) -> dict[str, tuple[spaces.Space[Any], Any]]:
+        space = self.network.observation_space
+        if isinstance(space, spaces.Dict):
+            return {key: (part, obs[key]) for key, part in space.spaces.items()}
+        return {"": (space, obs)}
+
+    def observe(self, obs: Any) -> None:
+        for key, (space, value) in self.parts(obs).items():
+            if isinstance(space, spaces.Box):
+                self.seen.setdefault(key, []).append(np.asarray(value, np.float64))
+
+    def features(self, obs: Any) -> np.ndarray:
+        return np.concatenate(
+            [self.encode(key, *part).ravel() for key, part in self.parts(obs).items()]
+        )
+
+    def encode(self, key: str, space: spaces.Space[Any], value: Any) -> np.ndarray:
+        if isinstance(space, spaces.Discrete):
+            return np.eye(int(space.n))[value]
+        if isinstance(space, spaces.MultiDiscrete):
+            pairs = zip(space.nvec, value, strict=True)
+            return np.concatenate([np.eye(n)[choice] for n, choice in pairs])
+        value = np.asarray(value, np.float64)
+        if isinstance(space, spaces.Box) and self.normalizes_observations:
+            seen = self.seen.get(key, [])
+            mean = np.mean(seen, axis=0) if seen else 0.0
+            variance = np.var(seen, axis=0, ddof=1) if len(seen) > 1 else 1.0
+            return (value - mean) / np.sqrt(variance + STATISTICS_EPS)
+        return value
+
+    # What it computes
+
+    def q_values(self, obs: Any) -> np.ndarray:
+        return self.forward(obs)[0]
+
+    def forward(self, obs: Any) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+        """
+        Compute the action values.
+
+        :return: The values, the inputs of each linear layer, and the Jacobian matrix of each linear
+            layer's inputs by the outputs of the one before.
+        """
+        x, inputs, jacobians = self.features(obs), [], []
+        layers = list(zip(self.parameters[::2], self.parameters[1::2], strict=True))
+        for index, (weight, bias) in enumerate(layers):
+            inputs.append(x)
+            x = weight @ x + bias
+            if index == len(layers) - 1:
+                break
+            jacobian = np.eye(len(x))
+            if self.network.layer_norm:
+                scale = 1 / np.sqrt(np.var(x) + LAYER_NORM_EPS)
+                x = (x - x.mean()) * scale
+                n = len(x)
+                jacobian = scale * (np.eye(n) - np.ones((n, n)) / n - np.outer(x, x) / n)
+            if self.slope is None:
+                x = np.tanh(x)
+                jacobian = np.diag(1 - x**2) @ jacobian
+            else:
+                if x.any():
+                    self.margin = min(self.margin, np.abs(x[x != 0]).min())
+                jacobian = np.diag(np.where(x > 0, 1.0, self.slope)) @ jacobian
+                x = np.where(x > 0, x, self.slope * x)
+            jacobians.append(jacobian)
+        return x, inputs, jacobians
+
+    def greedy_action(self, obs: Any) -> int:
+        values = self.q_values(obs)
+        below = values[values != values.max()]
+        if len(below):
+            self.margin = min(self.margin, values.max() - below.max())
+        return int(values.argmax())
+
+    def gradient(self, obs: Any, action: int) -> list[np.ndarray]:
+        """∇Q(s, a): for each layer from the last to the first, by the chain rule."""
+        _, inputs, jacobians = self.forward(obs)
+        by_output = np.eye(self.network.n_actions)[action]
+        gradient: list[np.ndarray] = []
+        for index in range(len(inputs) - 1, -1, -1):
+            gradient = [np.outer(by_output, inputs[index]), by_output, *gradient]
+            if index > 0:
+                by_output = by_output @ self.parameters[2 * index] @ jacobians[index - 1]
+        return gradient
+
+    def bootstrap(self, batch: Batch, env_index: int, masked: bool = True) -> float:
+        if masked and batch.terminated[env_index]:
+            return 0.0
+        return float(self.q_values(one_of(batch.next_obs, env_index)).max())
+
+    def begin(self, batch: Batch) -> None:
+        """Episodes begin in all environments."""
+
+    def learn(self, batch: Batch, actions: np.ndarray) -> list[float]:
+        """One update; the TD errors."""
+        raise NotImplementedError
+
+
+class Moments:
+    """
+    Adam's moments for every parameter.
+
+    :param oracle: Whose parameters they are for.
+    """
+
+    def __init__(self, oracle: Oracle) -> None:
+        self.first = [np.zeros_like(p) for p in oracle.parameters]
+        self.second = [np.zeros_like(p) for p in oracle.parameters]
+        self.t = 0
+
+    def step(
+        self, gradient: list[np.ndarray], betas: tuple[float, float], eps: float, keras: bool
+    ) -> list[np.ndarray]:
+        """What to subtract from the parameters, per unit of learning rate."""
+        beta1, beta2 = betas
+        self.t += 1
+        step = []
+        for i, g in enumerate(gradient):
+            self.first[i] = beta1 * self.first[i] + (1 - beta1) * g
+            self.second[i] = beta2 * self.second[i] + (1 - beta2) * g**2
+            m, v, correction = self.first[i], self.second[i], 1 - beta2**self.t
+            if keras:
+                step.append(m / (1 - beta1**self.t) * np.sqrt(correction) / (np.sqrt(v) + eps))
+            else:
+                step.append(m / (1 - beta1**self.t) / (np.sqrt(v / correction) + eps))
+        return step
+
+
+class NaiveOracle(Oracle):
+    """
+    One gradient step on the mean squared error to a target that moves only the taken action.
+
+    :param network: What the network is like.
+    :param policy: Where its first weights are taken from.
+    :param rule: The numbers of the update rule.
+    """
+
+    def __init__(self, network: Network, policy: QPolicy, rule: Naive) -> None:
+        super().__init__(network, policy)
+        self.rule = rule
+        self.moments = Moments(self)
+
+    def learn(self, batch: Batch, actions: np.ndarray) -> list[float]:
+        rule, n_envs = self.rule, len(actions)
+        td_errors, mean_gradient = [], [np.zeros_like(p) for p in self.parameters]
+        for i, action in enumerate(actions):
+            obs = one_of(batch.obs, i)
+            next_value = self.bootstrap(batch, i, masked=not rule.bootstrap_at_terminal)
+            q_values = self.q_values(obs)
+            td_error = batch.rewards[i] + rule.gamma * next_value - q_values[action]
+            td_errors.append(float(td_error))
+            # The loss is the mean over actions and environments of (target − q)²
+            target = q_values.copy()
+            target[action] += rule.q_step_size * td_error
+            for k in range(self.network.n_actions):
+                slope = 2 * (q_values[k] - target[k]) / (n_envs * self.network.n_actions)
+                if slope != 0:
+                    gradient = self.gradient(obs, k)
+                    mean_gradient = [
+                        m + slope * g for m, g in zip(mean_gradient, gradient, strict=True)
+                    ]
+        if rule.max_grad_norm is not None:
+            norm = np.sqrt(sum((g**2).sum() for g in mean_gradient))
+            factor = min(1.0, rule.max_grad_norm / (norm + 1e-6))
+            mean_gradient = [factor * g for g in mean_gradient]
+        step = mean_gradient
+        if rule.optimizer_kwargs:  # one of the Adams
+            keras = rule.optimizer_class is KerasAdam
+            step = self.moments.step(mean_gradient, **rule.optimizer_kwargs, keras=keras)
+        self.parameters = [
+            p - rule.learning_rate * s for p, s in zip(self.parameters, step, strict=True)
+        ]
+        return td_errors
+
+
+class StreamOracle(Oracle):
+    """
+    Q(λ) with eligibility traces, normalised observations and rewards, and optimisers for traces.
+
+    :param network: What the network is like.
+    :param policy: Where its first weights are taken from.
+    :param rule: The numbers of the update rule.
+    :param n_envs: Number of environments.
+    """
+
+    def __init__(self, network: Network, policy: QPolicy, rule: Stream, n_envs: int) -> None:
+        super().__init__(network, policy)
+        self.rule, self.n_envs = rule, n_envs
+        self.normalizes_observations = rule.normalize_observations
+        self.moments = Moments(self)
+        self.returns_seen: list[float] = []
+        self.z = [self.no_trace() for _ in range(n_envs)]
+        self.returns = [0.0] * n_envs
+
+    def no_trace(self) -> list[np.ndarray]:
+        return [np.zeros_like(p) for p in self.parameters]
+
+    @property
+    def traces(self) -> np.ndarray:
+        return np.array([np.concatenate([part.ravel() for part in z]) for z in self.z])
+
+    def begin(self, batch: Batch) -> None:
+        self.z = [self.no_trace() for _ in range(self.n_envs)]
+        self.returns = [0.0] * self.n_envs
+        for i in range(self.n_envs):
+            self.observe(one_of(batch.obs, i))
+
+    def scaled(self, reward: float) -> float:
+        if not self.rule.normalize_rewards:
+            return reward
+        variance = np.var(self.returns_seen, ddof=1) if len(self.returns_seen) > 1 else 1.0
+        return float(reward / np.sqrt(variance + STATISTICS_EPS))
+
+    def learn(self, batch: Batch, actions: np.ndarray) -> list[float]:
+        rule, envs = self.rule, range(self.n_envs)
+        # Of s: by what was known when it came
+        observations = [one_of(batch.obs, i) for i in envs]
+        explored = [self.greedy_action(observations[i]) != actions[i] for i in envs]
+        taken = [self.q_values(observations[i])[actions[i]] for i in envs]
+        gradients = [self.gradient(observations[i], actions[i]) for i in envs]
+        # Of s′ and r: after a look at both
+        for i in envs:
+            self.observe(one_of(batch.next_obs, i))
+            self.returns[i] = rule.gamma * self.returns[i] + float(batch.rewards[i])
+            self.returns_seen.append(self.returns[i])
+        td_errors = [
+            self.scaled(float(batch.rewards[i]))
+            + rule.gamma * self.bootstrap(batch, i)
+            - float(taken[i])
+            for i in envs
+        ]
+        for i in envs:
+            if explored[i] and rule.trace_cut == "watkins":
+                self.z[i] = self.no_trace()
+            fade = rule.gamma * rule.trace_decay
+            self.z[i] = [fade * z + g for z, g in zip(self.z[i], gradients[i], strict=True)]
+        clip = np.inf if rule.td_error_clip is None else rule.td_error_clip
+        self.move([float(np.clip(td_error, -clip, clip)) for td_error in td_errors])
+        for i in envs:
+            if batch.dones[i] or (explored[i] and rule.trace_cut == "after"):
+                self.z[i] = self.no_trace()
+            if batch.dones[i]:
+                self.returns[i] = 0.0
+                self.observe(one_of(batch.new_obs, i))
+        return td_errors
+
+    def move(self, td_errors: list[float]) -> None:
+        """One step of the optimiser along the traces."""
+        rule, kwargs = self.rule, self.rule.optimizer_kwargs
+        mean_update = [
+            sum(td_error * z[k] for td_error, z in zip(td_errors, self.z, strict=True))
+            / self.n_envs
+            for k in range(len(self.parameters))
+        ]
+        if rule.optimizer_class is TraceAdam:
+            step = self.moments.step([-u for u in mean_update], **kwargs, keras=False)
+            self.parameters = [
+                p - rule.learning_rate * s for p, s in zip(self.parameters, step, strict=True)
+            ]
+            return
+        scales = [np.ones_like(p) for p in self.parameters]
+        if rule.optimizer_class is AdaptiveObGD:
+            self.moments.t += 1
+            correction = 1 - kwargs["beta2"] ** self.moments.t
+            for k, update in enumerate(mean_update):
+                second = kwargs["beta2"] * self.moments.second[k]
+                self.moments.second[k] = second + (1 - kwargs["beta2"]) * update**2
+                scales[k] = (self.moments.second[k] / correction + kwargs["eps"]) ** -0.5
+        else:
+            assert rule.optimizer_class is ObGD
+        change = self.no_trace()
+        for td_error, z in zip(td_errors, self.z, strict=True):
+            direction = [part * scale for part, scale in zip(z, scales, strict=True)]
+            norm = sum(np.abs(part).sum() for part in direction)
+            delta_bar = max(abs(td_error), 1.0)
+            bound = rule.learning_rate * kwargs["overshoot_factor"] * delta_bar * norm
+            size = rule.learning_rate / max(1.0, bound)
+            change = [
+                c + size * td_error * d / self.n_envs
+                for c, d in zip(change, direction, strict=True)
+            ]
+        self.parameters = [p + c for p, c in zip(self.parameters, change, strict=True)]
+
+    def assert_statistics(self, policy: QPolicy) -> None:
+        """Compare the policy's running statistics with those of everything seen."""
+        normalizer = getattr(policy, "reward_normalizer", None)
+        if isinstance(normalizer, RewardNormalizer):
+            assert_moments(normalizer.statistics, np.array(self.returns_seen))
+            np.testing.assert_allclose(normalizer.returns, self.returns, rtol=1e-12, atol=1e-12)
+        observations = getattr(policy.q_net, "observation_normalizer", None)
+        if observations is not None:
+            for statistics, seen in zip(
+                observations.statistics.values(), self.seen.values(), strict=True
+            ):
+                assert_moments(statistics, np.array(seen))
+
+
+def assert_moments(statistics: RunningStatistics, seen: np.ndarray) -> None:
+    assert statistics.count.item() == len(seen)
+    deviations = ((seen - seen.mean(axis=0)) ** 2).sum(axis=0)
+    np.testing.assert_allclose(statistics.mean, seen.mean(axis=0), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(statistics.squared_deviations, deviations, rtol=1e-9, atol=1e-9)

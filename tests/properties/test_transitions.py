@@ -1,0 +1,169 @@
+"""Every transition that the environments played is learned from once, in order, as it was."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from hypothesis import given
+from hypothesis import strategies as st
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from dqn_plugins import NaiveDQN, StreamQ
+from dqn_plugins.learners import (
+    Learner,
+    NaiveAutogradLearner,
+    NaiveCompiledLearner,
+    StreamAutogradLearner,
+    StreamCompiledLearner,
+)
+from tests.properties.oracle import one_of
+from tests.properties.tagged_env import SPACES, TaggedEnv, encode
+
+# What a learner was given for one environment, and the observation to act on next
+Received = tuple[Any, int, float, Any, bool, bool, Any]
+
+
+class Notes:
+    """Makes a learner note down what it learns from."""
+
+    noted: list[list[Received]]
+
+    def learn(self, *batch: Any) -> Any:
+        result = super().learn(*batch)  # type: ignore[misc]
+        # Only what did not raise was learned.
+        self.noted.append([tuple(one_of(part, i) for part in batch) for i in range(len(batch[1]))])
+        return result
+
+
+class NotingNaiveAutogradLearner(Notes, NaiveAutogradLearner):
+    pass
+
+
+class NotingNaiveCompiledLearner(Notes, NaiveCompiledLearner):
+    pass
+
+
+class NotingStreamAutogradLearner(Notes, StreamAutogradLearner):
+    pass
+
+
+class NotingStreamCompiledLearner(Notes, StreamCompiledLearner):
+    pass
+
+
+NOTING: dict[type[Learner], Any] = {kind.__mro__[2]: kind for kind in Notes.__subclasses__()}
+
+
+class NotingModel:
+    """Makes a model use learners that note down what they learn from."""
+
+    def _make_learner(self) -> Learner:
+        kind = type(super()._make_learner())  # type: ignore[misc]
+        learner = NOTING[kind](self.policy, **self._rule_in_force)  # type: ignore[attr-defined]
+        learner.noted = self.__dict__.setdefault("noted", [])
+        return learner
+
+
+class NotingNaiveDQN(NotingModel, NaiveDQN):
+    pass
+
+
+class NotingStreamQ(NotingModel, StreamQ):
+    pass
+
+
+@dataclass(frozen=True)
+class Call:
+    """
+    One call of ``learn``.
+
+    :param steps: Steps of each environment.
+    :param starts_anew: Whether it counts from 0 and resets the environments.
+    :param callback: "none", one that looks, one that stops after a step, or one that raises.
+    """
+
+    steps: int
+    starts_anew: bool
+    callback: Literal["none", "looks", "stops", "raises"]
+
+    def run(self, model: NaiveDQN | StreamQ) -> None:
+        callbacks: dict[str, Callable[..., bool] | None] = {
+            "none": None,
+            "looks": lambda *_: True,
+            "stops": lambda *_: False,
+            "raises": self.interrupt,
+        }
+        goal = self.steps * model.n_envs
+        with contextlib.suppress(RuntimeError, KeyboardInterrupt):
+            model.learn(goal, callbacks[self.callback], reset_num_timesteps=self.starts_anew)
+
+    @staticmethod
+    def interrupt(*_: Any) -> bool:
+        raise KeyboardInterrupt
+
+
+end = st.sampled_from(["", "", "", "terminated", "truncated", "both"])
+calls = st.lists(
+    st.builds(
+        Call,
+        steps=st.integers(1, 8),
+        starts_anew=st.booleans(),
+        callback=st.sampled_from(["none", "none", "looks", "stops", "raises"]),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@st.composite
+def env_lists(draw: st.DrawFn, observation_spaces: list[spaces.Space[Any]]) -> list[TaggedEnv]:
+    space = draw(st.sampled_from(observation_spaces))
+    # The first environment raises, before any other has stepped: nobody would hear of their steps.
+    raises_at: Iterator[frozenset[int]] = iter([draw(st.frozensets(st.integers(0, 9), max_size=2))])
+    return [
+        TaggedEnv(space, draw(st.lists(end, min_size=1, max_size=8)), next(raises_at, frozenset()))
+        for _ in range(draw(st.integers(1, 3)))
+    ]
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    return np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("algorithm", [NotingNaiveDQN, NotingStreamQ])
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
+@given(data=st.data())
+def test_every_transition_is_learned_once_in_order_and_as_it_was(algorithm, backend, data):
+    compilable = [space for space in SPACES if isinstance(space, spaces.Box)]
+    envs = data.draw(env_lists(compilable if backend == "compiled" else SPACES))
+    space = envs[0].observation_space
+    in_single_vec_env = len(envs) == 1 and data.draw(st.booleans())
+    model = algorithm(
+        "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy",
+        envs[0] if in_single_vec_env else DummyVecEnv([lambda env=env: env for env in envs]),
+        learning_rate=1e-5,
+        exploration_initial_eps=0.5,
+        policy_kwargs={"net_arch": [2]},
+        seed=0,
+        backend=backend,
+    )
+    for call in data.draw(calls):
+        call.run(model)
+    learned = model.__dict__.get("noted", [])
+    assert model._n_updates == len(learned)
+    for i, env in enumerate(envs):
+        assert len(learned) == len(env.transitions)
+        for batch, played in zip(learned, env.transitions, strict=True):
+            obs, action, reward, next_obs, terminated, done, new_obs = batch[i]
+            numbers = (action, reward, terminated, done)
+            assert numbers == (played.action, played.reward, played.terminated, played.done)
+            assert same(obs, encode(space, played.obs))
+            assert same(next_obs, encode(space, played.next_obs))
+            # What is acted on next: the first observation of the next episode has the next number.
+            assert same(new_obs, encode(space, played.next_obs + played.done))
