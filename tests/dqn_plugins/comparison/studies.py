@@ -1,0 +1,55 @@
+"""Small studies, and what they left on disk without what may differ from run to run."""
+
+import csv
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dqn_plugins.comparison import ComparisonSettings
+
+__all__ = ["ENVIRONMENT", "cell_folders", "results", "small_study"]
+
+ENVIRONMENT = "CartPole-v1"
+
+
+def small_study(out: Path, **changes: Any) -> ComparisonSettings:
+    """Two algorithms, two seeds, a few hundred steps."""
+    settings: dict[str, Any] = {
+        "env": (ENVIRONMENT,),
+        "algo": ("stream_q", "random"),
+        "seeds": 2,
+        "timesteps": 300,
+        "evaluations": 3,
+        "evaluation_episodes": 3,
+        "final_evaluation_episodes": 4,
+        "jobs": 1,
+        "out": out,
+    }
+    return ComparisonSettings(**{**settings, **changes})
+
+
+def cell_folders(out: Path) -> list[Path]:
+    """The cells that are there, finished or failed."""
+    return sorted(path for path in out.glob("*/*/seed_*"))
+
+
+def results(out: Path) -> dict[str, list[Any]]:
+    """All results of all cells: no times, no dates."""
+    found: dict[str, list[Any]] = {}
+    for folder in cell_folders(out):
+        with (folder / "episodes.csv").open() as file:
+            next(file)
+            episodes = [(row["r"], row["l"], row["terminated"]) for row in csv.DictReader(file)]
+        with np.load(folder / "evaluations.npz") as arrays:
+            evaluations = {
+                name: arrays[name].tolist() for name in ("timesteps", "results", "ep_lengths")
+            }
+        final = (folder / "final_evaluation.csv").read_text()
+        weights = None
+        if (folder / "model.zip").exists():
+            with zipfile.ZipFile(folder / "model.zip") as file:
+                weights = file.read("policy.pth")
+        found[str(folder.relative_to(out))] = [episodes, evaluations, final, weights]
+    return found

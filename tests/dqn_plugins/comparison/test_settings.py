@@ -1,0 +1,202 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import yaml
+
+from dqn_plugins import NOTEBOOK_HYPERPARAMETERS, NaiveDQN
+from dqn_plugins.command_line import main
+from dqn_plugins.comparison import ComparisonSettings, run_comparison, settings_from_file
+from dqn_plugins.comparison.algorithms import make_model, resolve
+from dqn_plugins.comparison.hyperparameters import describe
+from dqn_plugins.comparison.names import folder_name, is_file_safe
+from dqn_plugins.comparison.settings import Study
+from tests.dqn_plugins.comparison.studies import small_study
+
+CONFIGS = Path(__file__).parents[3] / "examples" / "configs"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"algo": ("streamq",)}, r"algo: received 'streamq'.*Did you mean 'stream_q'"),
+        ({"algo": ("DQN1",)}, r"Did you mean 'dqn1'"),
+        ({"env": ("LunarLander-v1",)}, r"env: received 'LunarLander-v1'.*LunarLander-v3"),
+        ({"env": ("CartPole",)}, None),
+        ({"env": ("CardPole-v1",)}, r"Did you mean 'CartPole-v1'"),
+        ({"env": ("no_such_module:Env-v0",)}, r"no_such_module"),
+        ({"env": ("Pendulum-v1",)}, r"'Pendulum-v1', whose actions are continuous.*Discrete"),
+        ({"env": ()}, r"env: received none"),
+        ({"algo": ()}, r"algo: received none"),
+        ({"algo": ("dqn", "dqn")}, r"each may be there once"),
+        ({"algo": ("../dqn",)}, r"the name is also a folder's"),
+        ({"timesteps": None}, r"received neither"),
+        ({"cpu_seconds": 3.0}, r"received both"),
+        ({"timesteps": None, "cpu_seconds": 0.0}, r"cpu_seconds: received 0\.0"),
+        ({"timesteps": 0}, r"timesteps: received 0"),
+        ({"seeds": 0}, r"seeds: received 0"),
+        ({"first_seed": 999_999}, r"below 1,000,000"),
+        ({"jobs": 0}, r"jobs: received 0"),
+        ({"evaluations": 0}, r"evaluations: received 0"),
+        ({"dask_address": "tcp://there:8786"}, r"--backend dask"),
+        ({"variants": {"a": {"algorithm": "deqn"}}, "algo": ("a",)}, r"algorithm of 'a'.*'dqn'"),
+        (
+            {"variants": {"dqn": {"learnin_rate": 1}}, "algo": ("dqn",)},
+            r"'learnin_rate', which DQN does not have.*'learning_rate'",
+        ),
+        (
+            {"variants": {"dqn": {"policy_kwargs": "dict(net_arch=[8])"}}, "algo": ("dqn",)},
+            r"policy_kwargs of 'dqn'.*it must be a mapping",
+        ),
+        ({"variants": {"random": {"gamma": 1}}, "algo": ("random",)}, r"does not have"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_written(
+    tmp_path: Path, changes: dict[str, Any], message: str | None
+) -> None:
+    settings = small_study(tmp_path / "study", **changes)
+    if message is None:  # Gymnasium knows the newest version
+        Study.from_settings(settings)
+        return
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        run_comparison(settings)
+    assert not settings.out.exists()
+
+
+def test_a_study_is_a_file(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "env: [CartPole-v1, Acrobot-v1]\n"
+        "seeds: 3\n"
+        "cpu_seconds: 20\n"
+        "algorithms:\n"
+        "  small: {algorithm: dqn, policy_kwargs: {net_arch: [8]}, train_freq: [1, episode]}\n"
+        "  ppo:\n"
+    )
+    settings = settings_from_file(path)
+    assert settings.env == ("CartPole-v1", "Acrobot-v1")
+    assert (settings.seeds, settings.cpu_seconds, settings.timesteps) == (3, 20, None)
+    study = Study.from_settings(settings)
+    assert [variant.name for variant in study.variants] == ["small", "ppo"]
+    model = make_model(study.variants[0], gym.make("CartPole-v1"), seed=0)
+    assert model.policy.net_arch == [8]
+    assert model.train_freq.frequency == 1
+    described = study.described()["algorithms"]["small"]
+    assert described["algorithm_class"] == "DQN"
+    hyperparameters = described["hyperparameters"]["Acrobot-v1"]
+    assert hyperparameters["policy_kwargs"]["net_arch"] == [8]
+    assert hyperparameters["buffer_size"] == 1_000_000  # a default, written down too
+    json.dumps(study.described())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("enw: CartPole-v1", r"'enw' is no setting.*'env'"),
+        ("algorithms: {a: 3}", r"'a' under algorithms holds 3"),
+    ],
+)
+def test_a_study_that_says_what_nobody_knows_is_refused(tmp_path, text, message):
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        settings_from_file(path)
+
+
+def test_the_ladder_begins_with_the_notebook_and_ends_with_stream_q():
+    settings = settings_from_file(CONFIGS / "ladder.yaml")
+    env = gym.make(settings.env[0])
+    notebook = resolve("1_notebook", settings.variants)
+    assert describe(notebook.arguments) == describe(NOTEBOOK_HYPERPARAMETERS)
+    last = resolve(list(settings.variants)[-1], settings.variants).described(env)
+    stream_q = resolve("stream_q", {}).described(env)
+    stream_q["policy_kwargs"]["net_arch"] = [128, 128]
+    assert last == stream_q
+    # Each rung differs from all others.
+    rungs = [describe(resolve(name, settings.variants).arguments) for name in settings.variants]
+    assert all(rungs.count(rung) == 1 for rung in rungs)
+
+
+def test_the_zoo_file_says_what_the_zoo_says():
+    zoo = pytest.importorskip("rl_zoo3")
+    file = Path(zoo.__file__).parent / "hyperparams" / "dqn.yml"
+    theirs = yaml.safe_load(file.read_text())["LunarLander-v3"]
+    ours = settings_from_file(CONFIGS / "lunar_lander_dqn_rl_zoo.yaml").variants["dqn_rl_zoo"]
+    kwargs = {
+        key: value for key, value in ours.items() if key not in ("algorithm", "policy_kwargs")
+    }
+    assert kwargs == {key: theirs[key] for key in kwargs}
+    assert theirs.keys() - kwargs.keys() == {"n_timesteps", "policy", "policy_kwargs"}
+    assert theirs["policy_kwargs"] == "dict(net_arch=[256, 256])"
+    assert ours["policy_kwargs"] == {"net_arch": [256, 256]}
+
+
+def test_dqn1_has_a_buffer_of_one_and_learns_at_every_step():
+    env = gym.make("CartPole-v1")
+    model = make_model(resolve("dqn1", {}), env, seed=0)
+    model.learn(20)
+    assert model.replay_buffer.buffer_size == 1
+    assert model.batch_size == 1
+    assert model._n_updates == 20
+
+
+def test_variants_can_hold_python_objects_too():
+    import torch as th
+
+    env = gym.make("CartPole-v1")
+    variants = {"mine": {"algorithm": "naive_dqn", "policy_kwargs": {"activation_fn": th.nn.Tanh}}}
+    variant = resolve("mine", variants)
+    assert isinstance(make_model(variant, env, 0), NaiveDQN)
+    assert variant.described(env)["policy_kwargs"]["activation_fn"] == "torch.nn.Tanh"
+
+
+def test_names_of_folders():
+    assert folder_name("ALE/Pong-v5") == "ALE-Pong-v5"
+    assert folder_name("my_module:MyEnv-v0") == "my_module-MyEnv-v0"
+    assert all(is_file_safe(name) for name in ("stream_q", "1_notebook", "a.b+c-d"))
+    assert not any(is_file_safe(name) for name in ("", "..", "a/b", "-a", "a b", ".a", "a\\b"))
+
+
+def test_flags_go_before_what_the_file_says(tmp_path, monkeypatch):
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "env: Acrobot-v1\nseeds: 3\ntimesteps: 100\nalgorithms: {mine: {algorithm: dqn}}"
+    )
+    seen = []
+    monkeypatch.setattr(
+        "dqn_plugins.command_line._compare",
+        lambda settings, command, console: seen.append((settings, command)) or 0,
+    )
+    flags = ["--env", "CartPole-v1", "--env", "MountainCar-v0", "--seeds", "2"]
+    with pytest.raises(SystemExit) as exit_:
+        main(["compare", "--config", str(path), *flags])
+    assert exit_.value.code == 0
+    with pytest.raises(SystemExit):
+        main(["compare", f"--config={path}"])
+    (with_flags, command), (without, _) = seen
+    assert with_flags.env == ("CartPole-v1", "MountainCar-v0")
+    assert (with_flags.seeds, with_flags.timesteps) == (2, 100)
+    assert list(with_flags.variants) == ["mine"]
+    assert command.startswith("dqn-plugins compare --config")
+    assert without.env == ("Acrobot-v1",)
+    assert replace(without, env=()) == replace(
+        without, env=(), seeds=3, timesteps=100, variants={"mine": {"algorithm": "dqn"}}
+    )
+
+
+def test_the_exit_status_tells_what_went_wrong(tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["compare", "--env", "CardPole-v1", "--algo", "dqn", "--timesteps", "5"])
+    assert exit_.value.code == 1
+    assert "CartPole-v1" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exit_:
+        main(["compare", "--no-such-flag"])
+    assert exit_.value.code == 2
+
+
+def test_defaults_are_complete_but_for_what_only_the_user_knows():
+    with pytest.raises(ValueError, match="exactly one sets the budget"):
+        ComparisonSettings(env=("CartPole-v1",), algo=("dqn",)).check()
