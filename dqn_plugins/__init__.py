@@ -1,6 +1,8 @@
 """Deep Q-learning from each transition once, for Stable-Baselines3 and Gymnasium."""
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from dqn_plugins.errors import (
     DivergenceError,
@@ -8,8 +10,10 @@ from dqn_plugins.errors import (
     MalformedTransitionError,
     NonFiniteTransitionError,
 )
-from dqn_plugins.naive_dqn import NOTEBOOK_HYPERPARAMETERS, NaiveDQN
-from dqn_plugins.stream_q import STREAM_Q_PAPER_HYPERPARAMETERS, StreamQ
+
+if TYPE_CHECKING:
+    from dqn_plugins.naive_dqn import NOTEBOOK_HYPERPARAMETERS, NaiveDQN
+    from dqn_plugins.stream_q import STREAM_Q_PAPER_HYPERPARAMETERS, StreamQ
 
 __all__ = [
     "NOTEBOOK_HYPERPARAMETERS",
@@ -22,3 +26,24 @@ __all__ = [
     "StreamQ",
 ]
 __version__ = version("dqn-plugins")
+
+# Imported when they are asked for: torch takes seconds, and the command line shows its help
+# without it.
+_MODULES = {
+    "NOTEBOOK_HYPERPARAMETERS": "naive_dqn",
+    "NaiveDQN": "naive_dqn",
+    "STREAM_Q_PAPER_HYPERPARAMETERS": "stream_q",
+    "StreamQ": "stream_q",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
