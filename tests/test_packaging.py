@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("dqn_plugins", "policies", "wrappers")
@@ -51,11 +54,13 @@ def users_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def run_python(arguments: list[str], cwd: Path, **environment: str) -> str:
+def run_python(
+    arguments: list[str], cwd: Path, python: str = sys.executable, **environment: str
+) -> str:
     # Not what this test process happens to have on its path
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     result = subprocess.run(
-        [sys.executable, *arguments],
+        [python, *arguments],
         cwd=cwd,
         env={**inherited, **environment},
         capture_output=True,
@@ -88,6 +93,12 @@ def names_in(wheel: Path) -> set[str]:
         return set(file.namelist())
 
 
+def metadata_of(wheel: Path) -> str:
+    with zipfile.ZipFile(wheel) as file:
+        (name,) = (name for name in file.namelist() if name.endswith(".dist-info/METADATA"))
+        return file.read(name).decode()
+
+
 def test_nothing_but_the_package_reaches_site_packages(wheel):
     roots = {name.partition("/")[0] for name in names_in(wheel)}
     (metadata,) = (root for root in roots if root.endswith(".dist-info"))
@@ -105,6 +116,16 @@ def test_every_module_of_the_three_rooms_is_in_the_wheel(wheel):
     assert modules == expected
 
 
+def test_hyperparameters_for_rl_zoo_and_templates_of_the_report_are_in_the_wheel(wheel):
+    data = {
+        path.relative_to(ROOT).as_posix()
+        for kind in ("*.yml", "*.html", "*.css")
+        for path in (ROOT / "dqn_plugins").rglob(kind)
+    }
+    assert "dqn_plugins/zoo/stream_q.yml" in data
+    assert data <= names_in(wheel)
+
+
 def test_the_wheel_is_marked_as_typed_and_licensed(wheel):
     names = names_in(wheel)
     assert "dqn_plugins/py.typed" in names
@@ -112,9 +133,7 @@ def test_the_wheel_is_marked_as_typed_and_licensed(wheel):
 
 
 def test_the_wheel_names_what_it_needs(wheel):
-    with zipfile.ZipFile(wheel) as file:
-        (name,) = (name for name in file.namelist() if name.endswith(".dist-info/METADATA"))
-        metadata = file.read(name).decode()
+    metadata = metadata_of(wheel)
     assert "Name: dqn-plugins\n" in metadata
     assert "Requires-Python: >=3.10\n" in metadata
     for requirement in ("stable-baselines3>=", "gymnasium[box2d]>=", "torch>=", "numba>="):
@@ -159,3 +178,56 @@ def test_the_tests_run_against_this_repository():
     spec = importlib.util.find_spec("dqn_plugins")
     assert spec is not None
     assert Path(str(spec.origin)) == ROOT / "dqn_plugins" / "__init__.py"
+
+
+def pins(file: str) -> dict[str, Version]:
+    """The versions that a constraints file pins, by name."""
+    lines = (ROOT / file).read_text().splitlines()
+    pairs = (line.split("==") for line in lines if not line.startswith("#"))
+    return {canonical(name): Version(version) for name, version in pairs}
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.fixture(scope="module")
+def lower_bounds(wheel: Path) -> dict[str, Version]:
+    """The lower bounds of everything that pyproject.toml requires, by name."""
+    bounds = {}
+    for line in re.findall(r"Requires-Dist: (.*)", metadata_of(wheel)):
+        requirement = Requirement(line)
+        for specifier in requirement.specifier:
+            bounds[canonical(requirement.name)] = Version(specifier.version)
+    return bounds
+
+
+def test_the_oldest_versions_that_are_tested_are_the_oldest_that_are_allowed(lower_bounds):
+    oldest = pins("constraints-oldest.txt")
+    assert len(oldest) > 20
+    checkers = {"mypy", "ruff"}
+    assert oldest == {name: bound for name, bound in lower_bounds.items() if name not in checkers}
+
+
+def test_the_pinned_versions_are_allowed(lower_bounds):
+    pinned = pins("constraints.txt")
+    for name, bound in lower_bounds.items():
+        assert pinned[name] >= bound, name
+
+
+@pytest.mark.long
+def test_the_quickstart_runs_in_an_empty_environment_from_an_empty_folder(wheel, tmp_path):
+    environment, folder = tmp_path / "environment", tmp_path / "folder"
+    folder.mkdir()
+    run_python(["-m", "venv", str(environment)], cwd=tmp_path)
+    python = str(environment / "bin" / "python")
+    pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    constraints = ["--constraint", str(ROOT / "constraints.txt")]
+    # torch first, as the Makefile says why
+    torch = f"torch=={pins('constraints.txt')['torch']}"
+    run_python([*pip, torch], cwd=folder, python=python)
+    run_python([*pip, *constraints, str(wheel)], cwd=folder, python=python)
+    shutil.copy(ROOT / "examples" / "quickstart.py", folder)
+    output = run_python(["quickstart.py"], cwd=folder, python=python)
+    assert re.search(r"Greedy return over 10 episodes: -?[\d.]+ ± [\d.]+", output)
+    run_python(["-m", "pip", "check"], cwd=folder, python=python)
