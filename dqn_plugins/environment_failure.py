@@ -1,4 +1,4 @@
-"""Finds out which environment of a ``VecEnv`` failed, and how."""
+"""Steps a ``VecEnv``, and finds out which of its environments failed, and how."""
 
 import signal
 from multiprocessing.connection import wait
@@ -7,14 +7,60 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from dqn_plugins.errors import EnvironmentStepError
 
-__all__ = ["environment_failure", "was_raised_in"]
+__all__ = ["environment_failure", "raise_if_dead", "step_watched", "was_raised_in"]
 
 PATIENCE_SECONDS = 5.0
 """How long a process whose pipe broke may take to end."""
+
+
+def step_watched(env: VecEnv, actions: np.ndarray) -> VecEnvStepReturn:
+    """
+    Step environments, and notice if the process of one of them dies.
+
+    The pipe of a forked worker stays open when it dies, because its siblings have inherited it:
+    ``SubprocVecEnv`` would wait for an answer for ever.
+
+    :param env: The vectorised environment.
+    :param actions: Actions, shape (n_envs,).
+    :return: What ``env.step`` returns.
+    :raises EOFError: If a process is dead.
+    """
+    venv = env.unwrapped
+    if not isinstance(venv, SubprocVecEnv) or type(env).step is not VecEnv.step:
+        return env.step(actions)
+    env.step_async(actions)
+    sentinels = {process.sentinel: remote for process, remote in _workers(venv)}
+    silent = set(venv.remotes)
+    while silent:
+        ready = wait([*silent, *sentinels])
+        silent.difference_update(ready)  # type: ignore[arg-type]
+        for sentinel, remote in sentinels.items():
+            if sentinel in ready and remote in silent and not remote.poll():
+                raise EOFError("a worker process died")
+    return env.step_wait()
+
+
+def raise_if_dead(env: VecEnv) -> None:
+    """
+    Refuse environments whose process is dead: they would never answer.
+
+    :param env: The vectorised environment.
+    :raises EOFError: If one is.
+    """
+    venv = env.unwrapped
+    if isinstance(venv, SubprocVecEnv):
+        for process, _ in _workers(venv):
+            if not process.is_alive():
+                raise EOFError("a worker process is dead")
+
+
+def _workers(venv: SubprocVecEnv) -> list[tuple[Any, Any]]:
+    return list(zip(venv.processes, venv.remotes, strict=True))
 
 
 def environment_failure(
@@ -34,9 +80,10 @@ def environment_failure(
     env_index = 0 if env.num_envs == 1 else _index_in_traceback(venv, error)
     processes: list[BaseProcess] = getattr(venv, "processes", [])
     if processes and isinstance(error, (EOFError, ConnectionError)):
-        wait([process.sentinel for process in processes], PATIENCE_SECONDS)
+        ended = wait([process.sentinel for process in processes], PATIENCE_SECONDS)
         for index, process in enumerate(processes):
-            if not process.is_alive():
+            if process.sentinel in ended:
+                process.join(PATIENCE_SECONDS)
                 env_index, problem = index, _death_of(process)
                 break
     action = None

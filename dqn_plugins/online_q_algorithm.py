@@ -28,7 +28,12 @@ from stable_baselines3.common.utils import (
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.patch_gym import _patch_env
 
-from dqn_plugins.environment_failure import environment_failure, was_raised_in
+from dqn_plugins.environment_failure import (
+    environment_failure,
+    raise_if_dead,
+    step_watched,
+    was_raised_in,
+)
 from dqn_plugins.errors import (
     DivergenceError,
     MalformedTransitionError,
@@ -508,7 +513,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
         """
         step = self.num_timesteps + env.num_envs
         try:
-            new_obs, rewards, dones, infos = env.step(actions)
+            new_obs, rewards, dones, infos = step_watched(env, actions)
             raise_if_malformed(new_obs, rewards, dones, self.observation_space)
         except MalformedTransitionError as error:
             error.step = step
@@ -597,6 +602,13 @@ class OnlineQAlgorithm(BaseAlgorithm):
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
         resets_env = reset_num_timesteps or self._last_obs is None
+        env = self.env
+        assert env is not None
+        try:
+            if resets_env:
+                raise_if_dead(env)
+        except EOFError as error:
+            raise environment_failure(env, error, None, self.num_timesteps) from error
         try:
             total_timesteps, callback = super()._setup_learn(
                 total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
@@ -611,9 +623,9 @@ class OnlineQAlgorithm(BaseAlgorithm):
             self._last_obs = None
             raise
         except Exception as error:
-            if self.env is None or not was_raised_in(self.env, error):
+            if not was_raised_in(env, error):
                 raise
-            raise environment_failure(self.env, error, None, self.num_timesteps) from error
+            raise environment_failure(env, error, None, self.num_timesteps) from error
         return total_timesteps, callback
 
     def _forget_own_episode(self) -> None:

@@ -8,12 +8,18 @@ import torch as th
 from dqn_plugins import NaiveDQN, StreamQ
 from tests.environments import Transition
 
-__all__ = ["learn_all", "optimizer_numbers", "statistics", "traces", "weights"]
+__all__ = ["everything", "learn_all", "optimizer_numbers", "statistics", "traces", "weights"]
 
 
 def weights(model: NaiveDQN | StreamQ) -> np.ndarray:
     """All weights of the Q-network, one after another, copied."""
     return np.concatenate([p.detach().cpu().numpy().ravel() for p in model.q_net.parameters()])
+
+
+def everything(model: NaiveDQN | StreamQ) -> list[bytes]:
+    """Weights, statistics, the optimiser's state and the traces, bit for bit."""
+    numbers = [weights(model), *optimizer_numbers(model), *statistics(model).values()]
+    return [array.tobytes() for array in numbers]
 
 
 def optimizer_numbers(model: NaiveDQN | StreamQ) -> list[np.ndarray]:

@@ -191,8 +191,15 @@ class EpisodeLog:
 
     def _write(self, text: str) -> None:
         rest = text.encode()
-        while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
+        size = os.fstat(self._descriptor).st_size
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError:
+            # Half a row, as a full disk leaves it, would spoil the file for its readers.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, size)
+            raise
 
     def write(self, record: EpisodeRecord) -> None:
         """
