@@ -183,7 +183,9 @@ def draw_curves(
         everything += [band for band in (curve.low, curve.high) if band is not None]
         last = curve.tail_middle if curve.tail_middle.size else curve.middle
         ends.append((float(last[-1]), algorithm, colour))
-    seen = np.concatenate([*inside, *everything]) if inside or everything else np.zeros(1)
+    seen = np.concatenate([*inside, *everything, np.zeros(0)])
+    if not seen.size:
+        seen = np.zeros(1)
     low, high = _limits(np.concatenate(inside) if inside else seen, seen)
     axes.set_ylim(low, high)
     axes.margins(x=0.02)

@@ -1,0 +1,102 @@
+"""Cells read as what they are."""
+
+import json
+
+import pytest
+
+from dqn_plugins.comparison.results import read_study
+from tests.dqn_plugins.comparison.synthetic_study import fail_cell, finish_cell, write_study
+
+ENVIRONMENT = "CartPole-v1"
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Five seeds of one algorithm, of which the first is finished."""
+    write_study(tmp_path, algorithms=["dqn"], seeds=5)
+    finish_cell(tmp_path, ENVIRONMENT, "dqn", 0, 100.0)
+    return tmp_path
+
+
+def statuses(folder):
+    return {cell.seed: cell.status for cell in read_study(folder).cells}
+
+
+def test_every_state_of_a_cell_is_told(study):
+    fail_cell(study, ENVIRONMENT, "dqn", 1, "ValueError: no")
+    (study / ENVIRONMENT / "dqn" / ".seed_2.ab12").mkdir()
+    finish_cell(study, ENVIRONMENT, "dqn", 3, 50.0)
+    damaged = study / ENVIRONMENT / "dqn" / "seed_3" / "final_evaluation.csv"
+    damaged.write_text(damaged.read_text().replace("49.0", "9949.0"))
+    assert statuses(study) == {
+        0: "finished",
+        1: "failed",
+        2: "unfinished",
+        3: "damaged",
+        4: "missing",
+    }
+    read = read_study(study)
+    assert [cell.seed for cell in read.finished(ENVIRONMENT, "dqn")] == [0]
+    failed, _, broken, _ = read.troubled
+    assert failed.error == "ValueError: no"
+    assert "Traceback" in failed.traceback
+    assert "final_evaluation.csv was changed" in broken.error
+
+
+@pytest.mark.parametrize(
+    "name", ["timings.json", "evaluations.npz", "final_evaluation.csv", "done.json"]
+)
+@pytest.mark.parametrize("rest", [0, 20])
+def test_a_file_that_was_cut_short_damages_its_cell(study, name, rest):
+    cell = study / ENVIRONMENT / "dqn" / "seed_0"
+    if name != "done.json":  # older cells have no digests
+        (cell / "done.json").write_text(json.dumps({"finished": "2026-01-01"}))
+    (cell / name).write_bytes((cell / name).read_bytes()[:rest])
+    read = read_study(study).cells[0]
+    assert read.status == "damaged"
+    assert read.error
+
+
+def test_returns_that_are_not_finite_damage_a_cell(study):
+    cell = study / ENVIRONMENT / "dqn" / "seed_0"
+    (cell / "done.json").write_text("{}")
+    (cell / "final_evaluation.csv").write_text("episode,seed,return,length\n0,1,nan,5\n")
+    assert read_study(study).cells[0].status == "damaged"
+
+
+def test_a_finished_cell_keeps_its_figures(study):
+    cell = read_study(study).cells[0]
+    assert cell.final_return == 100.0
+    assert list(cell.evaluations.steps) == [1_000 * n for n in range(1, 11)]
+    assert cell.evaluations.returns[-1] == 100.0
+    assert cell.settings["hyperparameters"]["gamma"] == 0.99
+
+
+def test_names_with_a_slash_have_a_folder_with_a_dash(tmp_path):
+    write_study(tmp_path, ["ALE/Pong-v5"], ["dqn"], seeds=1)
+    finish_cell(tmp_path, "ALE/Pong-v5", "dqn", 0, 1.0)
+    assert read_study(tmp_path).cells[0].status == "finished"
+
+
+def test_cells_the_study_does_not_ask_for_are_named(study):
+    finish_cell(study, ENVIRONMENT, "ppo", 0, 1.0)
+    finish_cell(study, ENVIRONMENT, "dqn", 7, 1.0)
+    read = read_study(study)
+    assert len(read.cells) == 5
+    assert [path.relative_to(study).as_posix() for path in read.strangers] == [
+        "CartPole-v1/dqn/seed_7",
+        "CartPole-v1/ppo/seed_0",
+    ]
+
+
+def test_folders_without_a_study_are_refused_with_the_fix(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"not a folder\. Fix: pass the folder"):
+        read_study(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"is empty.*--out"):
+        read_study(tmp_path)
+    (tmp_path / "holiday.txt").write_text("sun")
+    with pytest.raises(FileNotFoundError, match=r"holds no study\.json.*--out"):
+        read_study(tmp_path)
+    (tmp_path / "study.json").write_text('{"environments": ["CartPole-v1"]}')
+    with pytest.raises(ValueError, match=r"KeyError: 'algorithms'.*Fix: run the comparison again"):
+        read_study(tmp_path)
