@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import yaml
@@ -27,7 +28,7 @@ PACKAGES = ("torch.nn", "torch.optim", "dqn_plugins.policies", "stable_baselines
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, which also takes ``1e-3`` for a number, and refuses repeated keys."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         keys = [key.value for key, _ in node.value]
         repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
@@ -143,7 +144,7 @@ def describe(value: Any) -> Any:
     return repr(value)
 
 
-def _public_name(named: Any) -> str:
+def _public_name(named: type | FunctionType) -> str:
     """
     Name a class or function by the shortest way to import it.
 

@@ -1,0 +1,67 @@
+"""A study that is killed and begun again, for real."""
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dqn_plugins.comparison import run_comparison
+from tests.dqn_plugins.comparison.studies import cell_folders, results, small_study
+
+TIMESTEPS = 1_500
+SCRIPT = """
+import sys
+from pathlib import Path
+from dqn_plugins.comparison import ComparisonSettings, run_comparison
+
+if __name__ == "__main__":
+    run_comparison(
+        ComparisonSettings(
+            env=("CartPole-v1",), algo=("stream_q", "a2c"), seeds=2, timesteps={timesteps},
+            evaluations=3, evaluation_episodes=3, final_evaluation_episodes=4, jobs=2,
+            out=Path(sys.argv[1]),
+        )
+    )
+"""
+
+
+def wait_until(condition: Callable[[], bool], child: subprocess.Popen[bytes]) -> None:
+    while not condition():
+        assert child.poll() is None, "it ended by itself"
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_killed_at_random_moments_and_resumed_the_results_are_the_same(tmp_path: Path) -> None:
+    settings = small_study(
+        tmp_path / "whole", algo=("stream_q", "a2c"), timesteps=TIMESTEPS, jobs=1
+    )
+    run_comparison(settings)
+    killed = replace(settings, out=tmp_path / "killed")
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(timesteps=TIMESTEPS))
+    moments = random.Random(time.time_ns())
+    for _ in range(2):
+        child = subprocess.Popen([sys.executable, str(script), str(killed.out)])
+        try:
+            wait_until(lambda: any(killed.out.glob("*/*/.seed_*/progress.json")), child)
+            time.sleep(moments.uniform(0.0, 0.5))
+            workers = psutil.Process(child.pid).children(recursive=True)
+        finally:
+            child.kill()
+            child.wait()
+        # Those that worked for it notice that it is gone.
+        psutil.wait_procs(workers)
+        for folder in cell_folders(killed.out):
+            assert (folder / "done.json").exists()
+    result = run_comparison(killed)
+    assert len(result.kept) + len(result.finished) == 4
+    assert results(killed.out) == results(settings.out)
+    assert not list(killed.out.glob("*/*/.seed_*"))
