@@ -11,7 +11,7 @@ OLDEST_INSTALLED := $(OLDEST_VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-oldest audit lint format typecheck bench bench-speed bench-wrappers clean
+.PHONY: help install demo test test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-wrappers clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -31,6 +31,21 @@ demo: $(INSTALLED)  ## Train NaiveDQN beside SB3's DQN on LunarLander, plot, rec
 
 test: $(INSTALLED)  ## Run the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
+
+test-long: $(INSTALLED)  ## Run what takes hours: 5,000 examples of each property, and long tests
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n auto --dist worksteal tests/properties $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "long or slow" $(PYTEST_ARGS)
+
+test-mutations: $(INSTALLED)  ## Break the package in sixty ways and see that the tests notice
+	$(BIN)/python tests/mutations/run.py
+
+# Once as it is, and once with the compiled code as plain Python, of which coverage sees the lines.
+coverage: $(INSTALLED)  ## Measure which branches the tests run
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report= $(PYTEST_ARGS)
+	NUMBA_DISABLE_JIT=1 HYPOTHESIS_PROFILE=few $(BIN)/python -m pytest -n auto --dist worksteal \
+		--cov --cov-append --cov-report= tests/properties tests/dqn_plugins/test_bad_input.py \
+		tests/dqn_plugins/test_stream_q.py $(PYTEST_ARGS)
+	$(BIN)/python -m coverage report
 
 # Oldest versions, oldest Python: OLDEST_PYTHON=path/to/python3.10 where it is not on the path.
 test-oldest: $(OLDEST_INSTALLED)  ## Run the tests with the oldest versions that pyproject.toml allows

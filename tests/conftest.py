@@ -8,7 +8,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest
 import torch as th
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 th.set_num_threads(1)
 
@@ -23,6 +23,11 @@ settings.register_profile(
 settings.register_profile(
     "long", parent=settings.get_profile("default"), max_examples=5_000, derandomize=False
 )
+# Whether there is a failing example, not which one is the simplest
+settings.register_profile(
+    "mutations", parent=settings.get_profile("default"), phases=(Phase.explicit, Phase.generate)
+)
+settings.register_profile("few", parent=settings.get_profile("default"), max_examples=15)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
