@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -420,11 +420,12 @@ class _Row:
     estimate: Estimate | None
     points: Sequence[float]
     note: str
+    written: Callable[[float | None], str] = number
 
 
 def _draw_rows(rows: Sequence[_Row], name: str, description: str, **options: Any) -> str:
     longest = max(len(row.name) for row in rows)
-    left = max(CHARACTER_WIDTH * longest + 18, 60)
+    left = max(CHARACTER_WIDTH * longest + 22, 60)
     with _style(name):
         figure = _new_figure(PANEL_WIDTH, ROW_HEIGHT * len(rows) + 52)
         axes = _place(figure, left, 8, 100, 44)
@@ -435,7 +436,7 @@ def _draw_rows(rows: Sequence[_Row], name: str, description: str, **options: Any
             _draw_row(axes, index, row)
         axes.set_ylim(len(rows) - 0.45, -0.55)
         axes.set_yticks(range(len(rows)), [row.name for row in rows])
-        axes.tick_params(axis="y", length=0, labelcolor=_STAND_INS.ink)
+        axes.tick_params(axis="y", length=0, pad=9, labelcolor=_STAND_INS.ink)
         axes.set_xlabel(options["label"], color=_STAND_INS.quiet)
         if "limits" in options:
             axes.set_xlim(options["limits"])
@@ -477,7 +478,7 @@ def _draw_row(axes: Axes, index: int, row: _Row) -> None:
                 solid_capstyle="round", clip_on=False,
             )  # fmt: skip
         axes.plot([value], [index], "o", color=row.colour, markersize=8, clip_on=False)
-        text = number(value)
+        text = row.written(value)
     axes.annotate(
         text,
         (1, index),
@@ -490,7 +491,7 @@ def _draw_row(axes: Axes, index: int, row: _Row) -> None:
     )
     if row.estimate is not None:
         axes.annotate(
-            interval(row.estimate) if row.estimate.low is not None else row.note,
+            interval(row.estimate, row.written) if row.estimate.low is not None else row.note,
             (1, index),
             xycoords=("axes fraction", "data"),
             xytext=(14, -8),
@@ -555,12 +556,13 @@ def improvement_svg(summary: Summary, environment: str | None) -> str:
             estimates[algorithm],
             (),
             "one seed" if estimates[algorithm] is not None else "not finished",
+            "{:.2f}".format,
         )
         for algorithm in others
     ]
     place = environment or "all environments"
     described = "; ".join(
-        f"{algorithm} {number(estimate.value)}, interval {interval(estimate)}"
+        f"{algorithm} {estimate.value:.2f}, interval {interval(estimate, '{:.2f}'.format)}"
         for algorithm in others
         if (estimate := estimates[algorithm]) is not None
     )

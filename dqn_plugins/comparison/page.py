@@ -20,7 +20,7 @@ from dqn_plugins.comparison.charts import (
     improvement_svg,
 )
 from dqn_plugins.comparison.curves import needs_log_axis
-from dqn_plugins.comparison.report_videos import ReportVideo, shrunk_to
+from dqn_plugins.comparison.report_videos import ReportVideo, poster_of, shrunk_to
 from dqn_plugins.comparison.results import Cell
 from dqn_plugins.comparison.summary import AlgorithmSummary, Summary, interval, listed, number
 
@@ -211,18 +211,21 @@ def _settings_of(row: AlgorithmSummary) -> list[tuple[Mapping[str, Any], list[Ce
     return list(groups.values())
 
 
-def _embedded(video: ReportVideo, n_environments: int) -> tuple[ReportVideo, str | None]:
+def _embedded(video: ReportVideo, n_environments: int) -> tuple[ReportVideo, str | None, str]:
     """
     Put a video into the page.
 
     :param video: the video.
     :param n_environments: how many share the room there is.
-    :return: the video, and its ``data:`` address; None if it is too large.
+    :return: the video; its ``data:`` address, None if it is too large; that of a picture of it.
     """
     content = shrunk_to(video.path, MOST_VIDEO_BYTES // n_environments)
-    if content is None:
-        return video, None
-    return video, f"data:video/mp4;base64,{base64.b64encode(content).decode('ascii')}"
+    address = None if content is None else _data_address("video/mp4", content)
+    return video, address, _data_address("image/jpeg", poster_of(video.path))
+
+
+def _data_address(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _versions(summary: Summary) -> list[tuple[Mapping[str, str], list[Cell]]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,12 +22,20 @@ from dqn_plugins.wrappers import FrameDetails, VideoWriter, read_frames, side_by
 from dqn_plugins.wrappers.overlay import Overlay
 from dqn_plugins.wrappers.video_writer import Frame, find_encoder
 
-__all__ = ["EpisodeShown", "ReportVideo", "check_encoder", "record_comparison", "shrunk_to"]
+__all__ = [
+    "EpisodeShown",
+    "ReportVideo",
+    "check_encoder",
+    "poster_of",
+    "record_comparison",
+    "shrunk_to",
+]
 
 # An episode that never ends would fill the disk and tire its viewer.
 MOST_SECONDS = 40.0
 DEFAULT_FPS = 30.0
 SMALLEST_FACTOR = 4
+POSTER_FRAME = 40
 
 
 @dataclass(frozen=True)
@@ -186,6 +196,24 @@ def shrunk_to(path: Path, most_bytes: int) -> bytes | None:
             if copy.stat().st_size <= most_bytes:
                 return copy.read_bytes()
     return None
+
+
+def poster_of(path: Path) -> bytes:
+    """
+    Take a picture from a second into a video: what stands there before it is played, and on paper.
+
+    :param path: an MP4 file.
+    :return: a JPEG picture.
+    """
+    from PIL import Image
+
+    for frame in itertools.islice(read_frames(path), POSTER_FRAME):  # noqa: B007 - the last is kept
+        pass
+    picture = Image.fromarray(frame)
+    picture.thumbnail((1200, 1200))
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=80)
+    return content.getvalue()
 
 
 def _frame_rate(path: Path) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -333,16 +333,17 @@ def number(value: float | None) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
-def interval(estimate: Estimate | None) -> str:
+def interval(estimate: Estimate | None, written: Callable[[float | None], str] = number) -> str:
     """
     Write an interval.
 
     :param estimate: what it belongs to.
+    :param written: how to write a number.
     :return: its text; a dash where there is none.
     """
     if estimate is None or estimate.low is None or estimate.high is None:
         return "–"
-    return f"{number(estimate.low)} to {number(estimate.high)}"
+    return f"{written(estimate.low)} to {written(estimate.high)}"
 
 
 def listed(names: list[str]) -> str:
