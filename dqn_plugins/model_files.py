@@ -161,6 +161,10 @@ def _opened(path: Any) -> Iterator[tuple[zipfile.ZipFile, str]]:
     try:
         try:
             with zipfile.ZipFile(file) as archive:
+                # The weights inside are zip files too. What is left after the end of one of those
+                # looks like a zip file with something in front of it.
+                if min((entry.header_offset for entry in archive.infolist()), default=0) > 0:
+                    raise zipfile.BadZipFile("its table of contents is missing")
                 damaged = archive.testzip()
                 if damaged is not None:
                     raise zipfile.BadZipFile(f"{damaged} is damaged")
