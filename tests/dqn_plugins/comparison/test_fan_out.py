@@ -1,0 +1,37 @@
+"""Clusters, for real: a local Dask cluster."""
+
+from dataclasses import replace
+from importlib.util import find_spec
+
+import pytest
+
+from dqn_plugins.comparison import run_comparison
+from tests.dqn_plugins.comparison.studies import results, small_study
+
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_gives_the_same_results(tmp_path):
+    settings = small_study(tmp_path / "here", timesteps=100)
+    run_comparison(settings)
+    # Two threads in one process: its cells must take turns.
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, dashboard_address=None
+    ) as cluster:
+        there = replace(
+            settings,
+            out=tmp_path / "there",
+            backend="dask",
+            dask_address=cluster.scheduler_address,
+            jobs=-1,
+        )
+        result = run_comparison(there)
+    assert len(result.finished) == 4
+    assert results(there.out) == results(settings.out)
+
+
+@pytest.mark.skipif(find_spec("ray") is not None, reason="ray is installed")
+def test_a_backend_that_is_not_installed_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"'ray', which is not installed.*pip install ray"):
+        run_comparison(small_study(tmp_path / "study", backend="ray", timesteps=50))

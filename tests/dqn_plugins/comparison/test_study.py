@@ -1,0 +1,266 @@
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3 import DQN
+from stable_baselines3.common.evaluation import evaluate_policy
+
+from dqn_plugins import StreamQ
+from dqn_plugins.comparison import run_comparison
+from tests.dqn_plugins.comparison.studies import ENVIRONMENT, cell_folders, results, small_study
+
+
+def lengths_of(cell: Path) -> list[int]:
+    with (cell / "episodes.csv").open() as file:
+        assert json.loads(next(file).removeprefix("#"))["env_id"] == ENVIRONMENT
+        return [int(row["l"]) for row in csv.DictReader(file)]
+
+
+def test_a_cell_holds_all_that_was_agreed_on(tmp_path):
+    out = tmp_path / "study"
+    result = run_comparison(small_study(out, seeds=1), command="dqn-plugins compare ...")
+    assert len(result.finished) == 2
+    assert not result.failed
+
+    study = json.loads((out / "study.json").read_text())
+    assert study["environments"] == [ENVIRONMENT]
+    assert list(study["algorithms"]) == ["stream_q", "random"]
+    assert study["seeds"] == [0]
+    assert study["timesteps"] == 300
+    assert study["command"] == "dqn-plugins compare ..."
+
+    cell = out / ENVIRONMENT / "stream_q" / "seed_0"
+    assert not (cell / "progress.json").exists()
+    settings = json.loads((cell / "settings.json").read_text())
+    assert settings["algorithm_class"] == "StreamQ"
+    assert settings["evaluation"] == {"every": 100, "episodes": 3, "seed": 1_000_000}
+    assert settings["hyperparameters"]["trace_decay"] == 0.8
+    assert settings["hyperparameters"]["policy_kwargs"]["layer_norm"] is True
+    assert sum(lengths_of(cell)) == 300
+    with np.load(cell / "evaluations.npz") as evaluations:
+        assert evaluations["timesteps"].tolist() == [100, 200, 300]
+        assert evaluations["results"].shape == evaluations["ep_lengths"].shape == (3, 3)
+        # CartPole gives 1 per step.
+        assert np.array_equal(evaluations["results"], evaluations["ep_lengths"])
+        assert np.all(np.diff(evaluations["cpu_seconds"]) > 0)
+        last_evaluation = evaluations["cpu_seconds"][-1]
+    timings = json.loads((cell / "timings.json").read_text())
+    assert timings["training_steps"] == 300
+    assert timings["training_cpu_seconds"] == pytest.approx(last_evaluation)
+    assert timings["evaluation_cpu_seconds"] > 0
+    assert timings["peak_memory_mib"] > 0
+    versions = json.loads((cell / "versions.json").read_text())
+    assert {"python", "dqn_plugins", "stable_baselines3", "platform"} <= versions.keys()
+    assert "finished" in json.loads((cell / "done.json").read_text())
+    assert not (out / ENVIRONMENT / "random" / "seed_0" / "model.zip").exists()
+
+
+def test_the_model_is_the_one_that_was_evaluated(tmp_path):
+    out = tmp_path / "study"
+    run_comparison(small_study(out, algo=("dqn",), seeds=1))
+    cell = out / ENVIRONMENT / "dqn" / "seed_0"
+    with (cell / "final_evaluation.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["seed"]) for row in rows] == [2_000_000 + episode for episode in range(4)]
+    model = DQN.load(cell / "model.zip")
+    env = gym.make(ENVIRONMENT)
+    for row in rows:
+        obs, _ = env.reset(seed=int(row["seed"]))
+        steps, over = 0, False
+        while not over:
+            obs, _, terminated, truncated, _ = env.step(model.predict(obs, deterministic=True)[0])
+            steps, over = steps + 1, terminated or truncated
+        assert steps == int(row["length"]) == float(row["return"])
+
+
+def test_evaluating_does_not_change_what_is_learned(tmp_path):
+    model = StreamQ("MlpPolicy", gym.make(ENVIRONMENT), seed=1)
+    model.learn(300)
+    out = tmp_path / "study"
+    run_comparison(small_study(out, algo=("stream_q",), seeds=1, first_seed=1, evaluations=20))
+    trained = StreamQ.load(out / ENVIRONMENT / "stream_q" / "seed_1" / "model.zip")
+    assert np.array_equal(
+        trained.policy.parameters_to_vector(), model.policy.parameters_to_vector()
+    )
+    env = gym.make(ENVIRONMENT)
+    assert evaluate_policy(trained, env, 1, warn=False)[0] > 0
+
+
+def test_results_do_not_depend_on_the_number_of_jobs(tmp_path):
+    algorithms = ("stream_q", "naive_dqn", "dqn1", "a2c", "random")
+    one = small_study(tmp_path / "one", algo=algorithms, timesteps=200)
+    run_comparison(one)
+    result = run_comparison(replace(one, out=tmp_path / "two", jobs=2))
+    assert len(result.finished) == 10
+    alone, together = results(tmp_path / "one"), results(tmp_path / "two")
+    assert alone == together
+    assert len({str(values) for values in alone.values()}) == 10  # and on nothing but the seed
+
+
+def test_what_is_finished_is_kept(tmp_path):
+    settings = small_study(tmp_path / "study")
+    run_comparison(settings)
+    before = results(settings.out)
+    dates = {path: path.stat().st_mtime_ns for path in settings.out.glob("*/*/*/done.json")}
+    missing = settings.out / ENVIRONMENT / "random" / "seed_1"
+    shutil.rmtree(missing)
+    result = run_comparison(settings)
+    assert result.finished == [f"random · {ENVIRONMENT} · seed 1"]
+    assert len(result.kept) == 3
+    for path, date in dates.items():
+        assert (path.stat().st_mtime_ns == date) == (path.parent != missing)
+    assert results(settings.out) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("settings.json", lambda path: path.write_text(path.read_text()[:20])),
+        ("evaluations.npz", lambda path: path.write_bytes(path.read_bytes()[:-30])),
+        ("model.zip", lambda path: path.write_bytes(path.read_bytes()[:1000])),
+        ("done.json", lambda path: path.write_text("{")),
+        ("done.json", lambda path: path.write_text("[]")),
+        ("done.json", Path.unlink),
+        ("episodes.csv", Path.unlink),
+        ("final_evaluation.csv", lambda path: path.write_text("")),
+    ],
+)
+def test_a_corrupt_cell_is_done_again_and_said(tmp_path, capsys, name, damage):
+    settings = small_study(tmp_path / "study", algo=("stream_q",), timesteps=60)
+    run_comparison(settings)
+    before = results(settings.out)
+    damage(settings.out / ENVIRONMENT / "stream_q" / "seed_1" / name)
+    capsys.readouterr()
+    result = run_comparison(settings)
+    assert result.finished == [f"stream_q · {ENVIRONMENT} · seed 1"]
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "seed 1: " in said
+    assert "done again" in said
+    assert results(settings.out) == before
+
+
+def test_a_cell_that_fails_stops_no_other_and_is_done_again(tmp_path, monkeypatch):
+    broken = tmp_path / "is_broken"
+    broken.touch()
+    (tmp_path / "fragile_environment.py").write_text(
+        "import gymnasium as gym\n"
+        "from gymnasium.envs.classic_control import CartPoleEnv\n"
+        "from pathlib import Path\n"
+        "class Fragile(CartPoleEnv):\n"
+        "    def step(self, action):\n"
+        f"        if Path({str(broken)!r}).exists() and self.np_random_seed == 1:\n"
+        "            raise ZeroDivisionError('seed 1 breaks it')\n"
+        "        return super().step(action)\n"
+        "gym.register('Fragile-v0', Fragile, max_episode_steps=100)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = small_study(tmp_path / "study", env=("fragile_environment:Fragile-v0",))
+    result = run_comparison(settings)
+    assert len(result.finished) == 2
+    assert len(result.failed) == 2
+    assert all("seed 1 breaks it" in error for error in result.failed.values())
+    failed = settings.out / "fragile_environment-Fragile-v0" / "stream_q" / "seed_1"
+    assert not (failed / "done.json").exists()
+    assert "ZeroDivisionError" in json.loads((failed / "failure.json").read_text())["traceback"]
+
+    broken.unlink()
+    again = run_comparison(settings)
+    assert len(again.kept) == len(again.finished) == 2
+    assert not again.failed
+    assert not list(settings.out.glob("*/*/*/failure.json"))
+
+
+def test_a_cell_that_fails_in_another_process_is_reported(tmp_path):
+    variants = {"impossible": {"algorithm": "stream_q", "gamma": 2.0}}
+    settings = small_study(
+        tmp_path / "study", algo=("impossible", "random"), variants=variants, jobs=2, timesteps=50
+    )
+    result = run_comparison(settings)
+    assert len(result.finished) == 2
+    assert [error.startswith("ValueError: gamma") for error in result.failed.values()] == [True] * 2
+
+
+def test_a_folder_with_a_different_study_is_refused_and_the_difference_shown(tmp_path):
+    settings = small_study(tmp_path / "study", algo=("random",), timesteps=50)
+    run_comparison(settings)
+    with pytest.raises(ValueError, match=r"different study:\n  timesteps: there 50, asked for 60"):
+        run_comparison(replace(settings, timesteps=60))
+    with pytest.raises(ValueError, match=r"algorithms.stream_q: there nothing"):
+        run_comparison(replace(settings, algo=("random", "stream_q")))
+    # How it is run is no part of what it is.
+    assert len(run_comparison(replace(settings, jobs=2)).kept) == 2
+    (settings.out / "study.json").write_text("{")
+    with pytest.raises(ValueError, match=r"study.json cannot be read"):
+        run_comparison(settings)
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match=r"holds thesis\.tex and no study"):
+        run_comparison(small_study(tmp_path))
+    assert cell_folders(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no file locks")
+def test_two_runs_at_once_on_one_folder_are_refused(tmp_path):
+    import fcntl
+
+    settings = small_study(tmp_path / "study")
+    settings.out.mkdir()
+    with (settings.out / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(RuntimeError, match="another run is at work"):
+            run_comparison(settings)
+
+
+@pytest.mark.parametrize("algorithm", ["stream_q", "dqn", "ppo", "random"])
+def test_a_budget_of_cpu_seconds_ends_the_training(tmp_path, algorithm):
+    out = tmp_path / "study"
+    variants = {"dqn": {"learning_starts": 0}, "ppo": {"n_steps": 64}}
+    settings = small_study(
+        out, algo=(algorithm,), seeds=1, timesteps=None, cpu_seconds=0.5, variants=variants
+    )
+    result = run_comparison(settings)
+    assert not result.failed
+    cell = out / ENVIRONMENT / algorithm / "seed_0"
+    timings = json.loads((cell / "timings.json").read_text())
+    assert timings["training_cpu_seconds"] >= 0.5
+    assert timings["training_steps"] == sum(lengths_of(cell))
+    assert json.loads((cell / "settings.json").read_text())["evaluation"]["every"] is None
+    with np.load(cell / "evaluations.npz") as evaluations:
+        assert evaluations["timesteps"][-1] == timings["training_steps"]
+        assert 1 <= len(evaluations["timesteps"]) <= 4
+    if algorithm in ("stream_q", "dqn"):
+        # Exploration has come to its end with the budget, whatever the number of steps.
+        model = (StreamQ if algorithm == "stream_q" else DQN).load(cell / "model.zip")
+        assert model.exploration_rate == pytest.approx(model.exploration_final_eps, abs=0.01)
+
+
+def test_sb3_loads_the_episode_log_and_the_evaluations(tmp_path):
+    from stable_baselines3.common.monitor import load_results
+
+    out = tmp_path / "study"
+    run_comparison(small_study(out, algo=("naive_dqn",), seeds=1))
+    cell = out / ENVIRONMENT / "naive_dqn" / "seed_0"
+    shutil.copy(cell / "episodes.csv", tmp_path / "monitor.csv")
+    assert load_results(str(tmp_path))["l"].sum() == 300
+    assert zipfile.is_zipfile(cell / "evaluations.npz")
+
+
+def test_help_is_shown_without_importing_torch():
+    script = (
+        "import sys\n"
+        "from dqn_plugins.command_line import main\n"
+        "try:\n    main(['compare', '--help'])\n"
+        "except SystemExit as exit:\n    assert not exit.code\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)

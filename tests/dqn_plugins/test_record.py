@@ -1,0 +1,61 @@
+import json
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+
+from dqn_plugins.comparison import run_comparison
+from dqn_plugins.comparison.algorithms import ALGORITHMS, load_model, make_model, resolve
+from dqn_plugins.record import RecordSettings, record
+from dqn_plugins.wrappers import read_frames
+from tests.dqn_plugins.comparison.studies import ENVIRONMENT, small_study
+
+
+@pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"random", "dqn1"}))
+def test_a_saved_model_of_any_algorithm_tells_what_it_is(tmp_path, algorithm):
+    if not ALGORITHMS[algorithm].is_installed:
+        pytest.skip("not installed")
+    env = gym.make(ENVIRONMENT, render_mode="rgb_array")
+    model = make_model(resolve(algorithm, {}), env, seed=0)
+    model.save(tmp_path / "model")
+    assert type(load_model(tmp_path / "model.zip")) is type(model)
+    assert type(load_model(tmp_path / "model")) is type(model)
+    settings = RecordSettings(
+        tmp_path / "model.zip", env=ENVIRONMENT, episodes=1, out=tmp_path / "videos"
+    )
+    (video,) = record(settings)
+    beside = json.loads(video.with_suffix(".json").read_text())
+    assert beside["length"] + 1 == sum(1 for _ in read_frames(video))
+    assert beside["seed"] == 2_000_000
+
+
+def test_the_cells_of_a_comparison_can_be_recorded(tmp_path, capsys):
+    out = tmp_path / "study"
+    run_comparison(small_study(out, seeds=1))
+    for algorithm in ("stream_q", "random"):
+        cell = out / ENVIRONMENT / algorithm / "seed_0"
+        videos = record(RecordSettings(cell, episodes=2, out=tmp_path / "videos"))
+        assert [video.name for video in videos] == [
+            f"{algorithm}-episode-0.mp4",
+            f"{algorithm}-episode-1.mp4",
+        ]
+    # The same greedy episodes as those of the final evaluation.
+    rows = (out / ENVIRONMENT / "stream_q" / "seed_0" / "final_evaluation.csv").read_text()
+    first = float(rows.splitlines()[1].split(",")[2])
+    assert f"return {first:.1f}, seed 2000000" in capsys.readouterr().err
+
+
+def test_what_cannot_be_recorded_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Pass --env"):
+        record(RecordSettings(tmp_path / "model.zip"))
+    with pytest.raises(ValueError, match=r"model.zip is not there"):
+        record(RecordSettings(tmp_path / "model.zip", env=ENVIRONMENT))
+    (tmp_path / "model.zip").write_bytes(b"no zip")
+    with pytest.raises(ValueError, match="cannot be read"):
+        record(RecordSettings(tmp_path / "model.zip", env=ENVIRONMENT))
+    with pytest.raises(ValueError, match="episodes: received 0"):
+        record(RecordSettings(tmp_path / "model.zip", env=ENVIRONMENT, episodes=0))
+    model = make_model(resolve("naive_dqn", {}), gym.make(ENVIRONMENT), seed=0)
+    model.save(tmp_path / "model.zip")
+    with pytest.raises(ValueError, match="Pass the environment it was trained on"):
+        record(RecordSettings(tmp_path / "model.zip", env="Acrobot-v1"))
