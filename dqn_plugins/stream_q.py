@@ -44,6 +44,7 @@ STREAM_Q_PAPER_HYPERPARAMETERS: dict[str, Any] = {
         "weight_initializer": SparseInitializer(0.9),
         "normalize_observations": True,
         "normalize_rewards": True,
+        "averaging_window": None,
     },
 }
 """Keyword arguments for Stream Q(λ) as its paper has it, with ObGD."""
@@ -63,6 +64,9 @@ class StreamQ(OnlineQAlgorithm):
     The trace ends with its episode: at termination, at truncation (after bootstrapping from the
     true last observation) and at every reset from outside. An exploratory action, one that is not
     greedy, cuts it as ``trace_cut`` says.
+
+    While learning it acts by the newest weights; ``predict`` acts by their average, from which
+    nothing is learned (``averaging_window``).
 
     With several environments each has a trace of its own, and their updates are averaged. ObGD
     bounds each environment's step by that environment's trace and TD error before the average is
@@ -109,7 +113,7 @@ class StreamQ(OnlineQAlgorithm):
         self,
         policy: str | type[StreamQPolicy],
         env: GymEnv | str | None,
-        learning_rate: float | Schedule = 3e-4,
+        learning_rate: float | Schedule = 5e-4,
         gamma: float = 0.99,
         exploration_fraction: float = 0.2,
         exploration_initial_eps: float = 1.0,

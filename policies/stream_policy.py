@@ -120,12 +120,12 @@ class StreamQPolicy(QPolicy):
         weight_initializer: WeightInitializer | None = NINE_TENTHS_SPARSE,
         normalize_observations: bool = True,
         normalize_rewards: bool = True,
-        averaging_window: int | None = 10_000,
+        averaging_window: int | None = 20_000,
     ) -> None:
         if averaging_window is not None and not averaging_window >= 1:
             raise ValueError(
                 f"averaging_window: received {averaging_window}, it must be at least 1, or None to "
-                "predict with the newest weights. Try 10_000."
+                "predict with the newest weights. Try 20_000."
             )
         if not issubclass(optimizer_class, TraceOptimizer):
             raise ValueError(

@@ -31,7 +31,7 @@ class TraceOptimizer(th.optim.Optimizer):
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         if not defaults["lr"] >= 0.0:
             raise ValueError(
-                f"lr: received {defaults['lr']}, it must be at least 0. Try 3e-4 for TraceAdam, "
+                f"lr: received {defaults['lr']}, it must be at least 0. Try 5e-4 for TraceAdam, "
                 "1.0 for ObGD and AdaptiveObGD."
             )
         super().__init__(params, defaults)
@@ -204,7 +204,7 @@ class TraceAdam(TraceOptimizer):
     def __init__(
         self,
         params: ParamsT,
-        lr: float = 3e-4,
+        lr: float = 5e-4,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
     ) -> None:

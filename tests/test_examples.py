@@ -55,6 +55,18 @@ def test_quickstart(tmp_path: Path) -> None:
     assert NaiveDQN.load(tmp_path / "runs/quickstart").num_timesteps == 10_000
 
 
+@pytest.mark.slow
+def test_ladder(tmp_path: Path) -> None:
+    settings = ("--timesteps", 300, "--seeds", 1, "--jobs", 1)
+    episodes = ("--evaluations", 1, "--evaluation-episodes", 1, "--final-evaluation-episodes", 1)
+    run(tmp_path, "ladder.py", *settings, *episodes)
+    summary = pd.read_csv(tmp_path / "runs/ladder/summary.csv")
+    rungs = summary["algorithm"].tolist()
+    assert rungs[0] == "1_notebook"
+    assert rungs == sorted(rungs)
+    assert (summary["finished"] == 1).all()
+
+
 def test_own_loop(tmp_path: Path) -> None:
     report, summary = run(tmp_path, "own_loop.py", "--episodes", 20).splitlines()
     assert report.startswith("Episode 20: mean return -")
