@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(stderr=True, highlight=False)
     try:
         status = _run(arguments, console)
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, OSError) as error:
         console.print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
         status = 1
     except KeyboardInterrupt:

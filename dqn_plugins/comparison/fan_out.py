@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -24,7 +23,7 @@ def number_of_workers(settings: ComparisonSettings) -> int:
     """
     if settings.jobs != -1 or settings.backend != "loky":
         return settings.jobs
-    if sys.platform == "linux":
+    if hasattr(os, "sched_getaffinity"):  # a container may have fewer than the machine
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
@@ -88,9 +87,9 @@ def _dask_client(n_workers: int, address: str | None) -> Any:
     except ImportError as error:
         raise _not_installed("dask", "pip install 'dqn-plugins[cluster]'") from error
     if address is not None:
-        return Client(address)
+        return Client(address)  # type: ignore[no-untyped-call]
     # One thread per worker: a cell has a process to itself.
-    return Client(
+    return Client(  # type: ignore[no-untyped-call]
         n_workers=None if n_workers == -1 else n_workers,
         threads_per_worker=1,
         dashboard_address=None,
