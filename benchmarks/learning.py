@@ -133,7 +133,8 @@ def write_results(studies: list[tuple[Question, StudyResults]]) -> None:
     """Write the table and the picture."""
     results = table(studies)
     results.to_csv(RESULTS / "learning.csv", index=False)
-    (RESULTS / "learning.png").write_bytes(lander_curves(studies))
+    if any(LANDER in study.environments for _, study in studies):
+        (RESULTS / "learning.png").write_bytes(lander_curves(studies))
     widths = [max(results[name].astype(str).map(len).max(), len(name)) for name in results]
     rows = [list(results), ["-" * width for width in widths], *results.to_numpy().tolist()]
     lines = [
