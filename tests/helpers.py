@@ -29,6 +29,7 @@ def optimizer_numbers(model: NaiveDQN | StreamQ) -> list[np.ndarray]:
         value.cpu().numpy().copy() if isinstance(value, th.Tensor) else np.array(value)
         for _, entries in sorted(state.items())
         for _, value in sorted(entries.items())
+        if value is not None  # an old torch's SGD without momentum
     ]
 
 

@@ -5,6 +5,7 @@ Each runs in a process of its own: importing RL Zoo replaces Gymnasium's TimeLim
 """
 
 import csv
+import importlib.util
 import inspect
 import os
 import re
@@ -13,11 +14,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import optuna
 import pytest
 import yaml
 from stable_baselines3.common.env_util import make_vec_env
 from torch import nn
+
+if importlib.util.find_spec("rl_zoo3") is None:
+    pytest.skip("RL Zoo is not installed", allow_module_level=True)
+
+import optuna
 
 import dqn_plugins.zoo
 from dqn_plugins import STREAM_Q_PAPER_HYPERPARAMETERS, NaiveDQN, StreamQ
