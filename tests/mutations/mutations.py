@@ -368,6 +368,21 @@ MUTATIONS = [
             "test_a_model_is_loaded_with_another_number_of_environments",
         ),
     ),
+    # The average that predicts
+    Mutation(
+        "policies/stream_policy.py",
+        "rate = 1.0 / min(self.n_averaged.item(), self.averaging_window)",
+        "rate = 1.0 / self.averaging_window",
+        "the first weights stay in the average for long",
+        STREAM,
+    ),
+    Mutation(
+        KERNELS,
+        "rate = np.float32(1.0 / min(n_averaged[0], averaging_window))",
+        "rate = np.float32(1.0 / n_averaged[0])",
+        "the average never forgets",
+        COMPILED_STREAM,
+    ),
     # The loop
     Mutation(
         "dqn_plugins/transitions.py",

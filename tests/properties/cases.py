@@ -150,6 +150,7 @@ class Stream:
     td_error_clip: float | None
     normalize_observations: bool
     normalize_rewards: bool
+    averaging_window: int | None
 
 
 @st.composite
@@ -231,6 +232,7 @@ def stream_rules() -> st.SearchStrategy[Stream]:
             td_error_clip=st.sampled_from([None, 0.5]),
             normalize_observations=st.booleans(),
             normalize_rewards=st.booleans(),
+            averaging_window=st.sampled_from([None, 1, 3]),
         )
     )
 
@@ -261,6 +263,7 @@ def make_policy(network: Network, rule: Naive | Stream) -> QPolicy:
         **kwargs,
         normalize_observations=rule.normalize_observations,
         normalize_rewards=rule.normalize_rewards,
+        averaging_window=rule.averaging_window,
     )
 
 

@@ -251,6 +251,7 @@ class StreamOracle(Oracle):
         self.returns_seen: list[float] = []
         self.z = [self.no_trace() for _ in range(n_envs)]
         self.returns = [0.0] * n_envs
+        self.average, self.n_averaged = self.weights, 0
 
     def no_trace(self) -> list[np.ndarray]:
         return [np.zeros_like(p) for p in self.parameters]
@@ -296,6 +297,10 @@ class StreamOracle(Oracle):
             self.z[i] = [fade * z + g for z, g in zip(self.z[i], gradients[i], strict=True)]
         clip = np.inf if rule.td_error_clip is None else rule.td_error_clip
         self.move([float(np.clip(td_error, -clip, clip)) for td_error in td_errors])
+        if rule.averaging_window is not None:
+            self.n_averaged += 1
+            share = 1 / min(self.n_averaged, rule.averaging_window)
+            self.average = (1 - share) * self.average + share * self.weights
         for i in envs:
             if batch.dones[i] or (explored[i] and rule.trace_cut == "after"):
                 self.z[i] = self.no_trace()

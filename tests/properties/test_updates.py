@@ -70,8 +70,8 @@ def played(
         yield batch, actions, td_errors, oracle
 
 
-def flat_weights(policy: QPolicy) -> np.ndarray:
-    parts = [param.detach().numpy().ravel() for param in policy.q_net.parameters()]
+def flat_weights(policy: QPolicy, name: str = "q_net") -> np.ndarray:
+    parts = [param.detach().numpy().ravel() for param in getattr(policy, name).parameters()]
     return np.concatenate(parts).astype(np.float64)
 
 
@@ -137,6 +137,9 @@ def assert_equal_to_equations(
     if isinstance(oracle, StreamOracle):
         assert_near(flat_traces(policy), oracle.traces, 1e-3, 1e-6)
         oracle.assert_statistics(policy)
+        if oracle.rule.averaging_window is not None:
+            moved = flat_weights(policy, "average_q_net") - initial
+            assert_near(moved, oracle.average - initial, 1e-3, rounding)
 
 
 @each_rule

@@ -297,6 +297,23 @@ def test_vector_above_and_below_vec_monitor(above: bool) -> None:
     assert ours.returns == [value for value in RETURNS for _ in range(2)]
 
 
+@pytest.mark.parametrize("vectorised", [False, True])
+def test_what_a_wrapper_closer_to_the_environment_wrote_stays(vectorised: bool) -> None:
+    def doubled() -> gym.Env[Any, Any]:
+        return gym.wrappers.TransformReward(Monitor(Scripted()), lambda reward: 2 * reward)
+
+    env: Any
+    if vectorised:
+        env = VecEpisodeReward(DummyVecEnv([doubled]))
+        infos = run(env, sum(LENGTHS))
+    else:
+        env = EpisodeReward(doubled())
+        infos = play(env, 3)
+    # Monitor's are the environment's own rewards; ours show what comes out on top.
+    assert [info["episode"]["r"] for info in infos] == RETURNS
+    assert env.returns == [2 * value for value in RETURNS]
+
+
 def test_sb3_reads_the_episodes() -> None:
     venv = VecEpisodeReward(DummyVecEnv([Scripted]))
     model = DQN("MlpPolicy", venv, learning_starts=1000, buffer_size=1000).learn(27)
