@@ -89,8 +89,9 @@ class StreamQPolicy(QPolicy):
     :param normalize_observations: Whether to normalise observations by running statistics.
     :param normalize_rewards: Whether to divide rewards by the running standard deviation of the
         discounted return.
-    :param averaging_window: Number of updates over which the weights are averaged for
-        ``predict``, at least 1; None to predict with the newest weights. See ``average_q_net``.
+    :param averaging_window: Largest number of updates over which the weights are averaged for
+        ``predict``, at least 1; None to predict with the newest weights. Early in a run it is the
+        last fifth of the updates. See ``average_q_net``.
     :raises ValueError: If the optimiser keeps no traces, or the window is below 1.
     """
 
@@ -157,7 +158,7 @@ class StreamQPolicy(QPolicy):
         if self.averaging_window is not None:
             self.average_q_net = deepcopy(self.q_net).requires_grad_(False)
             self.average_q_net.observation_normalizer = self.q_net.observation_normalizer
-        self.register_buffer("n_averaged", th.zeros(1, dtype=th.float64))
+            self.register_buffer("n_averaged", th.zeros(1, dtype=th.float64))
 
     def make_q_net(self) -> NormalizingQNetwork:
         """
@@ -175,17 +176,19 @@ class StreamQPolicy(QPolicy):
         """
         Take the newest weights into their average.
 
-        The first ``averaging_window`` updates weigh the same, so that the first weights are soon
-        forgotten; from then on the average is an exponential one.
+        At update t the share of the newest weights is (η + 1) / (t + η) with η = 4: roughly the last
+        fifth of all updates is averaged, so that the first weights are soon forgotten
+        (polynomial-decay averaging, Shamir and Zhang, 2013, arXiv 1212.1824). Once that is more than
+        ``averaging_window`` updates, the share stays at 1 / ``averaging_window``.
         """
         if self.average_q_net is None or self.averaging_window is None:
             return
         self.n_averaged += 1
-        rate = 1.0 / min(self.n_averaged.item(), self.averaging_window)
+        share = max(5.0 / (self.n_averaged.item() + 4.0), 1.0 / self.averaging_window)
         for average, param in zip(
             self.average_q_net.parameters(), self.q_net.parameters(), strict=True
         ):
-            average.lerp_(param, rate)
+            average.lerp_(param, share)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
         network = self.q_net if self.average_q_net is None else self.average_q_net

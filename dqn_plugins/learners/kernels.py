@@ -566,12 +566,12 @@ def average_weights(
     :param weights: Flat.
     :param average: Laid out as the weights; changed in place.
     :param n_averaged: How many times this was done, shape (1,); changed in place.
-    :param averaging_window: Over how many updates to average.
+    :param averaging_window: Over how many updates to average at most.
     """
     n_averaged[0] += 1.0
-    rate = np.float32(1.0 / min(n_averaged[0], averaging_window))
+    share = np.float32(max(5.0 / (n_averaged[0] + 4.0), 1.0 / averaging_window))
     for i in range(weights.size):
-        average[i] += rate * (weights[i] - average[i])
+        average[i] += share * (weights[i] - average[i])
 
 
 @compiled
@@ -765,7 +765,7 @@ def learn_stream(
 
     :param average: The weights' average, laid out as they are, or empty for none.
     :param n_averaged: How many updates it has taken in, shape (1,).
-    :param averaging_window: Over how many updates to average.
+    :param averaging_window: Over how many updates to average at most.
     :param reward_mean: Mean of the discounted returns, shape (1,), or empty to leave rewards.
     :param reward_squared_deviations: Sum of squared deviations from it, shape (1,), or empty.
     :param reward_count: How many returns these come from, shape (1,), or empty.

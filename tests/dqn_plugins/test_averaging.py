@@ -1,5 +1,7 @@
 """The average of the weights: what it is, who uses it, and that nothing is learned from it."""
 
+import math
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -35,18 +37,28 @@ def learned(model: StreamQ, steps: int) -> list[np.ndarray]:
     return seen
 
 
-def test_up_to_the_window_it_is_the_mean_of_the_weights_after_every_update(backend):
-    model = make(backend, averaging_window=60)
+def decaying_average(seen: list[np.ndarray]) -> np.ndarray:
+    """
+    Of the weights after updates 1 to n, written as one sum: update t weighs as much as there are
+    ways to choose 4 of the t + 3 updates up to the third after it, about as t to the fourth.
+    """
+    shares = np.array([math.comb(update + 3, 4) for update in range(1, len(seen) + 1)])
+    return np.average(seen, axis=0, weights=shares)
+
+
+def test_up_to_the_window_the_first_weights_fade(backend):
+    model = make(backend, averaging_window=1_000)
     seen = learned(model, 60)
-    assert np.abs(average(model) - np.mean(seen, axis=0)).max() < 1e-6
+    assert np.abs(average(model) - decaying_average(seen)).max() < 1e-6
     assert np.abs(average(model) - seen[-1]).max() > 1e-3
 
 
 def test_past_the_window_it_is_an_exponential_average(backend):
     model = make(backend, averaging_window=20)
-    seen = learned(model, 60)
-    expected = np.mean(seen[:20], axis=0)
-    for newest in seen[20:]:
+    seen = learned(model, 200)
+    last_fading = 96  # 5 / (96 + 4) is 1 / 20
+    expected = decaying_average(seen[:last_fading])
+    for newest in seen[last_fading:]:
         expected += (newest - expected) / 20
     assert np.abs(average(model) - expected).max() < 1e-6
 
@@ -113,7 +125,7 @@ def test_it_goes_on_where_a_saved_model_stopped(backend, tmp_path):
         reset_num_timesteps=False,
     )
     for n_averaged, newest in enumerate(seen, start=31):
-        expected += (newest - expected) / min(n_averaged, 50)
+        expected += (newest - expected) * max(5 / (n_averaged + 4), 1 / 50)
     assert np.abs(average(loaded) - expected).max() < 1e-6
 
 

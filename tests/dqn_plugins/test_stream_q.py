@@ -690,9 +690,11 @@ def test_each_ingredient_can_be_taken_out():
         "weight_initializer": None,
         "normalize_observations": False,
         "normalize_rewards": False,
+        "averaging_window": None,
         "activation_fn": nn.ReLU,
     }
     model = StreamQ("MlpPolicy", RecordingEnv(), policy_kwargs=plain, seed=0).learn(20)
+    assert model.policy.average_q_net is None
     assert statistics(model) == {}
     assert [type(module) for module in model.q_net.q_net] == [nn.Linear, nn.ReLU, nn.Linear]
     other = {**plain, "weight_initializer": glorot_uniform}
@@ -734,6 +736,7 @@ def test_the_vector_in_a_dictionary_is_normalised_and_its_image_is_not():
     model = StreamQ("MultiInputPolicy", SimpleMultiObsEnv(), seed=0).learn(12)
     names = {name.rsplit(".", 1)[0] for name in statistics(model)}
     assert names == {
+        "n_averaged",
         "q_net.observation_normalizer.statistics.part_vec",
         "reward_normalizer",
         "reward_normalizer.statistics",
@@ -941,7 +944,11 @@ def test_a_corridor_is_solved(optimizer):
         Corridor(),
         learning_rate=3e-3 if optimizer is TraceAdam else 1.0,
         exploration_fraction=0.7,
-        policy_kwargs={"net_arch": [32], "optimizer_class": optimizer},
+        policy_kwargs={
+            "net_arch": [32],
+            "optimizer_class": optimizer,
+            "averaging_window": None,  # what was learned, not its average
+        },
         seed=0,
     )
     model.learn(15_000)
