@@ -176,10 +176,10 @@ class StreamQPolicy(QPolicy):
         """
         Take the newest weights into their average.
 
-        At update t the share of the newest weights is (η + 1) / (t + η) with η = 4: roughly the last
-        fifth of all updates is averaged, so that the first weights are soon forgotten
-        (polynomial-decay averaging, Shamir and Zhang, 2013, arXiv 1212.1824). Once that is more than
-        ``averaging_window`` updates, the share stays at 1 / ``averaging_window``.
+        At update t the share of the newest weights is (η + 1) / (t + η) with η = 4: roughly the
+        last fifth of all updates is averaged, so that the first weights are soon forgotten
+        (polynomial-decay averaging, Shamir and Zhang, 2013, arXiv 1212.1824). Once that is more
+        than ``averaging_window`` updates, the share stays at 1 / ``averaging_window``.
         """
         if self.average_q_net is None or self.averaging_window is None:
             return
