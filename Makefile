@@ -51,10 +51,11 @@ coverage: $(INSTALLED)  ## Measure which branches the tests run
 test-oldest: $(OLDEST_INSTALLED)  ## Run the tests with the oldest versions that pyproject.toml allows
 	$(OLDEST_BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
-# swig first and on the path: the oldest Gymnasium builds Box2D from source.
+# swig first and on the path: the oldest Gymnasium builds Box2D from source. setuptools is what
+# pyproject.toml builds with: an old Python brings an old one.
 $(OLDEST_INSTALLED): pyproject.toml setup.cfg constraints-oldest.txt
 	test -x $(OLDEST_BIN)/python || $(OLDEST_PYTHON) -m venv $(OLDEST_VENV)
-	$(OLDEST_BIN)/python -m pip install --quiet --disable-pip-version-check swig wheel
+	$(OLDEST_BIN)/python -m pip install --quiet --disable-pip-version-check swig wheel "setuptools>=77,<81"
 	PATH="$(abspath $(OLDEST_BIN)):$$PATH" $(OLDEST_BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt --editable ".[test]"
 	@touch $@
 
