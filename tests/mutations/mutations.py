@@ -371,15 +371,15 @@ MUTATIONS = [
     # The average that predicts
     Mutation(
         "policies/stream_policy.py",
-        "rate = 1.0 / min(self.n_averaged.item(), self.averaging_window)",
-        "rate = 1.0 / self.averaging_window",
+        "share = max(5.0 / (self.n_averaged.item() + 4.0), 1.0 / self.averaging_window)",
+        "share = 1.0 / self.averaging_window",
         "the first weights stay in the average for long",
         STREAM,
     ),
     Mutation(
         KERNELS,
-        "rate = np.float32(1.0 / min(n_averaged[0], averaging_window))",
-        "rate = np.float32(1.0 / n_averaged[0])",
+        "share = np.float32(max(5.0 / (n_averaged[0] + 4.0), 1.0 / averaging_window))",
+        "share = np.float32(5.0 / (n_averaged[0] + 4.0))",
         "the average never forgets",
         COMPILED_STREAM,
     ),

@@ -198,7 +198,8 @@ def naive_rules() -> st.SearchStrategy[Naive]:
 
 
 def stream_rules() -> st.SearchStrategy[Stream]:
-    overshoot = st.sampled_from([0.5, 2.0])
+    # Below 1, steps overshoot on purpose, and differences of the last bit grow with them.
+    overshoot = st.sampled_from([1.0, 2.0])
     optimizers = st.one_of(
         st.tuples(
             st.just(TraceAdam),

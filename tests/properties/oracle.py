@@ -299,7 +299,7 @@ class StreamOracle(Oracle):
         self.move([float(np.clip(td_error, -clip, clip)) for td_error in td_errors])
         if rule.averaging_window is not None:
             self.n_averaged += 1
-            share = 1 / min(self.n_averaged, rule.averaging_window)
+            share = max(5 / (self.n_averaged + 4), 1 / rule.averaging_window)
             self.average = (1 - share) * self.average + share * self.weights
         for i in envs:
             if batch.dones[i] or (explored[i] and rule.trace_cut == "after"):

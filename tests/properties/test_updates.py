@@ -35,7 +35,7 @@ TOO_CLOSE_TO_CALL = 1e-5
 # ObGD's step is as long as the TD error asks for: on noise without structure, as here, it is
 # chaotic and multiplies a difference in the last bit from update to update. Few updates are enough,
 # since a wrong number costs 1e-2 in the first one that it enters.
-MOST_UPDATES_OF_OBGD = 6
+MOST_UPDATES_OF_OBGD = 4
 
 each_rule = pytest.mark.parametrize(
     "rules", [naive_rules(), stream_rules()], ids=["naive", "stream"]
