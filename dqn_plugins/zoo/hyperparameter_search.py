@@ -53,14 +53,14 @@ def sample_stream_q(
     )
 
 
-def convert_sampled(sampled: dict[str, Any]) -> dict[str, Any]:
+def convert_sampled(sampled_params: dict[str, Any]) -> dict[str, Any]:
     """
     Turn what a trial drew, and a study keeps, into keyword arguments.
 
-    :param sampled: Values by the names under which the trial drew them.
+    :param sampled_params: Values by the names under which the trial drew them.
     :return: Keyword arguments of the algorithm.
     """
-    hyperparameters = dict(sampled)
+    hyperparameters = dict(sampled_params)
     hyperparameters["gamma"] = 1.0 - hyperparameters.pop("one_minus_gamma")
     hyperparameters["policy_kwargs"] = {"net_arch": NETWORKS[hyperparameters.pop("net_arch")]}
     return hyperparameters

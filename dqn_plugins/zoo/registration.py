@@ -38,4 +38,4 @@ def register_algorithms() -> None:
     rl_zoo3.ALGOS.update(naive_dqn=NaiveDQN, stream_q=StreamQ)
     HYPERPARAMS_SAMPLER.update(naive_dqn=sample_naive_dqn, stream_q=sample_stream_q)
     HYPERPARAMS_CONVERTER.update(naive_dqn=convert_sampled, stream_q=convert_sampled)
-    rl_zoo3.train.ExperimentManager = OnlineExperimentManager  # type: ignore[misc]
+    rl_zoo3.train.ExperimentManager = OnlineExperimentManager  # type: ignore[attr-defined]
