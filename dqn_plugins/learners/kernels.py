@@ -57,7 +57,15 @@ def compiled(function: Function) -> Function:
         in NumPy: checking for it would keep loops from being vectorised.
     :return: The compiled function.
     """
-    options: dict[str, Any] = {"error_model": "numpy", "fastmath": _FAST_MATH, "nogil": True}
+    options: dict[str, Any] = {
+        "error_model": "numpy",
+        "fastmath": _FAST_MATH,
+        "nogil": True,
+        # A function that is called, not inlined, may be taken from wherever it was compiled first,
+        # in another order of the same sum: the process that compiles would differ in the last bit
+        # from those that load.
+        "forceinline": True,
+    }
     try:
         return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
     except RuntimeError as error:

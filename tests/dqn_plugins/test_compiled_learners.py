@@ -235,7 +235,13 @@ def test_stream_q_compiled_equals_autograd(
     for one, other in zip(*map(optimizer_numbers, models), strict=True):
         assert_close(one, other, 1e-4)
     assert statistics(models[1]).keys() == statistics(models[0]).keys()
-    assert len(statistics(models[0])) == 3 * normalize_observations + 4 * normalize_rewards
+    n_averaged = 1
+    assert len(statistics(models[0])) == (
+        n_averaged + 3 * normalize_observations + 4 * normalize_rewards
+    )
+    averages = [model.policy.average_q_net.parameters() for model in models]
+    for one, other in zip(*averages, strict=True):
+        assert_close(one.numpy(), other.numpy(), 1e-4)
     for name, numbers in statistics(models[0]).items():
         # float64, and of what the environments gave, which is the same for both
         assert statistics(models[1])[name] == pytest.approx(numbers, rel=1e-12, abs=1e-12), name
@@ -289,19 +295,20 @@ def test_everybody_sees_the_weights_that_were_learned(make):
         map(id, parameters)
     )
     saved = model.get_parameters()["policy"]
-    names = [name for name, _ in model.policy.named_parameters()]
+    names = [f"q_net.{name}" for name, _ in model.policy.q_net.named_parameters()]
     for state in (model.policy.state_dict(), saved):
         assert np.array_equal(np.concatenate([state[n].numpy().ravel() for n in names]), flat)
     by_module = [p.detach().numpy().ravel() for m in modules for p in (m.weight, m.bias)]
     assert np.array_equal(np.concatenate(by_module), flat)
-    assert np.array_equal(model.policy.parameters_to_vector(), flat)
-    # `predict` is torch's: a copy of the network in torch chooses the same.
-    clone = copy.deepcopy(model.policy.q_net)
+    assert np.array_equal(model.policy.parameters_to_vector()[: len(flat)], flat)
+    # A copy of the network in torch chooses what compiled code chooses, and `predict` is torch's.
     obs = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+    learned = copy.deepcopy(model.policy.q_net)
+    predicts = copy.deepcopy(getattr(model.policy, "average_q_net", model.policy.q_net))
     with th.no_grad():
-        greedy = clone(th.as_tensor(obs)).argmax(dim=1).numpy()
-    assert np.array_equal(model.predict(obs, deterministic=True)[0], greedy)
-    assert np.array_equal(model._learner.greedy_actions(obs), greedy)
+        greedy, predicted = (net(th.as_tensor(obs)).argmax(dim=1) for net in (learned, predicts))
+    assert np.array_equal(model._learner.greedy_actions(obs), greedy.numpy())
+    assert np.array_equal(model.predict(obs, deterministic=True)[0], predicted.numpy())
 
 
 @each_algorithm
@@ -375,12 +382,13 @@ def test_what_is_loaded_is_learned_from(make, transfer):
 @each_algorithm
 def test_a_vector_of_weights_is_learned_from(make):
     models = [trained(make, backend) for backend in ("torch", "compiled")]
-    vector = np.random.default_rng(0).normal(size=len(weights(models[0]))).astype(np.float32)
+    size = len(models[0].policy.parameters_to_vector())
+    vector = np.random.default_rng(0).normal(size=size).astype(np.float32)
     for model in models:
         model.policy.load_from_vector(vector)
-        assert np.array_equal(weights(model), vector)
+        assert np.array_equal(model.policy.parameters_to_vector(), vector)
         learn_all(model, transitions(5))
-    assert not np.array_equal(weights(models[0]), vector)
+    assert not np.array_equal(weights(models[0]), vector[: len(weights(models[0]))])
     assert_close(weights(models[1]), weights(models[0]), 1e-5)
 
 
@@ -654,3 +662,24 @@ def test_learning_needs_no_folder_to_keep_compiled_code_in(tmp_path):
     assert "Compiled code is not kept on disk" in log
     assert_close(np.load(tmp_path / "weights.npy"), learned_numbers("NaiveDQN"), 1e-5)
     assert not list(tmp_path.rglob("*.nb?"))
+
+
+@pytest.mark.slow
+def test_the_process_that_compiles_learns_what_those_that_load_learn(tmp_path):
+    script = (
+        "import gymnasium, hashlib\n"
+        "from dqn_plugins import StreamQ\n"
+        "model = StreamQ('MlpPolicy', gymnasium.make('CartPole-v1'), seed=0).learn(1_000)\n"
+        "print(hashlib.sha256(model.policy.parameters_to_vector().tobytes()).hexdigest())\n"
+    )
+    compiles, loads = (
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    )
+    assert compiles == loads
