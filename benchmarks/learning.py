@@ -122,6 +122,8 @@ def lander_curves(studies: list[tuple[Question, StudyResults]]) -> bytes:
             name = cell.algorithm
             if question.name == "lunar_lander_500k":
                 name += ", 500k"
+            if len(study.seeds) < 10:
+                name += f", n={len(study.seeds)}"
             names[name] = None
             cells.append(replace(cell, algorithm=name))
     seeds = tuple(sorted({cell.seed for cell in cells}))
