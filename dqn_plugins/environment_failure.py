@@ -4,7 +4,7 @@ import signal
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
@@ -41,8 +41,24 @@ def step_watched(env: VecEnv, actions: np.ndarray) -> VecEnvStepReturn:
         silent.difference_update(ready)  # type: ignore[arg-type]
         for sentinel, remote in sentinels.items():
             if sentinel in ready and remote in silent and not remote.poll():
-                raise EOFError("a worker process died")
+                _fail_step_wait(env, remote)
     return env.step_wait()
+
+
+def _fail_step_wait(env: VecEnv, remote: Any) -> NoReturn:
+    """
+    Let the wrappers around environments see that a process died, as an error of ``step_wait``.
+
+    :param env: The vectorised environment, whose step is not waited for yet.
+    :param remote: The pipe to the process.
+    :raises EOFError: Always.
+    """
+    remote.close()  # reading from it fails at once, instead of waiting for ever
+    try:
+        env.step_wait()
+    except OSError as error:
+        raise EOFError("a worker process died") from error
+    raise EOFError("a worker process died")
 
 
 def raise_if_dead(env: VecEnv) -> None:

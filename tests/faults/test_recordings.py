@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stable_baselines3.common.monitor import load_results
+from stable_baselines3.common.monitor import Monitor, load_results
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 from dqn_plugins import EnvironmentStepError, NaiveDQN
@@ -56,7 +56,8 @@ def test_a_video_and_a_log_are_finished_when_a_step_raises(tmp_path):
 def test_the_video_of_several_environments_is_finished(tmp_path, fail):
     vec_env = DummyVecEnv if fail is crash else SubprocVecEnv
     kwargs = {"start_method": "fork"} if vec_env is SubprocVecEnv else {}
-    env = vec_env([lambda: Failing(fail), Scripted], **kwargs)
+    # In another process, terminal frames are drawn by the monitor around the environment.
+    env = vec_env([lambda: Monitor(Failing(fail)), lambda: Monitor(Scripted())], **kwargs)
     recorder = VecRecordVideo(
         env, str(tmp_path), lambda step: step == 0, video_length=100, env_index=0
     )
