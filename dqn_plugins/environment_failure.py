@@ -38,7 +38,7 @@ def step_watched(env: VecEnv, actions: np.ndarray) -> VecEnvStepReturn:
     silent = set(venv.remotes)
     while silent:
         ready = wait([*silent, *sentinels])
-        silent.difference_update(ready)  # type: ignore[arg-type]
+        silent.difference_update(ready)
         for sentinel, remote in sentinels.items():
             if sentinel in ready and remote in silent and not remote.poll():
                 _fail_step_wait(env, remote)

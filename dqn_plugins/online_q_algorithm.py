@@ -514,7 +514,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
         step = self.num_timesteps + env.num_envs
         try:
             new_obs, rewards, dones, infos = step_watched(env, actions)
-            raise_if_malformed(new_obs, rewards, dones, self.observation_space)
+            raise_if_malformed(new_obs, rewards, dones, self.observation_space)  # type: ignore[arg-type]
         except MalformedTransitionError as error:
             error.step = step
             raise
@@ -725,7 +725,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
         :return: What it returns.
         :raises DivergenceError: If a number overflows. All are as they were before.
         """
-        before = deepcopy(self.get_parameters())
+        before: Any = deepcopy(self.get_parameters())
         try:
             result = self._learner.learn(*transitions)
             if _all_finite(self.get_parameters()):
@@ -852,7 +852,7 @@ class OnlineQAlgorithm(BaseAlgorithm):
         :raises RuntimeError: If the parameters are those of another architecture. Nothing was
             changed.
         """
-        before = deepcopy(self.get_parameters())
+        before: Any = deepcopy(self.get_parameters())
         # torch's optimisers keep the very tensors they are given, which may be another model's.
         parameters = (
             deepcopy(load_path_or_dict)

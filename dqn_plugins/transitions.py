@@ -56,9 +56,9 @@ def true_next_observation(
             )
         if isinstance(next_obs, dict):
             for key, values in next_obs.items():
-                _put_last(values, env_index, last_obs[key])
+                _put_last(values, int(env_index), last_obs[key])
         else:
-            _put_last(next_obs, env_index, last_obs)
+            _put_last(next_obs, int(env_index), last_obs)
     return next_obs, terminated
 
 
