@@ -393,7 +393,7 @@ MUTATIONS = [
     ),
     Mutation(
         "dqn_plugins/transitions.py",
-        "            _put_last(next_obs, env_index, last_obs)\n",
+        "            _put_last(next_obs, int(env_index), last_obs)\n",
         "            pass\n",
         "a time limit bootstraps from the next episode's first observation",
         ("tests/properties/test_transitions.py", "-k", "torch"),
