@@ -11,7 +11,7 @@ OLDEST_INSTALLED := $(OLDEST_VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-wrappers clean
+.PHONY: help install demo test test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-comparison bench-wrappers clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -83,13 +83,16 @@ typecheck: $(INSTALLED)  ## Check types with mypy
 	ln -s $(CURDIR)/dqn_plugins/* $(CURDIR)/policies $(CURDIR)/wrappers build/typecheck/dqn_plugins/
 	cd build/typecheck && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p dqn_plugins
 
-bench: bench-speed bench-learning bench-wrappers  ## Run all benchmarks
+bench: bench-speed bench-learning bench-comparison bench-wrappers  ## Run all benchmarks
 
 bench-speed: $(INSTALLED)  ## Measure steps per second and memory
 	$(BIN)/python benchmarks/speed.py
 
 bench-learning: $(INSTALLED)  ## Measure what is learned, against SB3's DQN (resumable)
 	$(BIN)/python benchmarks/learning.py
+
+bench-comparison: $(INSTALLED)  ## Measure what dqn-plugins compare costs over its bare runs
+	$(BIN)/python benchmarks/comparison.py
 
 bench-wrappers: $(INSTALLED)  ## Measure the recording wrappers
 	$(BIN)/python -W ignore benchmarks/wrappers.py

@@ -24,9 +24,11 @@ class Compare(ComparisonSettings):
 
     :param config: YAML file with variants and settings of a study; see docs/comparison.md. What is
         passed beside it goes before what it says.
+    :param videos: Whether the report has videos of the best seeds.
     """
 
     config: Path | None = None
+    videos: bool = True
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,11 @@ class Report:
     Report a comparison: a table, summary.csv, curves and report.html.
 
     :param out: Folder of the study.
+    :param videos: Whether to record videos of the best seeds.
     """
 
     out: tyro.conf.Positional[Path]
+    videos: bool = True
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -85,7 +89,7 @@ def _run(arguments: list[str], console: Console) -> int:
     elif isinstance(command, RecordSettings):
         record(command, console)
     else:
-        return _report(command.out, console)
+        return _report(command.out, command.videos, console)
     return 0
 
 
@@ -107,19 +111,19 @@ def _settings_in_config(arguments: list[str]) -> ComparisonSettings:
     return ComparisonSettings()
 
 
-def _compare(settings: ComparisonSettings, command: str, console: Console) -> int:
+def _compare(settings: Compare, command: str, console: Console) -> int:
     from dqn_plugins.comparison.study import run_comparison
 
     result = run_comparison(settings, command, console)
     for cell, error in result.failed.items():
         console.print(f"Failed: {cell}: {error}", style="red", markup=False, soft_wrap=True)
-    status = _report(result.out, console)
+    status = _report(result.out, settings.videos, console)
     return 1 if result.failed else status
 
 
-def _report(out: Path, console: Console) -> int:
+def _report(out: Path, videos: bool, console: Console) -> int:
     from dqn_plugins.comparison.report import write_report
 
-    path = write_report(out)
+    path = write_report(out, videos)
     console.print(f"Report: {path}", markup=False, soft_wrap=True)
     return 0

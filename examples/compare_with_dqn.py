@@ -41,10 +41,10 @@ class Entry:
     """
     One algorithm of the comparison, and what it did.
 
-    :param name: its name in the table and the picture, and in the names of its files.
-    :param algorithm: its class, with Stable-Baselines3's signature.
-    :param color: of its learning curve.
-    :param films: whether its greedy episodes are filmed.
+    :param name: Its name in the table and the picture, and in the names of its files.
+    :param algorithm: Its class, with Stable-Baselines3's signature.
+    :param color: Of its learning curve.
+    :param films: Whether its greedy episodes are filmed.
     """
 
     name: str

@@ -14,8 +14,8 @@ def environment_id(venv: VecEnv) -> str | None:
     Ask the first sub-environment for its id. Its name, which ends in the id, is asked for rather
     than its spec: a spec may hold functions, and a worker that cannot pickle its answer dies.
 
-    :param venv: the vectorised environment.
-    :return: the id, such as ``"CartPole-v1"``; None if it has none.
+    :param venv: The vectorised environment.
+    :return: The id, such as ``"CartPole-v1"``; None if it has none.
 
     Example::
 

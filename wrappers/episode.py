@@ -14,16 +14,16 @@ class EpisodeRecord:
     """
     One episode that is over.
 
-    :param episode_return: sum of the rewards.
-    :param length: number of steps.
-    :param last_reward: reward of the last step.
-    :param terminated: whether the episode ended by itself.
-    :param truncated: whether it was cut, as by a time limit.
-    :param duration: its seconds of wall-clock time.
-    :param elapsed: seconds of wall-clock time from the wrapper's making to the episode's end.
-    :param discounted_return: the rewards' sum with the reward of step t multiplied by gamma**t;
+    :param episode_return: Sum of the rewards.
+    :param length: Number of steps.
+    :param last_reward: Reward of the last step.
+    :param terminated: Whether the episode ended by itself.
+    :param truncated: Whether it was cut, as by a time limit.
+    :param duration: Its seconds of wall-clock time.
+    :param elapsed: Seconds of wall-clock time from the wrapper's making to the episode's end.
+    :param discounted_return: The rewards' sum with the reward of step t multiplied by gamma**t;
         None if no ``gamma`` was given.
-    :param environment: index of the sub-environment; 0 where there is only one.
+    :param environment: Index of the sub-environment; 0 where there is only one.
     """
 
     episode_return: float
@@ -54,7 +54,7 @@ class RunningEpisode:
     """
     The sums of the episode that is running in one environment.
 
-    :param gamma: discount factor of the discounted return, None for none.
+    :param gamma: Discount factor of the discounted return, None for none.
     """
 
     __slots__ = (
@@ -87,7 +87,7 @@ class RunningEpisode:
         """
         Count one step.
 
-        :param reward: its reward.
+        :param reward: Its reward.
         """
         if self.over:  # an environment that resets itself
             self.clear()

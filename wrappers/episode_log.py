@@ -47,7 +47,7 @@ def _lock(descriptor: int) -> bool:
     """
     Claim a file for this process until the descriptor is closed.
 
-    :param descriptor: of the open file.
+    :param descriptor: Of the open file.
     :return: False if another process has it.
     """
     if sys.platform == "win32":
@@ -75,13 +75,13 @@ class EpisodeLog:
     ``terminated``, ``truncated``, ``incomplete`` (given up before its end), and
     ``discounted_return`` (empty without ``gamma``).
 
-    :param log_file: where to. A name that does not end in ``monitor.csv`` has ``.monitor.csv``
+    :param log_file: Where to. A name that does not end in ``monitor.csv`` has ``.monitor.csv``
         appended, a folder gets ``monitor.csv``. If another environment is writing the file at this
         moment, the next number is taken (``run_1.monitor.csv``): one file per environment.
-    :param environment_id: the environment's id, for the first line.
+    :param environment_id: The environment's id, for the first line.
     :param append: False replaces an existing file.
-    :raises OSError: if the file cannot be written.
-    :raises ValueError: if the file exists and is not such a log.
+    :raises OSError: If the file cannot be written.
+    :raises ValueError: If the file exists and is not such a log.
 
     Example::
 
@@ -205,9 +205,9 @@ class EpisodeLog:
         """
         Append one episode.
 
-        :param record: the episode.
-        :raises ValueError: if the log is closed.
-        :raises OSError: if the file cannot be written, for example because the disk is full.
+        :param record: The episode.
+        :raises ValueError: If the log is closed.
+        :raises OSError: If the file cannot be written, for example because the disk is full.
         """
         if not self._finalizer.alive:
             raise ValueError(f"{self.path} is closed. Fix: make a new environment with this log.")

@@ -29,8 +29,8 @@ def claimed_from_above(wrapper: gym.Env[Any, Any], key: str) -> bool:
     same entry into the info. It refuses an info that has the entry already, and a wrapper knows
     only what it wraps, so this asks who is calling. Meant for the ends of episodes only.
 
-    :param wrapper: the wrapper that asks, from inside its ``step``.
-    :param key: the entry, ``"episode"`` as a rule.
+    :param wrapper: The wrapper that asks, from inside its ``step``.
+    :param key: The entry, ``"episode"`` as a rule.
     :return: True if the entry must be left to the wrapper above.
     """
     inner: Any = wrapper
@@ -68,20 +68,20 @@ class EpisodeReward(
     environment's own rewards; this wrapper's attributes and log still show what it sees itself.
     Its vector twin is :class:`dqn_plugins.wrappers.VecEpisodeReward`.
 
-    :param env: the environment.
-    :param window: episodes in the running means and lists, from 1.
-    :param report_every: prints a line after every so many episodes, with the number of the
+    :param env: The environment.
+    :param window: Episodes in the running means and lists, from 1.
+    :param report_every: Prints a line after every so many episodes, with the number of the
         episode and the mean return, mean last reward and mean length since the previous line;
         None prints nothing.
-    :param gamma: keeps the discounted return as well, with this discount factor in [0, 1].
-    :param log_file: writes one row per episode to this file, see
+    :param gamma: Keeps the discounted return as well, with this discount factor in [0, 1].
+    :param log_file: Writes one row per episode to this file, see
         :class:`dqn_plugins.wrappers.EpisodeLog`; None writes nothing.
-    :param append: whether an existing log file is continued (the default) or replaced.
-    :param report: what a report line is handed to, such as ``tqdm.write``; by default it is
+    :param append: Whether an existing log file is continued (the default) or replaced.
+    :param report: What a report line is handed to, such as ``tqdm.write``; by default it is
         printed.
-    :raises ValueError: if ``window``, ``report_every`` or ``gamma`` is out of its range, or
+    :raises ValueError: If ``window``, ``report_every`` or ``gamma`` is out of its range, or
         ``log_file`` is a file of another kind.
-    :raises OSError: if ``log_file`` cannot be written.
+    :raises OSError: If ``log_file`` cannot be written.
 
     Example::
 
@@ -147,9 +147,9 @@ class EpisodeReward(
         """
         Reset the environment; an episode that is still running is booked as incomplete.
 
-        :param seed: passed on.
-        :param options: passed on.
-        :return: the first observation and the info.
+        :param seed: Passed on.
+        :param options: Passed on.
+        :return: The first observation and the info.
         """
         self.statistics.give_up()
         observation, info = self.env.reset(seed=seed, options=options)
@@ -160,8 +160,8 @@ class EpisodeReward(
         """
         Take a step and count it.
 
-        :param action: passed on.
-        :return: observation, reward, terminated, truncated and info; the info of an episode's last
+        :param action: Passed on.
+        :return: Observation, reward, terminated, truncated and info; the info of an episode's last
             step has the entry ``"episode"``.
         """
         observation, reward, terminated, truncated, info = self.env.step(action)

@@ -17,10 +17,10 @@ def checked_settings(window: int, report_every: int | None, gamma: float | None)
     """
     Check the arguments that both reward wrappers have.
 
-    :param window: episodes in the running means, from 1.
-    :param report_every: episodes between two report lines, from 1, or None.
-    :param gamma: discount factor in [0, 1], or None.
-    :raises ValueError: if one is out of its range.
+    :param window: Episodes in the running means, from 1.
+    :param report_every: Episodes between two report lines, from 1, or None.
+    :param gamma: Discount factor in [0, 1], or None.
+    :raises ValueError: If one is out of its range.
     """
     for name, value in (("window", window), ("report_every", report_every)):
         if value is None and name == "report_every":
@@ -43,12 +43,12 @@ class EpisodeStatistics:
     The running episodes of one or more environments, the last finished ones with their means, the
     report line, and the logs. What is kept does not grow with the number of episodes.
 
-    :param environments: how many environments there are.
-    :param window: how many episodes are kept.
-    :param report_every: episodes between two report lines, None for no report.
-    :param gamma: discount factor of the discounted return, None for none.
-    :param report: what a report line is handed to; None prints it.
-    :param logs: one per environment, or none.
+    :param environments: How many environments there are.
+    :param window: How many episodes are kept.
+    :param report_every: Episodes between two report lines, None for no report.
+    :param gamma: Discount factor of the discounted return, None for none.
+    :param report: What a report line is handed to; None prints it.
+    :param logs: One per environment, or none.
     """
 
     def __init__(
@@ -85,10 +85,10 @@ class EpisodeStatistics:
         is booked as incomplete: it is counted and logged, but does not enter the window, since
         its return is not an episode's.
 
-        :param environment: index of the environment.
-        :param terminated: whether the episode ended by itself.
-        :param truncated: whether it was cut, as by a time limit.
-        :return: its record.
+        :param environment: Index of the environment.
+        :param terminated: Whether the episode ended by itself.
+        :param truncated: Whether it was cut, as by a time limit.
+        :return: Its record.
         """
         now = time.perf_counter()
         running = self.running[environment]
@@ -154,8 +154,8 @@ def mean(values: Sequence[float]) -> float:
     """
     Average over the window.
 
-    :param values: one per episode.
-    :return: their mean, NaN if there is none yet.
+    :param values: One per episode.
+    :return: Their mean, NaN if there is none yet.
     """
     return math.fsum(values) / len(values) if values else math.nan
 
@@ -272,6 +272,6 @@ class WindowProperties:
         """
         As in Stable-Baselines3's ``Monitor``, over the window.
 
-        :return: seconds from the wrapper's making to each episode's end.
+        :return: Seconds from the wrapper's making to each episode's end.
         """
         return [record.elapsed for record in self.records]

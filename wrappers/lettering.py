@@ -23,8 +23,8 @@ def font(size: int) -> Any:
     Load the font of captions and labels: DejaVu Sans, which matplotlib brings along and which has
     Greek letters, accents and a true minus sign; Pillow's own font has none of them.
 
-    :param size: in pixels.
-    :return: a Pillow font.
+    :param size: In pixels.
+    :return: A Pillow font.
     """
     matplotlib = importlib.util.find_spec("matplotlib")  # located, not imported: imports are slow
     if matplotlib is not None and matplotlib.origin is not None:
@@ -54,9 +54,9 @@ def text_width(text: str, size: int) -> int:
     """
     Measure a line of text.
 
-    :param text: the line.
-    :param size: of the font, in pixels.
-    :return: its width in pixels.
+    :param text: The line.
+    :param size: Of the font, in pixels.
+    :return: Its width in pixels.
     """
     return sum(stamp.width for stamp in _stamps(text, size))
 
@@ -65,10 +65,10 @@ def fitted(text: str, size: int, width: float) -> str:
     """
     Shorten a line of text until it fits.
 
-    :param text: the line.
-    :param size: of the font, in pixels.
-    :param width: the room there is, in pixels.
-    :return: the text, or its beginning and an ellipsis.
+    :param text: The line.
+    :param size: Of the font, in pixels.
+    :param width: The room there is, in pixels.
+    :return: The text, or its beginning and an ellipsis.
     """
     face = font(size)
     if face.getlength(text) <= width:
@@ -89,12 +89,12 @@ def write(
     """
     Write a line of text onto a picture.
 
-    :param image: an RGB picture, changed in place.
-    :param position: x and y of the anchor, in pixels.
-    :param text: one line.
-    :param size: of the font, in pixels.
-    :param colour: of the text.
-    :param anchor: two letters as in Pillow: ``l``, ``m`` or ``r`` for the left end, middle or
+    :param image: An RGB picture, changed in place.
+    :param position: The x and y of the anchor, in pixels.
+    :param text: One line.
+    :param size: Of the font, in pixels.
+    :param colour: Of the text.
+    :param anchor: Two letters as in Pillow: ``l``, ``m`` or ``r`` for the left end, middle or
         right end, and ``t`` or ``m`` for the top or middle of the line.
     """
     stamps = _stamps(text, size)
@@ -111,9 +111,9 @@ def signed(value: float, decimals: int) -> str:
     """
     Write a number with the typographic minus.
 
-    :param value: the number; NaN and infinities have their names.
-    :param decimals: digits after the point.
-    :return: the text.
+    :param value: The number; NaN and infinities have their names.
+    :param decimals: Digits after the point.
+    :return: The text.
     """
     if not math.isfinite(value):
         return str(value).replace("-", MINUS)

@@ -33,11 +33,11 @@ def existing_video(path: str | os.PathLike[str], argument: str) -> Path:
     """
     Check that a video file is there.
 
-    :param path: the file.
-    :param argument: name of the user's argument, for the message.
-    :return: the same path.
-    :raises FileNotFoundError: if it is not a file.
-    :raises ValueError: if it is empty.
+    :param path: The file.
+    :param argument: Name of the user's argument, for the message.
+    :return: The same path.
+    :raises FileNotFoundError: If it is not a file.
+    :raises ValueError: If it is empty.
     """
     file = Path(path)
     if not file.is_file():
@@ -57,9 +57,9 @@ def video_tag(file: Path, width: int) -> str:
     """
     Write an HTML tag that holds a whole video.
 
-    :param file: an MP4 file.
-    :param width: on the page, in CSS pixels.
-    :return: the tag; it needs no other file.
+    :param file: An MP4 file.
+    :param width: On the page, in CSS pixels.
+    :return: The tag; it needs no other file.
     """
     content = base64.b64encode(file.read_bytes()).decode("ascii")
     return (
@@ -72,7 +72,7 @@ def show_html(content: str) -> None:
     """
     Show HTML in the notebook.
 
-    :param content: the HTML.
+    :param content: The HTML.
     """
     from IPython.display import HTML, display
 
@@ -87,10 +87,10 @@ def show_video(path: str | os.PathLike[str], width: int = 360) -> None:
     Play a video inside a Jupyter notebook. The video is stored in the notebook itself, so it still
     plays when the notebook is moved or the file deleted. Outside Jupyter its path is printed.
 
-    :param path: an MP4 file.
-    :param width: on the page, in CSS pixels; the height follows.
-    :raises FileNotFoundError: if there is no such file.
-    :raises ValueError: if the file is empty.
+    :param path: An MP4 file.
+    :param width: On the page, in CSS pixels; the height follows.
+    :raises FileNotFoundError: If there is no such file.
+    :raises ValueError: If the file is empty.
 
     Example::
 
@@ -115,8 +115,8 @@ def natural_order(path: Path) -> list[tuple[int, str]]:
     """
     Order file names the way people count: episode 2 before episode 10.
 
-    :param path: a file.
-    :return: the sorting key.
+    :param path: A file.
+    :return: The sorting key.
     """
     parts = re.split(r"(\d+)", path.name)
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
@@ -126,8 +126,8 @@ def caption_of(file: Path) -> str:
     """
     Describe a video in a few words, from the ``.json`` file beside it if there is one.
 
-    :param file: the video.
-    :return: one line.
+    :param file: The video.
+    :return: One line.
     """
     try:
         sidecar = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
@@ -151,11 +151,11 @@ def show_videos(
     return and length where :class:`dqn_plugins.wrappers.RecordVideo` has written them beside the
     video, the file's name otherwise. Outside Jupyter the paths are printed.
 
-    :param folder: a folder, whose MP4 files are shown in the order of their names, or a list of
+    :param folder: A folder, whose MP4 files are shown in the order of their names, or a list of
         MP4 files.
-    :param width: of each video on the page, in CSS pixels.
-    :raises FileNotFoundError: if there is no such folder or file, or no video in the folder.
-    :raises ValueError: if a listed file is empty; in a folder empty files are left out.
+    :param width: Of each video on the page, in CSS pixels.
+    :raises FileNotFoundError: If there is no such folder or file, or no video in the folder.
+    :raises ValueError: If a listed file is empty; in a folder empty files are left out.
 
     Example::
 

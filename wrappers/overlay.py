@@ -24,11 +24,11 @@ class FrameDetails:
     """
     What is known about one frame when it is drawn.
 
-    :param episode: number of the episode, from 0.
-    :param step: steps taken in the episode, 0 in the frame of the reset.
-    :param reward: reward of the last step.
-    :param episode_return: sum of the episode's rewards so far.
-    :param observation: what the agent sees in this frame.
+    :param episode: Number of the episode, from 0.
+    :param step: Steps taken in the episode, 0 in the frame of the reset.
+    :param reward: Reward of the last step.
+    :param episode_return: Sum of the episode's rewards so far.
+    :param observation: What the agent sees in this frame.
     """
 
     episode: int
@@ -46,8 +46,8 @@ def standard_caption(details: FrameDetails) -> Mapping[str, str]:
     """
     The caption of ``caption=True``.
 
-    :param details: the frame's.
-    :return: label to text.
+    :param details: The frame's.
+    :return: Label to text.
     """
     return {
         "episode": str(details.episode),
@@ -61,10 +61,10 @@ def q_value_function(model: Any) -> QValueFunction:
     """
     Find out how to ask a model for its Q-values.
 
-    :param model: a Stable-Baselines3 model whose policy has a ``q_net`` (``DQN`` and its kin), or
+    :param model: A Stable-Baselines3 model whose policy has a ``q_net`` (``DQN`` and its kin), or
         any callable from one observation to the Q-values, shape (n_actions,).
-    :return: a function from one observation to the Q-values, float array of shape (n_actions,).
-    :raises TypeError: if it is neither.
+    :return: A function from one observation to the Q-values, float array of shape (n_actions,).
+    :raises TypeError: If it is neither.
     """
     if getattr(getattr(model, "policy", None), "q_net", None) is not None:
 
@@ -98,10 +98,10 @@ class Overlay:
 
     :param caption: True for episode, step, reward and return; a function from
         :class:`FrameDetails` to labels and texts for a caption of one's own; False for none.
-    :param model: a model with ``policy.q_net``, or a function from one observation to its
+    :param model: A model with ``policy.q_net``, or a function from one observation to its
         Q-values, shape (n_actions,); None for no Q-values. The greedy action's bar is in colour.
-    :param action_names: one name per action; numbers by default.
-    :raises TypeError: if ``model`` cannot be asked for Q-values, or ``caption`` is something else.
+    :param action_names: One name per action; numbers by default.
+    :raises TypeError: If ``model`` cannot be asked for Q-values, or ``caption`` is something else.
 
     Example::
 
@@ -139,10 +139,10 @@ class Overlay:
         """
         Make an overlay if there is anything to draw.
 
-        :param caption: as in the constructor.
-        :param model: as in the constructor.
-        :param action_names: as in the constructor.
-        :return: the overlay, or None if ``caption`` is False and ``model`` None.
+        :param caption: As in the constructor.
+        :param model: As in the constructor.
+        :param action_names: As in the constructor.
+        :return: The overlay, or None if ``caption`` is False and ``model`` None.
         """
         if caption is False and model is None:
             return None
@@ -152,10 +152,10 @@ class Overlay:
         """
         Draw the panel under a frame.
 
-        :param frame: uint8 picture, see :func:`dqn_plugins.wrappers.video_writer.to_rgb`.
-        :param details: what to write.
-        :return: uint8 array of shape (height + panel, width, 3).
-        :raises ValueError: if the number of Q-values differs from the number of action names.
+        :param frame: A uint8 picture, see :func:`dqn_plugins.wrappers.video_writer.to_rgb`.
+        :param details: What to write.
+        :return: A uint8 array of shape (height + panel, width, 3).
+        :raises ValueError: If the number of Q-values differs from the number of action names.
         """
         picture = to_rgb(frame)
         factor = math.ceil(SMALLEST_WIDTH / picture.shape[1])
@@ -194,11 +194,11 @@ class QValueOverlay(Overlay):
     :class:`dqn_plugins.wrappers.RecordVideo` does so by itself when it is given a ``model``; this
     class is for frames that come from elsewhere.
 
-    :param model: a model with ``policy.q_net``, or a function from one observation to its
+    :param model: A model with ``policy.q_net``, or a function from one observation to its
         Q-values, shape (n_actions,).
-    :param action_names: one name per action; numbers by default.
-    :param caption: whether the caption (episode, step, reward, return) stands beside the bars.
-    :raises TypeError: if ``model`` cannot be asked for Q-values.
+    :param action_names: One name per action; numbers by default.
+    :param caption: Whether the caption (episode, step, reward, return) stands beside the bars.
+    :raises TypeError: If ``model`` cannot be asked for Q-values.
 
     Example::
 

@@ -39,7 +39,7 @@ class Axis:
         Adapt to new values.
 
         :param values: Q-values; those that are not finite are left out.
-        :return: the axis' low end, its high end, and where bars begin: at zero if zero is on the
+        :return: The axis' low end, its high end, and where bars begin: at zero if zero is on the
             axis, at the low end if not.
         """
         finite = values[np.isfinite(values)]
@@ -66,9 +66,9 @@ class Panel:
     """
     The strip, laid out for one width; only what changes is drawn for each frame.
 
-    :param width: of the frame, in pixels.
-    :param labels: the caption's labels.
-    :param action_names: one name per action; none if no Q-values are drawn.
+    :param width: Of the frame, in pixels.
+    :param labels: The caption's labels.
+    :param action_names: One name per action; none if no Q-values are drawn.
     """
 
     def __init__(self, width: int, labels: tuple[str, ...], action_names: tuple[str, ...]):
@@ -148,10 +148,10 @@ class Panel:
         """
         Draw the strip for one frame.
 
-        :param texts: one per label.
-        :param values: one Q-value per action, or None where there are no actions.
-        :param axis: the scale of the bars.
-        :return: uint8 array of shape (height, width, 3).
+        :param texts: One per label.
+        :param values: One Q-value per action, or None where there are no actions.
+        :param axis: The scale of the bars.
+        :return: A uint8 array of shape (height, width, 3).
         """
         image = self._background.copy()
         for text, (left, top) in zip(texts, self._cells, strict=True):

@@ -55,31 +55,31 @@ class RecordVideo(
     frames, or with :meth:`close`. Put this wrapper outermost: what it shows is what it wraps. Its
     vector twin is :class:`dqn_plugins.wrappers.VecRecordVideo`.
 
-    :param env: the environment, made with a ``render_mode`` that returns pictures
+    :param env: The environment, made with a ``render_mode`` that returns pictures
         (``"rgb_array"``, or one ending in ``_list``).
-    :param video_folder: folder of the videos; made if missing.
-    :param episode_trigger: function from the episode's number, from 0, to whether its recording
+    :param video_folder: Folder of the videos; made if missing.
+    :param episode_trigger: Function from the episode's number, from 0, to whether its recording
         begins. Without any trigger: the cubes 0, 1, 8, 27, ... up to 1000, then every 1000th.
-    :param step_trigger: function from the number of the environment step, from 0 and over all
+    :param step_trigger: Function from the number of the environment step, from 0 and over all
         episodes, to whether a recording begins there.
-    :param video_length: frames per video, exactly; 0 records whole episodes.
-    :param name_prefix: beginning of the file names: ``{name_prefix}-episode-{number}.mp4`` or
+    :param video_length: Frames per video, exactly; 0 records whole episodes.
+    :param name_prefix: Beginning of the file names: ``{name_prefix}-episode-{number}.mp4`` or
         ``{name_prefix}-step-{number}.mp4``.
-    :param fps: frames per second; by default ``metadata["render_fps"]``, or 30 without that.
+    :param fps: Frames per second; by default ``metadata["render_fps"]``, or 30 without that.
     :param disable_logger: False logs each finished video through :mod:`gymnasium.logger`.
-    :param gc_trigger: function from the episode's number to whether garbage is collected after its
+    :param gc_trigger: Function from the episode's number to whether garbage is collected after its
         video. Nothing here needs it, since no frames are kept; None by default.
     :param caption: True writes episode, step, reward and return so far under each frame; a
         function from :class:`dqn_plugins.wrappers.FrameDetails` to labels and texts writes those.
-    :param model: draws this model's Q-values under each frame, the greedy action marked: a
+    :param model: Draws this model's Q-values under each frame, the greedy action marked: a
         Stable-Baselines3 model with ``policy.q_net``, or a function from one observation to an
         array of Q-values. It is asked about the observations of the environment below.
-    :param action_names: names for the Q-values, one per action; numbers by default.
-    :raises ValueError: if the environment's render mode gives no pictures, or ``fps`` or
+    :param action_names: Names for the Q-values, one per action; numbers by default.
+    :raises ValueError: If the environment's render mode gives no pictures, or ``fps`` or
         ``video_length`` is out of range.
-    :raises TypeError: if ``model`` or ``caption`` is of a kind that cannot be drawn.
-    :raises OSError: if the folder cannot be made or written.
-    :raises DependencyNotInstalled: if no ffmpeg with H.264 is found.
+    :raises TypeError: If ``model`` or ``caption`` is of a kind that cannot be drawn.
+    :raises OSError: If the folder cannot be made or written.
+    :raises DependencyNotInstalled: If no ffmpeg with H.264 is found.
 
     Example::
 
@@ -189,9 +189,9 @@ class RecordVideo(
         """
         Reset the environment; this ends the recording of a whole episode and may begin the next.
 
-        :param seed: passed on.
-        :param options: passed on.
-        :return: the first observation and the info.
+        :param seed: Passed on.
+        :param options: Passed on.
+        :return: The first observation and the info.
         """
         with self._finished_on_failure():
             observation, info = self.env.reset(seed=seed, options=options)
@@ -209,8 +209,8 @@ class RecordVideo(
         """
         Take a step, and record it if a recording is running.
 
-        :param action: passed on.
-        :return: observation, reward, terminated, truncated and info, unchanged.
+        :param action: Passed on.
+        :return: Observation, reward, terminated, truncated and info, unchanged.
         """
         with self._finished_on_failure():
             observation, reward, terminated, truncated, info = self.env.step(action)
@@ -264,7 +264,7 @@ class RecordVideo(
         """
         Render the environment.
 
-        :return: what the environment's ``render`` gives; for a render mode ending in ``_list``
+        :return: What the environment's ``render`` gives; for a render mode ending in ``_list``
             the frames since the last call, at most 64 of those that went into the video.
         """
         rendered = cast(Any, self.env.render())
@@ -277,7 +277,7 @@ class RecordVideo(
         """
         Begin a recording with the next frame; one that is running is finished first.
 
-        :param video_name: file name without ``.mp4``.
+        :param video_name: File name without ``.mp4``.
         """
         self._recorder.start(os.fspath(video_name))
 
@@ -285,7 +285,7 @@ class RecordVideo(
         """
         Finish the running recording.
 
-        :raises RuntimeError: if none is running.
+        :raises RuntimeError: If none is running.
         """
         if not self.recording:
             raise RuntimeError(NO_RECORDING)

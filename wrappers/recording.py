@@ -46,7 +46,7 @@ class SharedReference(Generic[Shared]):
     A value that a copy of the environment's spec refers to instead of copying: a model on screen
     must stay the model in training, and a model may hold the very environment that is copied.
 
-    :param value: what is shared.
+    :param value: What is shared.
     """
 
     def __init__(self, value: Shared):
@@ -61,15 +61,15 @@ class EpisodeProgress:
     """
     One running episode, as captions and sidecars tell it.
 
-    :param episode: number of the episode, from 0.
-    :param environment: index of the sub-environment; 0 where there is only one.
-    :param seed: the seed of the last seeded reset, None if there was none.
-    :param episodes_since_seed: how many episodes have begun since, 0 for the seeded one itself.
-    :param step: steps taken in this episode.
-    :param reward: reward of the last step.
-    :param episode_return: sum of the rewards so far.
-    :param terminated: whether the episode ended by itself.
-    :param truncated: whether it was cut, as by a time limit.
+    :param episode: Number of the episode, from 0.
+    :param environment: Index of the sub-environment; 0 where there is only one.
+    :param seed: The seed of the last seeded reset, None if there was none.
+    :param episodes_since_seed: How many episodes have begun since, 0 for the seeded one itself.
+    :param step: Steps taken in this episode.
+    :param reward: Reward of the last step.
+    :param episode_return: Sum of the rewards so far.
+    :param terminated: Whether the episode ended by itself.
+    :param truncated: Whether it was cut, as by a time limit.
     """
 
     episode: int
@@ -86,9 +86,9 @@ class EpisodeProgress:
         """
         Count one step.
 
-        :param reward: its reward.
-        :param terminated: whether it ended the episode.
-        :param truncated: whether it was the last for another reason.
+        :param reward: Its reward.
+        :param terminated: Whether it ended the episode.
+        :param truncated: Whether it was the last for another reason.
         """
         self.step += 1
         self.reward = reward
@@ -100,8 +100,8 @@ class EpisodeProgress:
         """
         Begin the next episode of the same environment.
 
-        :param seed: the seed of its reset, None if that had none.
-        :return: its progress, at step 0.
+        :param seed: The seed of its reset, None if that had none.
+        :return: Its progress, at step 0.
         """
         return EpisodeProgress(
             self.episode + 1,
@@ -114,8 +114,8 @@ class EpisodeProgress:
         """
         Freeze the state for one frame.
 
-        :param observation: what the agent sees in this frame.
-        :return: what an overlay may draw.
+        :param observation: What the agent sees in this frame.
+        :return: What an overlay may draw.
         """
         return FrameDetails(
             episode=self.episode,
@@ -129,7 +129,7 @@ class EpisodeProgress:
         """
         Describe the episode for the sidecar.
 
-        :return: names and values that JSON can hold.
+        :return: Names and values that JSON can hold.
         """
         return {
             "episode": self.episode,
@@ -146,7 +146,7 @@ def package_versions() -> dict[str, str]:
     """
     Collect the versions that a recording depends on.
 
-    :return: name to version, of Python and of the installed ones among the packages that matter.
+    :return: Name to version, of Python and of the installed ones among the packages that matter.
     """
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
@@ -159,8 +159,8 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """
     Write a JSON file so that a reader sees the old content or the new, never half of it.
 
-    :param path: where to.
-    :param content: what; values JSON does not know are written as text.
+    :param path: Where to.
+    :param content: What; values JSON does not know are written as text.
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -180,7 +180,7 @@ class StreamedFrames(Sequence[npt.NDArray[np.uint8]]):
     The frames of a running recording, for programs that ask how many there are. The frames
     themselves are in the video file, not in memory.
 
-    :param count: how many.
+    :param count: How many.
     """
 
     def __init__(self, count: int):
@@ -208,13 +208,13 @@ class Recorder:
     One recording after another into one folder. It refers to no wrapper, so that it can finish a
     video when the wrapper is forgotten or the interpreter ends.
 
-    :param video_folder: folder of the videos.
-    :param fps: frames per second; None takes ``metadata["render_fps"]``, or 30 without that.
-    :param metadata: the environment's metadata.
-    :param environment_id: the environment's id, for the sidecar.
-    :param caption: see :class:`dqn_plugins.wrappers.RecordVideo`.
-    :param model: see :class:`dqn_plugins.wrappers.RecordVideo`.
-    :param action_names: see :class:`dqn_plugins.wrappers.RecordVideo`.
+    :param video_folder: Folder of the videos.
+    :param fps: Frames per second; None takes ``metadata["render_fps"]``, or 30 without that.
+    :param metadata: The environment's metadata.
+    :param environment_id: The environment's id, for the sidecar.
+    :param caption: See :class:`dqn_plugins.wrappers.RecordVideo`.
+    :param model: See :class:`dqn_plugins.wrappers.RecordVideo`.
+    :param action_names: See :class:`dqn_plugins.wrappers.RecordVideo`.
     """
 
     def __init__(
@@ -257,7 +257,7 @@ class Recorder:
         """
         Begin a recording; one that is running is finished first.
 
-        :param name: file name without ``.mp4``.
+        :param name: File name without ``.mp4``.
         """
         self.stop()
         self.name = name
@@ -271,9 +271,9 @@ class Recorder:
         """
         Append one frame: a single picture, or several tiled into a grid.
 
-        :param frames: one rendered picture per recorded environment.
-        :param progresses: the episode each of them is in.
-        :param observations: what the agent sees in each of them.
+        :param frames: One rendered picture per recorded environment.
+        :param progresses: The episode each of them is in.
+        :param observations: What the agent sees in each of them.
         """
         pictures: Iterable[npt.NDArray[Any]] = frames
         if self.overlay is not None:
@@ -302,7 +302,7 @@ class Recorder:
         """
         Finish the running recording, if there is one.
 
-        :return: its file, or None if there was no recording or it has no frame.
+        :return: Its file, or None if there was no recording or it has no frame.
         """
         name, self.name = self.name, None
         writer, self._writer = self._writer, None
@@ -360,9 +360,9 @@ def stop_at_exit(owner: Any, recorder: Recorder) -> weakref.finalize[..., Any]:
     """
     Finish the recorder's video when its wrapper is forgotten or the interpreter ends.
 
-    :param owner: the wrapper.
-    :param recorder: its recorder.
-    :return: the finalizer.
+    :param owner: The wrapper.
+    :param recorder: Its recorder.
+    :return: The finalizer.
     """
     return weakref.finalize(owner, _stop_quietly, recorder)
 

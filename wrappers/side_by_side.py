@@ -27,7 +27,7 @@ class _Reader:
     """
     One video, decoded as it is asked for.
 
-    :param file: the video.
+    :param file: The video.
     """
 
     def __init__(self, file: Path):
@@ -57,7 +57,7 @@ class _Reader:
         """
         Decode up to a moment.
 
-        :param seconds: since the beginning.
+        :param seconds: Since the beginning.
         :return: False if the video is over by then; its last frame stays.
         """
         while self.position < int(seconds * self.fps):
@@ -70,10 +70,10 @@ def read_frames(path: str | os.PathLike[str]) -> Iterator[Frame]:
     """
     Decode a video frame by frame, also one whose recording was cut short.
 
-    :param path: an MP4 file.
-    :return: iterator over uint8 arrays of shape (height, width, 3).
-    :raises FileNotFoundError: if there is no such file.
-    :raises ValueError: if the file is empty.
+    :param path: An MP4 file.
+    :return: Iterator over uint8 arrays of shape (height, width, 3).
+    :raises FileNotFoundError: If there is no such file.
+    :raises ValueError: If the file is empty.
 
     Example::
 
@@ -93,9 +93,9 @@ def labelled(frame: Frame, label: str) -> Frame:
     """
     Put a line of text above a picture.
 
-    :param frame: uint8 array of shape (height, width, 3).
-    :param label: the line; it is shortened if it does not fit.
-    :return: uint8 array of shape (30 + height, width, 3).
+    :param frame: A uint8 array of shape (height, width, 3).
+    :param label: The line; it is shortened if it does not fit.
+    :return: A uint8 array of shape (30 + height, width, 3).
     """
     from PIL import Image, ImageDraw
 
@@ -120,14 +120,14 @@ def side_by_side(
     time.
 
     :param videos: MP4 files, at least one.
-    :param labels: one text per video.
-    :param out: file to write, ending in ``.mp4``; if the name is taken, the next number is used.
-    :param columns: videos per row; by default all in one row up to three, else as square a grid
+    :param labels: One text per video.
+    :param out: File to write, ending in ``.mp4``; if the name is taken, the next number is used.
+    :param columns: Videos per row; by default all in one row up to three, else as square a grid
         as there can be.
-    :return: the file that was written.
-    :raises ValueError: if there are no videos, as many labels as videos are not given,
+    :return: The file that was written.
+    :raises ValueError: If there are no videos, as many labels as videos are not given,
         ``columns`` is below 1, or a video holds no frame.
-    :raises FileNotFoundError: if a video is missing.
+    :raises FileNotFoundError: If a video is missing.
 
     Example::
 

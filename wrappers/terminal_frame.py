@@ -25,7 +25,7 @@ class _StepWithTerminalFrame:
     """
     Stands in for the ``step`` of one environment object.
 
-    :param env: the environment, as the ``VecEnv`` holds it.
+    :param env: The environment, as the ``VecEnv`` holds it.
     """
 
     def __init__(self, env: Any):
@@ -61,7 +61,7 @@ class KeepTerminalFrames(metaclass=_VisitingType):
         """
         Replace ``step``.
 
-        :param env: the environment, changed in place.
+        :param env: The environment, changed in place.
         """
         if not isinstance(vars(env).get("step"), _StepWithTerminalFrame):
             env.step = _StepWithTerminalFrame(env)
@@ -75,7 +75,7 @@ class ForgetTerminalFrames(metaclass=_VisitingType):
         """
         Restore ``step``.
 
-        :param env: the environment, changed in place.
+        :param env: The environment, changed in place.
         """
         if isinstance(vars(env).get("step"), _StepWithTerminalFrame):
             del env.step
@@ -98,8 +98,8 @@ def keep_terminal_frames(venv: VecEnv, indices: Sequence[int]) -> None:
     From now on, the info of an episode's last step holds the picture of its terminal state under
     :data:`TERMINAL_FRAME`.
 
-    :param venv: the vectorised environment, of this process or others.
-    :param indices: the sub-environments meant.
+    :param venv: The vectorised environment, of this process or others.
+    :param indices: The sub-environments meant.
     """
     left_out = _visit(venv, indices, KeepTerminalFrames)
     if left_out:
@@ -114,8 +114,8 @@ def stop_keeping_terminal_frames(venv: VecEnv, indices: Sequence[int]) -> None:
     """
     Undo :func:`keep_terminal_frames`. Workers that are gone already are no trouble.
 
-    :param venv: the vectorised environment.
-    :param indices: the sub-environments meant.
+    :param venv: The vectorised environment.
+    :param indices: The sub-environments meant.
     """
     with contextlib.suppress(OSError, EOFError):
         _visit(venv, indices, ForgetTerminalFrames)

@@ -20,13 +20,13 @@ def tile_frames(
     """
     Lay pictures out in a grid, row by row; cells without a picture stay black.
 
-    :param frames: at least one uint8 picture, each of a form that
+    :param frames: At least one uint8 picture, each of a form that
         :func:`dqn_plugins.wrappers.video_writer.to_rgb` takes. Smaller ones are centred in cells
         of the largest width and height.
-    :param columns: pictures per row; by default the grid is as square as it can be.
-    :param gap: black pixels between neighbours.
-    :return: uint8 array of shape (height, width, 3); a single picture is returned as it is.
-    :raises ValueError: if there is no picture.
+    :param columns: Pictures per row; by default the grid is as square as it can be.
+    :param gap: Black pixels between neighbours.
+    :return: A uint8 array of shape (height, width, 3); a single picture is returned as it is.
+    :raises ValueError: If there is no picture.
 
     Example::
 

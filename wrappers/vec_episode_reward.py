@@ -25,8 +25,8 @@ def numbered_log_file(log_file: str | os.PathLike[str], index: int) -> str:
     """
     Name the log of one sub-environment.
 
-    :param log_file: the user's argument, a file or a folder.
-    :param index: of the sub-environment.
+    :param log_file: The user's argument, a file or a folder.
+    :param index: Of the sub-environment.
     :return: ``run.0.monitor.csv`` for ``run``, ``logs/0.monitor.csv`` for the folder ``logs``.
     """
     text = os.fspath(log_file)
@@ -49,19 +49,19 @@ class VecEpisodeReward(WindowProperties, VecEnvWrapper):
     works above and below ``VecMonitor``, and above ``Monitor``; an entry ``info["episode"]`` from
     below is left alone.
 
-    :param venv: the vectorised environment.
-    :param window: episodes in the running means and lists, from 1.
-    :param report_every: prints a line after every so many episodes; None prints nothing.
-    :param gamma: keeps the discounted return as well, with this discount factor in [0, 1].
-    :param log_file: writes one row per episode, one file per sub-environment:
+    :param venv: The vectorised environment.
+    :param window: Episodes in the running means and lists, from 1.
+    :param report_every: Prints a line after every so many episodes; None prints nothing.
+    :param gamma: Keeps the discounted return as well, with this discount factor in [0, 1].
+    :param log_file: Writes one row per episode, one file per sub-environment:
         ``run.0.monitor.csv``, ``run.1.monitor.csv``, ... for ``run``; see
         :class:`dqn_plugins.wrappers.EpisodeLog`. None writes nothing.
-    :param append: whether existing log files are continued (the default) or replaced.
-    :param report: what a report line is handed to, such as ``tqdm.write``; by default it is
+    :param append: Whether existing log files are continued (the default) or replaced.
+    :param report: What a report line is handed to, such as ``tqdm.write``; by default it is
         printed.
-    :raises ValueError: if ``window``, ``report_every`` or ``gamma`` is out of its range, or
+    :raises ValueError: If ``window``, ``report_every`` or ``gamma`` is out of its range, or
         ``log_file`` leads to a file of another kind.
-    :raises OSError: if a log file cannot be written.
+    :raises OSError: If a log file cannot be written.
 
     Example::
 
@@ -117,7 +117,7 @@ class VecEpisodeReward(WindowProperties, VecEnvWrapper):
         """
         Reset all sub-environments; episodes that are still running are booked as incomplete.
 
-        :return: the first observations.
+        :return: The first observations.
         """
         self.statistics.give_up()
         observations = self.venv.reset()
@@ -129,7 +129,7 @@ class VecEpisodeReward(WindowProperties, VecEnvWrapper):
         """
         Wait for the step and count it.
 
-        :return: observations, rewards, dones and infos; the info of an episode's last step has the
+        :return: Observations, rewards, dones and infos; the info of an episode's last step has the
             entry ``"episode"``.
         """
         observations, rewards, dones, infos = self.venv.step_wait()

@@ -33,9 +33,9 @@ def observation_of(observations: Any, index: int) -> Any:
     """
     Pick one sub-environment's observation.
 
-    :param observations: of all of them: an array, or a dictionary or tuple of arrays.
-    :param index: of the sub-environment.
-    :return: its observation.
+    :param observations: Of all of them: an array, or a dictionary or tuple of arrays.
+    :param index: Of the sub-environment.
+    :return: Its observation.
     """
     if isinstance(observations, dict):
         return {key: value[index] for key, value in observations.items()}
@@ -56,26 +56,26 @@ class VecRecordVideo(VecEnvWrapper):
     episode; the grid shows the terminal state in that frame, the video of a single
     sub-environment shows the terminal state and then the first state of the next episode.
 
-    :param venv: the vectorised environment; its sub-environments are made with
+    :param venv: The vectorised environment; its sub-environments are made with
         ``render_mode="rgb_array"``.
-    :param video_folder: folder of the videos; made if missing.
-    :param record_video_trigger: function from the number of the (vector) step, 0 for the first
+    :param video_folder: Folder of the videos; made if missing.
+    :param record_video_trigger: Function from the number of the (vector) step, 0 for the first
         reset, to whether a recording begins there.
-    :param video_length: frames per video, exactly, from 1.
-    :param name_prefix: beginning of the file names:
+    :param video_length: Frames per video, exactly, from 1.
+    :param name_prefix: Beginning of the file names:
         ``{name_prefix}-step-{first}-to-step-{last}.mp4``.
-    :param env_index: the one sub-environment to record, from 0; None records all as a grid.
-    :param fps: frames per second; by default ``metadata["render_fps"]``, or 30 without that.
-    :param caption: see :class:`dqn_plugins.wrappers.RecordVideo`; in a grid each picture has its
+    :param env_index: The one sub-environment to record, from 0; None records all as a grid.
+    :param fps: Frames per second; by default ``metadata["render_fps"]``, or 30 without that.
+    :param caption: See :class:`dqn_plugins.wrappers.RecordVideo`; in a grid each picture has its
         own caption.
-    :param model: see :class:`dqn_plugins.wrappers.RecordVideo`. It is asked about the
+    :param model: See :class:`dqn_plugins.wrappers.RecordVideo`. It is asked about the
         observations that ``venv`` gives, so wrap a ``VecNormalize`` rather than be wrapped by it.
-    :param action_names: names for the Q-values, one per action; numbers by default.
-    :raises ValueError: if the render mode gives no pictures, or ``video_length``, ``env_index`` or
+    :param action_names: Names for the Q-values, one per action; numbers by default.
+    :raises ValueError: If the render mode gives no pictures, or ``video_length``, ``env_index`` or
         ``fps`` is out of range.
-    :raises TypeError: if ``model`` or ``caption`` is of a kind that cannot be drawn.
-    :raises OSError: if the folder cannot be made or written.
-    :raises DependencyNotInstalled: if no ffmpeg with H.264 is found.
+    :raises TypeError: If ``model`` or ``caption`` is of a kind that cannot be drawn.
+    :raises OSError: If the folder cannot be made or written.
+    :raises DependencyNotInstalled: If no ffmpeg with H.264 is found.
 
     Example::
 
@@ -171,7 +171,7 @@ class VecRecordVideo(VecEnvWrapper):
         """
         Reset all sub-environments; this may begin a recording.
 
-        :return: the first observations.
+        :return: The first observations.
         """
         # A VecEnv forgets its seeds in the reset that uses them.
         seeds = list(getattr(self.venv.unwrapped, "_seeds", [])) or [None] * self.num_envs
@@ -191,7 +191,7 @@ class VecRecordVideo(VecEnvWrapper):
         """
         Wait for the step, and record it if a recording is running.
 
-        :return: observations, rewards, dones and infos, unchanged.
+        :return: Observations, rewards, dones and infos, unchanged.
         """
         try:
             observations, rewards, dones, infos = self.venv.step_wait()
@@ -276,7 +276,7 @@ class VecRecordVideo(VecEnvWrapper):
         """
         Finish the running recording.
 
-        :raises RuntimeError: if none is running.
+        :raises RuntimeError: If none is running.
         """
         if not self.recording:
             raise RuntimeError(NO_RECORDING)

@@ -39,9 +39,9 @@ def _encoder_flags(executable: str) -> tuple[str, ...]:
     """
     Ask an ffmpeg once what it can do.
 
-    :param executable: path of the ffmpeg program.
-    :return: the muxer flags that keep an unfinished file playable.
-    :raises DependencyNotInstalled: if it does not run, or cannot write H.264.
+    :param executable: Path of the ffmpeg program.
+    :return: The muxer flags that keep an unfinished file playable.
+    :raises DependencyNotInstalled: If it does not run, or cannot write H.264.
     """
     fix = (
         "Fix: `pip install --upgrade imageio-ffmpeg`, and unset IMAGEIO_FFMPEG_EXE and "
@@ -81,8 +81,8 @@ def find_encoder() -> str:
     Find an ffmpeg that can write H.264: the one ``FFMPEG_BINARY`` names (as for moviepy), or
     else the one that imageio-ffmpeg brings or finds.
 
-    :return: path of the program.
-    :raises DependencyNotInstalled: if there is none, or it cannot write H.264.
+    :return: Path of the program.
+    :raises DependencyNotInstalled: If there is none, or it cannot write H.264.
 
     Example::
 
@@ -109,9 +109,9 @@ def checked_fps(fps: float) -> Fraction:
     """
     Check a frame rate.
 
-    :param fps: frames per second.
-    :return: the same number as a fraction, the form ffmpeg takes without rounding.
-    :raises ValueError: if it is not a finite number above zero.
+    :param fps: Frames per second.
+    :return: The same number as a fraction, the form ffmpeg takes without rounding.
+    :raises ValueError: If it is not a finite number above zero.
     """
     try:
         valid = math.isfinite(fps) and fps > 0
@@ -129,9 +129,9 @@ def checked_folder(folder: str | os.PathLike[str], argument: str) -> Path:
     """
     Make a folder and prove that files can be written in it.
 
-    :param folder: the folder; missing parents are made too.
-    :param argument: name of the user's argument, for the message.
-    :return: its absolute path.
+    :param folder: The folder; missing parents are made too.
+    :param argument: Name of the user's argument, for the message.
+    :return: Its absolute path.
     :raises OSError: (of the fitting subclass) if it cannot be made or written.
     """
     path = Path(os.path.abspath(os.fspath(folder)))
@@ -157,8 +157,8 @@ def reserve_path(path: Path) -> Path:
     A name is free if neither it nor its ``.json`` neighbour exists. A taken ``run.mp4`` leads to
     ``run_1.mp4``, then ``run_2.mp4``, and so on; two processes asking at once get two names.
 
-    :param path: the wanted path; its folder must exist.
-    :return: the path of the new empty file.
+    :param path: The wanted path; its folder must exist.
+    :return: The path of the new empty file.
     """
     number = 0
     while True:
@@ -175,11 +175,11 @@ def to_rgb(frame: Any) -> Frame:
     """
     Bring a rendered frame into the one form that is encoded.
 
-    :param frame: uint8 array in 0-255 of shape (height, width), (height, width, 1),
+    :param frame: A uint8 array in 0-255 of shape (height, width), (height, width, 1),
         (height, width, 3) or (height, width, 4); the fourth channel, opacity, is dropped.
-    :return: uint8 array of shape (height, width, 3); the same memory where the form fits already.
-    :raises TypeError: if it is not a uint8 array.
-    :raises ValueError: if the shape is another.
+    :return: A uint8 array of shape (height, width, 3); the same memory where the form fits already.
+    :raises TypeError: If it is not a uint8 array.
+    :raises ValueError: If the shape is another.
 
     Example::
 
@@ -220,7 +220,7 @@ def drop_half_fragment(path: Path) -> None:
     Make a video that a full disk cut short open again. Half a fragment's pictures do no harm, but
     players refuse the whole file if the list before them (a ``moof`` box) is cut.
 
-    :param path: the video, changed in place if its last box is such a list and is not whole.
+    :param path: The video, changed in place if its last box is such a list and is not whole.
     """
     with path.open("r+b") as file:
         end = file.seek(0, os.SEEK_END)
@@ -242,10 +242,10 @@ class _Encoder:
     """
     The ffmpeg process behind one file. It refers to no writer, so that a finalizer can hold it.
 
-    :param path: the file to fill; it exists and is empty.
-    :param width: width in pixels, even.
-    :param height: height in pixels, even.
-    :param fps: frames per second.
+    :param path: The file to fill; it exists and is empty.
+    :param width: Width in pixels, even.
+    :param height: Height in pixels, even.
+    :param fps: Frames per second.
     """
 
     def __init__(self, path: Path, width: int, height: int, fps: Fraction):
@@ -314,8 +314,8 @@ class _Encoder:
         """
         Hand one whole frame to ffmpeg.
 
-        :param data: contiguous RGB frame.
-        :raises OSError: if the encoder is gone.
+        :param data: Contiguous RGB frame.
+        :raises OSError: If the encoder is gone.
         """
         if self.abandoned:
             return
@@ -384,13 +384,13 @@ class VideoWriter:
     by repeating their last row or column, greyscale becomes RGB. The file appears with the first
     frame; an existing file is never touched, see :attr:`path`.
 
-    :param path: where to write, ending in ``.mp4``. The folder is made if missing. If the name is
+    :param path: Where to write, ending in ``.mp4``. The folder is made if missing. If the name is
         taken, the next number is appended: ``run_1.mp4``.
-    :param fps: frames per second, above 0.
-    :raises DependencyNotInstalled: if no ffmpeg with H.264 is found.
-    :raises ValueError: if ``fps`` is not a finite number above 0, or the name does not end in
+    :param fps: Frames per second, above 0.
+    :raises DependencyNotInstalled: If no ffmpeg with H.264 is found.
+    :raises ValueError: If ``fps`` is not a finite number above 0, or the name does not end in
         ``.mp4``.
-    :raises OSError: if the folder cannot be made or written.
+    :raises OSError: If the folder cannot be made or written.
 
     Example::
 
@@ -429,12 +429,12 @@ class VideoWriter:
         """
         Append one frame.
 
-        :param frame: uint8 array of shape (height, width), (height, width, 1), (height, width, 3)
+        :param frame: A uint8 array of shape (height, width), (height, width, 1), (height, width, 3)
             or (height, width, 4), the same in every call.
-        :raises TypeError: if it is not a uint8 array.
-        :raises ValueError: if its shape is not an image's, or differs from the first frame's, or
+        :raises TypeError: If it is not a uint8 array.
+        :raises ValueError: If its shape is not an image's, or differs from the first frame's, or
             the writer is closed.
-        :raises OSError: if the encoder stopped, for example because the disk is full.
+        :raises OSError: If the encoder stopped, for example because the disk is full.
         """
         if self.closed:
             raise ValueError(f"{self.path} is closed. Fix: make a new VideoWriter.")
@@ -487,7 +487,7 @@ class VideoWriter:
         """
         Finish the file. It waits for the encoder; calling it again does nothing.
 
-        :raises OSError: if the encoder reported a failure, for example a full disk.
+        :raises OSError: If the encoder reported a failure, for example a full disk.
         """
         if self.closed:
             return

@@ -37,10 +37,10 @@ class Colours:
     """
     What charts are drawn in.
 
-    :param ink: text.
-    :param quiet: axes, ticks, and text that matters less.
-    :param grid: grid lines.
-    :param series: one per algorithm, in the study's order; repeated if there are more algorithms.
+    :param ink: Text.
+    :param quiet: Axes, ticks, and text that matters less.
+    :param grid: Grid lines.
+    :param series: One per algorithm, in the study's order; repeated if there are more algorithms.
     """
 
     ink: str
@@ -155,12 +155,12 @@ def draw_curves(
     Draw return against steps or CPU seconds: every seed as a thin line, over them each
     algorithm's interquartile mean with its 95 % bootstrap band.
 
-    :param axes: to draw in.
-    :param summary: figures of the study.
-    :param environment: its id.
-    :param axis: what is on the horizontal axis.
-    :param colours: to draw in.
-    :return: whether thin lines leave the picture.
+    :param axes: To draw in.
+    :param summary: Figures of the study.
+    :param environment: Its id.
+    :param axis: What is on the horizontal axis.
+    :param colours: To draw in.
+    :return: Whether thin lines leave the picture.
     """
     study = summary.study
     log = axis == "cpu_seconds" and needs_log_axis(study, environment)
@@ -260,9 +260,9 @@ def _write_names(axes: Axes, ends: Sequence[tuple[float, str, str]], colours: Co
     """
     Write the algorithms' names beside the ends of their curves, moved apart where they collide.
 
-    :param axes: with its limits set.
-    :param ends: last value, name and colour of each curve.
-    :param colours: of the text.
+    :param axes: With its limits set.
+    :param ends: Last value, name and colour of each curve.
+    :param colours: Of the text.
     """
     low, high = axes.get_ylim()
     height = axes.get_window_extent().height * INCH / axes.figure.dpi
@@ -345,10 +345,10 @@ def curves_svg(summary: Summary, environment: str, axis: Progress) -> tuple[str,
     """
     Draw the learning curves of one environment for a page.
 
-    :param summary: figures of the study.
-    :param environment: its id.
-    :param axis: what is on the horizontal axis.
-    :return: an ``<svg>`` element in the page's colours, and whether thin lines leave the picture.
+    :param summary: Figures of the study.
+    :param environment: Its id.
+    :param axis: What is on the horizontal axis.
+    :return: An ``<svg>`` element in the page's colours, and whether thin lines leave the picture.
     """
     name = f"curves-{axis}-{environment}"
     with _style(name):
@@ -367,8 +367,8 @@ def curves_files(summary: Summary) -> dict[str, bytes]:
     """
     Draw the learning curves of all environments, one per row, against steps and CPU seconds.
 
-    :param summary: figures of the study.
-    :return: content of ``curves.png`` and ``curves.svg``, on white.
+    :param summary: Figures of the study.
+    :return: Content of ``curves.png`` and ``curves.svg``, on white.
     """
     environments = summary.study.environments
     colours = COLOURS["light"]
@@ -507,9 +507,9 @@ def final_returns_svg(summary: Summary, environment: str) -> str:
     Draw the final return of each algorithm on one environment, the highest first: the
     interquartile mean, its 95 % interval and every seed.
 
-    :param summary: figures of the study.
-    :param environment: its id.
-    :return: an ``<svg>`` element in the page's colours.
+    :param summary: Figures of the study.
+    :param environment: Its id.
+    :return: An ``<svg>`` element in the page's colours.
     """
     rows = [
         _Row(
@@ -540,9 +540,9 @@ def improvement_svg(summary: Summary, environment: str | None) -> str:
     """
     Draw the probability of improvement over the first algorithm.
 
-    :param summary: figures of the study, of at least two algorithms.
-    :param environment: its id; None for all environments together.
-    :return: an ``<svg>`` element in the page's colours.
+    :param summary: Figures of the study, of at least two algorithms.
+    :param environment: Its id; None for all environments together.
+    :return: An ``<svg>`` element in the page's colours.
     """
     first, *others = summary.study.algorithms
     if environment is None:
@@ -582,10 +582,10 @@ def _inline(figure: Figure, name: str, description: str) -> str:
     """
     Turn a figure into an element of a page.
 
-    :param figure: drawn in the colours that stand in for the page's variables.
-    :param name: unique in the page.
-    :param description: for readers who do not see it.
-    :return: an ``<svg>`` element that takes the width it is given.
+    :param figure: Drawn in the colours that stand in for the page's variables.
+    :param name: Unique in the page.
+    :param description: For readers who do not see it.
+    :return: An ``<svg>`` element that takes the width it is given.
     """
     content = io.StringIO()
     figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})

@@ -26,15 +26,15 @@ class Curve:
     """
     Interquartile mean over seeds against steps or CPU seconds.
 
-    :param progress: the grid between the latest first and the earliest last evaluation, which all
+    :param progress: The grid between the latest first and the earliest last evaluation, which all
         seeds cover, shape (n_points,).
-    :param middle: interquartile mean there.
-    :param low: lower end of the 95 % bootstrap band there; None if there is one seed only.
-    :param high: its upper end; None likewise.
-    :param n_seeds: number of seeds.
-    :param tail_progress: where only some seeds have got, but at least half of them, beginning
+    :param middle: Interquartile mean there.
+    :param low: Lower end of the 95 % bootstrap band there; None if there is one seed only.
+    :param high: Its upper end; None likewise.
+    :param n_seeds: Number of seeds.
+    :param tail_progress: Where only some seeds have got, but at least half of them, beginning
         with the last point of ``progress``; empty if none got 15 % farther than the others.
-    :param tail_middle: interquartile mean over those seeds.
+    :param tail_middle: Interquartile mean over those seeds.
     """
 
     progress: FloatArray
@@ -50,9 +50,9 @@ def progress_of(evaluations: Evaluations, axis: Progress) -> FloatArray:
     """
     How far a run was at its evaluations.
 
-    :param evaluations: of the run.
-    :param axis: in which measure.
-    :return: one number per evaluation.
+    :param evaluations: Of the run.
+    :param axis: In which measure.
+    :return: One number per evaluation.
     """
     return evaluations.steps if axis == "steps" else evaluations.cpu_seconds
 
@@ -64,11 +64,11 @@ def aggregate_curve(cells: Sequence[Cell], axis: Progress, log: bool = False) ->
     assumed, so where seeds stop at different points the curve goes on with fewer of them, marked
     as such.
 
-    :param cells: finished cells of one algorithm on one environment. Cells without evaluations
+    :param cells: Finished cells of one algorithm on one environment. Cells without evaluations
         are left out.
-    :param axis: what the curve is drawn against.
-    :param log: whether the grid is even on a logarithmic axis.
-    :return: the curve; None if nothing was evaluated.
+    :param axis: What the curve is drawn against.
+    :param log: Whether the grid is even on a logarithmic axis.
+    :return: The curve; None if nothing was evaluated.
     """
     runs = []
     for cell in cells:
@@ -109,10 +109,10 @@ def _grid(runs: Sequence[tuple[FloatArray, FloatArray]], first: float, last: flo
     Choose where curves are compared: where they were evaluated, if that is at the same points for
     all; else at as many points, each seed's first, second, ... evaluation averaged.
 
-    :param runs: progress and returns of each seed.
-    :param first: first point.
-    :param last: last point, not below the first.
-    :return: increasing numbers from ``first`` to ``last``.
+    :param runs: Progress and returns of each seed.
+    :param first: First point.
+    :param last: Last point, not below the first.
+    :return: Increasing numbers from ``first`` to ``last``.
     """
     n_points = max(len(progress) for progress, _ in runs)
     points = np.unique(np.concatenate([progress for progress, _ in runs]))
@@ -129,9 +129,9 @@ def needs_log_axis(study: StudyResults, environment: str) -> bool:
     """
     Find out whether algorithms differ tenfold in the CPU seconds of a run.
 
-    :param study: the study.
-    :param environment: its id.
-    :return: whether CPU seconds need a logarithmic axis.
+    :param study: The study.
+    :param environment: Its id.
+    :return: Whether CPU seconds need a logarithmic axis.
     """
     seconds = []
     for algorithm in study.algorithms:

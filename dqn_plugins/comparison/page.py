@@ -40,9 +40,9 @@ def render_page(
     """
     Write the page.
 
-    :param summary: figures of the study.
-    :param videos: one per environment, as far as there are any.
-    :param missing_videos: why there is none, by environment; under "" what holds for all.
+    :param summary: Figures of the study.
+    :param videos: One per environment, as far as there are any.
+    :param missing_videos: Why there is none, by environment; under "" what holds for all.
     :return: HTML that refers to no other file.
     """
     folder = Path(__file__).parent
@@ -85,16 +85,16 @@ class _Panel:
     """
     What the page shows of one environment.
 
-    :param environment: its id.
-    :param rows: the figures, the highest final return first.
-    :param in_order: the same, in the study's order.
-    :param final: chart of the final returns.
-    :param steps: curves against steps; None if nothing was evaluated during training.
-    :param seconds: curves against CPU seconds; None likewise.
-    :param has_log_axis: whether the latter are on a logarithmic axis.
-    :param is_cut: whether lines of seeds leave the pictures.
-    :param improvement: chart of the probabilities of improvement; None for one algorithm.
-    :param fastest: most steps per CPU second of all algorithms.
+    :param environment: Its id.
+    :param rows: The figures, the highest final return first.
+    :param in_order: The same, in the study's order.
+    :param final: Chart of the final returns.
+    :param steps: Curves against steps; None if nothing was evaluated during training.
+    :param seconds: Curves against CPU seconds; None likewise.
+    :param has_log_axis: Whether the latter are on a logarithmic axis.
+    :param is_cut: Whether lines of seeds leave the pictures.
+    :param improvement: Chart of the probabilities of improvement; None for one algorithm.
+    :param fastest: Most steps per CPU second of all algorithms.
     """
 
     environment: str
@@ -198,8 +198,8 @@ def _settings_of(row: AlgorithmSummary) -> list[tuple[Mapping[str, Any], list[Ce
     """
     List the settings of an algorithm's runs, once where they are the same.
 
-    :param row: the algorithm on one environment.
-    :return: settings, hyperparameters among them, and the cells that have them.
+    :param row: The algorithm on one environment.
+    :return: Settings, hyperparameters among them, and the cells that have them.
     """
     groups: dict[str, tuple[Mapping[str, Any], list[Cell]]] = {}
     for cell in row.cells:
@@ -215,9 +215,9 @@ def _embedded(video: ReportVideo, n_environments: int) -> tuple[ReportVideo, str
     """
     Put a video into the page.
 
-    :param video: the video.
-    :param n_environments: how many share the room there is.
-    :return: the video; its ``data:`` address, None if it is too large; that of a picture of it.
+    :param video: The video.
+    :param n_environments: How many share the room there is.
+    :return: The video; its ``data:`` address, None if it is too large; that of a picture of it.
     """
     content = shrunk_to(video.path, MOST_VIDEO_BYTES // n_environments)
     address = None if content is None else _data_address("video/mp4", content)
@@ -232,8 +232,8 @@ def _versions(summary: Summary) -> list[tuple[Mapping[str, str], list[Cell]]]:
     """
     Group cells by what they ran with.
 
-    :param summary: figures of the study.
-    :return: versions, and the cells that have them.
+    :param summary: Figures of the study.
+    :return: Versions, and the cells that have them.
     """
     groups: dict[str, tuple[Mapping[str, str], list[Cell]]] = {}
     for cell in summary.study.cells:

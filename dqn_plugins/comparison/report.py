@@ -35,12 +35,12 @@ def write_report(folder: Path | str, videos: bool = True) -> Path:
     report. Runs that failed, are missing or not finished are named and enter no figure. The same
     runs give the same ``summary.csv``.
 
-    :param folder: what ``dqn-plugins compare`` was given as ``--out``.
-    :param videos: whether to record the best seed of each algorithm. Without ffmpeg there are no
+    :param folder: What ``dqn-plugins compare`` was given as ``--out``.
+    :param videos: Whether to record the best seed of each algorithm. Without ffmpeg there are no
         videos, and the report says so.
-    :return: the path of ``report.html``, which needs no other file.
-    :raises FileNotFoundError: if there is no comparison in the folder.
-    :raises ValueError: if its description cannot be read.
+    :return: The path of ``report.html``, which needs no other file.
+    :raises FileNotFoundError: If there is no comparison in the folder.
+    :raises ValueError: If its description cannot be read.
 
     Example::
 
@@ -66,8 +66,8 @@ def _write(path: Path, content: bytes) -> None:
     """
     Write a file whole or not at all.
 
-    :param path: where to; what is there is replaced.
-    :param content: of the file.
+    :param path: Where to; what is there is replaced.
+    :param content: Of the file.
     """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
@@ -86,8 +86,8 @@ def _record_videos(summary: Summary) -> tuple[list[ReportVideo], dict[str, str]]
     """
     Record one video per environment, as far as that can be done.
 
-    :param summary: figures of the study.
-    :return: the videos, and why there is none, by environment; under "" what holds for all.
+    :param summary: Figures of the study.
+    :return: The videos, and why there is none, by environment; under "" what holds for all.
     """
     try:
         check_encoder()
@@ -113,8 +113,8 @@ def print_summary(summary: Summary, missing_videos: dict[str, str] | None = None
     """
     Print the figures of a comparison to the terminal.
 
-    :param summary: figures of the study.
-    :param missing_videos: why there is no video, by environment.
+    :param summary: Figures of the study.
+    :param missing_videos: Why there is no video, by environment.
     """
     console = Console()
     for environment in summary.study.environments:

@@ -43,11 +43,11 @@ class EpisodeShown:
     """
     One algorithm in the video.
 
-    :param algorithm: name of the variant.
-    :param training_seed: of the model, the best by its final return.
-    :param episode_return: sum of the rewards of the episode shown.
-    :param length: its steps.
-    :param is_cut: whether the video stops before the episode ends.
+    :param algorithm: Name of the variant.
+    :param training_seed: Of the model, the best by its final return.
+    :param episode_return: Sum of the rewards of the episode shown.
+    :param length: Its steps.
+    :param is_cut: Whether the video stops before the episode ends.
     """
 
     algorithm: str
@@ -62,10 +62,10 @@ class ReportVideo:
     """
     The algorithms of a study next to each other, on one episode of one environment.
 
-    :param environment: its id.
-    :param path: the MP4 file.
-    :param episode_seed: what the environment was reset with.
-    :param episodes: who is shown, row by row.
+    :param environment: Its id.
+    :param path: The MP4 file.
+    :param episode_seed: What the environment was reset with.
+    :param episodes: Who is shown, row by row.
     """
 
     environment: str
@@ -78,7 +78,7 @@ def check_encoder() -> None:
     """
     Check that videos can be written.
 
-    :raises DependencyNotInstalled: if no ffmpeg with H.264 is found.
+    :raises DependencyNotInstalled: If no ffmpeg with H.264 is found.
     """
     find_encoder()
 
@@ -88,11 +88,11 @@ def record_comparison(summary: Summary, environment: str, folder: Path) -> Repor
     Record the best finished seed of each algorithm on the first episode of the final evaluation,
     so that nobody chose the episode, and put them side by side.
 
-    :param summary: figures of the study.
-    :param environment: its id.
-    :param folder: where ``<environment>.mp4`` is put, replacing one that is there.
-    :return: the video; None if no run is finished.
-    :raises DependencyNotInstalled: if no ffmpeg is found, or the environment cannot draw.
+    :param summary: Figures of the study.
+    :param environment: Its id.
+    :param folder: Where ``<environment>.mp4`` is put, replacing one that is there.
+    :return: The video; None if no run is finished.
+    :raises DependencyNotInstalled: If no ffmpeg is found, or the environment cannot draw.
     """
     cells = [cell for row in summary.of(environment) if (cell := row.best_cell) is not None]
     if not cells:
@@ -145,12 +145,12 @@ def _record(cell: Cell, model: Any, seed: int, path: Path, with_q_values: bool) 
     """
     Record one greedy episode.
 
-    :param cell: whose model it is.
-    :param model: with Stable-Baselines3's ``predict``.
-    :param seed: for the environment's reset.
-    :param path: of the video.
-    :param with_q_values: whether to draw them under the frames.
-    :return: what happened.
+    :param cell: Whose model it is.
+    :param model: With Stable-Baselines3's ``predict``.
+    :param seed: For the environment's reset.
+    :param path: Of the video.
+    :param with_q_values: Whether to draw them under the frames.
+    :return: What happened.
     """
     env = make_environment(cell.environment, render_mode="rgb_array")
     fps = float(env.metadata.get("render_fps") or DEFAULT_FPS)
@@ -179,9 +179,9 @@ def shrunk_to(path: Path, most_bytes: int) -> bytes | None:
     """
     Bring a video to a size that a page can hold, with fewer pixels if need be.
 
-    :param path: an MP4 file.
-    :param most_bytes: how large it may be.
-    :return: the content of the file, or of a smaller copy; None if a quarter of its width is still
+    :param path: An MP4 file.
+    :param most_bytes: How large it may be.
+    :return: The content of the file, or of a smaller copy; None if a quarter of its width is still
         too large.
     """
     if path.stat().st_size <= most_bytes:
@@ -202,8 +202,8 @@ def poster_of(path: Path) -> bytes:
     """
     Take a picture from a second into a video: what stands there before it is played, and on paper.
 
-    :param path: an MP4 file.
-    :return: a JPEG picture.
+    :param path: An MP4 file.
+    :return: A JPEG picture.
     """
     from PIL import Image
 

@@ -31,9 +31,9 @@ class Evaluations:
     """
     The periodic greedy evaluations of one run, in the order they were taken.
 
-    :param steps: environment steps trained until then, shape (n_evaluations,).
+    :param steps: Environment steps trained until then, shape (n_evaluations,).
     :param cpu_seconds: CPU seconds trained until then, evaluation kept out, same shape.
-    :param returns: mean return of the evaluation's episodes, same shape.
+    :param returns: Mean return of the evaluation's episodes, same shape.
     """
 
     steps: FloatArray
@@ -46,20 +46,20 @@ class Cell:
     """
     One run: an algorithm on an environment with a seed.
 
-    :param environment: id of the environment.
-    :param algorithm: name of the variant.
-    :param seed: of the training.
-    :param folder: where its files are, or would be.
+    :param environment: Id of the environment.
+    :param algorithm: Name of the variant.
+    :param seed: Of the training.
+    :param folder: Where its files are, or would be.
     :param status: ``"finished"``; ``"failed"`` (it raised); ``"unfinished"`` (begun, neither
         finished nor failed); ``"missing"`` (not begun); ``"damaged"`` (marked as finished, but its
         files cannot be read). Only finished cells enter a statistic.
-    :param error: why it failed or is damaged, in one line.
-    :param traceback: of the failure.
-    :param settings: content of its ``settings.json``, empty if that is not there.
-    :param versions: content of its ``versions.json``, likewise.
-    :param timings: content of its ``timings.json``, likewise.
-    :param evaluations: what was evaluated during training, None if nothing was.
-    :param final_episodes: the greedy evaluation at the end: columns episode, seed, return, length.
+    :param error: Why it failed or is damaged, in one line.
+    :param traceback: Of the failure.
+    :param settings: Content of its ``settings.json``, empty if that is not there.
+    :param versions: Content of its ``versions.json``, likewise.
+    :param timings: Content of its ``timings.json``, likewise.
+    :param evaluations: What was evaluated during training, None if nothing was.
+    :param final_episodes: The greedy evaluation at the end: columns episode, seed, return, length.
     """
 
     environment: str
@@ -97,13 +97,13 @@ class StudyResults:
     """
     All cells that a study asks for, whatever became of them.
 
-    :param folder: of the study.
-    :param settings: content of ``study.json``.
-    :param environments: ids, in the study's order.
-    :param algorithms: names of the variants, in the study's order.
-    :param seeds: of the trainings.
-    :param cells: one per environment, algorithm and seed, in that order.
-    :param strangers: folders that look like cells but that the study does not ask for.
+    :param folder: Of the study.
+    :param settings: Content of ``study.json``.
+    :param environments: Ids, in the study's order.
+    :param algorithms: Names of the variants, in the study's order.
+    :param seeds: Of the trainings.
+    :param cells: One per environment, algorithm and seed, in that order.
+    :param strangers: Folders that look like cells but that the study does not ask for.
     """
 
     folder: Path
@@ -123,9 +123,9 @@ class StudyResults:
         """
         All seeds of an algorithm on an environment.
 
-        :param environment: its id.
-        :param algorithm: name of the variant.
-        :return: the cells, in the order of the seeds.
+        :param environment: Its id.
+        :param algorithm: Name of the variant.
+        :return: The cells, in the order of the seeds.
         """
         return [
             cell
@@ -137,9 +137,9 @@ class StudyResults:
         """
         The seeds that statistics may be made of.
 
-        :param environment: its id.
-        :param algorithm: name of the variant.
-        :return: the finished cells, in the order of the seeds.
+        :param environment: Its id.
+        :param algorithm: Name of the variant.
+        :return: The finished cells, in the order of the seeds.
         """
         cells = self.cells_of(environment, algorithm)
         return [cell for cell in cells if cell.status == "finished"]
@@ -154,10 +154,10 @@ def read_study(folder: Path | str) -> StudyResults:
     """
     Read a study and every cell it asks for, finished or not.
 
-    :param folder: what ``compare`` was given as ``--out``.
-    :return: the study; nothing in it is averaged or left out.
-    :raises FileNotFoundError: if there is no such folder, or no study in it.
-    :raises ValueError: if its ``study.json`` cannot be read.
+    :param folder: What ``compare`` was given as ``--out``.
+    :return: The study; nothing in it is averaged or left out.
+    :raises FileNotFoundError: If there is no such folder, or no study in it.
+    :raises ValueError: If its ``study.json`` cannot be read.
 
     Example::
 
@@ -206,11 +206,11 @@ def cell_folder(root: Path, environment: str, algorithm: str, seed: int) -> Path
     """
     Where a cell's files are.
 
-    :param root: folder of the study.
-    :param environment: its id.
-    :param algorithm: name of the variant.
-    :param seed: of the training.
-    :return: the folder, which may not exist.
+    :param root: Folder of the study.
+    :param environment: Its id.
+    :param algorithm: Name of the variant.
+    :param seed: Of the training.
+    :return: The folder, which may not exist.
     """
     return root / folder_name(environment) / algorithm / f"seed_{seed}"
 
@@ -219,11 +219,11 @@ def read_cell(root: Path, environment: str, algorithm: str, seed: int) -> Cell:
     """
     Read one cell, whatever state it is in.
 
-    :param root: folder of the study.
-    :param environment: its id.
-    :param algorithm: name of the variant.
-    :param seed: of the training.
-    :return: the cell, its status told.
+    :param root: Folder of the study.
+    :param environment: Its id.
+    :param algorithm: Name of the variant.
+    :param seed: Of the training.
+    :return: The cell, its status told.
     """
     folder = cell_folder(root, environment, algorithm, seed)
     cell = Cell(

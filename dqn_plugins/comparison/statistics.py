@@ -32,9 +32,9 @@ class Estimate(NamedTuple):
     """
     A number and how far it can be trusted.
 
-    :param value: the point estimate.
-    :param low: lower end of the 95 % interval; None where a single seed allows none.
-    :param high: its upper end; None likewise.
+    :param value: The point estimate.
+    :param low: Lower end of the 95 % interval; None where a single seed allows none.
+    :param high: Its upper end; None likewise.
     """
 
     value: float
@@ -48,9 +48,9 @@ def interquartile_mean(scores: npt.ArrayLike, axis: int = 0) -> Any:
     Outliers weigh less than in a mean, and it needs fewer seeds than a median (Agarwal et al.
     2021, arXiv 2108.13264). With fewer than four scores it is the mean.
 
-    :param scores: at least one finite number.
-    :param axis: along which to average.
-    :return: the mean, a float or an array without that axis.
+    :param scores: At least one finite number.
+    :param axis: Along which to average.
+    :return: The mean, a float or an array without that axis.
     """
     return stats.trim_mean(np.asarray(scores, dtype=np.float64), 0.25, axis=axis)
 
@@ -99,9 +99,9 @@ def iqm_estimate(scores: npt.ArrayLike) -> Estimate:
     """
     The interquartile mean over seeds with its percentile bootstrap interval.
 
-    :param scores: one number per seed, shape (n_seeds,).
-    :return: the estimate; without an interval if there is one seed only.
-    :raises ValueError: if there is no score.
+    :param scores: One number per seed, shape (n_seeds,).
+    :return: The estimate; without an interval if there is one seed only.
+    :raises ValueError: If there is no score.
 
     Example::
 
@@ -117,8 +117,8 @@ def iqm_band(curves: npt.ArrayLike) -> tuple[FloatArray, FloatArray | None, Floa
     Point by point, the interquartile mean over seeds with its bootstrap interval. Whole curves
     are drawn, so that a seed counts as often at one point as at another.
 
-    :param curves: one row per seed, shape (n_seeds, n_points).
-    :return: means, lower and upper ends, each of shape (n_points,); the ends are None if there is
+    :param curves: One row per seed, shape (n_seeds, n_points).
+    :return: Means, lower and upper ends, each of shape (n_points,); the ends are None if there is
         one seed only.
     """
     rows = np.asarray(curves, dtype=np.float64)
@@ -133,10 +133,10 @@ def iqm_difference(scores: npt.ArrayLike, others: npt.ArrayLike) -> Estimate:
     """
     How far one interquartile mean lies above another, with its bootstrap interval.
 
-    :param scores: one number per seed of the one, shape (n_seeds,).
-    :param others: one number per seed of the other, shape (n_other_seeds,).
-    :return: the estimate; without an interval if either has one seed only.
-    :raises ValueError: if either has no score.
+    :param scores: One number per seed of the one, shape (n_seeds,).
+    :param others: One number per seed of the other, shape (n_other_seeds,).
+    :return: The estimate; without an interval if either has one seed only.
+    :raises ValueError: If either has no score.
     """
 
     def difference(first: Any, second: Any, axis: int) -> Any:
@@ -159,11 +159,11 @@ def probability_of_improvement(
     environment: the share of all pairs of seeds, ties counting half, averaged over environments.
     The bootstrap is stratified: each environment's seeds are drawn among themselves.
 
-    :param scores: per environment, one number per seed of the one.
-    :param others: per environment, in the same order, one number per seed of the other.
-    :return: the estimate, from 0 to 1; 0.5 where neither is ahead. Without an interval if some
+    :param scores: Per environment, one number per seed of the one.
+    :param others: Per environment, in the same order, one number per seed of the other.
+    :return: The estimate, from 0 to 1; 0.5 where neither is ahead. Without an interval if some
         environment has one seed only.
-    :raises ValueError: if the environments differ in number, or one has no score.
+    :raises ValueError: If the environments differ in number, or one has no score.
 
     Example::
 

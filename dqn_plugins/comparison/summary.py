@@ -41,12 +41,12 @@ class AlgorithmSummary:
     """
     One algorithm on one environment.
 
-    :param environment: its id.
-    :param algorithm: name of the variant.
-    :param cells: all seeds, whatever became of them.
-    :param final: interquartile mean over the finished seeds of their final return; None if no
+    :param environment: Its id.
+    :param algorithm: Name of the variant.
+    :param cells: All seeds, whatever became of them.
+    :param final: Interquartile mean over the finished seeds of their final return; None if no
         seed is finished.
-    :param improvement: probability that a run of it ends above a run of the first algorithm; None
+    :param improvement: Probability that a run of it ends above a run of the first algorithm; None
         for the first algorithm itself, and where either has no finished seed.
     """
 
@@ -98,8 +98,8 @@ class AlgorithmSummary:
         """
         Count the seeds in a state.
 
-        :param status: the state.
-        :return: how many.
+        :param status: The state.
+        :return: How many.
         """
         return sum(cell.status == status for cell in self.cells)
 
@@ -107,8 +107,8 @@ class AlgorithmSummary:
         """
         The median over finished seeds of one of the timings.
 
-        :param name: as in ``timings.json``.
-        :return: the median; None where no seed has it.
+        :param name: As in ``timings.json``.
+        :return: The median; None where no seed has it.
         """
         values = [cell.timings[name] for cell in self.finished if name in cell.timings]
         return float(np.median(values)) if values else None
@@ -119,9 +119,9 @@ class Summary:
     """
     All figures of a study.
 
-    :param study: what was read.
-    :param rows: one per environment and algorithm, in the study's order.
-    :param overall_improvement: probability of improvement over the first algorithm, averaged over
+    :param study: What was read.
+    :param rows: One per environment and algorithm, in the study's order.
+    :param overall_improvement: Probability of improvement over the first algorithm, averaged over
         all environments, by algorithm; None where some environment has no finished seed of either.
     """
 
@@ -133,8 +133,8 @@ class Summary:
         """
         The rows of one environment.
 
-        :param environment: its id.
-        :return: one per algorithm.
+        :param environment: Its id.
+        :return: One per algorithm.
         """
         return [row for row in self.rows if row.environment == environment]
 
@@ -142,8 +142,8 @@ class Summary:
         """
         The rows of one environment, the highest final return first, what has none last.
 
-        :param environment: its id.
-        :return: one per algorithm.
+        :param environment: Its id.
+        :return: One per algorithm.
         """
         return sorted(
             self.of(environment),
@@ -156,8 +156,8 @@ class Summary:
         Say which algorithm did best, as far as the intervals allow. The best is held against
         each other one by the bootstrap interval of their difference.
 
-        :param environment: its id.
-        :return: a sentence or two.
+        :param environment: Its id.
+        :return: A sentence or two.
         """
         ranked = [row for row in self.ranked(environment) if row.final is not None]
         if not ranked:
@@ -220,7 +220,7 @@ class Summary:
         """
         The content of ``summary.csv``: one row per environment and algorithm.
 
-        :return: the table; columns that differ between repetitions of a study stand last, see
+        :return: The table; columns that differ between repetitions of a study stand last, see
             :data:`TIMING_COLUMNS`.
         """
         return pd.DataFrame([self._table_row(row) for row in self.rows])
@@ -253,8 +253,8 @@ def summarise(study: StudyResults) -> Summary:
     """
     Work out all figures of a study.
 
-    :param study: what was read from disk.
-    :return: the figures, the same digits for the same cells.
+    :param study: What was read from disk.
+    :return: The figures, the same digits for the same cells.
     """
     first = study.algorithms[0]
     rows = []
@@ -288,9 +288,9 @@ def _verdict(best: AlgorithmSummary, others: list[AlgorithmSummary]) -> str:
     """
     Say how far the seeds tell the best algorithm from the others.
 
-    :param best: highest final return.
-    :param others: all others with a finished seed, at least one.
-    :return: part of a sentence.
+    :param best: Highest final return.
+    :param others: All others with a finished seed, at least one.
+    :return: Part of a sentence.
     """
     single = [row.algorithm for row in (best, *others) if len(row.finished) == 1]
     if single:
@@ -320,8 +320,8 @@ def number(value: float | None) -> str:
     """
     Write a figure with about three digits, the way a reader compares them.
 
-    :param value: the figure, None if there is none.
-    :return: its text, with a true minus sign and thin separators of thousands; a dash for None.
+    :param value: The figure, None if there is none.
+    :return: Its text, with a true minus sign and thin separators of thousands; a dash for None.
     """
     if value is None:
         return "–"
@@ -337,9 +337,9 @@ def interval(estimate: Estimate | None, written: Callable[[float | None], str] =
     """
     Write an interval.
 
-    :param estimate: what it belongs to.
-    :param written: how to write a number.
-    :return: its text; a dash where there is none.
+    :param estimate: What it belongs to.
+    :param written: How to write a number.
+    :return: Its text; a dash where there is none.
     """
     if estimate is None or estimate.low is None or estimate.high is None:
         return "–"
@@ -350,7 +350,7 @@ def listed(names: list[str]) -> str:
     """
     Join names into a phrase.
 
-    :param names: at least one.
-    :return: such as "a, b and c".
+    :param names: At least one.
+    :return: Such as "a, b and c".
     """
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

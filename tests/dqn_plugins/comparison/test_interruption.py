@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 
-from dqn_plugins.comparison import run_comparison
+from dqn_plugins.comparison import run_comparison, write_report
+from dqn_plugins.comparison.summary import TIMING_COLUMNS
 from tests.dqn_plugins.comparison.studies import cell_folders, results, small_study
 
 TIMESTEPS = 1_500
@@ -23,7 +25,7 @@ from dqn_plugins.comparison import ComparisonSettings, run_comparison
 if __name__ == "__main__":
     run_comparison(
         ComparisonSettings(
-            env=("CartPole-v1",), algo=("stream_q", "a2c"), seeds=2, timesteps={timesteps},
+            env=("CartPole-v1",), algo=("stream_q", "a2c"), seeds={seeds}, timesteps={timesteps},
             evaluations=3, evaluation_episodes=3, final_evaluation_episodes=4, jobs=2,
             out=Path(sys.argv[1]),
         )
@@ -37,18 +39,27 @@ def wait_until(condition: Callable[[], bool], child: subprocess.Popen[bytes]) ->
         time.sleep(0.01)
 
 
+def summary(out: Path) -> str:
+    write_report(out, videos=False)
+    table = pd.read_csv(out / "summary.csv", dtype=str)
+    return table.drop(columns=list(TIMING_COLUMNS)).to_csv(index=False)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
-def test_killed_at_random_moments_and_resumed_the_results_are_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("times", "seeds"), [(2, 2), pytest.param(10, 12, marks=pytest.mark.long)])
+def test_killed_at_random_moments_and_resumed_the_results_are_the_same(
+    times: int, seeds: int, tmp_path: Path
+) -> None:
     settings = small_study(
-        tmp_path / "whole", algo=("stream_q", "a2c"), timesteps=TIMESTEPS, jobs=1
+        tmp_path / "whole", algo=("stream_q", "a2c"), seeds=seeds, timesteps=TIMESTEPS, jobs=1
     )
     run_comparison(settings)
     killed = replace(settings, out=tmp_path / "killed")
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(timesteps=TIMESTEPS))
+    script.write_text(SCRIPT.format(timesteps=TIMESTEPS, seeds=seeds))
     moments = random.Random(time.time_ns())
-    for _ in range(2):
+    for _ in range(times):
         child = subprocess.Popen([sys.executable, str(script), str(killed.out)])
         try:
             wait_until(lambda: any(killed.out.glob("*/*/.seed_*/progress.json")), child)
@@ -62,6 +73,7 @@ def test_killed_at_random_moments_and_resumed_the_results_are_the_same(tmp_path:
         for folder in cell_folders(killed.out):
             assert (folder / "done.json").exists()
     result = run_comparison(killed)
-    assert len(result.kept) + len(result.finished) == 4
+    assert len(result.kept) + len(result.finished) == 2 * seeds
     assert results(killed.out) == results(settings.out)
+    assert summary(killed.out) == summary(settings.out)
     assert not list(killed.out.glob("*/*/.seed_*"))

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from dqn_plugins.command_line import main
 from dqn_plugins.comparison import ComparisonSettings, run_comparison
 from dqn_plugins.comparison.report import write_report
 from dqn_plugins.comparison.report_videos import record_comparison, shrunk_to
@@ -95,3 +96,13 @@ def test_videos_that_are_too_large_are_shrunk(tmp_path):
     assert len(frames) == 12
     assert frames[0].shape[:2] in {(80, 120), (53, 80), (54, 80), (40, 60)}
     assert shrunk_to(writer.path, 100) is None
+
+
+def test_videos_are_left_out_on_request(study, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["report", str(study), "--no-videos"])
+    assert not exit_.value.code
+    page = (study / "report.html").read_text()
+    assert "data:video" not in page
+    assert "not asked for" in page
+    assert "No video" not in capsys.readouterr().out
