@@ -123,12 +123,14 @@ def test_enjoy_plays_the_trained_model(trained):
     assert float(re.findall(r"Mean reward: ([\d.]+)", printed)[0]) > 8
 
 
+@pytest.mark.long
 def test_a_video_of_the_trained_model_plays(trained):
     zoo(trained, "record_video --algo stream_q --env CartPole-v1 -f logs -n 20 -o videos")
     (video,) = (trained / "videos").glob("*.mp4")
     assert len(list(read_frames(video))) >= 20
 
 
+@pytest.mark.long
 def test_the_plots_find_the_run(trained):
     zoo(trained, "plot_train --algo stream_q --env CartPole -f logs")
     printed = zoo(trained, "all_plots --algo stream_q --env CartPole -f logs")
@@ -159,6 +161,7 @@ def test_a_configuration_of_the_users_own_wins_over_ours(tmp_path):
     assert model.n_envs == 2
 
 
+@pytest.mark.long
 def test_environment_arguments_are_passed_on_and_nothing_renders(with_own_environment):
     printed = zoo(
         with_own_environment,
@@ -171,6 +174,7 @@ def test_environment_arguments_are_passed_on_and_nothing_renders(with_own_enviro
     ]
 
 
+@pytest.mark.long
 def test_a_diverging_trial_does_not_end_the_search(with_own_environment):
     printed = zoo(
         with_own_environment,
