@@ -57,8 +57,8 @@ def run_in_parallel(
             if "Worker" not in type(error).__name__:
                 raise
             raise RuntimeError(
-                f"A worker process died: {error}. What it was working on is lost; the same command "
-                "does what is missing. If memory ran out, pass fewer --jobs."
+                f"A worker process died: {str(error).rstrip('.')}. What it was working on is lost; "
+                "the same command does what is missing. If memory ran out, pass fewer --jobs."
             ) from error
     return results
 

@@ -6,6 +6,7 @@ import io
 import itertools
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ import dqn_plugins.policies
 import dqn_plugins.wrappers
 from dqn_plugins import DivergenceError, NaiveDQN, NonFiniteTransitionError, StreamQ
 from dqn_plugins.learners import kernels
+from dqn_plugins.learners.compiled_network import reason_against_compiling
 from dqn_plugins.policies import AdaptiveObGD, KerasAdam, ObGD, TraceAdam
 from dqn_plugins.transitions import true_next_observation
 from tests.environments import RecordingEnv
@@ -683,3 +685,55 @@ def test_the_process_that_compiles_learns_what_those_that_load_learn(tmp_path):
         for _ in range(2)
     )
     assert compiles == loads
+
+
+def _in_two_groups(policy: Any) -> None:
+    first, *others = policy.q_net.parameters()
+    policy.optimizer = th.optim.SGD([{"params": [first]}, {"params": others}], lr=0.1)
+
+
+def _with_learning_rate_in_a_tensor(policy: Any) -> None:
+    policy.optimizer.param_groups[0]["lr"] = th.tensor(1e-3)
+
+
+def _frozen(policy: Any) -> None:
+    next(policy.q_net.parameters()).requires_grad = False
+
+
+def _of(*modules: nn.Module) -> Callable[[Any], None]:
+    def change(policy: Any) -> None:
+        policy.q_net.q_net = nn.Sequential(*modules)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_in_two_groups, "in one group"),
+        (_with_learning_rate_in_a_tensor, "learning rate is a tensor"),
+        (_frozen, "do not require gradients"),
+        (_of(nn.Linear(3, 2), nn.ReLU()), "does not begin and end with a linear layer"),
+        (
+            _of(nn.Linear(3, 4), nn.LayerNorm(4), nn.ReLU(), nn.Linear(4, 2)),
+            "layer normalisation has weights",
+        ),
+        (
+            _of(nn.Linear(3, 4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 2)),
+            r"\['ReLU', 'Dropout'\], not one activation",
+        ),
+        (_of(nn.Linear(3, 4), nn.GELU(), nn.Linear(4, 2)), "activation function is GELU"),
+        (_of(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2, bias=False)), "has no bias"),
+        (
+            _of(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2)),
+            "not all alike",
+        ),
+    ],
+)
+def test_what_compiled_code_cannot_compute_is_told(change, reason):
+    policy = NaiveDQN("MlpPolicy", RecordingEnv(), seed=0).policy
+    assert reason_against_compiling(policy) is None
+    change(policy)
+    told = reason_against_compiling(policy)
+    assert told is not None
+    assert re.search(reason, told)

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch as th
@@ -52,6 +54,12 @@ def test_describing_is_the_reverse_of_building():
     assert described["policy_kwargs"]["activation_fn"] == "torch.nn.LeakyReLU"
     assert build(described) == STREAM_Q_PAPER_HYPERPARAMETERS
     assert describe({"a": np.float64(0.5), "b": (1, None)}) == {"a": 0.5, "b": [1, None]}
+    assert describe(np.int64(3)) == 3
+    assert describe(partial(ObGD, lr=0.5)) == {
+        "partial": "dqn_plugins.policies.ObGD",
+        "lr": 0.5,
+    }
+    assert describe(slice(1, 2)) == "slice(1, 2, None)"
 
 
 @pytest.mark.parametrize(
