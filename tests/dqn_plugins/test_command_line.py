@@ -1,0 +1,47 @@
+"""The command line from end to end, in this process."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from dqn_plugins import NaiveDQN
+from dqn_plugins.command_line import main
+
+
+def status_of(*arguments: object) -> object:
+    with pytest.raises(SystemExit) as ending:
+        main([str(argument) for argument in arguments])
+    return ending.value.code
+
+
+def test_what_was_trained_is_recorded(tmp_path: Path) -> None:
+    run, videos = tmp_path / "run", tmp_path / "videos"
+    what = ("--algo", "naive_dqn", "--env", "CartPole-v1", "--timesteps", 60)
+    assert not status_of("train", *what, "--out", run)
+    assert NaiveDQN.load(run / "model").num_timesteps == 60
+    assert not status_of("record", run, "--episodes", 1, "--out", videos)
+    assert len(list(videos.glob("*.mp4"))) == 1
+
+
+def test_a_cell_that_fails_is_named_and_the_status_tells(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # PPO refuses rollouts of one transition: it cannot normalise their advantages.
+    config = tmp_path / "study.yaml"
+    config.write_text("algorithms: {broken: {algorithm: ppo, n_steps: 1, n_epochs: 1}}\n")
+    what = ("--env", "CartPole-v1", "--seeds", 1, "--timesteps", 20, "--jobs", 1)
+    out = ("--config", config, "--out", tmp_path / "study", "--no-videos")
+    assert status_of("compare", *what, *out) == 1
+    assert "Failed: broken" in capsys.readouterr().err
+
+
+def test_the_module_is_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["dqn-plugins", "--help"])
+    with pytest.raises(SystemExit) as ending:
+        runpy.run_module("dqn_plugins", run_name="__main__")
+    assert not ending.value.code
+    assert "compare, train, record" in capsys.readouterr().out
