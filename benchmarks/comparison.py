@@ -9,7 +9,6 @@ its report (without videos), and once as scripts do it, ``learn`` with Stable-Ba
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ from dqn_plugins.comparison.algorithms import make_model, resolve
 RESULTS = Path(__file__).parent / "results"
 ALGORITHMS = ("stream_q", "naive_dqn", "dqn")
 ENVIRONMENT = "LunarLander-v3"
+FIRST_SEED = 100
 JOBS = 2
 EVALUATIONS, EVALUATION_EPISODES, FINAL_EPISODES = 10, 10, 20
 GOAL = 1.15
@@ -57,7 +57,8 @@ def study(seeds: int, timesteps: int, out: Path) -> float:
     command = [sys.executable, "-m", "dqn_plugins", "compare", "--env", ENVIRONMENT]
     for algorithm in ALGORITHMS:
         command += ["--algo", algorithm]
-    command += ["--seeds", str(seeds), "--first-seed", "100", "--timesteps", str(timesteps)]
+    command += ["--seeds", str(seeds), "--first-seed", str(FIRST_SEED)]
+    command += ["--timesteps", str(timesteps)]
     command += ["--evaluations", str(EVALUATIONS)]
     command += ["--evaluation-episodes", str(EVALUATION_EPISODES)]
     command += ["--final-evaluation-episodes", str(FINAL_EPISODES)]
@@ -73,17 +74,14 @@ def main() -> None:
     parser.add_argument("--timesteps", type=int, default=50_000)
     arguments = parser.parse_args()
 
-    out = Path(tempfile.mkdtemp())
-    try:
-        seconds_of_study = study(arguments.seeds, arguments.timesteps, out / "study")
-    finally:
-        shutil.rmtree(out)
+    with tempfile.TemporaryDirectory() as out:
+        seconds_of_study = study(arguments.seeds, arguments.timesteps, Path(out) / "study")
 
     # The longest first, so that no core is idle at the end.
     runs = [
         (algorithm, seed)
         for algorithm in reversed(ALGORITHMS)
-        for seed in range(100, 100 + arguments.seeds)
+        for seed in range(FIRST_SEED, FIRST_SEED + arguments.seeds)
     ]
     seconds = list(
         track(
