@@ -722,7 +722,6 @@ def _of(*modules: nn.Module) -> Callable[[Any], None]:
             _of(nn.Linear(3, 4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 2)),
             r"\['ReLU', 'Dropout'\], not one activation",
         ),
-        (_of(nn.Linear(3, 4), nn.GELU(), nn.Linear(4, 2)), "activation function is GELU"),
         (_of(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2, bias=False)), "has no bias"),
         (
             _of(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2)),
