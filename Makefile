@@ -9,9 +9,11 @@ OLDEST_BIN := $(OLDEST_VENV)/bin
 OLDEST_INSTALLED := $(OLDEST_VENV)/.installed
 # What a benchmark or a test measures is one thread's work.
 export OMP_NUM_THREADS ?= 1
+# Processors that LLVM knows, for whose instructions test-processors compiles.
+PROCESSORS ?= generic haswell skylake-avx512 znver3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-comparison bench-wrappers clean
+.PHONY: help install demo test test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-comparison bench-wrappers clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -31,6 +33,18 @@ demo: $(INSTALLED)  ## Train NaiveDQN beside SB3's DQN on LunarLander, plot, rec
 
 test: $(INSTALLED)  ## Run the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
+
+# What this processor cannot do is left out of the code for the others, so all of them run on any
+# machine of their family. torch's vector extensions are turned off last.
+test-processors: $(INSTALLED)  ## Run the tests that learn, as on other processors
+	for processor in $(PROCESSORS); do \
+		echo "== compiled for $$processor"; \
+		NUMBA_CPU_NAME=$$processor NUMBA_CACHE_DIR=build/numba/$$processor \
+			$(BIN)/python -m pytest -n auto --dist worksteal -m numerics -q $(PYTEST_ARGS) || exit 1; \
+	done
+	@echo "== torch without vector extensions"
+	ATEN_CPU_CAPABILITY=default NUMBA_CACHE_DIR=build/numba/native \
+		$(BIN)/python -m pytest -n auto --dist worksteal -m numerics -q $(PYTEST_ARGS)
 
 test-long: $(INSTALLED)  ## Run what takes hours: 5,000 examples of each property, and long tests
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n auto --dist worksteal tests/properties $(PYTEST_ARGS)

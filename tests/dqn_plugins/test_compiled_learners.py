@@ -115,6 +115,7 @@ def test_the_combinations_of_naive_dqn_cover_every_pair():
     assert not uncovered(NAIVE_FACTORS, NAIVE_CASES)
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize(
     (
         "activation_fn",
@@ -197,6 +198,7 @@ def test_the_combinations_of_stream_q_cover_every_pair():
     assert not uncovered(STREAM_FACTORS, STREAM_CASES)
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize(
     ("optimizer", "trace_cut", "n_envs", "normalized", "td_error_clip", "net_arch"), STREAM_CASES
 )

@@ -14,6 +14,8 @@ from dqn_plugins.policies import KerasAdam
 from tests.environments import Transition
 from tests.helpers import weights
 
+pytestmark = pytest.mark.numerics
+
 SNAPSHOTS = (1, 2, 5, 10, 50, 100, 500, 1000, 2000)
 GOOD = 1e-3
 

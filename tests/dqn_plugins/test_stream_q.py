@@ -935,15 +935,19 @@ class Corridor(gym.Env[np.ndarray, np.int64]):
         return obs, float(won), won, self.n_steps >= 50, {}
 
 
+@pytest.mark.numerics
 @pytest.mark.parametrize("optimizer", [ObGD, AdaptiveObGD, TraceAdam])
 def test_a_corridor_is_solved(optimizer):
-    # At random it takes 62 steps on average to go right five times in a row. With each optimiser,
-    # 15,000 steps were enough for each of five seeds.
+    # At random it takes 62 steps on average to go right five times in a row. Going left costs so
+    # much at this discount that right is the better action by 0.33; over 20 seeds and two
+    # processors it was learned to be better by 0.22 or more.
     model = StreamQ(
         "MlpPolicy",
         Corridor(),
         learning_rate=3e-3 if optimizer is TraceAdam else 1.0,
+        gamma=0.8,
         exploration_fraction=0.7,
+        exploration_final_eps=0.3,
         policy_kwargs={
             "net_arch": [32],
             "optimizer_class": optimizer,
@@ -952,10 +956,11 @@ def test_a_corridor_is_solved(optimizer):
         seed=0,
     )
     model.learn(15_000)
-    actions, _ = model.predict(np.eye(5, dtype=np.float32), deterministic=True)
-    assert actions.tolist() == [1] * 5
+    left, right = model.q_net(th.eye(5)).T
+    assert (right - left).min() > 0.1
 
 
+@pytest.mark.numerics
 def test_cart_pole_is_learned():
     # A random policy holds the pole for about 22 steps.
     model = StreamQ("MlpPolicy", "CartPole-v1", policy_kwargs={"net_arch": [64]}, seed=0)

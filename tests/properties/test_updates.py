@@ -28,6 +28,8 @@ from tests.properties.cases import (
 )
 from tests.properties.oracle import NaiveOracle, Oracle, StreamOracle, one_of
 
+pytestmark = pytest.mark.numerics
+
 # Nearer to a kink of the rectifier or to a tie between two actions than this, rounding decides, and
 # float32 and float64 may rightly part. What came before is compared.
 TOO_CLOSE_TO_CALL = 1e-5
