@@ -40,16 +40,16 @@ from dqn_plugins.errors import (
     NonFiniteTransitionError,
 )
 from dqn_plugins.interruption import Interruption
-from dqn_plugins.learners import Learner, reason_against_compiling
-from dqn_plugins.model_files import check_model_file, is_path, read_parameters, written_whole
-from dqn_plugins.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, QNetwork, QPolicy
-from dqn_plugins.single_env import ConstantMemoryMonitor, SingleVecEnv
-from dqn_plugins.transitions import (
+from dqn_plugins.learning import Learner, reason_against_compiling
+from dqn_plugins.learning.transition import (
     Observation,
     raise_if_malformed,
     raise_if_not_finite,
     true_next_observation,
 )
+from dqn_plugins.model_files import check_model_file, is_path, read_parameters, written_whole
+from dqn_plugins.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, QNetwork, QPolicy
+from dqn_plugins.single_env import ConstantMemoryMonitor, SingleVecEnv
 
 __all__ = ["Backend", "OnlineQAlgorithm"]
 

@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from dqn_plugins.errors import MalformedTransitionError
-from dqn_plugins.transitions import NUMBERS
+from dqn_plugins.learning.transition import NUMBERS
 
 __all__ = ["ConstantMemoryMonitor", "SingleVecEnv"]
 

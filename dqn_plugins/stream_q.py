@@ -7,7 +7,7 @@ import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
-from dqn_plugins.learners import (
+from dqn_plugins.learning import (
     Learner,
     StreamAutogradLearner,
     StreamCompiledLearner,

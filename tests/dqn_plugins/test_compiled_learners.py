@@ -25,10 +25,10 @@ from torch import nn
 import dqn_plugins.policies
 import dqn_plugins.wrappers
 from dqn_plugins import DivergenceError, NaiveDQN, NonFiniteTransitionError, StreamQ
-from dqn_plugins.learners import kernels
-from dqn_plugins.learners.compiled_network import reason_against_compiling
+from dqn_plugins.learning.compiled import kernels
+from dqn_plugins.learning.compiled.network import reason_against_compiling
+from dqn_plugins.learning.transition import true_next_observation
 from dqn_plugins.policies import AdaptiveObGD, KerasAdam, ObGD, TraceAdam
-from dqn_plugins.transitions import true_next_observation
 from tests.environments import RecordingEnv
 from tests.helpers import learn_all, optimizer_numbers, statistics, traces, weights
 
@@ -651,7 +651,7 @@ def test_learning_needs_no_folder_to_keep_compiled_code_in(tmp_path):
     for room in (dqn_plugins.policies, dqn_plugins.wrappers):
         name, source = room.__name__.split(".")[-1], Path(room.__file__).parent
         shutil.copytree(source, package / name, ignore=ignore, dirs_exist_ok=True)
-    (package / "learners" / "__pycache__").touch()
+    (package / "learning" / "compiled" / "__pycache__").touch()
     origin, log = run_script(
         tmp_path / "weights.npy",
         "NaiveDQN",

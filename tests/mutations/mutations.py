@@ -34,11 +34,11 @@ EPISODES = (ENDS, "-k", "those_of_it_alone or if_it_were_the_first")
 CONTINUE = ("tests/dqn_plugins/test_continue_exactly.py",)
 REWARDS = ("tests/wrappers/test_episode_reward.py",)
 
-AUTOGRAD = "dqn_plugins/learners/autograd.py"
-NAIVE_AUTOGRAD = "dqn_plugins/learners/naive_autograd.py"
-STREAM_AUTOGRAD = "dqn_plugins/learners/stream_autograd.py"
-STREAM_COMPILED = "dqn_plugins/learners/stream_compiled.py"
-KERNELS = "dqn_plugins/learners/kernels.py"
+AUTOGRAD = "dqn_plugins/learning/autograd/base.py"
+NAIVE_AUTOGRAD = "dqn_plugins/learning/autograd/naive.py"
+STREAM_AUTOGRAD = "dqn_plugins/learning/autograd/stream.py"
+STREAM_COMPILED = "dqn_plugins/learning/compiled/stream.py"
+KERNELS = "dqn_plugins/learning/compiled/kernels.py"
 LOOP = "dqn_plugins/online_q_algorithm.py"
 TRACE_OPTIMIZERS = "policies/trace_optimizers.py"
 NORMALIZATION = "policies/normalization.py"
@@ -286,7 +286,7 @@ MUTATIONS = [
         EPISODES,
     ),
     Mutation(
-        "dqn_plugins/learners/compiled_network.py",
+        "dqn_plugins/learning/compiled/network.py",
         "return self._seen == self._look()",
         "return True",
         "weights that were loaded are not the ones that are learned",
@@ -385,14 +385,14 @@ MUTATIONS = [
     ),
     # The loop
     Mutation(
-        "dqn_plugins/transitions.py",
+        "dqn_plugins/learning/transition.py",
         'terminated[env_index] = not info.get("TimeLimit.truncated", False)',
         "terminated[env_index] = True",
         "a time limit counts as a terminal state",
         ("tests/properties/test_transitions.py", "-k", "torch"),
     ),
     Mutation(
-        "dqn_plugins/transitions.py",
+        "dqn_plugins/learning/transition.py",
         "            _put_last(next_obs, int(env_index), last_obs)\n",
         "            pass\n",
         "a time limit bootstraps from the next episode's first observation",

@@ -17,9 +17,9 @@ from pathlib import Path
 from mutations import MUTATIONS, Mutation
 
 ROOT = Path(__file__).parents[2]
-KERNELS = "dqn_plugins/learners/kernels.py"
+KERNELS = "dqn_plugins/learning/compiled/kernels.py"
 # A mutation of what compiled code took in when it was compiled would be overlooked.
-COMPILED_IN = {KERNELS, "dqn_plugins/learners/base.py", "policies/normalization.py"}
+COMPILED_IN = {KERNELS, "dqn_plugins/learning/learner.py", "policies/normalization.py"}
 TESTS_FAILED = 1  # pytest's exit status
 
 

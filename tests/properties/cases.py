@@ -10,7 +10,7 @@ from gymnasium import spaces
 from hypothesis import strategies as st
 from torch import nn
 
-from dqn_plugins.learners import (
+from dqn_plugins.learning import (
     Learner,
     NaiveAutogradLearner,
     NaiveCompiledLearner,
@@ -19,6 +19,7 @@ from dqn_plugins.learners import (
     StreamRule,
     TraceCut,
 )
+from dqn_plugins.learning.transition import Observation, true_next_observation
 from dqn_plugins.policies import (
     AdaptiveObGD,
     KerasAdam,
@@ -30,7 +31,6 @@ from dqn_plugins.policies import (
     StreamQPolicy,
     TraceAdam,
 )
-from dqn_plugins.transitions import Observation, true_next_observation
 
 __all__ = [
     "Batch",

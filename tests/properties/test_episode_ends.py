@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from dqn_plugins import StreamQ
-from dqn_plugins.learners import Learner
+from dqn_plugins.learning import Learner
 from dqn_plugins.policies import QPolicy, StreamQPolicy
 from tests.helpers import traces
 from tests.properties.cases import (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from dqn_plugins import NaiveDQN, StreamQ
-from dqn_plugins.learners import (
+from dqn_plugins.learning import (
     Learner,
     NaiveAutogradLearner,
     NaiveCompiledLearner,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dqn_plugins.learners import Learner
+from dqn_plugins.learning import Learner
 from dqn_plugins.policies import QPolicy, TraceAdam, TraceOptimizer
 from tests.properties.cases import (
     Batch,

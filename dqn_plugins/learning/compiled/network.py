@@ -11,7 +11,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
-from dqn_plugins.learners import kernels
+from dqn_plugins.learning.compiled import kernels
 from dqn_plugins.policies import (
     AdaptiveObGD,
     KerasAdam,

@@ -3,11 +3,11 @@
 import numpy as np
 import torch as th
 
-from dqn_plugins.learners.autograd import AutogradLearner
-from dqn_plugins.learners.base import LARGE_TD_ERROR
-from dqn_plugins.learners.stream_rule import StreamRule
+from dqn_plugins.learning.autograd.base import AutogradLearner
+from dqn_plugins.learning.learner import LARGE_TD_ERROR
+from dqn_plugins.learning.rules import StreamRule
+from dqn_plugins.learning.transition import Observation, raise_if_not_finite
 from dqn_plugins.policies import StreamQPolicy
-from dqn_plugins.transitions import Observation, raise_if_not_finite
 
 __all__ = ["StreamAutogradLearner"]
 

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from dqn_plugins.errors import DivergenceError
-from dqn_plugins.learners import kernels
-from dqn_plugins.learners.base import Learner
-from dqn_plugins.learners.compiled_network import CompiledNetwork
-from dqn_plugins.transitions import Observation, raise_if_not_finite
+from dqn_plugins.learning.compiled import kernels
+from dqn_plugins.learning.compiled.network import CompiledNetwork
+from dqn_plugins.learning.learner import Learner
+from dqn_plugins.learning.transition import Observation, raise_if_not_finite
 
 __all__ = ["BOOL", "FLOAT32", "INT64", "Buffers", "CompiledLearner", "as_column", "as_rows"]
 

@@ -4,9 +4,9 @@ import numpy as np
 import torch as th
 from torch.nn import functional as F
 
-from dqn_plugins.learners.autograd import AutogradLearner
+from dqn_plugins.learning.autograd.base import AutogradLearner
+from dqn_plugins.learning.transition import Observation, raise_if_not_finite
 from dqn_plugins.policies import QPolicy
-from dqn_plugins.transitions import Observation, raise_if_not_finite
 
 __all__ = ["NaiveAutogradLearner"]
 

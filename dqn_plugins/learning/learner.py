@@ -4,7 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
-from dqn_plugins.transitions import Observation
+from dqn_plugins.learning.transition import Observation
 
 __all__ = ["LARGEST_GRADIENT", "LARGE_TD_ERROR", "Learner"]
 

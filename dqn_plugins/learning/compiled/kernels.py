@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from dqn_plugins.learners.base import LARGE_TD_ERROR, LARGEST_GRADIENT
+from dqn_plugins.learning.learner import LARGE_TD_ERROR, LARGEST_GRADIENT
 from dqn_plugins.policies import RunningStatistics
 
 __all__ = [

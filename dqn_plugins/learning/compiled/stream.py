@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from dqn_plugins.learners import kernels
-from dqn_plugins.learners.compiled import (
+from dqn_plugins.learning.compiled import kernels
+from dqn_plugins.learning.compiled.base import (
     BOOL,
     FLOAT32,
     INT64,
@@ -11,10 +11,10 @@ from dqn_plugins.learners.compiled import (
     as_column,
     as_rows,
 )
-from dqn_plugins.learners.compiled_network import CompiledNetwork, statistics_arrays
-from dqn_plugins.learners.stream_rule import StreamRule
+from dqn_plugins.learning.compiled.network import CompiledNetwork, statistics_arrays
+from dqn_plugins.learning.rules import StreamRule
+from dqn_plugins.learning.transition import Observation
 from dqn_plugins.policies import StreamQPolicy
-from dqn_plugins.transitions import Observation
 
 __all__ = ["StreamCompiledLearner"]
 

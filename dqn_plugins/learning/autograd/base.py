@@ -5,9 +5,9 @@ import torch as th
 from stable_baselines3.common.utils import obs_as_tensor
 
 from dqn_plugins.errors import DivergenceError
-from dqn_plugins.learners.base import LARGEST_GRADIENT, Learner
+from dqn_plugins.learning.learner import LARGEST_GRADIENT, Learner
+from dqn_plugins.learning.transition import Observation
 from dqn_plugins.policies import QPolicy
-from dqn_plugins.transitions import Observation
 
 __all__ = ["AutogradLearner"]
 

@@ -1,0 +1,1 @@
+"""The fast learners: compiled code for multilayer perceptrons on the CPU."""
