@@ -28,12 +28,13 @@ from stable_baselines3.common.utils import (
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.patch_gym import _patch_env
 
-from dqn_plugins.environment_failure import (
+from dqn_plugins.environments.failure import (
     environment_failure,
     raise_if_dead,
     step_watched,
     was_raised_in,
 )
+from dqn_plugins.environments.single_env import ConstantMemoryMonitor, SingleVecEnv
 from dqn_plugins.errors import (
     DivergenceError,
     MalformedTransitionError,
@@ -49,7 +50,6 @@ from dqn_plugins.learning.transition import (
 )
 from dqn_plugins.model_files import check_model_file, is_path, read_parameters, written_whole
 from dqn_plugins.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, QNetwork, QPolicy
-from dqn_plugins.single_env import ConstantMemoryMonitor, SingleVecEnv
 
 __all__ = ["Backend", "OnlineQAlgorithm"]
 

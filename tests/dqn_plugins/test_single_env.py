@@ -12,7 +12,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, VecNormalize
 
 from dqn_plugins import NaiveDQN
-from dqn_plugins.single_env import ConstantMemoryMonitor, SingleVecEnv
+from dqn_plugins.environments.single_env import ConstantMemoryMonitor, SingleVecEnv
 from tests.environments import RecordingEnv, ScriptedEnv
 
 SPACES: dict[str, spaces.Space[Any]] = {

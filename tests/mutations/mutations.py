@@ -399,7 +399,7 @@ MUTATIONS = [
         ("tests/properties/test_transitions.py", "-k", "torch"),
     ),
     Mutation(
-        "dqn_plugins/single_env.py",
+        "dqn_plugins/environments/single_env.py",
         'info["TimeLimit.truncated"] = truncated and not terminated',
         'info["TimeLimit.truncated"] = truncated',
         "a terminal state at the time limit is bootstrapped from",

@@ -1,0 +1,1 @@
+"""Environments as batches of transitions, and their failures by name."""
