@@ -12,8 +12,8 @@ from dqn_plugins.errors import (
 )
 
 if TYPE_CHECKING:
-    from dqn_plugins.naive_dqn import NOTEBOOK_HYPERPARAMETERS, NaiveDQN
-    from dqn_plugins.stream_q import STREAM_Q_PAPER_HYPERPARAMETERS, StreamQ
+    from dqn_plugins.algorithms.naive_dqn import NOTEBOOK_HYPERPARAMETERS, NaiveDQN
+    from dqn_plugins.algorithms.stream_q import STREAM_Q_PAPER_HYPERPARAMETERS, StreamQ
 
 __all__ = [
     "NOTEBOOK_HYPERPARAMETERS",
@@ -30,10 +30,10 @@ __version__ = version("dqn-plugins")
 # Imported when they are asked for: torch takes seconds, and the command line shows its help
 # without it.
 _MODULES = {
-    "NOTEBOOK_HYPERPARAMETERS": "naive_dqn",
-    "NaiveDQN": "naive_dqn",
-    "STREAM_Q_PAPER_HYPERPARAMETERS": "stream_q",
-    "StreamQ": "stream_q",
+    "NOTEBOOK_HYPERPARAMETERS": "algorithms.naive_dqn",
+    "NaiveDQN": "algorithms.naive_dqn",
+    "STREAM_Q_PAPER_HYPERPARAMETERS": "algorithms.stream_q",
+    "StreamQ": "algorithms.stream_q",
 }
 
 

@@ -1,7 +1,7 @@
 """Making RL Zoo know this package's algorithms."""
 
-from dqn_plugins.naive_dqn import NaiveDQN
-from dqn_plugins.stream_q import StreamQ
+from dqn_plugins.algorithms.naive_dqn import NaiveDQN
+from dqn_plugins.algorithms.stream_q import StreamQ
 
 __all__ = ["register_algorithms"]
 

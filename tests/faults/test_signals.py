@@ -9,7 +9,7 @@ import time
 import pytest
 
 from dqn_plugins import NaiveDQN
-from dqn_plugins.interruption import Interruption
+from dqn_plugins.algorithms.interruption import Interruption
 from tests.environments import RecordingEnv
 from tests.faults.children import ROUNDS
 

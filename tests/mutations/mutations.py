@@ -39,7 +39,7 @@ NAIVE_AUTOGRAD = "dqn_plugins/learning/autograd/naive.py"
 STREAM_AUTOGRAD = "dqn_plugins/learning/autograd/stream.py"
 STREAM_COMPILED = "dqn_plugins/learning/compiled/stream.py"
 KERNELS = "dqn_plugins/learning/compiled/kernels.py"
-LOOP = "dqn_plugins/online_q_algorithm.py"
+LOOP = "dqn_plugins/algorithms/online.py"
 TRACE_OPTIMIZERS = "policies/trace_optimizers.py"
 NORMALIZATION = "policies/normalization.py"
 

@@ -28,6 +28,13 @@ from stable_baselines3.common.utils import (
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.patch_gym import _patch_env
 
+from dqn_plugins.algorithms.interruption import Interruption
+from dqn_plugins.algorithms.model_files import (
+    check_model_file,
+    is_path,
+    read_parameters,
+    written_whole,
+)
 from dqn_plugins.environments.failure import (
     environment_failure,
     raise_if_dead,
@@ -40,7 +47,6 @@ from dqn_plugins.errors import (
     MalformedTransitionError,
     NonFiniteTransitionError,
 )
-from dqn_plugins.interruption import Interruption
 from dqn_plugins.learning import Learner, reason_against_compiling
 from dqn_plugins.learning.transition import (
     Observation,
@@ -48,7 +54,6 @@ from dqn_plugins.learning.transition import (
     raise_if_not_finite,
     true_next_observation,
 )
-from dqn_plugins.model_files import check_model_file, is_path, read_parameters, written_whole
 from dqn_plugins.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, QNetwork, QPolicy
 
 __all__ = ["Backend", "OnlineQAlgorithm"]

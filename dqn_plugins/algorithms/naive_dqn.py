@@ -5,8 +5,8 @@ from typing import Any
 import torch as th
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
+from dqn_plugins.algorithms.online import Backend, OnlineQAlgorithm
 from dqn_plugins.learning import Learner, NaiveAutogradLearner, NaiveCompiledLearner
-from dqn_plugins.online_q_algorithm import Backend, OnlineQAlgorithm
 from dqn_plugins.policies import KerasAdam, QPolicy, TraceOptimizer, glorot_uniform
 
 __all__ = ["NOTEBOOK_HYPERPARAMETERS", "NaiveDQN"]

@@ -7,6 +7,7 @@ import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
+from dqn_plugins.algorithms.online import Backend, OnlineQAlgorithm
 from dqn_plugins.learning import (
     Learner,
     StreamAutogradLearner,
@@ -14,7 +15,6 @@ from dqn_plugins.learning import (
     StreamRule,
     TraceCut,
 )
-from dqn_plugins.online_q_algorithm import Backend, OnlineQAlgorithm
 from dqn_plugins.policies import (
     ObGD,
     SparseInitializer,
