@@ -23,7 +23,7 @@ from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
-from dqn_plugins.comparison.algorithms import make_model, resolve
+from dqn_plugins.experiments.algorithms import make_model, resolve
 
 RESULTS = Path(__file__).parent / "results"
 ALGORITHMS = ("stream_q", "naive_dqn", "dqn")

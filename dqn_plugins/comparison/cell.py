@@ -18,9 +18,9 @@ from typing import Any
 
 import psutil
 
-from dqn_plugins.comparison.algorithms import Variant, make_model
-from dqn_plugins.comparison.environments import make_environment
 from dqn_plugins.comparison.settings import FIRST_FINAL_EVALUATION_SEED
+from dqn_plugins.experiments.algorithms import Variant, make_model
+from dqn_plugins.experiments.environments import make_environment
 
 __all__ = [
     "Cell",
@@ -144,8 +144,8 @@ def run_cell(cell: Cell, run_id: str, owner: int) -> str | None:
 
 
 def _train_and_evaluate(cell: Cell, folder: Path, watch: "_Watch") -> None:
-    from dqn_plugins.comparison.evaluation import Evaluations, GreedyEvaluation
-    from dqn_plugins.comparison.training_clock import TrainingClock
+    from dqn_plugins.experiments.rollout import Evaluations, GreedyEvaluation
+    from dqn_plugins.experiments.training_clock import TrainingClock
     from dqn_plugins.wrappers import EpisodeReward
 
     _warm_up(cell)

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from dqn_plugins.comparison.algorithms import ALGORITHMS
-from dqn_plugins.comparison.environments import make_environment
-from dqn_plugins.comparison.names import folder_name
 from dqn_plugins.comparison.results import Cell, StudyResults
 from dqn_plugins.comparison.summary import Summary, number
+from dqn_plugins.experiments.algorithms import ALGORITHMS
+from dqn_plugins.experiments.environments import make_environment
+from dqn_plugins.experiments.names import folder_name
 from dqn_plugins.wrappers import FrameDetails, VideoWriter, read_frames, side_by_side
 from dqn_plugins.wrappers.overlay import Overlay
 from dqn_plugins.wrappers.video_writer import Frame, find_encoder

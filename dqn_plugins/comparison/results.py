@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dqn_plugins.comparison.names import folder_name
+from dqn_plugins.experiments.names import folder_name
 
 __all__ = ["Cell", "CellStatus", "Evaluations", "StudyResults", "read_study"]
 

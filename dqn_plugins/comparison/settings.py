@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Suppress, UseAppendAction, arg
 
-from dqn_plugins.comparison.algorithms import Variant, resolve
-from dqn_plugins.comparison.environments import make_environment
-from dqn_plugins.comparison.hyperparameters import read_yaml
-from dqn_plugins.comparison.names import folder_name, is_file_safe, nearest_names
+from dqn_plugins.experiments.algorithms import Variant, resolve
+from dqn_plugins.experiments.environments import make_environment
+from dqn_plugins.experiments.hyperparameters import read_yaml
+from dqn_plugins.experiments.names import folder_name, is_file_safe, nearest_names
 
 __all__ = ["ComparisonSettings", "Study", "settings_from_file"]
 

@@ -5,8 +5,8 @@ import gymnasium as gym
 import pytest
 
 from dqn_plugins.comparison import run_comparison
-from dqn_plugins.comparison.algorithms import ALGORITHMS, load_model, make_model, resolve
-from dqn_plugins.record import RecordSettings, record
+from dqn_plugins.experiments.algorithms import ALGORITHMS, load_model, make_model, resolve
+from dqn_plugins.experiments.record import RecordSettings, record
 from dqn_plugins.wrappers import read_frames
 from tests.dqn_plugins.comparison.studies import ENVIRONMENT, small_study
 

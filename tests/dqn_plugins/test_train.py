@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dqn_plugins import StreamQ
-from dqn_plugins.train import TrainSettings, train
+from dqn_plugins.experiments.train import TrainSettings, train
 
 
 def settings_for(out: Path, algo: str = "stream_q", **changes) -> TrainSettings:

@@ -5,7 +5,7 @@ import pytest
 import torch as th
 
 from dqn_plugins import STREAM_Q_PAPER_HYPERPARAMETERS
-from dqn_plugins.comparison.hyperparameters import build, describe, read_yaml
+from dqn_plugins.experiments.hyperparameters import build, describe, read_yaml
 from dqn_plugins.policies import ObGD, SparseInitializer, glorot_uniform
 
 

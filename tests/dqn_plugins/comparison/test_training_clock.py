@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from dqn_plugins.comparison.training_clock import BudgetSpent, TrainingClock
+from dqn_plugins.experiments.training_clock import BudgetSpent, TrainingClock
 from tests.environments import RecordingEnv
 
 

@@ -11,9 +11,9 @@ from zipfile import BadZipFile
 
 import gymnasium as gym
 
-from dqn_plugins.comparison.environments import policy_for
-from dqn_plugins.comparison.hyperparameters import build, describe
-from dqn_plugins.comparison.names import nearest_names
+from dqn_plugins.experiments.environments import policy_for
+from dqn_plugins.experiments.hyperparameters import build, describe
+from dqn_plugins.experiments.names import nearest_names
 
 __all__ = [
     "ALGORITHMS",
@@ -91,7 +91,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "ppo": Algorithm("stable_baselines3", "PPO", cost=600),
     "a2c": Algorithm("stable_baselines3", "A2C", cost=600),
     "qrdqn": Algorithm("sb3_contrib", "QRDQN", cost=1_500),
-    "random": Algorithm("dqn_plugins.comparison.random_policy", "RandomPolicy", cost=30),
+    "random": Algorithm("dqn_plugins.experiments.random_policy", "RandomPolicy", cost=30),
 }
 """Algorithms by name."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dqn_plugins.comparison.environments import make_environment
+from dqn_plugins.experiments.environments import make_environment
 
 __all__ = ["Episodes", "Evaluations", "GreedyEvaluation"]
 

@@ -5,7 +5,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium import spaces
 
-from dqn_plugins.comparison.names import nearest_names
+from dqn_plugins.experiments.names import nearest_names
 
 __all__ = ["check_environment", "make_environment", "policy_for"]
 

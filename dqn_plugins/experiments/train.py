@@ -16,17 +16,17 @@ from gymnasium.core import ActType, ObsType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from dqn_plugins.comparison.algorithms import (
+from dqn_plugins.comparison.cell import installed_versions, one_torch_thread, write_json
+from dqn_plugins.comparison.settings import settings_from_file
+from dqn_plugins.experiments.algorithms import (
     ALGORITHMS,
     Variant,
     load_model,
     make_model,
     resolve,
 )
-from dqn_plugins.comparison.cell import installed_versions, one_torch_thread, write_json
-from dqn_plugins.comparison.environments import make_environment
-from dqn_plugins.comparison.names import folder_name
-from dqn_plugins.comparison.settings import settings_from_file
+from dqn_plugins.experiments.environments import make_environment
+from dqn_plugins.experiments.names import folder_name
 
 __all__ = ["TrainSettings", "train"]
 
