@@ -10,8 +10,8 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from dqn_plugins.comparison.settings import ComparisonSettings, settings_from_file
 from dqn_plugins.experiments.record import RecordSettings, record
+from dqn_plugins.experiments.settings import ComparisonSettings, settings_from_file
 from dqn_plugins.experiments.train import TrainSettings, train
 
 __all__ = ["main"]

@@ -17,7 +17,7 @@ Example::
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dqn_plugins.comparison.settings import ComparisonSettings, settings_from_file
+from dqn_plugins.experiments.settings import ComparisonSettings, settings_from_file
 
 if TYPE_CHECKING:
     from dqn_plugins.comparison.report import write_report

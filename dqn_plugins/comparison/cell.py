@@ -18,9 +18,9 @@ from typing import Any
 
 import psutil
 
-from dqn_plugins.comparison.settings import FIRST_FINAL_EVALUATION_SEED
 from dqn_plugins.experiments.algorithms import Variant, make_model
 from dqn_plugins.experiments.environments import make_environment
+from dqn_plugins.experiments.settings import FIRST_FINAL_EVALUATION_SEED
 
 __all__ = [
     "Cell",

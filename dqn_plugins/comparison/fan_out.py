@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from joblib import Parallel, delayed, parallel_config
 
-from dqn_plugins.comparison.settings import Backend, ComparisonSettings
+from dqn_plugins.experiments.settings import Backend, ComparisonSettings
 
 __all__ = ["number_of_workers", "run_in_parallel"]
 

@@ -8,10 +8,10 @@ from typing import Any
 from rich.console import Console
 from tyro.conf import Positional
 
-from dqn_plugins.comparison.settings import FIRST_FINAL_EVALUATION_SEED
 from dqn_plugins.experiments.algorithms import load_model
 from dqn_plugins.experiments.environments import make_environment
 from dqn_plugins.experiments.random_policy import RandomPolicy
+from dqn_plugins.experiments.settings import FIRST_FINAL_EVALUATION_SEED
 
 __all__ = ["RecordSettings", "record"]
 
