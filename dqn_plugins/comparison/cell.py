@@ -1,18 +1,14 @@
 """One cell of a study: one algorithm on one environment with one seed, in a folder of its own."""
 
-import contextlib
 import gc
 import hashlib
 import json
 import os
-import platform
 import shutil
 import threading
 import traceback
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +16,15 @@ import psutil
 
 from dqn_plugins.experiments.algorithms import Variant, make_model
 from dqn_plugins.experiments.environments import make_environment
+from dqn_plugins.experiments.running import installed_versions, one_torch_thread, write_json
 from dqn_plugins.experiments.settings import FIRST_FINAL_EVALUATION_SEED
 
 __all__ = [
     "Cell",
-    "installed_versions",
-    "one_torch_thread",
     "reason_to_redo",
     "run_cell",
-    "write_json",
 ]
 
-PACKAGES = (
-    "dqn_plugins",
-    "stable_baselines3",
-    "sb3_contrib",
-    "gymnasium",
-    "numpy",
-    "torch",
-    "numba",
-)
 MIB = 2**20
 PROGRESS = "progress.json"
 TRAINING_LOG = "episodes.monitor.csv"
@@ -285,43 +270,5 @@ def reason_to_redo(cell: Cell) -> str | None:
     return None
 
 
-def installed_versions() -> dict[str, str]:
-    """
-    List the versions that results may depend on.
-
-    :return: Versions by name, and the platform.
-    """
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return {**versions, "platform": platform.platform(), "processor": platform.machine()}
-
-
-def write_json(path: Path, content: Any) -> None:
-    """
-    Write a JSON file in one go: whoever reads it sees the whole of it or what was there before.
-
-    :param path: The file.
-    :param content: What to write.
-    """
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(json.dumps(content, indent=2) + "\n")
-    unfinished.replace(path)
-
-
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@contextlib.contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Give torch one thread for a while: networks this small are slower on several."""
-    import torch
-
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)

@@ -14,12 +14,14 @@ from typing import Any
 
 from rich.console import Console
 
-from dqn_plugins.comparison.cell import Cell, reason_to_redo, run_cell, write_json
+from dqn_plugins.comparison.cell import Cell, reason_to_redo, run_cell
 from dqn_plugins.comparison.fan_out import number_of_workers, run_in_parallel
 from dqn_plugins.comparison.progress import LiveProgress
+from dqn_plugins.comparison.settings import Study
 from dqn_plugins.experiments.algorithms import ALGORITHMS
 from dqn_plugins.experiments.names import folder_name
-from dqn_plugins.experiments.settings import ComparisonSettings, Study
+from dqn_plugins.experiments.running import write_json
+from dqn_plugins.experiments.settings import ComparisonSettings
 
 __all__ = ["ComparisonResult", "run_comparison"]
 

@@ -16,7 +16,6 @@ from gymnasium.core import ActType, ObsType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from dqn_plugins.comparison.cell import installed_versions, one_torch_thread, write_json
 from dqn_plugins.experiments.algorithms import (
     ALGORITHMS,
     Variant,
@@ -26,6 +25,7 @@ from dqn_plugins.experiments.algorithms import (
 )
 from dqn_plugins.experiments.environments import make_environment
 from dqn_plugins.experiments.names import folder_name
+from dqn_plugins.experiments.running import installed_versions, one_torch_thread, write_json
 from dqn_plugins.experiments.settings import settings_from_file
 
 __all__ = ["TrainSettings", "train"]

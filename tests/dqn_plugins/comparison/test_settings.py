@@ -10,10 +10,10 @@ import yaml
 from dqn_plugins import NOTEBOOK_HYPERPARAMETERS, NaiveDQN
 from dqn_plugins.command_line import main
 from dqn_plugins.comparison import ComparisonSettings, run_comparison, settings_from_file
+from dqn_plugins.comparison.settings import Study
 from dqn_plugins.experiments.algorithms import make_model, resolve
 from dqn_plugins.experiments.hyperparameters import describe
 from dqn_plugins.experiments.names import folder_name, is_file_safe
-from dqn_plugins.experiments.settings import Study
 from tests.dqn_plugins.comparison.studies import small_study
 
 CONFIGS = Path(__file__).parents[3] / "examples" / "configs"
