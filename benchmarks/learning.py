@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from dqn_plugins.comparison import ComparisonSettings, run_comparison, settings_from_file
-from dqn_plugins.comparison.charts import curves_files
+from dqn_plugins.comparison.report.charts import curves_files
 from dqn_plugins.comparison.results import Cell, StudyResults, read_study
 from dqn_plugins.comparison.summary import AlgorithmSummary, interval, number, summarise
 

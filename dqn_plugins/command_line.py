@@ -122,7 +122,7 @@ def _compare(settings: Compare, command: str, console: Console) -> int:
 
 
 def _report(out: Path, videos: bool, console: Console) -> int:
-    from dqn_plugins.comparison.report import write_report
+    from dqn_plugins.comparison.report.write import write_report
 
     path = write_report(out, videos)
     console.print(f"Report: {path}", markup=False, soft_wrap=True)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from dqn_plugins.experiments.settings import ComparisonSettings, settings_from_file
 
 if TYPE_CHECKING:
-    from dqn_plugins.comparison.report import write_report
+    from dqn_plugins.comparison.report.write import write_report
     from dqn_plugins.comparison.study import ComparisonResult, run_comparison
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 # Imported when they are asked for: the command line shows its help without them.
-_LATER = {"ComparisonResult": "study", "run_comparison": "study", "write_report": "report"}
+_LATER = {"ComparisonResult": "study", "run_comparison": "study", "write_report": "report.write"}
 
 
 def __getattr__(name: str) -> Any:

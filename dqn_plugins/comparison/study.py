@@ -56,7 +56,7 @@ def run_comparison(
     :param command: Command line that stands for it, kept for the report.
     :param console: Where progress is shown; standard error by default.
     :return: What was done and what failed. Report it with
-        :func:`~dqn_plugins.comparison.report.write_report`.
+        :func:`~dqn_plugins.comparison.write_report`.
     :raises ValueError: If a setting is wrong, or the folder holds a different study.
     :raises RuntimeError: If another run is at work on the folder, or a worker process died.
     """

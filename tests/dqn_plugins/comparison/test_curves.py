@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dqn_plugins.comparison.curves import aggregate_curve, needs_log_axis
+from dqn_plugins.comparison.report.curves import aggregate_curve, needs_log_axis
 from dqn_plugins.comparison.results import read_study
 from tests.dqn_plugins.comparison.synthetic_study import finish_cell, write_study
 

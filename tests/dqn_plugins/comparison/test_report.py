@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from dqn_plugins.comparison.report import write_report
+from dqn_plugins.comparison.report.write import write_report
 from dqn_plugins.comparison.results import read_study
 from dqn_plugins.comparison.statistics import iqm_estimate
 from dqn_plugins.comparison.summary import TIMING_COLUMNS, number, summarise

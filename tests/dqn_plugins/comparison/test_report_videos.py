@@ -8,8 +8,8 @@ import pytest
 
 from dqn_plugins.command_line import main
 from dqn_plugins.comparison import ComparisonSettings, run_comparison
-from dqn_plugins.comparison.report import write_report
-from dqn_plugins.comparison.report_videos import record_comparison, shrunk_to
+from dqn_plugins.comparison.report.videos import record_comparison, shrunk_to
+from dqn_plugins.comparison.report.write import write_report
 from dqn_plugins.comparison.results import read_study
 from dqn_plugins.comparison.summary import summarise
 from dqn_plugins.wrappers import VideoWriter, read_frames

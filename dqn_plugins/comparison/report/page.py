@@ -13,14 +13,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from dqn_plugins.comparison.charts import (
+from dqn_plugins.comparison.report.charts import (
     COLOURS,
     curves_svg,
     final_returns_svg,
     improvement_svg,
 )
-from dqn_plugins.comparison.curves import needs_log_axis
-from dqn_plugins.comparison.report_videos import ReportVideo, poster_of, shrunk_to
+from dqn_plugins.comparison.report.curves import needs_log_axis
+from dqn_plugins.comparison.report.videos import ReportVideo, poster_of, shrunk_to
 from dqn_plugins.comparison.results import Cell
 from dqn_plugins.comparison.summary import AlgorithmSummary, Summary, interval, listed, number
 

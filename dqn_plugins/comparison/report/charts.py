@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dqn_plugins.comparison.curves import (
+from dqn_plugins.comparison.report.curves import (
     Curve,
     Progress,
     aggregate_curve,

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dqn_plugins.comparison.charts import curves_files
-from dqn_plugins.comparison.page import render_page
-from dqn_plugins.comparison.report_videos import ReportVideo, check_encoder, record_comparison
+from dqn_plugins.comparison.report.charts import curves_files
+from dqn_plugins.comparison.report.page import render_page
+from dqn_plugins.comparison.report.videos import ReportVideo, check_encoder, record_comparison
 from dqn_plugins.comparison.results import StudyResults, read_study
 from dqn_plugins.comparison.statistics import Estimate
 from dqn_plugins.comparison.summary import (
@@ -44,7 +44,7 @@ def write_report(folder: Path | str, videos: bool = True) -> Path:
 
     Example::
 
-        from dqn_plugins.comparison.report import write_report
+        from dqn_plugins.comparison import write_report
 
         print(write_report("runs/lander"))
     """
