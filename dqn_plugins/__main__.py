@@ -1,6 +1,6 @@
 """``python -m dqn_plugins``: the same as the command ``dqn-plugins``."""
 
-from dqn_plugins.command_line import main
+from dqn_plugins.cli import main
 
 if __name__ == "__main__":
     main()

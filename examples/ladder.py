@@ -11,7 +11,7 @@ Everything goes to ``runs/ladder``; ``--help`` lists the options.
 import sys
 from pathlib import Path
 
-from dqn_plugins.command_line import main
+from dqn_plugins.cli import main
 
 LADDER = Path(__file__).parent / "configs" / "ladder.yaml"
 

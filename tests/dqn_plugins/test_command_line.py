@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dqn_plugins import NaiveDQN
-from dqn_plugins.command_line import main
+from dqn_plugins.cli import main
 
 
 def status_of(*arguments: object) -> object:

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from dqn_plugins.command_line import main
+from dqn_plugins.cli import main
 from dqn_plugins.comparison import ComparisonSettings, run_comparison
 from dqn_plugins.comparison.report.videos import record_comparison, shrunk_to
 from dqn_plugins.comparison.report.write import write_report

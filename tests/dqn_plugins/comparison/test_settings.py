@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from dqn_plugins import NOTEBOOK_HYPERPARAMETERS, NaiveDQN
-from dqn_plugins.command_line import main
+from dqn_plugins.cli import main
 from dqn_plugins.comparison import ComparisonSettings, run_comparison, settings_from_file
 from dqn_plugins.comparison.settings import Study
 from dqn_plugins.experiments.algorithms import make_model, resolve
@@ -167,7 +167,7 @@ def test_flags_go_before_what_the_file_says(tmp_path, monkeypatch):
     )
     seen = []
     monkeypatch.setattr(
-        "dqn_plugins.command_line._compare",
+        "dqn_plugins.cli._compare",
         lambda settings, command, console: seen.append((settings, command)) or 0,
     )
     flags = ["--env", "CartPole-v1", "--env", "MountainCar-v0", "--seeds", "2"]

@@ -258,7 +258,7 @@ def test_sb3_loads_the_episode_log_and_the_evaluations(tmp_path):
 def test_help_is_shown_without_importing_torch():
     script = (
         "import sys\n"
-        "from dqn_plugins.command_line import main\n"
+        "from dqn_plugins.cli import main\n"
         "try:\n    main(['compare', '--help'])\n"
         "except SystemExit as exit:\n    assert not exit.code\n"
         "assert 'torch' not in sys.modules, 'torch was imported'\n"
