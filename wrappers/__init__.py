@@ -6,16 +6,16 @@ Stable-Baselines3 ``VecEnv``: :class:`VecEpisodeReward`, :class:`VecRecordVideo`
 recorded: :func:`show_video`, :func:`show_videos`, :func:`side_by_side`.
 """
 
-from dqn_plugins.wrappers.episode import EpisodeRecord
-from dqn_plugins.wrappers.episode_log import EpisodeLog
-from dqn_plugins.wrappers.episode_reward import EpisodeReward
+from dqn_plugins.wrappers.drawing.overlay import FrameDetails, Overlay, QValueOverlay
 from dqn_plugins.wrappers.notebook import show_video, show_videos
-from dqn_plugins.wrappers.overlay import FrameDetails, Overlay, QValueOverlay
-from dqn_plugins.wrappers.record_video import RecordVideo
-from dqn_plugins.wrappers.side_by_side import read_frames, side_by_side
-from dqn_plugins.wrappers.vec_episode_reward import VecEpisodeReward
-from dqn_plugins.wrappers.vec_record_video import VecRecordVideo
-from dqn_plugins.wrappers.video_writer import VideoWriter
+from dqn_plugins.wrappers.rewards.episode import EpisodeRecord
+from dqn_plugins.wrappers.rewards.episode_log import EpisodeLog
+from dqn_plugins.wrappers.rewards.episode_reward import EpisodeReward
+from dqn_plugins.wrappers.rewards.vec_episode_reward import VecEpisodeReward
+from dqn_plugins.wrappers.video.record_video import RecordVideo
+from dqn_plugins.wrappers.video.side_by_side import read_frames, side_by_side
+from dqn_plugins.wrappers.video.vec_record_video import VecRecordVideo
+from dqn_plugins.wrappers.video.video_writer import VideoWriter
 
 __all__ = [
     "EpisodeLog",

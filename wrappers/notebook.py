@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from dqn_plugins.wrappers.lettering import signed
+from dqn_plugins.wrappers.drawing.lettering import signed
 
 __all__ = ["show_video", "show_videos"]
 

@@ -13,8 +13,8 @@ import pytest
 
 import dqn_plugins.wrappers as wrappers
 from dqn_plugins.wrappers import RecordVideo
-from dqn_plugins.wrappers.tiling import tile_frames
-from dqn_plugins.wrappers.video_writer import find_encoder, to_rgb
+from dqn_plugins.wrappers.video.tiling import tile_frames
+from dqn_plugins.wrappers.video.video_writer import find_encoder, to_rgb
 from tests.wrappers.scripted import Scripted, play
 
 PUBLIC = [getattr(wrappers, name) for name in wrappers.__all__]

@@ -13,9 +13,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from dqn_plugins import StreamQ
 from dqn_plugins.wrappers import FrameDetails, Overlay, QValueOverlay
-from dqn_plugins.wrappers.lettering import fitted, signed, text_width
-from dqn_plugins.wrappers.overlay import q_value_function
-from dqn_plugins.wrappers.panel import ACCENT, BAR, Axis
+from dqn_plugins.wrappers.drawing.lettering import fitted, signed, text_width
+from dqn_plugins.wrappers.drawing.overlay import q_value_function
+from dqn_plugins.wrappers.drawing.panel import ACCENT, BAR, Axis
 
 FRAME = np.full((400, 600, 3), 77, dtype=np.uint8)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from dqn_plugins.wrappers import VideoWriter, read_frames, side_by_side
-from dqn_plugins.wrappers.side_by_side import GAP, LABEL_HEIGHT
-from dqn_plugins.wrappers.tiling import tile_frames
+from dqn_plugins.wrappers.video.side_by_side import GAP, LABEL_HEIGHT
+from dqn_plugins.wrappers.video.tiling import tile_frames
 from tests.wrappers.scripted import describe
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from gymnasium.error import DependencyNotInstalled
 
-from dqn_plugins.wrappers import VideoWriter, read_frames, video_writer
+from dqn_plugins.wrappers import VideoWriter, read_frames
+from dqn_plugins.wrappers.video import video_writer
 from tests.wrappers.scripted import close_colours, colours, describe
 
 COLOURS = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (128, 128, 128), (250, 250, 0)]

@@ -19,8 +19,8 @@ from dqn_plugins.experiments.algorithms import ALGORITHMS
 from dqn_plugins.experiments.environments import make_environment
 from dqn_plugins.experiments.names import folder_name
 from dqn_plugins.wrappers import FrameDetails, VideoWriter, read_frames, side_by_side
-from dqn_plugins.wrappers.overlay import Overlay
-from dqn_plugins.wrappers.video_writer import Frame, find_encoder
+from dqn_plugins.wrappers.drawing.overlay import Overlay
+from dqn_plugins.wrappers.video.video_writer import Frame, find_encoder
 
 __all__ = [
     "EpisodeShown",

@@ -19,9 +19,14 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import logger
 
-from dqn_plugins.wrappers.overlay import CaptionOption, FrameDetails, Overlay
-from dqn_plugins.wrappers.tiling import tile_frames
-from dqn_plugins.wrappers.video_writer import VideoWriter, checked_folder, checked_fps, find_encoder
+from dqn_plugins.wrappers.drawing.overlay import CaptionOption, FrameDetails, Overlay
+from dqn_plugins.wrappers.video.tiling import tile_frames
+from dqn_plugins.wrappers.video.video_writer import (
+    VideoWriter,
+    checked_folder,
+    checked_fps,
+    find_encoder,
+)
 
 Shared = TypeVar("Shared")
 

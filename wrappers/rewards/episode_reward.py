@@ -13,8 +13,8 @@ from gymnasium.core import ActType, ObsType
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.wrappers import RecordEpisodeStatistics
 
-from dqn_plugins.wrappers.episode_log import EpisodeLog
-from dqn_plugins.wrappers.episode_statistics import (
+from dqn_plugins.wrappers.rewards.episode_log import EpisodeLog
+from dqn_plugins.wrappers.rewards.episode_statistics import (
     EpisodeStatistics,
     WindowProperties,
     checked_settings,

@@ -7,8 +7,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from dqn_plugins.wrappers.episode import EpisodeRecord, RunningEpisode
-from dqn_plugins.wrappers.episode_log import EpisodeLog
+from dqn_plugins.wrappers.rewards.episode import EpisodeRecord, RunningEpisode
+from dqn_plugins.wrappers.rewards.episode_log import EpisodeLog
 
 __all__ = ["EpisodeStatistics"]
 

@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from dqn_plugins.wrappers.lettering import signed
-from dqn_plugins.wrappers.panel import Axis, Panel
-from dqn_plugins.wrappers.video_writer import Frame, to_rgb
+from dqn_plugins.wrappers.drawing.lettering import signed
+from dqn_plugins.wrappers.drawing.panel import Axis, Panel
+from dqn_plugins.wrappers.video.video_writer import Frame, to_rgb
 
 __all__ = ["FrameDetails", "Overlay", "QValueOverlay"]
 
@@ -152,7 +152,7 @@ class Overlay:
         """
         Draw the panel under a frame.
 
-        :param frame: A uint8 picture, see :func:`dqn_plugins.wrappers.video_writer.to_rgb`.
+        :param frame: A uint8 picture, see :func:`dqn_plugins.wrappers.video.video_writer.to_rgb`.
         :param details: What to write.
         :return: A uint8 array of shape (height + panel, width, 3).
         :raises ValueError: If the number of Q-values differs from the number of action names.

@@ -17,8 +17,8 @@ from gymnasium.core import ActType, ObsType
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.utils.save_video import capped_cubic_video_schedule
 
-from dqn_plugins.wrappers.overlay import CaptionOption
-from dqn_plugins.wrappers.recording import (
+from dqn_plugins.wrappers.drawing.overlay import CaptionOption
+from dqn_plugins.wrappers.video.recording import (
     NO_RECORDING,
     EpisodeProgress,
     Recorder,

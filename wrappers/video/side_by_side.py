@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dqn_plugins.wrappers.lettering import fitted, write
+from dqn_plugins.wrappers.drawing.lettering import fitted, write
+from dqn_plugins.wrappers.drawing.panel import BACKGROUND, BRIGHT, HAIRLINE
 from dqn_plugins.wrappers.notebook import existing_video
-from dqn_plugins.wrappers.panel import BACKGROUND, BRIGHT, HAIRLINE
-from dqn_plugins.wrappers.tiling import tile_frames
-from dqn_plugins.wrappers.video_writer import Frame, VideoWriter, checked_fps, find_encoder
+from dqn_plugins.wrappers.video.tiling import tile_frames
+from dqn_plugins.wrappers.video.video_writer import Frame, VideoWriter, checked_fps, find_encoder
 
 __all__ = ["read_frames", "side_by_side"]
 
@@ -77,7 +77,7 @@ def read_frames(path: str | os.PathLike[str]) -> Iterator[Frame]:
 
     Example::
 
-        from dqn_plugins.wrappers.side_by_side import read_frames
+        from dqn_plugins.wrappers import read_frames
 
         for frame in read_frames("videos/rl-video-episode-0.mp4"):
             print(frame.shape)

@@ -86,7 +86,7 @@ def find_encoder() -> str:
 
     Example::
 
-        from dqn_plugins.wrappers.video_writer import find_encoder
+        from dqn_plugins.wrappers.video.video_writer import find_encoder
 
         print(find_encoder())
     """
@@ -184,7 +184,7 @@ def to_rgb(frame: Any) -> Frame:
     Example::
 
         import numpy as np
-        from dqn_plugins.wrappers.video_writer import to_rgb
+        from dqn_plugins.wrappers.video.video_writer import to_rgb
 
         assert to_rgb(np.zeros((4, 6), dtype=np.uint8)).shape == (4, 6, 3)
     """

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from dqn_plugins.wrappers.lettering import fitted, signed, text_width, write
-from dqn_plugins.wrappers.video_writer import Frame
+from dqn_plugins.wrappers.drawing.lettering import fitted, signed, text_width, write
+from dqn_plugins.wrappers.video.video_writer import Frame
 
 BACKGROUND = (16, 19, 27)
 HAIRLINE = (44, 50, 66)

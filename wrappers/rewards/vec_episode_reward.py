@@ -11,8 +11,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from dqn_plugins.wrappers.environment_id import environment_id
-from dqn_plugins.wrappers.episode_log import SUFFIX, EpisodeLog
-from dqn_plugins.wrappers.episode_statistics import (
+from dqn_plugins.wrappers.rewards.episode_log import SUFFIX, EpisodeLog
+from dqn_plugins.wrappers.rewards.episode_statistics import (
     EpisodeStatistics,
     WindowProperties,
     checked_settings,

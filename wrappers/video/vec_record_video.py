@@ -11,16 +11,16 @@ from gymnasium import logger
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from dqn_plugins.wrappers.drawing.overlay import CaptionOption
 from dqn_plugins.wrappers.environment_id import environment_id
-from dqn_plugins.wrappers.overlay import CaptionOption
-from dqn_plugins.wrappers.recording import (
+from dqn_plugins.wrappers.video.recording import (
     NO_RECORDING,
     EpisodeProgress,
     Recorder,
     StreamedFrames,
     stop_at_exit,
 )
-from dqn_plugins.wrappers.terminal_frame import (
+from dqn_plugins.wrappers.video.terminal_frame import (
     TERMINAL_FRAME,
     keep_terminal_frames,
     stop_keeping_terminal_frames,

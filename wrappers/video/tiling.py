@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dqn_plugins.wrappers.video_writer import to_rgb
+from dqn_plugins.wrappers.video.video_writer import to_rgb
 
 __all__ = ["tile_frames"]
 
@@ -21,8 +21,8 @@ def tile_frames(
     Lay pictures out in a grid, row by row; cells without a picture stay black.
 
     :param frames: At least one uint8 picture, each of a form that
-        :func:`dqn_plugins.wrappers.video_writer.to_rgb` takes. Smaller ones are centred in cells
-        of the largest width and height.
+        :func:`dqn_plugins.wrappers.video.video_writer.to_rgb` takes. Smaller ones are centred in
+        cells of the largest width and height.
     :param columns: Pictures per row; by default the grid is as square as it can be.
     :param gap: Black pixels between neighbours.
     :return: A uint8 array of shape (height, width, 3); a single picture is returned as it is.
@@ -31,7 +31,7 @@ def tile_frames(
     Example::
 
         import numpy as np
-        from dqn_plugins.wrappers.tiling import tile_frames
+        from dqn_plugins.wrappers.video.tiling import tile_frames
 
         assert tile_frames([np.zeros((20, 30, 3), np.uint8)] * 3).shape == (40, 60, 3)
     """

@@ -15,8 +15,8 @@ from typing import Any
 
 from gymnasium import logger
 
-from dqn_plugins.wrappers.episode import EpisodeRecord
-from dqn_plugins.wrappers.video_writer import checked_folder
+from dqn_plugins.wrappers.rewards.episode import EpisodeRecord
+from dqn_plugins.wrappers.video.video_writer import checked_folder
 
 __all__ = ["EpisodeLog"]
 
@@ -85,7 +85,7 @@ class EpisodeLog:
 
     Example::
 
-        from dqn_plugins.wrappers.episode_log import EpisodeLog
+        from dqn_plugins.wrappers import EpisodeLog
 
         log = EpisodeLog("logs/run", environment_id="CartPole-v1")
         print(log.path)  # .../logs/run.monitor.csv

@@ -1,0 +1,1 @@
+"""What episodes are worth: their rewards, statistics and logs."""
