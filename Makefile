@@ -57,8 +57,8 @@ test-mutations: $(INSTALLED)  ## Break the package in sixty ways and see that th
 coverage: $(INSTALLED)  ## Measure which branches the tests run
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report= $(PYTEST_ARGS)
 	NUMBA_DISABLE_JIT=1 HYPOTHESIS_PROFILE=few $(BIN)/python -m pytest -n auto --dist worksteal \
-		--cov --cov-append --cov-report= tests/properties tests/dqn_plugins/test_bad_input.py \
-		tests/dqn_plugins/test_stream_q.py $(PYTEST_ARGS)
+		--cov --cov-append --cov-report= tests/properties tests/dqn_plugins/algorithms/test_bad_input.py \
+		tests/dqn_plugins/algorithms/test_stream_q.py $(PYTEST_ARGS)
 	$(BIN)/python -m coverage report --fail-under=95
 
 # Oldest versions, oldest Python: OLDEST_PYTHON=path/to/python3.10 where it is not on the path.

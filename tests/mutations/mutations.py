@@ -31,8 +31,8 @@ STREAM = (UPDATES, "-k", "equations_on_every_space and stream")
 COMPILED_NAIVE = (UPDATES, "-k", "compiled and naive")
 COMPILED_STREAM = (UPDATES, "-k", "compiled and stream")
 EPISODES = (ENDS, "-k", "those_of_it_alone or if_it_were_the_first")
-CONTINUE = ("tests/dqn_plugins/test_continue_exactly.py",)
-REWARDS = ("tests/wrappers/test_episode_reward.py",)
+CONTINUE = ("tests/dqn_plugins/algorithms/test_continue_exactly.py",)
+REWARDS = ("tests/wrappers/rewards/test_episode_reward.py",)
 
 AUTOGRAD = "dqn_plugins/learning/autograd/base.py"
 NAIVE_AUTOGRAD = "dqn_plugins/learning/autograd/naive.py"
@@ -269,7 +269,7 @@ MUTATIONS = [
         "    if not all_finite(new_obs):",
         "    if False:",
         "NaN in a first observation reaches the statistics",
-        ("tests/dqn_plugins/test_stream_q.py", "-k", "bad_first_observation"),
+        ("tests/dqn_plugins/algorithms/test_stream_q.py", "-k", "bad_first_observation"),
     ),
     Mutation(
         STREAM_COMPILED,
@@ -290,7 +290,11 @@ MUTATIONS = [
         "return self._seen == self._look()",
         "return True",
         "weights that were loaded are not the ones that are learned",
-        ("tests/dqn_plugins/test_compiled_learners.py", "-k", "what_is_loaded_is_learned_from"),
+        (
+            "tests/dqn_plugins/learning/test_compiled_learners.py",
+            "-k",
+            "what_is_loaded_is_learned_from",
+        ),
     ),
     # Optimisers
     Mutation(
@@ -363,7 +367,7 @@ MUTATIONS = [
         "            pass\n",
         "a model cannot be loaded with another number of environments",
         (
-            "tests/dqn_plugins/test_stream_q.py",
+            "tests/dqn_plugins/algorithms/test_stream_q.py",
             "-k",
             "test_a_model_is_loaded_with_another_number_of_environments",
         ),
@@ -424,7 +428,7 @@ MUTATIONS = [
         "        if self._learned_one:\n",
         "        if False:\n",
         "transitions of one's own give credit to the episode of `learn`",
-        ("tests/dqn_plugins/test_stream_q.py", "-k", "transitions_of_ones_own"),
+        ("tests/dqn_plugins/algorithms/test_stream_q.py", "-k", "transitions_of_ones_own"),
     ),
     # Saving
     Mutation(
@@ -482,20 +486,20 @@ MUTATIONS = [
         "            if not append:\n",
         "            if append:\n",
         "an existing log is thrown away",
-        ("tests/wrappers/test_episode_log.py",),
+        ("tests/wrappers/rewards/test_episode_log.py",),
     ),
     Mutation(
         "wrappers/video/vec_record_video.py",
         "            frames[position] = frame\n",
         "            pass\n",
         "the terminal state is missing from the video",
-        ("tests/wrappers/test_vec_record_video.py",),
+        ("tests/wrappers/video/test_vec_record_video.py",),
     ),
     Mutation(
         "wrappers/video/vec_record_video.py",
         "if self._recorder.frame_count >= self.video_length:",
         "if self._recorder.frame_count > self.video_length:",
         "a video is one frame too long",
-        ("tests/wrappers/test_vec_record_video.py",),
+        ("tests/wrappers/video/test_vec_record_video.py",),
     ),
 ]

@@ -15,7 +15,7 @@ import pytest
 from stable_baselines3.common.monitor import load_results
 
 from dqn_plugins.wrappers import read_frames
-from tests.wrappers.endings import FPS, FRAMES
+from tests.wrappers.video.endings import FPS, FRAMES
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 

@@ -22,7 +22,7 @@ GOOD = 1e-3
 
 @pytest.fixture(scope="module")
 def trace() -> dict[str, np.ndarray]:
-    with np.load(Path(__file__).parents[1] / "data" / "keras_trace.npz") as file:
+    with np.load(Path(__file__).parents[2] / "data" / "keras_trace.npz") as file:
         return dict(file)
 
 

@@ -613,7 +613,7 @@ import logging, sys
 logging.basicConfig(level=logging.INFO)
 import numpy as np
 import dqn_plugins
-from tests.dqn_plugins.test_compiled_learners import learned_numbers
+from tests.dqn_plugins.learning.test_compiled_learners import learned_numbers
 np.save(sys.argv[1], learned_numbers(*sys.argv[2:]))
 print(dqn_plugins.__file__)
 """
@@ -621,7 +621,7 @@ print(dqn_plugins.__file__)
 
 def run_script(result: Path, *algorithms: str, **environment: str) -> tuple[Path, str]:
     """Save ``learned_numbers()`` in another process; where its package lies, and its log."""
-    path = os.pathsep.join([environment.pop("PYTHONPATH", ""), str(Path(__file__).parents[2])])
+    path = os.pathsep.join([environment.pop("PYTHONPATH", ""), str(Path(__file__).parents[3])])
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(result), *algorithms],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **environment},
