@@ -2,6 +2,7 @@
 
 from typing import Any, cast
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
@@ -119,7 +120,9 @@ class ObservationNormalizer(nn.Module):
         if key not in self._names:
             return obs
         statistics = cast(RunningStatistics, self.statistics[self._names[key]])
-        return ((obs - statistics.mean) / statistics.standard_deviation).float()
+        # torch subtracts no Booleans
+        deviation = obs.to(statistics.mean.dtype) - statistics.mean
+        return (deviation / statistics.standard_deviation).float()
 
 
 class RewardNormalizer(nn.Module):
@@ -150,16 +153,27 @@ class RewardNormalizer(nn.Module):
         if len(self.returns) != n_envs:
             self.returns = self.returns.new_zeros(n_envs)
 
-    def forward(self, rewards: th.Tensor, gamma: float) -> th.Tensor:
+    @property
+    def scale(self) -> float:
+        """What rewards are divided by."""
+        return float(self.statistics.standard_deviation)
+
+    def forward(
+        self, rewards: th.Tensor, gamma: float, env_indices: np.ndarray | None = None
+    ) -> th.Tensor:
         """
         Take rewards into the statistics and normalise them.
 
-        :param rewards: One reward per environment, shape (n_envs,).
+        :param rewards: One reward per environment, shape (n,).
         :param gamma: Discount factor γ.
-        :return: Normalised rewards, shape (n_envs,), float64.
+        :param env_indices: Which environments they are of, shape (n,); None for all.
+        :return: Normalised rewards, shape (n,), float64.
         """
-        self.returns.mul_(gamma).add_(rewards)
-        self.statistics.update(self.returns)
+        if env_indices is None:
+            env_indices = np.arange(len(self.returns))
+        returns = self.returns[env_indices] * gamma + rewards
+        self.returns[env_indices] = returns
+        self.statistics.update(returns)
         return rewards.to(self.returns) / self.statistics.standard_deviation
 
     def _load_from_state_dict(

@@ -6,7 +6,11 @@ from typing import Any
 import torch as th
 from torch.optim.optimizer import ParamsT
 
-__all__ = ["KerasAdam"]
+__all__ = ["SMALLEST_EPS", "KerasAdam"]
+
+SMALLEST_EPS = 1e-12
+"""Smallest ``eps``. With 0, a weight that no gradient has reached yet is divided by zero, and the
+fast learner takes moments below 1e-30 for 0, whose root is a thousandth of this."""
 
 
 class KerasAdam(th.optim.Optimizer):
@@ -24,7 +28,7 @@ class KerasAdam(th.optim.Optimizer):
     :param params: The parameters to optimise, or groups of them.
     :param lr: Learning rate, at least 0.
     :param betas: Decay rates of the first and the second moment, each in [0, 1).
-    :param eps: The :math:`\epsilon` added to the root of the second moment, at least 0.
+    :param eps: The :math:`\epsilon` added to the root of the second moment, at least 1e-12.
     :raises ValueError: If a number is out of its range.
     """
 
@@ -37,8 +41,8 @@ class KerasAdam(th.optim.Optimizer):
     ) -> None:
         if not lr >= 0.0:
             raise ValueError(f"lr: received {lr}, it must be at least 0. Try 1e-3.")
-        if not eps >= 0.0:
-            raise ValueError(f"eps: received {eps}, it must be at least 0. Try 1e-7.")
+        if not eps >= SMALLEST_EPS:
+            raise ValueError(f"eps: received {eps}, it must be at least {SMALLEST_EPS}. Try 1e-7.")
         if not all(0.0 <= beta < 1.0 for beta in betas):
             raise ValueError(f"betas: received {betas}, both must be in [0, 1). Try (0.9, 0.999).")
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})

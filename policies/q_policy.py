@@ -77,6 +77,15 @@ class QNetwork(SB3QNetwork):
         if weight_initializer is not None:
             self.apply(weight_initializer)
 
+    def learned_values(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        Compute action values in the units that are learned in: here, those of the rewards.
+
+        :param obs: Observations, shape (n, ...).
+        :return: Action values, shape (n, n_actions).
+        """
+        return super().forward(obs)
+
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {
             **super()._get_constructor_parameters(),

@@ -32,18 +32,48 @@ NINE_TENTHS_SPARSE = SparseInitializer(0.9)
 
 class NormalizingQNetwork(QNetwork):
     """
-    :class:`QNetwork` over observations that it normalises by running statistics of its own.
+    :class:`QNetwork` over observations and rewards that it normalises by running statistics.
 
-    :param normalize_observations: Whether to normalise. The statistics change only while an
-        algorithm learns.
+    Its action values are in the units of the rewards as the environment gives them. What is learned
+    is those values divided by :attr:`reward_scale`, see :meth:`learned_values`. The statistics
+    change only while an algorithm learns.
+
+    :param normalize_observations: Whether to normalise observations.
+    :param normalize_rewards: Whether to normalise rewards.
     """
 
-    def __init__(self, *args: Any, normalize_observations: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        normalize_observations: bool = True,
+        normalize_rewards: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.normalize_observations = normalize_observations
+        self.normalize_rewards = normalize_rewards
         self.observation_normalizer = (
             ObservationNormalizer(self.observation_space) if normalize_observations else None
         )
+        self.reward_normalizer = RewardNormalizer() if normalize_rewards else None
+
+    @property
+    def reward_scale(self) -> float:
+        """What rewards are divided by before they are learned from; 1 if they are as they are."""
+        return 1.0 if self.reward_normalizer is None else self.reward_normalizer.scale
+
+    def forward(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        Compute action values in the units of the environment's rewards.
+
+        :param obs: Observations, shape (n, ...).
+        :return: Action values, shape (n, n_actions).
+        """
+        return self.learned_values(obs) * self.reward_scale
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
+        # Unscaled, so that the scale cannot make two values equal that are not.
+        return self.learned_values(observation).argmax(dim=1).reshape(-1)
 
     def extract_features(
         self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor
@@ -63,6 +93,7 @@ class NormalizingQNetwork(QNetwork):
         return {
             **super()._get_constructor_parameters(),
             "normalize_observations": self.normalize_observations,
+            "normalize_rewards": self.normalize_rewards,
         }
 
 
@@ -150,7 +181,6 @@ class StreamQPolicy(QPolicy):
             layer_norm,
             weight_initializer,
         )
-        self.reward_normalizer = RewardNormalizer() if normalize_rewards else None
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
@@ -158,7 +188,13 @@ class StreamQPolicy(QPolicy):
         if self.averaging_window is not None:
             self.average_q_net = deepcopy(self.q_net).requires_grad_(False)
             self.average_q_net.observation_normalizer = self.q_net.observation_normalizer
+            self.average_q_net.reward_normalizer = self.q_net.reward_normalizer
             self.register_buffer("n_averaged", th.zeros(1, dtype=th.float64))
+
+    @property
+    def reward_normalizer(self) -> RewardNormalizer | None:
+        """What rewards are divided by before they are learned from; None if nothing."""
+        return self.q_net.reward_normalizer
 
     def make_q_net(self) -> NormalizingQNetwork:
         """
@@ -169,6 +205,7 @@ class StreamQPolicy(QPolicy):
         return NormalizingQNetwork(
             **self._update_features_extractor(self.net_args),
             normalize_observations=self.normalize_observations,
+            normalize_rewards=self.normalize_rewards,
         ).to(self.device)
 
     @th.no_grad()

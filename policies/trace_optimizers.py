@@ -9,8 +9,11 @@ saves the traces too.
 from abc import abstractmethod
 from typing import Any
 
+import numpy as np
 import torch as th
 from torch.optim.optimizer import ParamsT
+
+from dqn_plugins.policies.optimizers import SMALLEST_EPS
 
 __all__ = ["AdaptiveObGD", "ObGD", "TraceAdam", "TraceOptimizer"]
 
@@ -74,19 +77,29 @@ class TraceOptimizer(th.optim.Optimizer):
             self.state[param]["trace"][env_index].zero_()
 
     @abstractmethod
-    def step(self, td_errors: th.Tensor) -> None:  # type: ignore[override]
+    def step(  # type: ignore[override]
+        self, td_errors: th.Tensor, env_indices: np.ndarray | None = None
+    ) -> None:
         """
         Move the weights along the traces.
 
-        :param td_errors: TD errors δ, shape (n_envs,).
+        :param td_errors: TD errors δ, shape (n,).
+        :param env_indices: Which environments they are of, shape (n,); None for all.
         """
+
+    def _traces(self, param: th.Tensor, env_indices: np.ndarray | None) -> th.Tensor:
+        """Some environments' traces of a parameter, shape (n, *param.shape)."""
+        traces: th.Tensor = self.state[param]["trace"]
+        return traces if env_indices is None else traces[env_indices]
 
     def _parameters(self) -> list[th.Tensor]:
         return [param for group in self.param_groups for param in group["params"]]
 
-    def _mean_update(self, param: th.Tensor, td_errors: th.Tensor) -> th.Tensor:
+    def _mean_update(
+        self, param: th.Tensor, td_errors: th.Tensor, env_indices: np.ndarray | None
+    ) -> th.Tensor:
         """Compute the mean of δ_i·z_i over the environments, of the parameter's shape."""
-        mean: th.Tensor = th.tensordot(td_errors, self.state[param]["trace"], dims=1)
+        mean: th.Tensor = th.tensordot(td_errors, self._traces(param, env_indices), dims=1)
         return mean / len(td_errors)
 
 
@@ -114,20 +127,24 @@ class ObGD(TraceOptimizer):
         super().__init__(params, {"lr": lr, "overshoot_factor": overshoot_factor})
 
     @th.no_grad()
-    def step(self, td_errors: th.Tensor) -> None:  # type: ignore[override]
+    def step(  # type: ignore[override]
+        self, td_errors: th.Tensor, env_indices: np.ndarray | None = None
+    ) -> None:
         """
         Move the weights along the traces.
 
-        :param td_errors: TD errors δ, shape (n_envs,).
+        :param td_errors: TD errors δ, shape (n,).
+        :param env_indices: Which environments they are of, shape (n,); None for all.
         """
         norms = sum(
-            self.state[param]["trace"].abs().flatten(1).sum(dim=1) for param in self._parameters()
+            self._traces(param, env_indices).abs().flatten(1).sum(dim=1)
+            for param in self._parameters()
         )
         for group in self.param_groups:
             bound = group["lr"] * group["overshoot_factor"] * td_errors.abs().clamp(min=1.0) * norms
             step_sizes = group["lr"] / bound.clamp(min=1.0)
             for param in group["params"]:
-                param.add_(self._mean_update(param, step_sizes * td_errors))
+                param.add_(self._mean_update(param, step_sizes * td_errors, env_indices))
 
 
 class AdaptiveObGD(TraceOptimizer):
@@ -141,7 +158,7 @@ class AdaptiveObGD(TraceOptimizer):
     :param lr: Largest step size α, at least 0.
     :param overshoot_factor: κ, above 0: the larger, the smaller the steps.
     :param beta2: Decay rate of the mean square, in [0, 1).
-    :param eps: Added to the mean square before its root is taken, at least 0.
+    :param eps: Added to the mean square before its root is taken, at least 1e-12.
     """
 
     def __init__(
@@ -160,11 +177,14 @@ class AdaptiveObGD(TraceOptimizer):
         )
 
     @th.no_grad()
-    def step(self, td_errors: th.Tensor) -> None:  # type: ignore[override]
+    def step(  # type: ignore[override]
+        self, td_errors: th.Tensor, env_indices: np.ndarray | None = None
+    ) -> None:
         """
         Move the weights along the traces.
 
-        :param td_errors: TD errors δ, shape (n_envs,).
+        :param td_errors: TD errors δ, shape (n,).
+        :param env_indices: Which environments they are of, shape (n,); None for all.
         """
         norms = th.zeros_like(td_errors)
         scales: dict[th.Tensor, th.Tensor] = {}
@@ -174,18 +194,21 @@ class AdaptiveObGD(TraceOptimizer):
                 if "step" not in state:
                     state["step"] = th.tensor(0.0)
                     state["exp_avg_sq"] = th.zeros_like(param)
-                update = self._mean_update(param, td_errors)
+                update = self._mean_update(param, td_errors, env_indices)
                 state["step"] += 1
                 state["exp_avg_sq"].mul_(group["beta2"])
                 state["exp_avg_sq"].addcmul_(update, update, value=1 - group["beta2"])
                 correction = 1 - group["beta2"] ** state["step"].item()
                 scales[param] = (state["exp_avg_sq"] / correction + group["eps"]).rsqrt()
-                norms += (state["trace"] * scales[param]).abs().flatten(1).sum(dim=1)
+                traces = self._traces(param, env_indices)
+                norms += (traces * scales[param]).abs().flatten(1).sum(dim=1)
         for group in self.param_groups:
             bound = group["lr"] * group["overshoot_factor"] * td_errors.abs().clamp(min=1.0) * norms
             step_sizes = group["lr"] / bound.clamp(min=1.0)
             for param in group["params"]:
-                param.add_(self._mean_update(param, step_sizes * td_errors) * scales[param])
+                param.add_(
+                    self._mean_update(param, step_sizes * td_errors, env_indices) * scales[param]
+                )
 
 
 class TraceAdam(TraceOptimizer):
@@ -198,7 +221,7 @@ class TraceAdam(TraceOptimizer):
     :param params: The parameters to optimise, or groups of them.
     :param lr: Learning rate, at least 0.
     :param betas: Decay rates of the first and the second moment, each in [0, 1).
-    :param eps: Added to the root of the second moment, at least 0.
+    :param eps: Added to the root of the second moment, at least 1e-12.
     """
 
     def __init__(
@@ -213,11 +236,14 @@ class TraceAdam(TraceOptimizer):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
 
     @th.no_grad()
-    def step(self, td_errors: th.Tensor) -> None:  # type: ignore[override]
+    def step(  # type: ignore[override]
+        self, td_errors: th.Tensor, env_indices: np.ndarray | None = None
+    ) -> None:
         """
         Move the weights along the traces.
 
-        :param td_errors: TD errors δ, shape (n_envs,).
+        :param td_errors: TD errors δ, shape (n,).
+        :param env_indices: Which environments they are of, shape (n,); None for all.
         """
         for group in self.param_groups:
             beta1, beta2 = group["betas"]
@@ -227,7 +253,7 @@ class TraceAdam(TraceOptimizer):
                     state["step"] = th.tensor(0.0)
                     state["exp_avg"] = th.zeros_like(param)
                     state["exp_avg_sq"] = th.zeros_like(param)
-                gradient = -self._mean_update(param, td_errors)
+                gradient = -self._mean_update(param, td_errors, env_indices)
                 state["step"] += 1
                 step = state["step"].item()
                 state["exp_avg"].lerp_(gradient, 1 - beta1)
@@ -255,10 +281,10 @@ def check_eps(eps: float) -> None:
     Check what is added before dividing.
 
     :param eps: The value.
-    :raises ValueError: If it is below 0.
+    :raises ValueError: If it is below 1e-12.
     """
-    if not eps >= 0.0:
-        raise ValueError(f"eps: received {eps}, it must be at least 0. Try 1e-8.")
+    if not eps >= SMALLEST_EPS:
+        raise ValueError(f"eps: received {eps}, it must be at least {SMALLEST_EPS}. Try 1e-8.")
 
 
 def check_decay_rates(name: str, *rates: float) -> None:

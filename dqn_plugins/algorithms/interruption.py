@@ -3,12 +3,13 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = ["Interruption"]
+
+Result = TypeVar("Result")
 
 
 class Interruption:
@@ -52,12 +53,16 @@ class Interruption:
         if self.requested and (error is None or isinstance(error, Exception)):
             raise KeyboardInterrupt("Learning was interrupted by a signal.") from error
 
-    @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Hold back nothing: for work that may take long and can be interrupted anywhere."""
+    def at_once(self, work: Callable[[], Result]) -> Result:
+        """
+        Hold back nothing during work that may take long and can be interrupted anywhere.
+
+        :param work: The work.
+        :return: What it returns.
+        """
         self._at_once = True
         try:
-            yield
+            return work()
         finally:
             self._at_once = False
 

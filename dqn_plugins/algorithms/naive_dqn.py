@@ -6,7 +6,7 @@ import torch as th
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from dqn_plugins.algorithms.online import Backend, OnlineQAlgorithm
-from dqn_plugins.learning import Learner, NaiveAutogradLearner, NaiveCompiledLearner
+from dqn_plugins.learning import NaiveRule
 from dqn_plugins.policies import KerasAdam, QPolicy, TraceOptimizer, glorot_uniform
 
 __all__ = ["NOTEBOOK_HYPERPARAMETERS", "NaiveDQN"]
@@ -73,6 +73,8 @@ class NaiveDQN(OnlineQAlgorithm):
     :raises ValueError: If a number is out of its range, or the policy's name is unknown.
     """
 
+    rule_class = NaiveRule
+
     def __init__(
         self,
         policy: str | type[QPolicy],
@@ -117,32 +119,12 @@ class NaiveDQN(OnlineQAlgorithm):
         if _init_setup_model:
             self._setup_model()
 
-    def _check_hyperparameters(self) -> None:
-        super()._check_hyperparameters()
-        self._check_in_unit_interval("q_step_size")
-        self._check_above_zero("max_grad_norm")
-        if not isinstance(self.bootstrap_at_terminal, bool):
-            raise ValueError(
-                f"bootstrap_at_terminal: received {self.bootstrap_at_terminal!r}, it must be True "
-                "or False. True is what the notebook does."
-            )
-
-    def _update_rule(self) -> dict[str, Any]:
-        return {
-            "gamma": self.gamma,
-            "q_step_size": self.q_step_size,
-            "bootstrap_at_terminal": self.bootstrap_at_terminal,
-            "max_grad_norm": self.max_grad_norm,
-        }
-
-    def _make_learner(self) -> Learner:
+    def _check_policy(self) -> None:
         if isinstance(self.policy.optimizer, TraceOptimizer):
             raise ValueError(
                 f"optimizer_class: received {type(self.policy.optimizer).__name__}, which learns "
                 "from eligibility traces; NaiveDQN has none. Use StreamQ, or torch.optim.Adam."
             )
-        learner = NaiveCompiledLearner if self._is_compiled() else NaiveAutogradLearner
-        return learner(self.policy, **self._rule_in_force)
 
     def _loss_from(self, mean_squared_td_error: float) -> float:
         # Only one of the n_actions entries differs from its target, by α times the TD error.

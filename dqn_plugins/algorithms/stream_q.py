@@ -1,20 +1,14 @@
 """Stream Q(λ): online Q-learning that wins without a replay buffer and without a target network."""
 
 import warnings
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from dqn_plugins.algorithms.online import Backend, OnlineQAlgorithm
-from dqn_plugins.learning import (
-    Learner,
-    StreamAutogradLearner,
-    StreamCompiledLearner,
-    StreamRule,
-    TraceCut,
-)
+from dqn_plugins.learning import StreamRule, TraceCut
 from dqn_plugins.policies import (
     ObGD,
     SparseInitializer,
@@ -65,8 +59,9 @@ class StreamQ(OnlineQAlgorithm):
     true last observation) and at every reset from outside. An exploratory action, one that is not
     greedy, cuts it as ``trace_cut`` says.
 
-    While learning it acts by the newest weights; ``predict`` acts by their average, from which
-    nothing is learned (``averaging_window``).
+    While learning it acts by the newest weights, as ``act`` does; ``predict`` acts by their
+    average, from which nothing is learned (``averaging_window``). Action values and TD errors are
+    in the units of the environment's rewards.
 
     With several environments each has a trace of its own, and their updates are averaged. ObGD
     bounds each environment's step by that environment's trace and TD error before the average is
@@ -96,7 +91,8 @@ class StreamQ(OnlineQAlgorithm):
     :param trace_cut: What an exploratory action does to the trace: "after" lets it still give and
         get credit, then ends the trace, as the authors' code does; "watkins" ends the trace before
         it; "never" lets the trace go on.
-    :param td_error_clip: Largest absolute TD error that is learned from, above 0; None for any.
+    :param td_error_clip: Largest absolute TD error that is learned from, above 0, in the units of
+        normalised rewards; None for any.
     :param backend: "torch" for the reference learner in torch; "compiled" for the fast one, which
         takes multilayer perceptrons on the CPU; "auto" for "compiled" wherever it can be.
     :raises ValueError: If a number is out of its range, or the policy's name is unknown.
@@ -108,6 +104,7 @@ class StreamQ(OnlineQAlgorithm):
         "MultiInputPolicy": StreamMultiInputPolicy,
     }
     policy: StreamQPolicy
+    rule_class = StreamRule
 
     def __init__(
         self,
@@ -153,16 +150,6 @@ class StreamQ(OnlineQAlgorithm):
         if _init_setup_model:
             self._setup_model()
 
-    def _check_hyperparameters(self) -> None:
-        super()._check_hyperparameters()
-        self._check_in_unit_interval("trace_decay")
-        if self.trace_cut not in get_args(TraceCut):
-            raise ValueError(
-                f"trace_cut: received {self.trace_cut!r}, it must be one of {get_args(TraceCut)}. "
-                "'after' is the authors'."
-            )
-        self._check_above_zero("td_error_clip")
-
     def _setup_model(self) -> None:
         super()._setup_model()
         if self._vec_normalize_env is not None:
@@ -190,19 +177,6 @@ class StreamQ(OnlineQAlgorithm):
                 "policy_kwargs=dict(normalize_observations=False, normalize_rewards=False).",
                 stacklevel=3,
             )
-
-    def _update_rule(self) -> dict[str, Any]:
-        rule = StreamRule(
-            gamma=self.gamma,
-            trace_decay=self.trace_decay,
-            trace_cut=self.trace_cut,
-            td_error_clip=float("inf") if self.td_error_clip is None else self.td_error_clip,
-        )
-        return {"rule": rule, "n_envs": self.n_envs}
-
-    def _make_learner(self) -> Learner:
-        learner = StreamCompiledLearner if self._is_compiled() else StreamAutogradLearner
-        return learner(self.policy, **self._rule_in_force)
 
     def _loss_from(self, mean_squared_td_error: float) -> float:
         # Without traces, the update would be a step on half the squared TD error.

@@ -1,1 +1,24 @@
-"""Environments as batches of transitions, and their failures by name."""
+"""Environments as streams of transitions, and their failures by name."""
+
+from dqn_plugins.environments.failure import environment_failure, raise_if_dead, was_raised_in
+from dqn_plugins.environments.making import RenderOnDemand, make_env, wrap_env
+from dqn_plugins.environments.single_env import ConstantMemoryMonitor, SingleVecEnv
+from dqn_plugins.environments.stream import (
+    TransitionStream,
+    raise_if_malformed,
+    true_next_observation,
+)
+
+__all__ = [
+    "ConstantMemoryMonitor",
+    "RenderOnDemand",
+    "SingleVecEnv",
+    "TransitionStream",
+    "environment_failure",
+    "make_env",
+    "raise_if_dead",
+    "raise_if_malformed",
+    "true_next_observation",
+    "was_raised_in",
+    "wrap_env",
+]

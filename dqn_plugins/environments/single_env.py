@@ -14,9 +14,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from dqn_plugins.errors import MalformedTransitionError
-from dqn_plugins.learning.transition import NUMBERS
 
-__all__ = ["ConstantMemoryMonitor", "SingleVecEnv"]
+__all__ = ["NUMBERS", "ConstantMemoryMonitor", "SingleVecEnv"]
+
+NUMBERS = "biuf"
+"""Kinds of NumPy's types that hold real numbers: Booleans, integers, floats."""
 
 
 class ConstantMemoryMonitor(Monitor[ObsType, ActType]):
@@ -125,6 +127,16 @@ class SingleVecEnv(DummyVecEnv):
         self._is_array = not isinstance(space, (spaces.Dict, spaces.Tuple))
         self._obs_shape = (1, *(space.shape or ()))
         self._shape, self._dtype = self._obs_shape[1:], space.dtype
+
+    def step(self, actions: np.ndarray) -> VecEnvStepReturn:
+        """
+        Take a step.
+
+        :param actions: The action, shape (1,).
+        :return: Observations, rewards, dones and infos, each for one environment.
+        """
+        self.actions = actions
+        return self.step_wait()
 
     def step_wait(self) -> VecEnvStepReturn:
         """

@@ -1,20 +1,24 @@
-"""What turns transitions into changes of a policy's weights: update rules and their learners."""
+"""What turns transitions into changes of a policy's weights: rules, and two backends for them."""
 
-from dqn_plugins.learning.autograd.naive import NaiveAutogradLearner
-from dqn_plugins.learning.autograd.stream import StreamAutogradLearner
-from dqn_plugins.learning.compiled.naive import NaiveCompiledLearner
-from dqn_plugins.learning.compiled.network import reason_against_compiling
-from dqn_plugins.learning.compiled.stream import StreamCompiledLearner
+from dqn_plugins.learning.autograd.learner import AutogradLearner
+from dqn_plugins.learning.compiled.binding import reason_against_compiling
+from dqn_plugins.learning.compiled.learner import CompiledLearner
 from dqn_plugins.learning.learner import Learner
-from dqn_plugins.learning.rules import StreamRule, TraceCut
+from dqn_plugins.learning.limits import LARGEST_LEARNING_RATE
+from dqn_plugins.learning.rules import NaiveRule, Rule, StreamRule, TraceCut
+from dqn_plugins.learning.transition import Observation, Transition, raise_if_not_finite
 
 __all__ = [
+    "LARGEST_LEARNING_RATE",
+    "AutogradLearner",
+    "CompiledLearner",
     "Learner",
-    "NaiveAutogradLearner",
-    "NaiveCompiledLearner",
-    "StreamAutogradLearner",
-    "StreamCompiledLearner",
+    "NaiveRule",
+    "Observation",
+    "Rule",
     "StreamRule",
     "TraceCut",
+    "Transition",
+    "raise_if_not_finite",
     "reason_against_compiling",
 ]

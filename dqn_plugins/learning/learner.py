@@ -1,45 +1,80 @@
 """What the algorithms ask of a learner."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 
-from dqn_plugins.learning.transition import Observation
+from dqn_plugins.learning.rules import Rule
+from dqn_plugins.learning.transition import Observation, Transition
+from dqn_plugins.policies import QPolicy
 
-__all__ = ["LARGEST_GRADIENT", "LARGE_TD_ERROR", "Learner"]
-
-LARGEST_GRADIENT = 1e18
-"""A gradient with a larger entry is refused: its square, which Adam takes, would overflow."""
-LARGE_TD_ERROR = 1e6
-"""With a larger TD error, not only the gradient is looked at but the traces that it is added to."""
+__all__ = ["Learner"]
 
 
-class Learner(Protocol):
+class Learner(ABC):
     """
-    Turns one batch of transitions, one per environment, into a change of the policy's weights.
+    Turns transitions, one per environment, into a change of the policy's weights.
 
     Everything that a saved model needs (weights, optimiser state, statistics) stays in the policy;
-    a learner only works on it.
+    a learner only works on it. A copy of a learner, made by ``copy.deepcopy`` or ``pickle``, is a
+    new one that works on the copy of the policy.
+
+    :param policy: The policy, with its optimiser.
+    :param rule: The update rule.
+    :param n_envs: Number of environments.
     """
 
-    def is_current(self) -> bool:
+    def __init__(self, policy: QPolicy, rule: Rule, n_envs: int) -> None:
+        self.policy = policy
+        self.rule = rule
+        self.n_envs = n_envs
+        self._exploration_rate = 0.0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.policy, self.rule, self.n_envs)
+
+    def set_rule(self, rule: Rule) -> None:
+        """
+        Learn by other numbers from now on.
+
+        :param rule: A rule of the same kind.
+        """
+        self.rule = rule
+
+    def set_exploration_rate(self, exploration_rate: float) -> None:
+        """
+        Tell by which ε actions are chosen, for rules whose target depends on it.
+
+        :param exploration_rate: ε, in [0, 1].
+        """
+        self._exploration_rate = exploration_rate
+
+    @abstractmethod
+    def is_current(self, thorough: bool = True) -> bool:
         """
         Tell whether the learner still works on the memory that the policy uses.
 
-        :return: False if somebody replaced the weights or the optimiser's state, as
-            ``optimizer.load_state_dict`` does; then a new learner has to be made.
+        :param thorough: Whether to look at every tensor of the policy. Otherwise only at what a
+            callback may do between two steps: load parameters or an optimiser's state, put another
+            optimiser or other memory in place of the weights.
+        :return: False if somebody replaced the weights, the optimiser or its state; then a new
+            learner has to be made.
         """
 
+    @abstractmethod
     def forget(self) -> None:
         """Forget what led here: what comes next is no continuation of what was learned last."""
 
+    @abstractmethod
     def start_episodes(self, obs: Observation) -> None:
         """
-        Forget what led here, and look at the first observations of new episodes.
+        Forget what led here, and take the first observations of new episodes into the statistics.
 
         :param obs: The first observations in all environments, shape (n_envs, ...).
         """
 
+    @abstractmethod
     def greedy_actions(self, obs: Observation) -> np.ndarray:
         """
         Find the actions of the highest values, the first of them where several are.
@@ -48,29 +83,16 @@ class Learner(Protocol):
         :return: Actions, shape (n_envs,), int64.
         """
 
-    def learn(
-        self,
-        obs: Observation,
-        actions: np.ndarray,
-        rewards: np.ndarray,
-        next_obs: Observation,
-        terminated: np.ndarray,
-        dones: np.ndarray,
-        new_obs: Observation,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    @abstractmethod
+    def learn(self, transition: Transition) -> np.ndarray:
         """
         Learn from one transition per environment, in one change of the weights.
 
-        :param obs: Observations before the step, shape (n_envs, ...).
-        :param actions: Actions taken, shape (n_envs,), int.
-        :param rewards: Rewards, shape (n_envs,), float.
-        :param next_obs: Observations that the step led to, shape (n_envs, ...).
-        :param terminated: Whether these are terminal states, shape (n_envs,), bool.
-        :param dones: Whether the episodes ended, terminated or truncated, shape (n_envs,), bool.
-        :param new_obs: Observations to act on next: ``next_obs``, or the first ones of new
-            episodes.
-        :return: TD errors before the change, shape (n_envs,), float32, and the greedy actions of
-            ``new_obs`` after it, shape (n_envs,), int64. The next call may write both arrays again.
+        :param transition: The transitions.
+        :return: TD errors before the change, in the units of the environment's rewards, shape
+            (n_envs,), float32; of no meaning where there was no transition.
         :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
         :raises DivergenceError: If a TD error or the gradient overflows. Nothing was changed.
+        :raises ValueError: If the optimiser's learning rate or eps is out of the range that can be
+            learned with. Nothing was changed.
         """

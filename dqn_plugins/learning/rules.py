@@ -1,27 +1,79 @@
-"""The numbers of Stream Q(λ)'s update rule."""
+"""The update rules: what an algorithm learns by, as numbers that two backends apply."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
-__all__ = ["StreamRule", "TraceCut"]
+from dqn_plugins.arguments import (
+    check_above_zero,
+    check_in_unit_interval,
+    check_is_bool,
+    check_one_of,
+)
+
+__all__ = ["NaiveRule", "Rule", "StreamRule", "TraceCut"]
 
 TraceCut: TypeAlias = Literal["after", "watkins", "never"]
 """When an exploratory action cuts the eligibility trace, see :class:`StreamRule`."""
 
 
 @dataclass(frozen=True)
+class NaiveRule:
+    """
+    One gradient step on the mean squared error to a target that moves only the taken action.
+
+    The target of Q(s, a) is q + α·(r + γ·max q(s′) − q); those of the other actions are their own
+    values. Source: the introductory notebook.
+
+    :param gamma: Discount factor γ, in [0, 1].
+    :param q_step_size: Step size α of the target, in [0, 1].
+    :param bootstrap_at_terminal: Whether to bootstrap from terminal states, as the notebook does.
+    :param max_grad_norm: Largest norm of the gradient, above 0; None for any.
+    :raises ValueError: If a number is out of its range.
+    """
+
+    gamma: float
+    q_step_size: float
+    bootstrap_at_terminal: bool
+    max_grad_norm: float | None
+
+    def __post_init__(self) -> None:
+        check_in_unit_interval("gamma", self.gamma)
+        check_in_unit_interval("q_step_size", self.q_step_size)
+        check_is_bool(
+            "bootstrap_at_terminal", self.bootstrap_at_terminal, "True is what the notebook does."
+        )
+        check_above_zero("max_grad_norm", self.max_grad_norm)
+
+
+@dataclass(frozen=True)
 class StreamRule:
     """
-    The numbers of Stream Q(λ)'s update rule.
+    Stream Q(λ): weights move along eligibility traces by the TD error.
+
+    z ← γλ·z + ∇Q(s, a), δ = r + γ·max Q(s′, ·) − Q(s, a), and the optimiser goes along δ·z.
+
+    Source: Elsayed, Vasan and Mahmood (2024), arXiv 2410.14606, algorithm 2.
 
     :param gamma: Discount factor γ, in [0, 1].
     :param trace_decay: λ, in [0, 1].
     :param trace_cut: "after": an exploratory action still gives and gets credit, then the trace
         ends; "watkins": the trace ends before it; "never": the trace goes on.
-    :param td_error_clip: Largest absolute TD error that is learned from, above 0.
+    :param td_error_clip: Largest absolute TD error that is learned from, above 0, in the units of
+        normalised rewards where rewards are normalised; None for any.
+    :raises ValueError: If a number is out of its range.
     """
 
     gamma: float
     trace_decay: float
     trace_cut: TraceCut
-    td_error_clip: float
+    td_error_clip: float | None
+
+    def __post_init__(self) -> None:
+        check_in_unit_interval("gamma", self.gamma)
+        check_in_unit_interval("trace_decay", self.trace_decay)
+        check_one_of("trace_cut", self.trace_cut, get_args(TraceCut), "'after' is the authors'.")
+        check_above_zero("td_error_clip", self.td_error_clip)
+
+
+Rule: TypeAlias = NaiveRule | StreamRule
+"""Any of them."""

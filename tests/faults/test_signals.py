@@ -104,11 +104,14 @@ def test_learning_within_a_callback_is_interrupted_once_and_for_all():
     reached = []
 
     def nest() -> None:
-        with Interruption() as outer, outer.at_once():
-            with Interruption() as inner:
-                signal.raise_signal(signal.SIGTERM)
-                reached.append(inner.requested)
-            reached.append("never")
+        with Interruption() as outer:
+            outer.at_once(learn)
+
+    def learn() -> None:
+        with Interruption() as inner:
+            signal.raise_signal(signal.SIGTERM)
+            reached.append(inner.requested)
+        reached.append("never")
 
     try:
         with pytest.raises(KeyboardInterrupt):

@@ -45,8 +45,8 @@ def run(optimizer_class: type[th.optim.Optimizer], eps: float) -> th.Tensor:
     return param.detach()
 
 
-def test_without_epsilon_it_is_torchs_adam():
-    th.testing.assert_close(run(KerasAdam, 0.0), run(th.optim.Adam, 0.0), rtol=1e-12, atol=0)
+def test_with_a_tiny_epsilon_it_is_torchs_adam():
+    th.testing.assert_close(run(KerasAdam, 1e-12), run(th.optim.Adam, 1e-12), rtol=1e-6, atol=0)
 
 
 def test_with_epsilon_it_is_not_torchs_adam():
@@ -75,7 +75,7 @@ def test_a_parameter_without_a_gradient_stays():
 
 def test_groups_have_their_own_learning_rate():
     slow, fast = parameter(0.0), parameter(0.0)
-    optimizer = KerasAdam([{"params": [slow], "lr": 0.0}, {"params": [fast]}], lr=0.5, eps=0.0)
+    optimizer = KerasAdam([{"params": [slow], "lr": 0.0}, {"params": [fast]}], lr=0.5, eps=1e-12)
     slow.grad = fast.grad = th.ones(1, dtype=th.float64)
     optimizer.step()
     assert slow.item() == 0.0
@@ -127,9 +127,9 @@ def test_a_learning_rate_out_of_range_is_refused(value):
         KerasAdam([parameter(1.0)], lr=value)
 
 
-@pytest.mark.parametrize("value", [-1e-9, float("nan")])
+@pytest.mark.parametrize("value", [0.0, 9e-13, float("nan")])
 def test_an_epsilon_out_of_range_is_refused(value):
-    with pytest.raises(ValueError, match=r"eps: received .* at least 0"):
+    with pytest.raises(ValueError, match=r"eps: received .* at least 1e-12"):
         KerasAdam([parameter(1.0)], eps=value)
 
 

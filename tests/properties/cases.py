@@ -10,16 +10,18 @@ from gymnasium import spaces
 from hypothesis import strategies as st
 from torch import nn
 
+from dqn_plugins.environments import true_next_observation
 from dqn_plugins.learning import (
+    AutogradLearner,
+    CompiledLearner,
     Learner,
-    NaiveAutogradLearner,
-    NaiveCompiledLearner,
-    StreamAutogradLearner,
-    StreamCompiledLearner,
+    NaiveRule,
+    Observation,
+    Rule,
     StreamRule,
     TraceCut,
+    Transition,
 )
-from dqn_plugins.learning.transition import Observation, true_next_observation
 from dqn_plugins.policies import (
     AdaptiveObGD,
     KerasAdam,
@@ -65,6 +67,7 @@ BOXES = [
     spaces.Box(0, 9, (3,), np.uint8),
     spaces.Box(-5, 5, (2, 2), np.int16),
     spaces.Box(-5, 5, (3,), np.int64),
+    spaces.Box(0, 1, (4,), np.bool_),
 ]
 OTHERS: list[spaces.Space[Any]] = [
     spaces.Discrete(1),
@@ -92,6 +95,8 @@ def draw_observation(space: spaces.Space[Any], rng: np.random.Generator) -> Any:
     if isinstance(space, spaces.Box):
         if np.issubdtype(space.dtype, np.floating):
             return rng.normal(size=space.shape).astype(np.float32).astype(space.dtype)
+        if space.dtype == np.bool_:
+            return rng.integers(2, size=space.shape).astype(space.dtype)
         return rng.integers(space.low, space.high, endpoint=True).astype(space.dtype)
     if isinstance(space, spaces.Discrete):
         return np.int64(rng.integers(space.n))
@@ -270,16 +275,17 @@ def make_policy(network: Network, rule: Naive | Stream) -> QPolicy:
 
 def make_learner(policy: QPolicy, rule: Naive | Stream, n_envs: int, backend: str) -> Learner:
     """The learner that applies a rule to a policy."""
+    numbers: Rule
     if isinstance(rule, Naive):
-        naive = NaiveCompiledLearner if backend == "compiled" else NaiveAutogradLearner
-        return naive(
-            policy, rule.gamma, rule.q_step_size, rule.bootstrap_at_terminal, rule.max_grad_norm
+        numbers = NaiveRule(
+            rule.gamma, rule.q_step_size, rule.bootstrap_at_terminal, rule.max_grad_norm
         )
-    assert isinstance(policy, StreamQPolicy)
-    clip = np.inf if rule.td_error_clip is None else rule.td_error_clip
-    numbers = StreamRule(rule.gamma, rule.trace_decay, rule.trace_cut, clip)
-    stream = StreamCompiledLearner if backend == "compiled" else StreamAutogradLearner
-    return stream(policy, numbers, n_envs)
+    else:
+        numbers = StreamRule(rule.gamma, rule.trace_decay, rule.trace_cut, rule.td_error_clip)
+    learner: Learner = (CompiledLearner if backend == "compiled" else AutogradLearner)(
+        policy, numbers, n_envs
+    )
+    return learner
 
 
 # Episodes, step by step
@@ -293,6 +299,7 @@ class Script:
     :param n_envs: Number of environments.
     :param ends: For each step, how it ends each environment's episode, "" for not.
     :param resets: For each step, whether all environments are reset from outside before it.
+    :param skips: For each step, which environments make no transition in it.
     :param exploration: Probability of an action that is not the greedy one.
     :param reward_scale: Standard deviation of the rewards.
     :param seed: Seed of the observations, actions and rewards.
@@ -301,6 +308,7 @@ class Script:
     n_envs: int
     ends: list[tuple[End, ...]]
     resets: list[bool]
+    skips: list[tuple[bool, ...]]
     exploration: float
     reward_scale: float
     seed: int
@@ -313,10 +321,12 @@ def scripts(draw: st.DrawFn, max_steps: int = 10, max_envs: int = 3) -> Script:
     end = st.sampled_from(["", "", "", "terminated", "truncated", "both"])
     ends = st.lists(st.tuples(*[end] * n_envs), min_size=n_steps, max_size=n_steps)
     reset = st.sampled_from([False] * 9 + [True])
+    skip = st.sampled_from([False] * 7 + [True])
     return Script(
         n_envs=n_envs,
         ends=draw(ends),
         resets=draw(st.lists(reset, min_size=n_steps, max_size=n_steps)),
+        skips=draw(st.lists(st.tuples(*[skip] * n_envs), min_size=n_steps, max_size=n_steps)),
         exploration=draw(st.sampled_from([0.0, 0.3, 1.0])),
         reward_scale=draw(st.sampled_from([0.0, 1.0, 30.0])),
         seed=draw(st.integers(0, 2**31)),
@@ -333,8 +343,22 @@ class Batch(NamedTuple):
     terminated: np.ndarray
     dones: np.ndarray
     new_obs: Observation
+    valid: np.ndarray
     explores: np.ndarray
     random_actions: np.ndarray
+
+    def transition(self, actions: np.ndarray) -> Transition:
+        """What a learner is given, with the actions."""
+        return Transition(
+            self.obs,
+            actions,
+            self.rewards,
+            self.next_obs,
+            self.terminated,
+            self.dones,
+            self.new_obs,
+            self.valid,
+        )
 
 
 def play(script: Script, network: Network) -> Iterator[Batch]:
@@ -349,7 +373,9 @@ def play(script: Script, network: Network) -> Iterator[Batch]:
         return [draw_observation(space, rng) for _ in range(script.n_envs)]
 
     obs = stack(draw_all())
-    for step, (ends, forced_reset) in enumerate(zip(script.ends, script.resets, strict=True)):
+    steps = zip(script.ends, script.resets, script.skips, strict=True)
+    for step, (planned_ends, forced_reset, skips) in enumerate(steps):
+        ends = ["" if skip else end for end, skip in zip(planned_ends, skips, strict=True)]
         begins = step == 0 or forced_reset
         if forced_reset:
             obs = stack(draw_all())
@@ -369,6 +395,7 @@ def play(script: Script, network: Network) -> Iterator[Batch]:
             terminated,
             dones,
             new_obs,
+            ~np.array(skips),
             rng.random(script.n_envs) < script.exploration,
             rng.integers(network.n_actions, size=script.n_envs),
         )

@@ -201,19 +201,22 @@ class NaiveOracle(Oracle):
         self.moments = Moments(self)
 
     def learn(self, batch: Batch, actions: np.ndarray) -> list[float]:
-        rule, n_envs = self.rule, len(actions)
+        rule, n_transitions = self.rule, int(batch.valid.sum())
         td_errors, mean_gradient = [], [np.zeros_like(p) for p in self.parameters]
-        for i, action in enumerate(actions):
+        if n_transitions == 0:
+            return []
+        for i in np.flatnonzero(batch.valid):
+            action = actions[i]
             obs = one_of(batch.obs, i)
             next_value = self.bootstrap(batch, i, masked=not rule.bootstrap_at_terminal)
             q_values = self.q_values(obs)
             td_error = batch.rewards[i] + rule.gamma * next_value - q_values[action]
             td_errors.append(float(td_error))
-            # The loss is the mean over actions and environments of (target − q)²
+            # The loss is the mean over actions and transitions of (target − q)²
             target = q_values.copy()
             target[action] += rule.q_step_size * td_error
             for k in range(self.network.n_actions):
-                slope = 2 * (q_values[k] - target[k]) / (n_envs * self.network.n_actions)
+                slope = 2 * (q_values[k] - target[k]) / (n_transitions * self.network.n_actions)
                 if slope != 0:
                     gradient = self.gradient(obs, k)
                     mean_gradient = [
@@ -266,19 +269,25 @@ class StreamOracle(Oracle):
         for i in range(self.n_envs):
             self.observe(one_of(batch.obs, i))
 
-    def scaled(self, reward: float) -> float:
+    @property
+    def reward_scale(self) -> float:
         if not self.rule.normalize_rewards:
-            return reward
+            return 1.0
         variance = np.var(self.returns_seen, ddof=1) if len(self.returns_seen) > 1 else 1.0
-        return float(reward / np.sqrt(variance + STATISTICS_EPS))
+        return float(np.sqrt(variance + STATISTICS_EPS))
+
+    def scaled(self, reward: float) -> float:
+        return reward / self.reward_scale
 
     def learn(self, batch: Batch, actions: np.ndarray) -> list[float]:
-        rule, envs = self.rule, range(self.n_envs)
+        rule, envs = self.rule, np.flatnonzero(batch.valid).tolist()
+        if not envs:
+            return []
         # Of s: by what was known when it came
-        observations = [one_of(batch.obs, i) for i in envs]
-        explored = [self.greedy_action(observations[i]) != actions[i] for i in envs]
-        taken = [self.q_values(observations[i])[actions[i]] for i in envs]
-        gradients = [self.gradient(observations[i], actions[i]) for i in envs]
+        observations = {i: one_of(batch.obs, i) for i in envs}
+        explored = {i: self.greedy_action(observations[i]) != actions[i] for i in envs}
+        taken = {i: self.q_values(observations[i])[actions[i]] for i in envs}
+        gradients = {i: self.gradient(observations[i], actions[i]) for i in envs}
         # Of s′ and r: after a look at both
         for i in envs:
             self.observe(one_of(batch.next_obs, i))
@@ -290,13 +299,14 @@ class StreamOracle(Oracle):
             - float(taken[i])
             for i in envs
         ]
+        in_units_of_rewards = [td_error * self.reward_scale for td_error in td_errors]
         for i in envs:
             if explored[i] and rule.trace_cut == "watkins":
                 self.z[i] = self.no_trace()
             fade = rule.gamma * rule.trace_decay
             self.z[i] = [fade * z + g for z, g in zip(self.z[i], gradients[i], strict=True)]
         clip = np.inf if rule.td_error_clip is None else rule.td_error_clip
-        self.move([float(np.clip(td_error, -clip, clip)) for td_error in td_errors])
+        self.move({i: float(np.clip(d, -clip, clip)) for i, d in zip(envs, td_errors, strict=True)})
         if rule.averaging_window is not None:
             self.n_averaged += 1
             share = max(5 / (self.n_averaged + 4), 1 / rule.averaging_window)
@@ -307,14 +317,13 @@ class StreamOracle(Oracle):
             if batch.dones[i]:
                 self.returns[i] = 0.0
                 self.observe(one_of(batch.new_obs, i))
-        return td_errors
+        return in_units_of_rewards
 
-    def move(self, td_errors: list[float]) -> None:
+    def move(self, td_errors: dict[int, float]) -> None:
         """One step of the optimiser along the traces."""
         rule, kwargs = self.rule, self.rule.optimizer_kwargs
         mean_update = [
-            sum(td_error * z[k] for td_error, z in zip(td_errors, self.z, strict=True))
-            / self.n_envs
+            sum(td_error * self.z[i][k] for i, td_error in td_errors.items()) / len(td_errors)
             for k in range(len(self.parameters))
         ]
         if rule.optimizer_class is TraceAdam:
@@ -334,14 +343,14 @@ class StreamOracle(Oracle):
         else:
             assert rule.optimizer_class is ObGD
         change = self.no_trace()
-        for td_error, z in zip(td_errors, self.z, strict=True):
-            direction = [part * scale for part, scale in zip(z, scales, strict=True)]
+        for i, td_error in td_errors.items():
+            direction = [part * scale for part, scale in zip(self.z[i], scales, strict=True)]
             norm = sum(np.abs(part).sum() for part in direction)
             delta_bar = max(abs(td_error), 1.0)
             bound = rule.learning_rate * kwargs["overshoot_factor"] * delta_bar * norm
             size = rule.learning_rate / max(1.0, bound)
             change = [
-                c + size * td_error * d / self.n_envs
+                c + size * td_error * d / len(td_errors)
                 for c, d in zip(change, direction, strict=True)
             ]
         self.parameters = [p + c for p, c in zip(self.parameters, change, strict=True)]
@@ -349,7 +358,7 @@ class StreamOracle(Oracle):
     def assert_statistics(self, policy: QPolicy) -> None:
         """Compare the policy's running statistics with those of everything seen."""
         normalizer = getattr(policy, "reward_normalizer", None)
-        if isinstance(normalizer, RewardNormalizer):
+        if isinstance(normalizer, RewardNormalizer) and self.returns_seen:
             assert_moments(normalizer.statistics, np.array(self.returns_seen))
             np.testing.assert_allclose(normalizer.returns, self.returns, rtol=1e-12, atol=1e-12)
         observations = getattr(policy.q_net, "observation_normalizer", None)

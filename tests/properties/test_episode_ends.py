@@ -48,15 +48,9 @@ def state(policy: QPolicy) -> tuple[np.ndarray, np.ndarray]:
 
 
 def learn(learner: Learner, batch: Batch) -> None:
-    learner.learn(
-        batch.obs,
-        np.where(batch.explores, batch.random_actions, learner.greedy_actions(batch.obs)),
-        batch.rewards,
-        batch.next_obs,
-        batch.terminated,
-        batch.dones,
-        batch.new_obs,
-    )
+    greedy_actions = learner.greedy_actions(batch.obs)
+    actions = np.where(batch.explores, batch.random_actions, greedy_actions)
+    learner.learn(batch.transition(actions))
 
 
 @pytest.mark.parametrize("backend", ["torch", "compiled"])
@@ -82,7 +76,7 @@ def test_an_episodes_traces_are_those_of_it_alone(
     if boundary in ("terminated", "truncated", "both"):
         everywhere = np.ones(script.n_envs, bool)
         terminated = everywhere if boundary != "truncated" else ~everywhere
-        last = last._replace(terminated=terminated, dones=everywhere)
+        last = last._replace(terminated=terminated, dones=everywhere, valid=everywhere)
     learn(learners[0], last)
     if not after:
         return

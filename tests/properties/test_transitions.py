@@ -13,13 +13,7 @@ from hypothesis import strategies as st
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from dqn_plugins import NaiveDQN, StreamQ
-from dqn_plugins.learning import (
-    Learner,
-    NaiveAutogradLearner,
-    NaiveCompiledLearner,
-    StreamAutogradLearner,
-    StreamCompiledLearner,
-)
+from dqn_plugins.learning import Transition
 from tests.properties.oracle import one_of
 from tests.properties.tagged_env import SPACES, TaggedEnv, encode
 
@@ -27,45 +21,23 @@ from tests.properties.tagged_env import SPACES, TaggedEnv, encode
 Received = tuple[Any, int, float, Any, bool, bool, Any]
 
 
-class Notes:
-    """Makes a learner note down what it learns from."""
-
-    noted: list[list[Received]]
-
-    def learn(self, *batch: Any) -> Any:
-        result = super().learn(*batch)  # type: ignore[misc]
-        # Only what did not raise was learned.
-        self.noted.append([tuple(one_of(part, i) for part in batch) for i in range(len(batch[1]))])
-        return result
-
-
-class NotingNaiveAutogradLearner(Notes, NaiveAutogradLearner):
-    pass
-
-
-class NotingNaiveCompiledLearner(Notes, NaiveCompiledLearner):
-    pass
-
-
-class NotingStreamAutogradLearner(Notes, StreamAutogradLearner):
-    pass
-
-
-class NotingStreamCompiledLearner(Notes, StreamCompiledLearner):
-    pass
-
-
-NOTING: dict[type[Learner], Any] = {kind.__mro__[2]: kind for kind in Notes.__subclasses__()}
-
-
 class NotingModel:
-    """Makes a model use learners that note down what they learn from."""
+    """Makes a model note down what its learners learn from."""
 
-    def _make_learner(self) -> Learner:
-        kind = type(super()._make_learner())  # type: ignore[misc]
-        learner = NOTING[kind](self.policy, **self._rule_in_force)  # type: ignore[attr-defined]
-        learner.noted = self.__dict__.setdefault("noted", [])
-        return learner
+    def _replace_learner(self, n_envs: int) -> None:
+        super()._replace_learner(n_envs)  # type: ignore[misc]
+        learn = self._learner.learn  # type: ignore[has-type]
+        noted = self.__dict__.setdefault("noted", [])
+
+        def noting(transition: Transition) -> np.ndarray:
+            result = learn(transition)
+            # Only what did not raise was learned.
+            *parts, valid = transition
+            assert valid.all()
+            noted.append([tuple(one_of(part, i) for part in parts) for i in range(len(valid))])
+            return result
+
+        self._learner.learn = noting
 
 
 class NotingNaiveDQN(NotingModel, NaiveDQN):

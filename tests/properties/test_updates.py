@@ -96,19 +96,11 @@ def optimizer_numbers(policy: QPolicy) -> list[np.ndarray]:
 
 
 def learn(learner: Learner, batch: Batch, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One step of a script; TD errors and greedy actions, copied."""
+    """One step of a script; the transitions' TD errors, and the greedy actions after it."""
     if batch.begins:
         learner.start_episodes(batch.obs)
-    td_errors, greedy_actions = learner.learn(
-        batch.obs,
-        actions,
-        batch.rewards,
-        batch.next_obs,
-        batch.terminated,
-        batch.dones,
-        batch.new_obs,
-    )
-    return td_errors.copy(), greedy_actions.copy()
+    td_errors = learner.learn(batch.transition(actions))[batch.valid]
+    return td_errors, learner.greedy_actions(batch.new_obs)
 
 
 def assert_near(one: Any, other: Any, relative: float, absolute: float) -> None:
@@ -166,7 +158,7 @@ def test_compiled_learners_equal_autograd_and_both_the_equations(rules, data):
         make_learner(policy, rule, script.n_envs, backend)
         for policy, backend in zip(policies, ["compiled", "torch"], strict=True)
     ]
-    initial = flat_weights(policies[0])
+    initial, has_learned = flat_weights(policies[0]), False
     for batch, actions, expected, oracle in played(network, rule, script):
         td_errors, greedy_actions = zip(
             *(learn(learner, batch, actions) for learner in learners), strict=True
@@ -177,8 +169,10 @@ def test_compiled_learners_equal_autograd_and_both_the_equations(rules, data):
                 assert one == other
         assert_near(*td_errors, 1e-4, 1e-5)
         assert_near(*map(flat_weights, policies), 1e-5, 1e-6)
-        for one, other in zip(*map(optimizer_numbers, policies), strict=True):
-            assert_near(one, other, 1e-3, 1e-5)
+        has_learned |= bool(batch.valid.any())
+        if has_learned:  # before that, torch's optimisers have no state
+            for one, other in zip(*map(optimizer_numbers, policies), strict=True):
+                assert_near(one, other, 1e-3, 1e-5)
         for one, other in zip(*(policy.buffers() for policy in policies), strict=True):
             # Running statistics: float64, and of the same numbers
             np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)

@@ -1,111 +1,152 @@
-"""The naive update rule in compiled code: for multilayer perceptrons on the CPU. The fast one."""
+"""The naive update rule in compiled code."""
+
+from typing import NamedTuple
 
 import numpy as np
 
-from dqn_plugins.learning.compiled import kernels
-from dqn_plugins.learning.compiled.base import (
-    BOOL,
-    FLOAT32,
-    INT64,
-    CompiledLearner,
-    as_column,
-    as_rows,
+from dqn_plugins.learning.compiled.binding import Binding
+from dqn_plugins.learning.compiled.checks import LEARNED, NOT_FINITE, all_finite
+from dqn_plugins.learning.compiled.compilation import (
+    Bools,
+    Doubles,
+    Floats,
+    Ints,
+    compiled,
+    entry_point,
 )
-from dqn_plugins.learning.compiled.network import CompiledNetwork
-from dqn_plugins.learning.transition import Observation
-from dqn_plugins.policies import QPolicy
+from dqn_plugins.learning.compiled.layers import (
+    Network,
+    accumulate_gradient,
+    backward,
+    forward,
+    gradient_bound,
+    sample_in,
+)
+from dqn_plugins.learning.compiled.optimizers import Average, Optimizer, take_step
+from dqn_plugins.learning.compiled.rule import CompiledRule
+from dqn_plugins.learning.limits import LARGEST_GRADIENT
+from dqn_plugins.learning.rules import NaiveRule
 
-__all__ = ["NaiveCompiledLearner"]
+__all__ = ["NAIVE"]
+
+# Places in `NaiveState.numbers`
+EXPLORATION_RATE, GAMMA, Q_STEP_SIZE, BOOTSTRAP_AT_TERMINAL, MAX_GRAD_NORM = range(5)
 
 
-class NaiveCompiledLearner(CompiledLearner):
+class NaiveState(NamedTuple):
     """
-    The same update as :class:`NaiveAutogradLearner`'s, in one call of compiled code.
+    All that the naive rule works on.
 
-    :param policy: The policy whose weights are learned, with its optimiser.
-    :param gamma: Discount factor γ.
-    :param q_step_size: Step size α of the target.
-    :param bootstrap_at_terminal: Whether to bootstrap from terminal states, as the notebook does.
-    :param max_grad_norm: Largest norm of the gradient; None for any.
+    :param network: The network.
+    :param optimizer: The optimiser.
+    :param average: No average.
+    :param numbers: The rule's numbers: ε (without effect), γ, α, 1 for bootstrapping from terminal
+        states, the largest norm of the gradient or 0 for any. Shape (5,).
+    :param samples: Shape (n_envs, 3, n_units); written.
+    :param gradient: One row, laid out as the weights; written.
+    :param errors: −1: the gradient is descended. Shape (1,).
+    :param td_errors: Written, shape (n_envs,).
     """
 
-    def __init__(
-        self,
-        policy: QPolicy,
-        gamma: float,
-        q_step_size: float,
-        bootstrap_at_terminal: bool,
-        max_grad_norm: float | None,
-    ) -> None:
-        super().__init__(CompiledNetwork(policy))
-        # Compiled code for numbers of other types would be compiled anew.
-        self.gamma = float(gamma)
-        self.q_step_size = float(q_step_size)
-        self.bootstrap_at_terminal = bool(bootstrap_at_terminal)
-        self.max_grad_norm = float(max_grad_norm or 0.0)
-        self._gradient = np.zeros_like(self.network.weights)
+    network: Network
+    optimizer: Optimizer
+    average: Average
+    numbers: Doubles
+    samples: Floats
+    gradient: Floats
+    errors: Floats
+    td_errors: Floats
 
-    def forget(self) -> None:
-        """See :meth:`Learner.forget`. The naive rule remembers nothing between transitions."""
 
-    def start_episodes(self, obs: Observation) -> None:
-        """
-        See :meth:`Learner.start_episodes`. The naive rule remembers nothing between transitions.
+@entry_point
+def learn_naive(
+    state: NaiveState,
+    obs: Floats,
+    actions: Ints,
+    rewards: Floats,
+    next_obs: Floats,
+    terminated: Bools,
+    dones: Bools,
+    valid: Bools,
+) -> int:
+    """
+    Apply the naive update rule to one transition per environment.
 
-        :param obs: The first observations, shape (n_envs, ...).
-        """
+    :param state: What to work on.
+    :param obs: As the other arrays, a field of :class:`Transition`, observations flattened to shape
+        (n_envs, n_inputs).
+    :return: ``LEARNED``; or, with no weight changed, ``NOT_FINITE`` or the index of the
+        environment whose update overflows.
+    """
+    network, numbers, gradient = state.network, state.numbers, state.gradient[0]
+    if not (all_finite(obs) and all_finite(rewards) and all_finite(next_obs)):
+        return NOT_FINITE
+    n_valid = valid.sum()
 
-    def learn(
-        self,
-        obs: Observation,
-        actions: np.ndarray,
-        rewards: np.ndarray,
-        next_obs: Observation,
-        terminated: np.ndarray,
-        dones: np.ndarray,
-        new_obs: Observation,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """
-        Learn from one transition per environment. See :meth:`Learner.learn`.
+    # TD errors, and the derivatives of the loss: its mean is over all actions and transitions, and
+    # only the taken action's entry differs from its target.
+    for env in range(len(actions)):
+        if not valid[env]:
+            continue
+        next_value = np.float32(0.0)
+        if numbers[BOOTSTRAP_AT_TERMINAL] or not terminated[env]:
+            next_value = forward(network, sample_in(network.scratch), next_obs[env]).max()
+        sample = sample_in(state.samples[env])
+        q_values = forward(network, sample, obs[env])
+        td_error = rewards[env] + np.float32(numbers[GAMMA]) * next_value - q_values[actions[env]]
+        state.td_errors[env] = td_error
+        loss_scale = -2.0 * numbers[Q_STEP_SIZE] / (len(q_values) * n_valid)
+        backward(network, sample, actions[env], loss_scale * td_error)
+        bound = gradient_bound(network, sample)
+        if not (np.isfinite(td_error) and bound < LARGEST_GRADIENT):
+            return env
 
-        :param obs: Observations before the step, shape (n_envs, ...).
-        :param actions: Actions taken, shape (n_envs,), int.
-        :param rewards: Rewards, shape (n_envs,), float.
-        :param next_obs: Observations that the step led to, shape (n_envs, ...).
-        :param terminated: Whether these are terminal states, shape (n_envs,), bool.
-        :param dones: Whether the episodes ended; without effect.
-        :param new_obs: Observations to act on next, shape (n_envs, ...).
-        :return: TD errors, shape (n_envs,), and greedy actions of ``new_obs``. The next call writes
-            both arrays again.
-        :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
-        :raises DivergenceError: If a TD error or the gradient overflows. Nothing was changed.
-        """
-        network, buffers = self.network, self._buffers_for(len(actions))
-        new_rows = as_rows(new_obs)
-        result = kernels.learn_naive(
-            *network.arrays,
-            network.optimizer_kind,
-            network.learning_rate,
-            *network.betas,
-            network.eps,
-            network.exp_avg,
-            network.exp_avg_sq,
-            network.steps,
-            self.gamma,
-            self.q_step_size,
-            self.bootstrap_at_terminal,
-            self.max_grad_norm,
-            as_rows(obs),
-            as_column(actions, INT64),
-            as_column(rewards, FLOAT32),
-            new_rows if next_obs is new_obs else as_rows(next_obs),
-            as_column(terminated, BOOL),
-            new_rows,
-            buffers.scratch,
-            self._gradient,
-            buffers.td_errors,
-            buffers.actions,
-        )
-        if result != kernels.LEARNED:
-            self._refuse(result, buffers, obs, rewards, next_obs, new_obs)
-        return buffers.td_errors, buffers.actions
+    # One step of the optimiser on the mean gradient
+    kept = 0.0
+    for env in range(len(actions)):
+        if valid[env]:
+            accumulate_gradient(network, sample_in(state.samples[env]), kept, gradient)
+            kept = 1.0
+    if n_valid > 0:
+        if numbers[MAX_GRAD_NORM] > 0:
+            clip_norm(gradient, numbers[MAX_GRAD_NORM])
+        take_step(state.optimizer, network.weights, state.gradient, state.errors, 1, state.average)
+    return LEARNED
+
+
+@compiled
+def clip_norm(gradient: Floats, max_norm: float) -> None:
+    """Scale a gradient so that its Euclidean norm is at most ``max_norm``, as torch does."""
+    total = np.float32(0.0)
+    for i in range(gradient.size):
+        total += gradient[i] * gradient[i]
+    factor = np.float32(max_norm) / (np.sqrt(total) + np.float32(1e-6))
+    if factor < 1:
+        for i in range(gradient.size):
+            gradient[i] *= factor
+
+
+def _bind(binding: Binding, numbers: np.ndarray, td_errors: np.ndarray) -> NaiveState:
+    return NaiveState(
+        binding.network,
+        binding.optimizer,
+        binding.average,
+        numbers,
+        np.zeros((len(td_errors), 3, binding.n_units), np.float32),
+        np.zeros((1, len(binding.weights)), np.float32),
+        np.full(1, -1.0, np.float32),
+        td_errors,
+    )
+
+
+def _numbers(rule: NaiveRule) -> list[float]:
+    return [
+        0.0,
+        rule.gamma,
+        rule.q_step_size,
+        rule.bootstrap_at_terminal,
+        rule.max_grad_norm or 0.0,
+    ]
+
+
+NAIVE = CompiledRule(_bind, _numbers, learn_naive)

@@ -1,144 +1,251 @@
-"""Stream Q(λ)'s update rule in compiled code: for perceptrons on the CPU. The fast one."""
+"""Stream Q(λ)'s update rule in compiled code."""
+
+from typing import NamedTuple
 
 import numpy as np
 
-from dqn_plugins.learning.compiled import kernels
-from dqn_plugins.learning.compiled.base import (
-    BOOL,
-    FLOAT32,
-    INT64,
-    CompiledLearner,
-    as_column,
-    as_rows,
+from dqn_plugins.learning.compiled.binding import Binding
+from dqn_plugins.learning.compiled.checks import LEARNED, NOT_FINITE, all_finite
+from dqn_plugins.learning.compiled.compilation import (
+    Bools,
+    Doubles,
+    Floats,
+    Ints,
+    compiled,
+    entry_point,
 )
-from dqn_plugins.learning.compiled.network import CompiledNetwork, statistics_arrays
+from dqn_plugins.learning.compiled.layers import (
+    Network,
+    accumulate_gradient,
+    backward,
+    forward,
+    gradient_bound,
+    sample_in,
+)
+from dqn_plugins.learning.compiled.optimizers import Average, Optimizer, take_step
+from dqn_plugins.learning.compiled.rule import CompiledRule
+from dqn_plugins.learning.compiled.statistics import standard_deviation, update_statistics
+from dqn_plugins.learning.limits import LARGE_TD_ERROR, LARGEST_GRADIENT
 from dqn_plugins.learning.rules import StreamRule
-from dqn_plugins.learning.transition import Observation
-from dqn_plugins.policies import StreamQPolicy
 
-__all__ = ["StreamCompiledLearner"]
+__all__ = ["STREAM"]
 
-TRACE_CUTS = {
-    "never": kernels.CUT_NEVER,
-    "after": kernels.CUT_AFTER,
-    "watkins": kernels.CUT_WATKINS,
-}
+# Places in `StreamState.numbers`
+EXPLORATION_RATE, GAMMA, TRACE_DECAY, TRACE_CUT, TD_ERROR_CLIP = range(5)
+
+# When an exploratory action cuts the trace
+CUT_NEVER, CUT_AFTER, CUT_WATKINS = range(3)
+TRACE_CUTS = {"never": CUT_NEVER, "after": CUT_AFTER, "watkins": CUT_WATKINS}
 
 
-class StreamCompiledLearner(CompiledLearner):
+class StreamState(NamedTuple):
     """
-    The same update as :class:`StreamAutogradLearner`'s, in one call of compiled code.
+    All that Stream Q(λ) works on.
 
-    :param policy: The policy whose weights are learned, with its optimiser, which holds the traces.
-    :param rule: The numbers of the update rule.
-    :param n_envs: Number of environments.
+    :param network: The network.
+    :param optimizer: The optimiser.
+    :param average: The weights' average.
+    :param numbers: The rule's numbers: ε (without effect), γ, λ, one of ``CUT_NEVER``,
+        ``CUT_AFTER`` and ``CUT_WATKINS``, and the largest TD error that is learned from. Python may
+        change them at any time. Shape (5,).
+    :param traces: Eligibility traces, one row per environment, laid out as the weights.
+    :param reward_mean: Mean of the discounted returns, shape (1,), or empty to leave rewards.
+    :param reward_squared_deviations: Sum of squared deviations from it, of the same shape.
+    :param reward_count: How many returns these come from, of the same shape.
+    :param returns: Discounted return so far of each environment, shape (n_envs,).
+    :param samples: Shape (n_envs, 3, n_units); written.
+    :param explored: Whether each action was another than the greedy one, shape (n_envs,); written.
+    :param td_errors: Written, shape (n_envs,).
+    :param clipped_td_errors: Written, in the units of scaled rewards, shape (n_envs,).
+    :param before: Memory for the statistics as they were, shape (2 · n_inputs + 4 + n_envs,).
     """
 
-    def __init__(self, policy: StreamQPolicy, rule: StreamRule, n_envs: int) -> None:
-        super().__init__(CompiledNetwork(policy))
-        self.policy = policy
-        # Compiled code for numbers of other types would be compiled anew.
-        self._rule = float(rule.gamma), float(rule.trace_decay)
-        self._trace_cut = TRACE_CUTS[rule.trace_cut]
-        self._td_error_clip = float(rule.td_error_clip)
-        self._update = np.zeros_like(self.network.weights)
-        self._keep_traces_for(n_envs)
+    network: Network
+    optimizer: Optimizer
+    average: Average
+    numbers: Doubles
+    traces: Floats
+    reward_mean: Doubles
+    reward_squared_deviations: Doubles
+    reward_count: Doubles
+    returns: Doubles
+    samples: Floats
+    explored: Bools
+    td_errors: Floats
+    clipped_td_errors: Floats
+    before: Doubles
 
-    def forget(self) -> None:
-        """Forget the traces and the discounted returns. See :meth:`Learner.forget`."""
-        self.network.traces[:] = 0
-        self._returns[:] = 0
 
-    def start_episodes(self, obs: Observation) -> None:
-        """
-        Forget what led here, and take the first observations of new episodes into the statistics.
+@entry_point
+def learn_stream(
+    state: StreamState,
+    obs: Floats,
+    actions: Ints,
+    rewards: Floats,
+    next_obs: Floats,
+    terminated: Bools,
+    dones: Bools,
+    valid: Bools,
+) -> int:
+    """
+    Apply Stream Q(λ)'s update rule to one transition per environment.
 
-        :param obs: The first observations in all environments, shape (n_envs, ...).
-        """
-        rows = as_rows(obs)
-        if len(rows) != len(self.network.traces):
-            self._keep_traces_for(len(rows))
-        self.forget()
-        mean, squared_deviations, count = self.network.arrays[-3:]
-        if mean.size > 0:
-            for row in rows.astype(np.float64):
-                kernels.update_statistics(row, mean, squared_deviations, count)
+    :param state: What to work on.
+    :param obs: As the other arrays, a field of :class:`Transition`, observations flattened to shape
+        (n_envs, n_inputs).
+    :return: ``LEARNED``; or, with nothing changed, ``NOT_FINITE`` or the index of the environment
+        whose update overflows.
+    """
+    network, numbers, n_envs = state.network, state.numbers, len(actions)
+    td_errors, traces = state.td_errors, state.traces
+    gamma, trace_cut = numbers[GAMMA], numbers[TRACE_CUT]
+    if not (all_finite(obs) and all_finite(rewards) and all_finite(next_obs)):
+        return NOT_FINITE
 
-    def learn(
-        self,
-        obs: Observation,
-        actions: np.ndarray,
-        rewards: np.ndarray,
-        next_obs: Observation,
-        terminated: np.ndarray,
-        dones: np.ndarray,
-        new_obs: Observation,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """
-        Learn from one transition per environment. See :meth:`Learner.learn`.
+    # The action values, normalised by what was known when the observations came, and ∇Q(s, a)
+    for env in range(n_envs):
+        if valid[env]:
+            sample = sample_in(state.samples[env])
+            q_values = forward(network, sample, obs[env])
+            td_errors[env] = -q_values[actions[env]]
+            state.explored[env] = actions[env] != q_values.argmax()
+            backward(network, sample, actions[env], 1.0)
 
-        :param obs: Observations before the step, shape (n_envs, ...).
-        :param actions: Actions taken, shape (n_envs,), int.
-        :param rewards: Rewards, shape (n_envs,), float.
-        :param next_obs: Observations that the step led to, shape (n_envs, ...).
-        :param terminated: Whether these are terminal states, shape (n_envs,), bool.
-        :param dones: Whether the episodes ended, shape (n_envs,), bool.
-        :param new_obs: Observations to act on next, shape (n_envs, ...).
-        :return: TD errors, shape (n_envs,), and greedy actions of ``new_obs``. The next call writes
-            both arrays again.
-        :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
-        :raises DivergenceError: If a TD error or the gradient overflows. No weight or trace was
-            changed.
-        """
-        network, buffers = self.network, self._buffers_for(len(actions))
-        if len(actions) != len(network.traces):
-            self._keep_traces_for(len(actions))
-        new_rows = as_rows(new_obs)
-        result = kernels.learn_stream(
-            *network.arrays,
-            network.optimizer_kind,
-            network.learning_rate,
-            network.overshoot_factor,
-            *network.betas,
-            network.eps,
-            network.exp_avg,
-            network.exp_avg_sq,
-            network.steps,
-            network.traces,
-            network.average,
-            network.n_averaged,
-            network.averaging_window,
-            *self._reward_statistics,
-            self._returns,
-            *self._rule,
-            self._trace_cut,
-            self._td_error_clip,
-            as_rows(obs),
-            as_column(actions, INT64),
-            as_column(rewards, FLOAT32),
-            new_rows if next_obs is new_obs else as_rows(next_obs),
-            as_column(terminated, BOOL),
-            as_column(dones, BOOL),
-            new_rows,
-            next_obs is not new_obs,
-            buffers.scratch,
-            self._update,
-            buffers.td_errors,
-            self._clipped_td_errors,
-            buffers.actions,
+    # The TD errors, after a look at the next observations and at the scale of the rewards
+    keep_statistics(state)
+    scale = look(state, rewards, next_obs, valid)
+    for env in range(n_envs):
+        state.clipped_td_errors[env] = 0
+        if not valid[env]:
+            continue
+        next_value = 0.0
+        if not terminated[env]:
+            q_values = forward(network, sample_in(network.scratch), next_obs[env])
+            next_value = float(q_values.max())
+        td_errors[env] += np.float64(rewards[env]) / scale + gamma * next_value
+        clip = numbers[TD_ERROR_CLIP]
+        state.clipped_td_errors[env] = min(max(td_errors[env], -clip), clip)
+        bound = gradient_bound(network, sample_in(state.samples[env]))
+        if abs(td_errors[env]) > LARGE_TD_ERROR:
+            bound += np.abs(traces[env]).max()
+        bound *= max(abs(td_errors[env]), 1.0)
+        finite = np.isfinite(td_errors[env])
+        td_errors[env] *= scale
+        if not (finite and bound < LARGEST_GRADIENT):
+            restore_statistics(state)
+            return env
+
+    # The traces: fade, and take in the gradient
+    for env in range(n_envs):
+        if valid[env]:
+            decay = gamma * numbers[TRACE_DECAY]
+            if state.explored[env] and trace_cut == CUT_WATKINS:
+                decay = 0.0
+            accumulate_gradient(network, sample_in(state.samples[env]), decay, traces[env])
+
+    # The weights: along the traces
+    if valid.sum() > 0:
+        take_step(
+            state.optimizer,
+            network.weights,
+            traces,
+            state.clipped_td_errors,
+            valid.sum(),
+            state.average,
         )
-        if result != kernels.LEARNED:
-            self._refuse(result, buffers, obs, rewards, next_obs, new_obs)
-        return buffers.td_errors, buffers.actions
 
-    def _keep_traces_for(self, n_envs: int) -> None:
-        normalizer = self.policy.reward_normalizer
-        if normalizer is None:
-            self._reward_statistics = (np.zeros(0), np.zeros(0), np.zeros(0))
-            self._returns = np.zeros(n_envs)
-        else:
-            normalizer.keep_returns_for(n_envs)
-            self._reward_statistics = statistics_arrays(normalizer.statistics)
-            self._returns = normalizer.returns.numpy()
-        self._clipped_td_errors = np.zeros(n_envs, np.float32)
-        self.network.bind_traces(n_envs)
+    # What ended is forgotten
+    for env in range(n_envs):
+        if valid[env] and (dones[env] or (state.explored[env] and trace_cut == CUT_AFTER)):
+            traces[env] = 0
+        if dones[env]:
+            state.returns[env] = 0.0
+    return LEARNED
+
+
+@compiled
+def look(state: StreamState, rewards: Floats, next_obs: Floats, valid: Bools) -> float:
+    """Take a step's observations and returns into the statistics."""
+    network, returns = state.network, state.returns
+    if network.obs_mean.size > 0:
+        for env in range(len(rewards)):
+            if valid[env]:
+                update_statistics(
+                    next_obs[env],
+                    network.obs_mean,
+                    network.obs_squared_deviations,
+                    network.obs_count,
+                )
+    if state.reward_mean.size == 0:
+        return 1.0
+    squared_deviations, count = state.reward_squared_deviations, state.reward_count
+    for env in range(len(rewards)):
+        if valid[env]:
+            returns[env] = state.numbers[GAMMA] * returns[env] + rewards[env]
+            update_statistics(returns[env : env + 1], state.reward_mean, squared_deviations, count)
+    return standard_deviation(squared_deviations[0], count[0])
+
+
+@compiled
+def all_statistics(state: StreamState) -> tuple[Doubles, ...]:
+    """Collect what a look at a transition changes."""
+    network = state.network
+    return (
+        network.obs_mean,
+        network.obs_squared_deviations,
+        network.obs_count,
+        state.reward_mean,
+        state.reward_squared_deviations,
+        state.reward_count,
+        state.returns,
+    )
+
+
+@compiled
+def keep_statistics(state: StreamState) -> None:
+    """Write down the statistics, for :func:`restore_statistics`."""
+    start = 0
+    for numbers in all_statistics(state):
+        state.before[start : start + numbers.size] = numbers
+        start += numbers.size
+
+
+@compiled
+def restore_statistics(state: StreamState) -> None:
+    """Make the statistics what they were at :func:`keep_statistics`."""
+    start = 0
+    for numbers in all_statistics(state):
+        numbers[:] = state.before[start : start + numbers.size]
+        start += numbers.size
+
+
+def _bind(binding: Binding, numbers: np.ndarray, td_errors: np.ndarray) -> StreamState:
+    n_envs = len(td_errors)
+    n_statistics = 2 * binding.n_inputs + 1 + 3 + n_envs
+    return StreamState(
+        binding.network,
+        binding.optimizer,
+        binding.average,
+        numbers,
+        binding.traces,
+        *binding.reward_statistics,
+        binding.returns,
+        np.zeros((n_envs, 3, binding.n_units), np.float32),
+        np.zeros(n_envs, np.bool_),
+        td_errors,
+        np.zeros(n_envs, np.float32),
+        np.zeros(n_statistics),
+    )
+
+
+def _numbers(rule: StreamRule) -> list[float]:
+    return [
+        0.0,
+        rule.gamma,
+        rule.trace_decay,
+        TRACE_CUTS[rule.trace_cut],
+        np.inf if rule.td_error_clip is None else rule.td_error_clip,
+    ]
+
+
+STREAM = CompiledRule(_bind, _numbers, learn_stream)

@@ -54,17 +54,20 @@ def learns_on(model: NaiveDQN) -> bool:
 # Arguments of the constructor
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "gamma",
-        "q_step_size",
-        "exploration_fraction",
-        "exploration_initial_eps",
-        "exploration_final_eps",
-    ],
+RATES = (
+    "gamma",
+    "q_step_size",
+    "exploration_fraction",
+    "exploration_initial_eps",
+    "exploration_final_eps",
 )
-@pytest.mark.parametrize("value", [-0.01, 1.01, NAN, INF, -INF, "0.5", None], ids=repr)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, 1.01) for name in RATES]
+    + [("gamma", value) for value in (-0.01, NAN, INF, -INF, "0.5", None)],
+)
 def test_a_rate_outside_its_range_is_refused(name, value):
     with pytest.raises(ValueError, match=rf"{name}: received .*\[0, 1\]") as error:
         NaiveDQN("MlpPolicy", RecordingEnv(), **{name: value})
@@ -73,16 +76,10 @@ def test_a_rate_outside_its_range_is_refused(name, value):
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "gamma",
-        "q_step_size",
-        "exploration_fraction",
-        "exploration_initial_eps",
-        "exploration_final_eps",
-    ],
+    ("name", "value"),
+    [(name, value) for name in RATES for value in (0, 1)]
+    + [("gamma", value) for value in (0.0, 1.0, np.float32(0.5))],
 )
-@pytest.mark.parametrize("value", [0, 0.0, 1, 1.0, np.float32(0.5)], ids=repr)
 def test_the_ends_of_a_range_belong_to_it(name, value):
     model = NaiveDQN("MlpPolicy", RecordingEnv(), **{name: value})
     model.learn(3)
@@ -91,7 +88,7 @@ def test_the_ends_of_a_range_belong_to_it(name, value):
 
 @pytest.mark.parametrize("value", [-1e-9, NAN, INF], ids=repr)
 def test_a_learning_rate_outside_its_range_is_refused(value):
-    with pytest.raises(ValueError, match=r"learning_rate: received .* at least 0.*Try 1e-3"):
+    with pytest.raises(ValueError, match=r"learning_rate: received .* \[0, 1e\+15\].*Try 1e-3"):
         NaiveDQN("MlpPolicy", RecordingEnv(), learning_rate=value)
 
 
@@ -239,8 +236,8 @@ def test_load_says_when_there_is_no_such_file(tmp_path):
     [np.zeros(4), np.zeros((1, 3)), np.zeros(()), np.zeros((3, 1)), [0.0, 0.0], None],
     ids=lambda value: str(np.shape(value)),
 )
-def test_learn_one_refuses_an_observation_of_another_shape(backend, name, value):
-    model = trained_model(backend=backend)
+def test_learn_one_refuses_an_observation_of_another_shape(name, value):
+    model = trained_model()
     transition = good_transition()._replace(**{name: value})
     with unchanged(model), pytest.raises(ValueError, match=f"^{name}: received shape") as error:
         model.learn_one(*transition)
@@ -250,8 +247,8 @@ def test_learn_one_refuses_an_observation_of_another_shape(backend, name, value)
 
 
 @pytest.mark.parametrize("value", [-1, 3, 1.0, "1", None, True, np.array([1])], ids=repr)
-def test_learn_one_refuses_an_action_out_of_range(backend, value):
-    model = trained_model(backend=backend)
+def test_learn_one_refuses_an_action_out_of_range(value):
+    model = trained_model()
     with (
         unchanged(model),
         pytest.raises(ValueError, match=r"^action: received .* integer from 0 to 2"),
@@ -269,16 +266,16 @@ def test_learn_one_takes_every_kind_of_integer(backend, value):
 
 
 @pytest.mark.parametrize("value", [np.zeros(1), [0.5], "much"], ids=repr)
-def test_learn_one_refuses_a_reward_that_is_not_one_number(backend, value):
-    model = trained_model(backend=backend)
+def test_learn_one_refuses_a_reward_that_is_not_one_number(value):
+    model = trained_model()
     with unchanged(model), pytest.raises(ValueError, match=r"^reward: received .* one number"):
         model.learn_one(*good_transition()._replace(reward=value))
     assert learns_on(model)
 
 
 @pytest.mark.parametrize("value", [0, 1.0, "no", None, np.array([True])], ids=repr)
-def test_learn_one_refuses_a_terminated_that_is_no_boolean(backend, value):
-    model = trained_model(backend=backend)
+def test_learn_one_refuses_a_terminated_that_is_no_boolean(value):
+    model = trained_model()
     with (
         unchanged(model),
         pytest.raises(ValueError, match=r"^terminated: received .*True or False"),

@@ -25,10 +25,11 @@ from torch import nn
 import dqn_plugins.policies
 import dqn_plugins.wrappers
 from dqn_plugins import DivergenceError, NaiveDQN, NonFiniteTransitionError, StreamQ
-from dqn_plugins.learning.compiled import kernels
-from dqn_plugins.learning.compiled.network import reason_against_compiling
-from dqn_plugins.learning.transition import true_next_observation
-from dqn_plugins.policies import AdaptiveObGD, KerasAdam, ObGD, TraceAdam
+from dqn_plugins.environments import true_next_observation
+from dqn_plugins.learning import Transition, reason_against_compiling
+from dqn_plugins.learning.compiled import compilation
+from dqn_plugins.learning.compiled.statistics import STATISTICS_EPSILON
+from dqn_plugins.policies import AdaptiveObGD, KerasAdam, ObGD, RunningStatistics, TraceAdam
 from tests.environments import RecordingEnv
 from tests.helpers import learn_all, optimizer_numbers, statistics, traces, weights
 
@@ -41,8 +42,8 @@ def cart_pole() -> gym.Env[Any, Any]:
 
 
 @functools.cache
-def played(n_envs: int) -> tuple[tuple[Any, ...], ...]:
-    """1,000 steps of real environments under random actions, as arguments of a learner."""
+def played(n_envs: int) -> tuple[Transition, ...]:
+    """1,000 steps of real environments under random actions."""
     env = DummyVecEnv([cart_pole] * n_envs)
     env.seed(0)
     rng, obs, batches = np.random.default_rng(0), env.reset(), []
@@ -50,17 +51,23 @@ def played(n_envs: int) -> tuple[tuple[Any, ...], ...]:
         actions = rng.integers(2, size=n_envs)
         new_obs, rewards, dones, infos = env.step(actions)
         next_obs, terminated = true_next_observation(new_obs, dones, infos)
-        batches.append((obs, actions, rewards, next_obs, terminated, dones, new_obs))
+        everywhere = np.ones(n_envs, np.bool_)
+        batches.append(
+            Transition(obs, actions, rewards, next_obs, terminated, dones, new_obs, everywhere)
+        )
         obs = new_obs
-    assert 10 < sum(batch[4].sum() for batch in batches) / n_envs < 100
-    assert 10 < sum((batch[5] & ~batch[4]).sum() for batch in batches) / n_envs < 100
+    assert 10 < sum(batch.terminated.sum() for batch in batches) / n_envs < 100
+    assert 10 < sum((batch.dones & ~batch.terminated).sum() for batch in batches) / n_envs < 100
     return tuple(batches)
 
 
-def learn_batches(model: Model, batches: tuple[tuple[Any, ...], ...]) -> tuple[Any, Any]:
+def learn_batches(model: Model, batches: tuple[Transition, ...]) -> tuple[Any, Any]:
     """All TD errors, and all greedy actions of the observations to act on next."""
-    model._learner.start_episodes(batches[0][0])
-    results = [[part.copy() for part in model._learner.learn(*batch)] for batch in batches]
+    learner = model._learner
+    learner.start_episodes(batches[0].obs)
+    results = [
+        (learner.learn(batch).copy(), learner.greedy_actions(batch.new_obs)) for batch in batches
+    ]
     td_errors, greedy_actions = zip(*results, strict=True)
     return np.array(td_errors), np.array(greedy_actions)
 
@@ -108,6 +115,7 @@ NAIVE_CASES: list[tuple[Any, ...]] = [
     (nn.Tanh, False, KerasAdam, False, 3, [5], None),
     (nn.Tanh, False, KerasAdam, True, 3, [32, 32, 32], None),
     (nn.Tanh, True, th.optim.SGD, True, 1, [16, 8], 0.05),
+    (nn.ReLU, True, th.optim.Adam, False, 16, [16, 8], None),
 ]
 
 
@@ -135,7 +143,7 @@ def test_naive_dqn_compiled_equals_autograd_after_1000_updates(
         NaiveDQN(
             "MlpPolicy",
             DummyVecEnv([cart_pole] * n_envs),
-            learning_rate=1e-2 if optimizer is th.optim.SGD else 1e-3,
+            learning_rate={th.optim.SGD: 1e-2, th.optim.RMSprop: 3e-4}.get(optimizer, 1e-3),
             q_step_size=0.5,
             bootstrap_at_terminal=bootstraps,
             max_grad_norm=max_grad_norm,
@@ -191,6 +199,7 @@ STREAM_CASES: list[tuple[Any, ...]] = [
     (TraceAdam, "watkins", 1, "obs", 0.5, []),
     (TraceAdam, "watkins", 3, "both", 0.5, [16, 8]),
     (TraceAdam, "never", 3, "none", None, []),
+    (TraceAdam, "after", 16, "both", None, [16, 8]),
 ]
 
 
@@ -420,6 +429,57 @@ def test_memory_that_torch_allocates_anew_is_learned_from(make, kind):
     assert_same(model, other)
 
 
+def replace_parameters(model: Model) -> None:
+    vector = nn.utils.parameters_to_vector(model.q_net.parameters()).detach().clone()
+    nn.utils.vector_to_parameters(vector, model.q_net.parameters())
+
+
+def load_optimizer(model: Model) -> None:
+    model.policy.optimizer.load_state_dict(copy.deepcopy(model.policy.optimizer.state_dict()))
+
+
+def replace_optimizer(model: Model) -> None:
+    optimizer = model.policy.optimizer
+    model.policy.optimizer = type(optimizer)(model.q_net.parameters(), lr=0.01)
+    load_optimizer(model)
+    model.policy.optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+
+
+@each_algorithm
+@pytest.mark.parametrize("replace", [replace_parameters, load_optimizer, replace_optimizer])
+def test_what_a_callback_puts_in_place_is_learned_from(make, replace):
+    models = [make(RecordingEnv(), seed=0, backend="compiled") for _ in range(2)]
+    for model, often in zip(models, (0, 5), strict=True):
+        model.learn(
+            30, callback=lambda seen, _, often=often: put_in_place(seen["self"], replace, often)
+        )
+    assert_same(*models)
+
+
+def put_in_place(model: Model, replace: Callable[[Model], None], often: int) -> bool:
+    if often and model.num_timesteps % often == 0:
+        replace(model)
+    return True
+
+
+@each_algorithm
+def test_numbers_that_a_callback_changes_are_in_force_at_the_next_step(make):
+    def change(seen: dict[str, Any], _: Any) -> bool:
+        model = seen["self"]
+        if model.num_timesteps == 10:
+            model.gamma = 0.5
+            model.policy.optimizer.param_groups[0]["eps"] = 0.1
+        return True
+
+    models = [
+        make(RecordingEnv(), seed=0, backend=backend).learn(30, callback=change)
+        for backend in ("torch", "compiled")
+    ]
+    unchanged = make(RecordingEnv(), seed=0, backend="compiled").learn(30)
+    assert_close(weights(models[1]), weights(models[0]), 1e-4)
+    assert not np.allclose(weights(models[1]), weights(unchanged), rtol=1e-3)
+
+
 @each_algorithm
 def test_a_deep_copied_model_learns_by_itself(make):
     model = trained(make, "compiled")
@@ -480,12 +540,17 @@ OUTSIDE: dict[str, tuple[str, Callable[[], Any], dict[str, Any], str]] = {
         r"that is not an image",
     ),
     "dictionaries": ("MultiInputPolicy", SimpleMultiObsEnv, {}, r"must be a Box"),
-    "elu": ("MlpPolicy", RecordingEnv, {"activation_fn": nn.ELU}, r"is ELU, it must be ReLU"),
-    "rmsprop": (
+    "elu": (
         "MlpPolicy",
         RecordingEnv,
-        {"optimizer_class": th.optim.RMSprop},
-        r"is RMSprop, it must be one of .*Adam",
+        {"activation_fn": nn.ELU},
+        r"a layer ELU, it must be Linear",
+    ),
+    "adagrad": (
+        "MlpPolicy",
+        RecordingEnv,
+        {"optimizer_class": th.optim.Adagrad},
+        r"is Adagrad, it must be one of .*Adam",
     ),
     "subclass": (
         "MlpPolicy",
@@ -558,10 +623,12 @@ def test_the_compiler_keeps_the_check_for_bad_numbers(make, where, value):
     before = weights(model), *optimizer_numbers(model), *statistics(model).values()
     rng = np.random.default_rng(0)
     obs, next_obs = rng.normal(size=(2, 2, 3)).astype(np.float32)
-    rewards, flags = np.ones(2, np.float32), np.zeros(2, np.bool_)
+    rewards, no, yes = np.ones(2, np.float32), np.zeros(2, np.bool_), np.ones(2, np.bool_)
     {"obs": obs[1], "reward": rewards[1:], "next_obs": next_obs[1]}[where][-1] = value
     with pytest.raises(NonFiniteTransitionError, match="environment 1"):
-        model._learner.learn(obs, np.zeros(2, int), rewards, next_obs, flags, flags, next_obs)
+        model._learner.learn(
+            Transition(obs, np.zeros(2, int), rewards, next_obs, no, no, next_obs, yes)
+        )
     after = weights(model), *optimizer_numbers(model), *statistics(model).values()
     assert all(map(np.array_equal, before, after))
 
@@ -573,10 +640,13 @@ def test_the_compiler_keeps_the_check_for_divergence(make, value):
     with th.no_grad():
         for param in model.q_net.parameters():
             param.fill_(value)
-    before = weights(model), *optimizer_numbers(model)
+    step, *_ = transitions(1)
+    model._start_episodes(step.obs[np.newaxis])
+    model._own_episode_is_over = False
+    before = weights(model), *optimizer_numbers(model), *statistics(model).values()
     with pytest.raises(DivergenceError, match="Learning diverged"):
-        model.learn_one(*transitions(1)[0])
-    after = weights(model), *optimizer_numbers(model)
+        model.learn_one(*step)
+    after = weights(model), *optimizer_numbers(model), *statistics(model).values()
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(before, after, strict=True))
 
 
@@ -584,7 +654,7 @@ def test_the_compiler_keeps_the_check_for_divergence(make, value):
 
 
 def test_the_first_compiled_learner_says_that_it_is_being_loaded(caplog, monkeypatch):
-    monkeypatch.setattr(kernels, "_announced", False)
+    monkeypatch.setattr(compilation, "_announced", False)
     with caplog.at_level(logging.INFO, logger="dqn_plugins"):
         for backend in ("torch", "compiled", "compiled"):
             NaiveDQN("MlpPolicy", RecordingEnv(), backend=backend)
@@ -634,6 +704,15 @@ def run_script(result: Path, *algorithms: str, **environment: str) -> tuple[Path
     return Path(done.stdout.strip()), done.stderr
 
 
+def copy_package(package: Path) -> None:
+    """Copy the package as it is installed, rooms at the root included."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(dqn_plugins.__file__).parent, package, ignore=ignore)
+    for room in (dqn_plugins.policies, dqn_plugins.wrappers):
+        name, source = room.__name__.split(".")[-1], Path(room.__file__).parent
+        shutil.copytree(source, package / name, ignore=ignore, dirs_exist_ok=True)
+
+
 def test_the_compiled_code_is_python_that_computes_the_same(tmp_path):
     algorithms = "NaiveDQN", "StreamQ"
     run_script(tmp_path / "weights.npy", *algorithms, NUMBA_DISABLE_JIT="1")
@@ -646,11 +725,7 @@ def test_learning_needs_no_folder_to_keep_compiled_code_in(tmp_path):
     blocked = tmp_path / "file"
     blocked.touch()
     package = tmp_path / "installed" / "dqn_plugins"
-    ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(Path(dqn_plugins.__file__).parent, package, ignore=ignore)
-    for room in (dqn_plugins.policies, dqn_plugins.wrappers):
-        name, source = room.__name__.split(".")[-1], Path(room.__file__).parent
-        shutil.copytree(source, package / name, ignore=ignore, dirs_exist_ok=True)
+    copy_package(package)
     (package / "learning" / "compiled" / "__pycache__").touch()
     origin, log = run_script(
         tmp_path / "weights.npy",
@@ -666,6 +741,49 @@ def test_learning_needs_no_folder_to_keep_compiled_code_in(tmp_path):
     assert "Compiled code is not kept on disk" in log
     assert_close(np.load(tmp_path / "weights.npy"), learned_numbers("NaiveDQN"), 1e-5)
     assert not list(tmp_path.rglob("*.nb?"))
+
+
+def test_the_statistics_epsilon_of_compiled_code_is_torchs():
+    assert STATISTICS_EPSILON == RunningStatistics.EPSILON
+
+
+ACTS = """
+import numpy as np
+from dqn_plugins import NaiveDQN
+from tests.environments import RecordingEnv
+obs = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+model = NaiveDQN("MlpPolicy", RecordingEnv(), policy_kwargs={"net_arch": []}, seed=0)
+print(model._learner.greedy_actions(obs).tolist())
+"""
+
+
+def test_code_is_compiled_anew_when_another_file_of_it_has_changed(tmp_path):
+    package = tmp_path / "installed" / "dqn_plugins"
+    copy_package(package)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(package.parent), str(Path(__file__).parents[3])]),
+        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+    }
+
+    def greedy_actions() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", ACTS],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
+        ).stdout
+
+    before = greedy_actions()
+    assert list((tmp_path / "cache").rglob("*.nbc"))
+    # What Python calls lies in another file, acting.py, which stays as it is.
+    source = package / "learning" / "compiled" / "layers.py"
+    old = "outputs[unit] = total + weights[bias + unit]"
+    assert source.read_text().count(old) == 1
+    source.write_text(source.read_text().replace(old, "outputs[unit] = -total"))
+    assert greedy_actions() != before
 
 
 @pytest.mark.slow
@@ -702,6 +820,13 @@ def _frozen(policy: Any) -> None:
     next(policy.q_net.parameters()).requires_grad = False
 
 
+class LinearOfItsOwn(nn.Linear):
+    """Computes something else than ``nn.Linear`` does."""
+
+    def forward(self, input: th.Tensor) -> th.Tensor:
+        return super().forward(input) + 1.0
+
+
 def _of(*modules: nn.Module) -> Callable[[Any], None]:
     def change(policy: Any) -> None:
         policy.q_net.q_net = nn.Sequential(*modules)
@@ -715,20 +840,17 @@ def _of(*modules: nn.Module) -> Callable[[Any], None]:
         (_in_two_groups, "in one group"),
         (_with_learning_rate_in_a_tensor, "learning rate is a tensor"),
         (_frozen, "do not require gradients"),
-        (_of(nn.Linear(3, 2), nn.ReLU()), "does not begin and end with a linear layer"),
+        (_of(nn.Linear(3, 2), nn.ReLU()), "does not end with a linear layer"),
         (
             _of(nn.Linear(3, 4), nn.LayerNorm(4), nn.ReLU(), nn.Linear(4, 2)),
             "layer normalisation has weights",
         ),
         (
             _of(nn.Linear(3, 4), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 2)),
-            r"\['ReLU', 'Dropout'\], not one activation",
+            "a layer Dropout, it must be Linear",
         ),
         (_of(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2, bias=False)), "has no bias"),
-        (
-            _of(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 2)),
-            "not all alike",
-        ),
+        (_of(LinearOfItsOwn(3, 2)), "a layer LinearOfItsOwn, it must be Linear"),
     ],
 )
 def test_what_compiled_code_cannot_compute_is_told(change, reason):

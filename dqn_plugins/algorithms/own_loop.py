@@ -1,0 +1,240 @@
+"""Loops of one's own: ``act`` and ``learn_one`` in place of ``learn``."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space, maybe_transpose
+
+from dqn_plugins.algorithms.updates import Updates
+from dqn_plugins.arguments import check_in_unit_interval, is_integer, is_number
+from dqn_plugins.errors import DivergenceError, NonFiniteTransitionError
+from dqn_plugins.learning import Observation, Transition, raise_if_not_finite
+
+__all__ = ["OwnLoop"]
+
+FLAGS = np.array([False]), np.array([True])
+ONE_ROW = np.ones(1, np.bool_)
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+
+
+class OwnLoop(Updates):
+    """
+    The part of an algorithm that is called once per transition, by a loop of the user's own.
+
+    Episodes of such a loop and of ``learn`` give each other no credit.
+    """
+
+    # Whether the next observation begins an episode, and whether the last transition came from
+    # such a loop.
+    _own_episode_is_over = True
+    _learned_one = False
+
+    def act(
+        self,
+        obs: Observation,
+        total_timesteps: int | None = None,
+        exploration_rate: float | None = None,
+    ) -> int:
+        """
+        Choose an action while learning: by the newest weights, ε-greedily.
+
+        ``predict`` may act by other weights, as ``StreamQ``'s does by their average. An action that
+        is not the newest network's greedy one counts as exploration, and may cut eligibility
+        traces; so act by this one in a loop that learns. With ``total_timesteps``, such a loop
+        learns what ``learn(total_timesteps)`` learns, bit for bit on the same transitions.
+
+        The first observation of an episode, the one after a transition that was terminated or
+        truncated, is taken into the running statistics.
+
+        :param obs: The observation, of the observation space's shape.
+        :param total_timesteps: How many transitions the loop will learn from in all, for schedules:
+            ε, and the learning rate if it is a function, follow ``num_timesteps``.
+        :param exploration_rate: ε, in [0, 1], instead. With neither, ε is
+            ``exploration_final_eps``: of a run whose end is not known, nobody can say how much of
+            it is over.
+        :return: The action.
+        :raises ValueError: If an argument has the wrong shape or range. Nothing was changed.
+        :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
+        """
+        if total_timesteps is not None and exploration_rate is not None:
+            raise ValueError(
+                f"exploration_rate: received {exploration_rate!r} beside total_timesteps="
+                f"{total_timesteps!r}, one of them must be None. Drop one."
+            )
+        batch = self._as_batch("obs", obs)
+        if total_timesteps is not None:
+            if not is_integer(total_timesteps) or total_timesteps < 1:
+                raise ValueError(
+                    f"total_timesteps: received {total_timesteps!r}, it must be an integer of at "
+                    "least 1. Pass how many transitions the loop will learn from in all."
+                )
+            self._follow_schedules(total_timesteps)
+        elif exploration_rate is not None:
+            check_in_unit_interval("exploration_rate", exploration_rate)
+            self._set_exploration_rate(exploration_rate)
+        else:
+            self._set_exploration_rate(self.exploration_final_eps)
+        self._renew_learner(n_envs=1)
+        if self._own_episode_is_over:
+            self._begin_own_episode(batch)
+        return int(self._choose_actions(batch, 1)[0])
+
+    def learn_one(
+        self,
+        obs: Observation,
+        action: int,
+        reward: float,
+        next_obs: Observation,
+        terminated: bool,
+        truncated: bool = False,
+    ) -> float:
+        """
+        Learn from one transition, for loops of one's own: the same update as ``learn``'s.
+
+        :param obs: The observation before the step, of the observation space's shape.
+        :param action: The action taken, in [0, n_actions). Choose it with :meth:`act`.
+        :param reward: The reward, a finite number.
+        :param next_obs: The observation that the step led to, of the observation space's shape. At
+            a time limit this is the last observation of the episode.
+        :param terminated: Whether ``next_obs`` is a terminal state. A time limit is not one.
+        :param truncated: Whether the episode was cut short, so that the next transition belongs to
+            another one. For algorithms that remember what led to a transition.
+        :return: The TD error r + γ·max Q(s′, ·) − Q(s, a) before the update, in the units of the
+            rewards.
+        :raises ValueError: If an argument has the wrong shape or range. Nothing was changed.
+        :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
+        :raises DivergenceError: If the TD error or the update overflows. Nothing was changed.
+        """
+        actions, rewards = self._as_actions(action), self._as_rewards(reward)
+        is_terminal = _as_flag("terminated", terminated)
+        done = is_terminal or _as_flag("truncated", truncated)
+        self.num_timesteps += 1
+        try:
+            obs_batch = self._as_batch("obs", obs)
+            next_obs_batch = self._as_batch("next_obs", next_obs)
+            self._renew_learner(n_envs=1)
+            if self._own_episode_is_over:
+                raise_if_not_finite(obs_batch, rewards, next_obs_batch)
+                self._begin_own_episode(obs_batch)
+            self._learn_from(
+                Transition(
+                    obs_batch,
+                    actions,
+                    rewards,
+                    next_obs_batch,
+                    FLAGS[is_terminal],
+                    FLAGS[done],
+                    next_obs_batch,
+                    ONE_ROW,
+                )
+            )
+        except (ValueError, DivergenceError) as error:
+            if isinstance(error, NonFiniteTransitionError):
+                error.step = self.num_timesteps
+            self.num_timesteps -= 1
+            raise
+        self._own_episode_is_over = done
+        self._learned_one = True
+        return self._last_td_error
+
+    def _begin_own_episode(self, obs: Observation) -> None:
+        self._start_episodes(obs)
+        self._own_episode_is_over = False
+        self._learned_one = True
+
+    def _forget_own_episode(self) -> None:
+        """Keep ``learn`` from continuing what a loop of the user's own learned last."""
+        if self._learned_one:
+            self._learner.forget()
+        self._learned_one = False
+        self._own_episode_is_over = True
+
+    def _notice_changes(self) -> None:
+        """Take note of what a callback did: it may set numbers, load, or learn by itself."""
+        self._renew_learner(self.n_envs, thorough=False)
+        if self._learned_one:
+            self._forget_own_episode()
+
+    def _as_actions(self, action: Any) -> np.ndarray:
+        if not is_integer(action) or not 0 <= action < self._n_actions:
+            raise ValueError(
+                f"action: received {action!r}, it must be an integer from 0 to "
+                f"{self._n_actions - 1}. Pass what `act` or `predict` returned."
+            )
+        return np.array([action], np.int64)
+
+    @staticmethod
+    def _as_rewards(reward: Any) -> np.ndarray:
+        if not is_number(reward):
+            raise ValueError(
+                f"reward: received {reward!r}, it must be one number. For several environments "
+                "call `learn_one` once for each."
+            )
+        if abs(reward) > LARGEST_FLOAT32:
+            reward = np.copysign(np.inf, reward)  # refused further on
+        return np.array([reward], np.float32)
+
+    def _as_batch(self, name: str, obs: Any) -> Observation:
+        """
+        Check one observation, give it the space's number type, and add the batch dimension.
+
+        :param name: Name of the argument.
+        :param obs: The observation.
+        :return: The observation as a batch of one.
+        :raises ValueError: If it does not fit the observation space.
+        :raises NonFiniteTransitionError: If a number is not finite and its type would be changed,
+            which may hide that.
+        """
+        space = self.observation_space
+        if isinstance(space, spaces.Dict):
+            if not isinstance(obs, dict) or obs.keys() != space.spaces.keys():
+                received = sorted(obs) if isinstance(obs, dict) else type(obs).__name__
+                raise ValueError(
+                    f"{name}: received {received}, it must be a dictionary with the keys "
+                    f"{sorted(space.spaces)}. Pass it as the environment returned it."
+                )
+            return {
+                key: _batch_of_one(f"{name}[{key!r}]", obs[key], part)
+                for key, part in space.spaces.items()
+            }
+        return _batch_of_one(name, obs, space)
+
+
+def _as_flag(name: str, flag: Any) -> bool:
+    if not isinstance(flag, (bool, np.bool_)):
+        raise ValueError(
+            f"{name}: received {flag!r}, it must be True or False, as the environment's `step` "
+            "returned it."
+        )
+    return bool(flag)
+
+
+def _batch_of_one(name: str, obs: Any, space: spaces.Space[Any]) -> np.ndarray:
+    is_box = isinstance(space, spaces.Box)
+    if is_box and type(obs) is np.ndarray and (obs.shape, obs.dtype) == (space.shape, space.dtype):
+        return obs[np.newaxis]
+    if is_image_space(space) and np.ndim(obs) == len(space.shape or ()):
+        # Stable-Baselines3 puts the channels of an environment's images first.
+        obs = maybe_transpose(np.asarray(obs), space)
+    if np.shape(obs) != space.shape:
+        raise ValueError(
+            f"{name}: received shape {np.shape(obs)}, the observation space has {space.shape}. "
+            "Pass one observation, without a batch dimension, as the environment returned it."
+        )
+    batch = np.asarray(obs)[np.newaxis]
+    # Before the cast, which turns NaN in an image into a number
+    raise_if_not_finite(batch, np.zeros(0), batch)
+    with np.errstate(over="ignore"):  # infinity is refused further on
+        cast = batch.astype(space.dtype)
+    real = is_box and not is_image_space(space)
+    # Of an image or a discrete observation, the cast would make another one.
+    if not real and not (np.array_equal(cast, batch) and space.contains(cast[0])):
+        allowed = f"an element of {space}"
+        if isinstance(space, spaces.Discrete):
+            allowed = f"an integer from 0 to {space.n - 1}"
+        raise ValueError(
+            f"{name}: received {batch[0]}, it must be {allowed}. Pass it as the environment "
+            "returned it."
+        )
+    return cast

@@ -1,0 +1,165 @@
+"""Steps a ``VecEnv`` and reads transitions out of what it returns."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv
+
+from dqn_plugins.environments.failure import environment_failure, step_watched
+from dqn_plugins.environments.single_env import NUMBERS, SingleVecEnv
+from dqn_plugins.errors import MalformedTransitionError
+from dqn_plugins.learning.transition import Observation, Transition
+
+__all__ = ["TransitionStream", "raise_if_malformed", "true_next_observation"]
+
+
+class TransitionStream:
+    """
+    Transitions of environments that are stepped together, each learned from as it arrives.
+
+    :param env: The environments. They reset themselves when an episode ends.
+    :param observation_space: The space that their observations must be of.
+    """
+
+    def __init__(self, env: VecEnv, observation_space: spaces.Space[Any]) -> None:
+        self.env = env
+        self._space = observation_space
+        self._every_row = np.ones(env.num_envs, np.bool_)
+        # It looks by itself at what its environment gives.
+        self._is_checked = type(env) is SingleVecEnv
+        self._step = env.step if self._is_checked else partial(step_watched, env)
+
+    def step(
+        self, obs: Observation, actions: np.ndarray, step: int
+    ) -> tuple[Transition, list[dict[str, Any]]]:
+        """
+        Step the environments.
+
+        :param obs: Observations to act on, shape (n_envs, ...).
+        :param actions: Actions, shape (n_envs,), int64.
+        :param step: Environment steps done after this one, over all environments, for messages.
+        :return: The transitions, and what the environments say about them.
+        :raises EnvironmentStepError: If one of the environments fails.
+        :raises MalformedTransitionError: If one of them gives something of another form than the
+            space says.
+        :raises ValueError: If the last observation of a truncated episode is missing.
+        """
+        try:
+            new_obs, rewards, dones, infos = self._step(actions)
+            if not self._is_checked:
+                raise_if_malformed(new_obs, rewards, dones, self._space)  # type: ignore[arg-type]
+                rewards = rewards.astype(np.float32, copy=False)
+                dones = dones.astype(np.bool_, copy=False)
+        except MalformedTransitionError as error:
+            error.step = step
+            raise
+        except Exception as error:
+            raise environment_failure(self.env, error, actions, step) from error
+        next_obs, terminated = true_next_observation(new_obs, dones, infos)  # type: ignore[arg-type]
+        transition = Transition(
+            obs,
+            actions,
+            rewards,
+            next_obs,
+            terminated,
+            dones,
+            new_obs,  # type: ignore[arg-type]
+            self._every_row,
+        )
+        return transition, infos
+
+
+def true_next_observation(
+    new_obs: Observation, dones: np.ndarray, infos: list[dict[str, Any]]
+) -> tuple[Observation, np.ndarray]:
+    """
+    Undo the automatic reset: find the observation that each transition really led to.
+
+    A ``VecEnv`` resets an environment whose episode ended and returns the first observation of the
+    next episode; the last one of the ended episode is in ``infos``.
+
+    :param new_obs: Observations that ``VecEnv.step`` returned. Left as they are.
+    :param dones: Whether each episode ended, shape (n_envs,), bool.
+    :param infos: Information dictionaries that ``VecEnv.step`` returned.
+    :return: The next observations, and whether each one is terminal, shape (n_envs,), bool. A
+        time limit ends an episode without making its last observation terminal.
+    :raises ValueError: If an episode was truncated and its last observation is missing, since
+        nothing is then known to bootstrap from.
+    :raises MalformedTransitionError: If a last observation has another shape.
+    """
+    if True not in dones.tolist():
+        return new_obs, dones
+    terminated = dones.copy()
+    next_obs = (
+        {key: value.copy() for key, value in new_obs.items()}
+        if isinstance(new_obs, dict)
+        else new_obs.copy()
+    )
+    for env_index in np.flatnonzero(dones):
+        info = infos[env_index]
+        terminated[env_index] = not info.get("TimeLimit.truncated", False)
+        last_obs = info.get("terminal_observation")
+        if last_obs is None:
+            if terminated[env_index]:
+                continue
+            raise ValueError(
+                f"infos[{env_index}]: the episode was truncated, but 'terminal_observation' is "
+                f"missing; the keys are {sorted(info)}. A VecEnv that resets by itself must put "
+                "the last observation there, as Stable-Baselines3's DummyVecEnv does."
+            )
+        if isinstance(next_obs, dict):
+            for key, values in next_obs.items():
+                _put_last(values, int(env_index), last_obs[key])
+        else:
+            _put_last(next_obs, int(env_index), last_obs)
+    return next_obs, terminated
+
+
+def _put_last(values: np.ndarray, env_index: int, last_obs: Any) -> None:
+    if np.shape(last_obs) != values.shape[1:]:  # NumPy would repeat a single number
+        raise MalformedTransitionError(
+            "last observation",
+            int(env_index),
+            f"shape {np.shape(last_obs)}",
+            f"of shape {values.shape[1:]}",
+        )
+    values[env_index] = last_obs
+
+
+def raise_if_malformed(
+    obs: Observation,
+    rewards: np.ndarray | None,
+    dones: np.ndarray | None,
+    space: spaces.Space[Any],
+) -> None:
+    """
+    Refuse what is not of the form that the observation space promises.
+
+    :param obs: Observations, one per environment.
+    :param rewards: Rewards, one per environment; None at a reset.
+    :param dones: Whether the episodes ended, one per environment; None at a reset.
+    :param space: The observation space.
+    :raises MalformedTransitionError: If a shape is another one, or something is no real number.
+    """
+    if isinstance(space, spaces.Dict):
+        assert isinstance(obs, dict)
+        for key, part in space.spaces.items():
+            _raise_if_misshapen(f"observation {key!r}", obs[key], part.shape or ())
+    else:
+        assert isinstance(obs, np.ndarray)
+        _raise_if_misshapen("observation", obs, space.shape or ())
+    if rewards is not None and dones is not None:
+        _raise_if_misshapen("reward", rewards, ())
+        _raise_if_misshapen("done flag", dones, ())
+
+
+def _raise_if_misshapen(name: str, values: np.ndarray, shape: tuple[int, ...]) -> None:
+    if values.shape[1:] != shape or values.dtype.kind not in NUMBERS:
+        raise MalformedTransitionError(
+            name,
+            0,
+            f"shape {values.shape[1:]} of type {values.dtype}",
+            f"shape {shape}, of real numbers",
+        )

@@ -1,0 +1,85 @@
+"""What every rule in torch asks of a policy."""
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.type_aliases import PyTorchObs
+from stable_baselines3.common.utils import obs_as_tensor
+
+from dqn_plugins.errors import DivergenceError
+from dqn_plugins.learning.limits import LARGEST_GRADIENT
+from dqn_plugins.learning.transition import Observation
+from dqn_plugins.policies import QPolicy
+
+__all__ = ["as_tensor", "q_values", "refuse_overflow", "rows_of", "td_errors_of"]
+
+
+def rows_of(obs: Observation, rows: np.ndarray) -> Observation:
+    """
+    Take some environments' observations.
+
+    :param obs: Observations, shape (n_envs, ...).
+    :param rows: Indices of the environments, shape (n,).
+    :return: Their observations, shape (n, ...).
+    """
+    if isinstance(obs, dict):
+        return {key: value[rows] for key, value in obs.items()}
+    part: np.ndarray = obs[rows]
+    return part
+
+
+def as_tensor(policy: QPolicy, obs: Observation) -> PyTorchObs:
+    """
+    Hand observations to torch.
+
+    :param policy: The policy that will look at them.
+    :param obs: Observations, shape (n, ...).
+    :return: The same numbers on the policy's device.
+    """
+    return obs_as_tensor(obs, policy.device)
+
+
+def q_values(policy: QPolicy, obs: Observation) -> np.ndarray:
+    """
+    Compute action values, in the units that are learned in, without derivatives.
+
+    :param policy: The policy.
+    :param obs: Observations, shape (n, ...).
+    :return: The values, shape (n, n_actions), float32.
+    """
+    policy.set_training_mode(False)
+    with th.no_grad():
+        return policy.q_net.learned_values(as_tensor(policy, obs)).cpu().numpy()
+
+
+def td_errors_of(
+    rewards: np.ndarray, gamma: float, next_values: np.ndarray, taken_values: np.ndarray
+) -> np.ndarray:
+    """
+    Compute δ = r + γ·V(s′) − Q(s, a).
+
+    :param rewards: Rewards r, shape (n,).
+    :param gamma: Discount factor γ.
+    :param next_values: Values of the next states, shape (n,).
+    :param taken_values: Values Q(s, a) of the actions taken, shape (n,).
+    :return: TD errors, shape (n,), float32.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        td_errors: np.ndarray = rewards + gamma * next_values - taken_values
+        return td_errors.astype(np.float32)
+
+
+def refuse_overflow(
+    gradients: list[th.Tensor], env_index: int, td_error: float, scale: float = 1.0
+) -> None:
+    """
+    Refuse a TD error that overflows, or a gradient whose square would.
+
+    :param gradients: The gradient, one tensor per parameter.
+    :param env_index: Index of the environment to name.
+    :param td_error: Its TD error.
+    :param scale: What the gradient will be multiplied by, at least 0.
+    :raises DivergenceError: If an entry is too large or NaN.
+    """
+    largest = th.stack([gradient.abs().max() for gradient in gradients]).max().item()
+    if not (np.isfinite(td_error) and largest * scale < LARGEST_GRADIENT):
+        raise DivergenceError(env_index, td_error)

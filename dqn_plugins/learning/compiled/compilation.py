@@ -1,0 +1,157 @@
+"""How functions are compiled, how they are given many arrays at once, and when code is stale."""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from numba.core import types
+from numba.experimental import structref
+from numba.extending import overload
+
+__all__ = [
+    "Bools",
+    "Doubles",
+    "Floats",
+    "Ints",
+    "announce_compilation",
+    "by_reference",
+    "compiled",
+    "entry_point",
+]
+
+logger = logging.getLogger("dqn_plugins")
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+Doubles: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_OPTIONS: dict[str, Any] = {
+    # Division by zero gives infinity, as in NumPy: checking for it would keep loops from being
+    # vectorised.
+    "error_model": "numpy",
+    # Sums may be reordered and fused, so that loops use the vector unit. "nnan" and "ninf" are left
+    # out: with them the compiler would delete the checks for NaN and infinity.
+    "fastmath": {"reassoc", "contract", "nsz", "arcp"},
+    # A function that is called, not inlined, may be taken from wherever it was compiled first, in
+    # another order of the same sum: the process that compiles would differ in the last bit from
+    # those that load.
+    "forceinline": True,
+}
+
+
+def compiled(function: Function) -> Function:
+    """
+    Compile a function that only compiled code calls, as a part of what calls it.
+
+    :param function: A function that numba can compile.
+    :return: The compiled function.
+    """
+    return numba.njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
+
+
+def entry_point(function: Function) -> Function:
+    """
+    Compile a function that Python calls at its first call, and keep the result on disk.
+
+    numba keeps it beside the function's file, and compiles anew when that file changes or the types
+    of the arguments do. That the other files have changed is told by :data:`SOURCES`, which is in
+    the type of every structure: a function that depends on other files must take one.
+
+    :param function: A function that numba can compile.
+    :return: The compiled function.
+    """
+    try:
+        return numba.njit(cache=True, **_OPTIONS)(function)  # type: ignore[no-any-return]
+    except RuntimeError as error:
+        # No folder can be written, neither the package's nor the user's.
+        logger.info("Compiled code is not kept on disk: %s", error)
+        return compiled(function)
+
+
+def _digest_of_sources() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+SOURCES = f"sources_{_digest_of_sources()}"
+"""Name of a field that every structure has: another one whenever the sources have changed."""
+
+
+@structref.register
+class StructureType(types.StructRef):
+    """The type, in compiled code, of a structure that is passed by reference."""
+
+
+class Structure(structref.StructRefProxy):
+    """What Python holds of a structure: something to pass to compiled code."""
+
+    __slots__ = ()
+    # numba asks for it at every call; its own property takes a twentieth of a microsecond longer.
+    _numba_type_ = structref.StructRefProxy.__dict__["_type"]
+
+
+structref.define_boxing(StructureType, Structure)  # type: ignore[no-untyped-call]
+
+
+def by_reference(values: Any) -> Any:
+    """
+    Give compiled code a ``NamedTuple`` by reference, which takes half a microsecond to pass however
+    many fields it has; by value, each field would take its time.
+
+    :param values: The ``NamedTuple``. Its arrays stay shared with Python.
+    :return: A structure with the same fields, which compiled code reads as attributes.
+    """
+    return values if numba.config.DISABLE_JIT else _new_structure(values)  # type: ignore[attr-defined]
+
+
+def _constructor(sources: str) -> Callable[[Any], Any]:
+    """Make what makes structures: no argument of it has a type that tells of the sources."""
+
+    def new_structure(values: Any) -> Any:
+        _ = sources  # what a function encloses is part of what numba knows it by on disk
+        return _as_structure(values)
+
+    return entry_point(new_structure)
+
+
+_new_structure = _constructor(SOURCES)
+
+
+def _as_structure(values: Any) -> Any:
+    """Copy the fields of a ``NamedTuple`` into a new structure; see the overload."""
+
+
+@overload(_as_structure, strict=False)  # the annotations differ
+def _(values: Any) -> Any:
+    fields = [*zip(values.fields, values.types, strict=True), (SOURCES, types.int8)]
+    assignments = "".join(f"    structure.{name} = values.{name}\n" for name in values.fields)
+    names: dict[str, Any] = {"new": structref.new, "Type": StructureType(fields)}  # type: ignore[no-untyped-call]
+    # numba knows no setattr; its own constructors of structures are made the same way.
+    exec(  # noqa: S102
+        f"def copied(values):\n    structure = new(Type)\n{assignments}    return structure\n",
+        names,
+    )
+    return names["copied"]
+
+
+def announce_compilation() -> None:
+    """Log, once per process, that compiled code is about to be loaded or made."""
+    global _announced
+    if not _announced:
+        logger.info(
+            "Loading the compiled learner. The first time on a machine it has to be compiled, "
+            "which takes about ten seconds; the result is kept on disk."
+        )
+        _announced = True
+
+
+_announced = False
