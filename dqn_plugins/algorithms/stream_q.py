@@ -8,7 +8,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from dqn_plugins.algorithms.online import Backend, OnlineQAlgorithm
-from dqn_plugins.learning import StreamRule, TraceCut
+from dqn_plugins.learning import StreamRule, Target, TraceCut
 from dqn_plugins.policies import (
     ObGD,
     SparseInitializer,
@@ -93,6 +93,8 @@ class StreamQ(OnlineQAlgorithm):
         it; "never" lets the trace go on.
     :param td_error_clip: Largest absolute TD error that is learned from, above 0, in the units of
         normalised rewards; None for any.
+    :param target: "max" learns the value of acting greedily, as Q-learning does; "expected" that of
+        acting ε-greedily, as expected Sarsa(λ) does, for which ``trace_cut="never"`` is right.
     :param backend: "torch" for the reference learner in torch; "compiled" for the fast one, which
         takes multilayer perceptrons on the CPU; "auto" for "compiled" wherever it can be.
     :raises ValueError: If a number is out of its range, or the policy's name is unknown.
@@ -126,6 +128,7 @@ class StreamQ(OnlineQAlgorithm):
         trace_decay: float = 0.8,
         trace_cut: TraceCut = "after",
         td_error_clip: float | None = None,
+        target: Target = "max",
         backend: Backend = "auto",
     ) -> None:
         super().__init__(
@@ -147,6 +150,7 @@ class StreamQ(OnlineQAlgorithm):
         self.trace_decay = trace_decay
         self.trace_cut = trace_cut
         self.td_error_clip = td_error_clip
+        self.target = target
         if _init_setup_model:
             self._setup_model()
 

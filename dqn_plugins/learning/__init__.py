@@ -5,7 +5,7 @@ from dqn_plugins.learning.compiled.binding import reason_against_compiling
 from dqn_plugins.learning.compiled.learner import CompiledLearner
 from dqn_plugins.learning.learner import Learner
 from dqn_plugins.learning.limits import LARGEST_LEARNING_RATE
-from dqn_plugins.learning.rules import NaiveRule, Rule, StreamRule, TraceCut
+from dqn_plugins.learning.rules import NaiveRule, Rule, StreamRule, Target, TraceCut
 from dqn_plugins.learning.transition import Observation, Transition, raise_if_not_finite
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Observation",
     "Rule",
     "StreamRule",
+    "Target",
     "TraceCut",
     "Transition",
     "raise_if_not_finite",

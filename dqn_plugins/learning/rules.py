@@ -10,10 +10,13 @@ from dqn_plugins.arguments import (
     check_one_of,
 )
 
-__all__ = ["NaiveRule", "Rule", "StreamRule", "TraceCut"]
+__all__ = ["NaiveRule", "Rule", "StreamRule", "Target", "TraceCut"]
 
 TraceCut: TypeAlias = Literal["after", "watkins", "never"]
 """When an exploratory action cuts the eligibility trace, see :class:`StreamRule`."""
+
+Target: TypeAlias = Literal["max", "expected"]
+"""Which value of the next state is learned, see :class:`StreamRule`."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,11 @@ class StreamRule:
     """
     Stream Q(λ): weights move along eligibility traces by the TD error.
 
-    z ← γλ·z + ∇Q(s, a), δ = r + γ·max Q(s′, ·) − Q(s, a), and the optimiser goes along δ·z.
+    z ← γλ·z + ∇Q(s, a), δ = r + γ·V(s′) − Q(s, a), and the optimiser goes along δ·z.
 
-    Source: Elsayed, Vasan and Mahmood (2024), arXiv 2410.14606, algorithm 2.
+    Source: Elsayed, Vasan and Mahmood (2024), arXiv 2410.14606, algorithm 2. Of the expected value:
+    van Seijen, van Hasselt, Whiteson and Wiering (2009), "A Theoretical and Empirical Analysis of
+    Expected Sarsa", equation 5.
 
     :param gamma: Discount factor γ, in [0, 1].
     :param trace_decay: λ, in [0, 1].
@@ -60,6 +65,8 @@ class StreamRule:
         ends; "watkins": the trace ends before it; "never": the trace goes on.
     :param td_error_clip: Largest absolute TD error that is learned from, above 0, in the units of
         normalised rewards where rewards are normalised; None for any.
+    :param target: "max": V(s′) is the value of the best action, as in Q-learning; "expected": the
+        one expected of the ε-greedy choice by which actions are taken, as in expected Sarsa.
     :raises ValueError: If a number is out of its range.
     """
 
@@ -67,12 +74,14 @@ class StreamRule:
     trace_decay: float
     trace_cut: TraceCut
     td_error_clip: float | None
+    target: Target
 
     def __post_init__(self) -> None:
         check_in_unit_interval("gamma", self.gamma)
         check_in_unit_interval("trace_decay", self.trace_decay)
         check_one_of("trace_cut", self.trace_cut, get_args(TraceCut), "'after' is the authors'.")
         check_above_zero("td_error_clip", self.td_error_clip)
+        check_one_of("target", self.target, get_args(Target), "'max' is Q-learning.")
 
 
 Rule: TypeAlias = NaiveRule | StreamRule

@@ -19,6 +19,7 @@ from dqn_plugins.learning import (
     Observation,
     Rule,
     StreamRule,
+    Target,
     TraceCut,
     Transition,
 )
@@ -153,6 +154,8 @@ class Stream:
     trace_decay: float
     trace_cut: TraceCut
     td_error_clip: float | None
+    target: Target
+    exploration_rate: float
     normalize_observations: bool
     normalize_rewards: bool
     averaging_window: int | None
@@ -236,6 +239,8 @@ def stream_rules() -> st.SearchStrategy[Stream]:
             trace_decay=UNIT_INTERVAL,
             trace_cut=st.sampled_from(["after", "watkins", "never"]),
             td_error_clip=st.sampled_from([None, 0.5]),
+            target=st.sampled_from(["max", "expected"]),
+            exploration_rate=st.sampled_from([0.0, 0.3, 1.0]),
             normalize_observations=st.booleans(),
             normalize_rewards=st.booleans(),
             averaging_window=st.sampled_from([None, 1, 3]),
@@ -281,10 +286,14 @@ def make_learner(policy: QPolicy, rule: Naive | Stream, n_envs: int, backend: st
             rule.gamma, rule.q_step_size, rule.bootstrap_at_terminal, rule.max_grad_norm
         )
     else:
-        numbers = StreamRule(rule.gamma, rule.trace_decay, rule.trace_cut, rule.td_error_clip)
+        numbers = StreamRule(
+            rule.gamma, rule.trace_decay, rule.trace_cut, rule.td_error_clip, rule.target
+        )
     learner: Learner = (CompiledLearner if backend == "compiled" else AutogradLearner)(
         policy, numbers, n_envs
     )
+    if isinstance(rule, Stream):
+        learner.set_exploration_rate(rule.exploration_rate)
     return learner
 
 

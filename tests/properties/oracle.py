@@ -146,7 +146,11 @@ class Oracle:
     def bootstrap(self, batch: Batch, env_index: int, masked: bool = True) -> float:
         if masked and batch.terminated[env_index]:
             return 0.0
-        return float(self.q_values(one_of(batch.next_obs, env_index)).max())
+        return self.value(self.q_values(one_of(batch.next_obs, env_index)))
+
+    def value(self, q_values: np.ndarray) -> float:
+        """The value of a state whose actions have these."""
+        return float(q_values.max())
 
     def begin(self, batch: Batch) -> None:
         """Episodes begin in all environments."""
@@ -278,6 +282,15 @@ class StreamOracle(Oracle):
 
     def scaled(self, reward: float) -> float:
         return reward / self.reward_scale
+
+    def value(self, q_values: np.ndarray) -> float:
+        if self.rule.target == "max":
+            return float(q_values.max())
+        # ε-greedily, every action is taken with probability ε/n, the best one with 1 − ε besides.
+        epsilon = self.rule.exploration_rate
+        probabilities = np.full(len(q_values), epsilon / len(q_values))
+        probabilities[q_values.argmax()] += 1 - epsilon
+        return float(probabilities @ q_values)
 
     def learn(self, batch: Batch, actions: np.ndarray) -> list[float]:
         rule, envs = self.rule, np.flatnonzero(batch.valid).tolist()

@@ -32,7 +32,7 @@ def learn_stream(
     :param rule: The rule.
     :param transition: The transitions.
     :param rows: Which rows to learn from, shape (n,).
-    :param exploration_rate: Without effect.
+    :param exploration_rate: ε, for the expected value.
     :return: TD errors in the units of the rewards, shape (n,), float32.
     :raises DivergenceError: If a TD error or the gradient overflows. Nothing was changed.
     """
@@ -59,7 +59,7 @@ def learn_stream(
     if q_net.reward_normalizer is not None:
         raw_rewards = th.as_tensor(rewards, device=policy.device)
         rewards = q_net.reward_normalizer(raw_rewards, rule.gamma, rows).cpu().numpy()
-    next_values = q_values(policy, next_obs).max(axis=1)
+    next_values = _state_values(q_values(policy, next_obs), rule, exploration_rate)
     next_values[transition.terminated[rows]] = 0.0
     taken = taken_values.detach().cpu().numpy()
     td_errors = td_errors_of(rewards, rule.gamma, next_values, taken)
@@ -94,3 +94,14 @@ def learn_stream(
         if done and q_net.reward_normalizer is not None:
             q_net.reward_normalizer.returns[row] = 0.0
     return td_errors * np.float32(q_net.reward_scale)
+
+
+def _state_values(values: np.ndarray, rule: StreamRule, exploration_rate: float) -> np.ndarray:
+    """Compute the values of states from those of their actions, shape (n, n_actions)."""
+    best: np.ndarray = values.max(axis=1)
+    if rule.target == "max":
+        return best
+    mean = values.mean(axis=1, dtype=np.float64)
+    expected: np.ndarray = (1.0 - exploration_rate) * best.astype(np.float64)
+    expected += exploration_rate * mean
+    return expected

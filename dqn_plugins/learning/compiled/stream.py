@@ -31,11 +31,15 @@ from dqn_plugins.learning.rules import StreamRule
 __all__ = ["STREAM"]
 
 # Places in `StreamState.numbers`
-EXPLORATION_RATE, GAMMA, TRACE_DECAY, TRACE_CUT, TD_ERROR_CLIP = range(5)
+EXPLORATION_RATE, GAMMA, TRACE_DECAY, TRACE_CUT, TD_ERROR_CLIP, TARGET = range(6)
 
 # When an exploratory action cuts the trace
 CUT_NEVER, CUT_AFTER, CUT_WATKINS = range(3)
 TRACE_CUTS = {"never": CUT_NEVER, "after": CUT_AFTER, "watkins": CUT_WATKINS}
+
+# The value of the next state: of its best action, or of those that are taken
+MAX, EXPECTED = range(2)
+TARGETS = {"max": MAX, "expected": EXPECTED}
 
 
 class StreamState(NamedTuple):
@@ -45,9 +49,9 @@ class StreamState(NamedTuple):
     :param network: The network.
     :param optimizer: The optimiser.
     :param average: The weights' average.
-    :param numbers: The rule's numbers: ε (without effect), γ, λ, one of ``CUT_NEVER``,
-        ``CUT_AFTER`` and ``CUT_WATKINS``, and the largest TD error that is learned from. Python may
-        change them at any time. Shape (5,).
+    :param numbers: The rule's numbers: ε, γ, λ, one of ``CUT_NEVER``, ``CUT_AFTER`` and
+        ``CUT_WATKINS``, the largest TD error that is learned from, and ``MAX`` or ``EXPECTED``.
+        Python may change them at any time. Shape (6,).
     :param traces: Eligibility traces, one row per environment, laid out as the weights.
     :param reward_mean: Mean of the discounted returns, shape (1,), or empty to leave rewards.
     :param reward_squared_deviations: Sum of squared deviations from it, of the same shape.
@@ -121,7 +125,7 @@ def learn_stream(
         next_value = 0.0
         if not terminated[env]:
             q_values = forward(network, sample_in(network.scratch), next_obs[env])
-            next_value = float(q_values.max())
+            next_value = value_of(q_values, numbers)
         td_errors[env] += np.float64(rewards[env]) / scale + gamma * next_value
         clip = numbers[TD_ERROR_CLIP]
         state.clipped_td_errors[env] = min(max(td_errors[env], -clip), clip)
@@ -161,6 +165,16 @@ def learn_stream(
         if dones[env]:
             state.returns[env] = 0.0
     return LEARNED
+
+
+@compiled
+def value_of(q_values: Floats, numbers: Doubles) -> float:
+    """Compute the value of a state from those of its actions."""
+    value = float(q_values.max())
+    if numbers[TARGET] == EXPECTED:
+        epsilon = numbers[EXPLORATION_RATE]
+        value = (1.0 - epsilon) * value + epsilon * (float(q_values.sum()) / len(q_values))
+    return value
 
 
 @compiled
@@ -245,6 +259,7 @@ def _numbers(rule: StreamRule) -> list[float]:
         rule.trace_decay,
         TRACE_CUTS[rule.trace_cut],
         np.inf if rule.td_error_clip is None else rule.td_error_clip,
+        TARGETS[rule.target],
     ]
 
 

@@ -28,6 +28,7 @@ def own_loop(model: NaiveDQN | StreamQ, env: RecordingEnv, n_steps: int, **how: 
         (NaiveDQN, {}),
         (StreamQ, {"exploration_fraction": 0.5}),
         (StreamQ, {"trace_cut": "watkins", "learning_rate": lambda progress: 1e-3 * progress}),
+        (StreamQ, {"target": "expected", "trace_cut": "never"}),
     ],
 )
 def test_a_loop_of_ones_own_learns_what_learn_learns(algorithm, arguments, backend):

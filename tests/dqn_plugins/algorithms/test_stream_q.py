@@ -555,6 +555,7 @@ NON_DEFAULT_ARGUMENTS: dict[str, Any] = {
     "trace_decay": 0.35,
     "trace_cut": "watkins",
     "td_error_clip": 1.5,
+    "target": "expected",
     "backend": "torch",
 }
 
