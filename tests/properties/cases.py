@@ -193,7 +193,12 @@ def naive_rules() -> st.SearchStrategy[Naive]:
         st.sampled_from([1e-3, 1e-2]),
     )
     sgd = st.tuples(st.just(th.optim.SGD), st.just({}), st.sampled_from([1e-3, 1e-2]))
-    return st.one_of(adams, sgd).flatmap(
+    rmsprop = st.tuples(
+        st.just(th.optim.RMSprop),
+        st.fixed_dictionaries({"alpha": st.sampled_from([0.5, 0.99]), "eps": EPS}),
+        st.sampled_from([1e-3, 1e-2]),
+    )
+    return st.one_of(adams, sgd, rmsprop).flatmap(
         lambda optimizer: st.builds(
             Naive,
             *map(st.just, optimizer),

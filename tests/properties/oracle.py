@@ -8,6 +8,7 @@ nothing is shared with the package but the names of its settings.
 from typing import Any
 
 import numpy as np
+import torch as th
 from gymnasium import spaces
 from torch import nn
 
@@ -189,6 +190,14 @@ class Moments:
                 step.append(m / (1 - beta1**self.t) / (np.sqrt(v / correction) + eps))
         return step
 
+    def rms_step(self, gradient: list[np.ndarray], alpha: float, eps: float) -> list[np.ndarray]:
+        """What RMSprop subtracts from the parameters, per unit of learning rate."""
+        step = []
+        for i, g in enumerate(gradient):
+            self.second[i] = alpha * self.second[i] + (1 - alpha) * g**2
+            step.append(g / (np.sqrt(self.second[i]) + eps))
+        return step
+
 
 class NaiveOracle(Oracle):
     """
@@ -231,7 +240,9 @@ class NaiveOracle(Oracle):
             factor = min(1.0, rule.max_grad_norm / (norm + 1e-6))
             mean_gradient = [factor * g for g in mean_gradient]
         step = mean_gradient
-        if rule.optimizer_kwargs:  # one of the Adams
+        if rule.optimizer_class is th.optim.RMSprop:
+            step = self.moments.rms_step(mean_gradient, **rule.optimizer_kwargs)
+        elif rule.optimizer_kwargs:  # one of the Adams
             keras = rule.optimizer_class is KerasAdam
             step = self.moments.step(mean_gradient, **rule.optimizer_kwargs, keras=keras)
         self.parameters = [

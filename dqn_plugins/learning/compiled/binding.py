@@ -57,12 +57,18 @@ OPTIMIZERS: dict[type[th.optim.Optimizer], _Optimizer] = {
     th.optim.Adam: _Optimizer(
         optimizers.ADAM, ("exp_avg", "exp_avg_sq"), (*_PLAIN, ("amsgrad", False))
     ),
+    th.optim.RMSprop: _Optimizer(
+        optimizers.RMSPROP, ("square_avg",), (*_PLAIN, ("momentum", 0), ("centered", False))
+    ),
     KerasAdam: _Optimizer(optimizers.KERAS_ADAM, ("exp_avg", "exp_avg_sq")),
     TraceAdam: _Optimizer(optimizers.ADAM, ("exp_avg", "exp_avg_sq")),
     ObGD: _Optimizer(optimizers.OBGD),
     AdaptiveObGD: _Optimizer(optimizers.ADAPTIVE_OBGD, ("exp_avg_sq",)),
 }
 """The optimisers that are compiled. A new one needs a line here and a step in ``optimizers.py``."""
+
+SECOND_MOMENTS = {"square_avg": "exp_avg_sq"}
+"""Names that torch has for moments, where compiled code has another."""
 
 
 class Binding:
@@ -157,7 +163,7 @@ class Binding:
                         state[name] = th.zeros_like(param.data)
             steps = self._bind_state("step")
             for name in known.moments:
-                moments[name] = self._bind_state(name)
+                moments[SECOND_MOMENTS.get(name, name)] = self._bind_state(name)
         self.optimizer_numbers = np.zeros(optimizers.N_NUMBERS)
         return by_reference(
             optimizers.Optimizer(
@@ -258,7 +264,7 @@ def _addresses_of(tensors: Iterable[th.Tensor]) -> list[int]:
 
 def _numbers(group: dict[str, Any]) -> list[float]:
     """Read an optimiser's numbers out of its group, in the order of ``Optimizer.numbers``."""
-    beta1, beta2 = group.get("betas", (0.0, group.get("beta2", 0.0)))
+    beta1, beta2 = group.get("betas", (0.0, group.get("beta2", group.get("alpha", 0.0))))
     eps, overshoot_factor = group.get("eps", 0.0), group.get("overshoot_factor", 0.0)
     return [float(group["lr"]), float(beta1), float(beta2), float(eps), float(overshoot_factor)]
 

@@ -24,6 +24,7 @@ __all__ = [
     "N_NUMBERS",
     "OBGD",
     "OVERSHOOT_FACTOR",
+    "RMSPROP",
     "SGD",
     "Average",
     "Optimizer",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 # Kinds of optimisers
-SGD, ADAM, KERAS_ADAM, OBGD, ADAPTIVE_OBGD = range(5)
+SGD, ADAM, KERAS_ADAM, RMSPROP, OBGD, ADAPTIVE_OBGD = range(6)
 
 # Places in `Optimizer.numbers`
 LEARNING_RATE, BETA1, BETA2, EPS, OVERSHOOT_FACTOR = range(5)
@@ -103,6 +104,9 @@ def take_step(
         if kind == SGD:
             numbers = sgd_numbers(optimizer)
             descend(sgd, numbers, optimizer, weights, direction, scale, average.weights, share)
+        elif kind == RMSPROP:
+            numbers = rmsprop_numbers(optimizer)
+            descend(rmsprop, numbers, optimizer, weights, direction, scale, average.weights, share)
         else:
             numbers = adam_numbers(optimizer)
             descend(adam, numbers, optimizer, weights, direction, scale, average.weights, share)
@@ -200,6 +204,29 @@ def adam(
     second = flushed(decay2 * exp_avg_sq[i] + weight2 * (gradient * gradient))
     exp_avg[i], exp_avg_sq[i] = first, second
     change: np.float32 = step_size * first / (np.sqrt(second) + floor)
+    return change
+
+
+# RMSprop
+
+
+@compiled
+def rmsprop_numbers(optimizer: Optimizer) -> Any:
+    """Collect what is the same for all weights: step size, eps, decay rate."""
+    numbers, beta2 = optimizer.numbers, optimizer.numbers[BETA2]
+    step_size, floor = np.float32(numbers[LEARNING_RATE]), np.float32(numbers[EPS])
+    return step_size, floor, np.float32(0.0), np.float32(beta2), np.float32(1.0 - beta2)
+
+
+@compiled
+def rmsprop(
+    numbers: Any, exp_avg: Floats, exp_avg_sq: Floats, i: int, gradient: np.float32
+) -> np.float32:
+    """Compute one weight's change, and its second moment. See :func:`descend`."""
+    step_size, floor, _, decay2, weight2 = numbers
+    second = flushed(decay2 * exp_avg_sq[i] + weight2 * (gradient * gradient))
+    exp_avg_sq[i] = second
+    change: np.float32 = step_size * gradient / (np.sqrt(second) + floor)
     return change
 
 

@@ -96,7 +96,7 @@ def uncovered(factors: list[list[Any]], cases: list[tuple[Any, ...]]) -> set[Any
 NAIVE_FACTORS: list[list[Any]] = [
     [nn.ReLU, nn.LeakyReLU, nn.Tanh],
     [False, True],  # layer normalisation
-    [th.optim.Adam, KerasAdam, th.optim.SGD],
+    [th.optim.Adam, KerasAdam, th.optim.SGD, th.optim.RMSprop],
     [False, True],  # bootstrapping at terminal states
     [1, 3],  # environments
     [[], [5], [16, 8], [32, 32, 32]],
@@ -115,6 +115,10 @@ NAIVE_CASES: list[tuple[Any, ...]] = [
     (nn.Tanh, False, KerasAdam, False, 3, [5], None),
     (nn.Tanh, False, KerasAdam, True, 3, [32, 32, 32], None),
     (nn.Tanh, True, th.optim.SGD, True, 1, [16, 8], 0.05),
+    (nn.ReLU, False, th.optim.RMSprop, False, 1, [], None),
+    (nn.LeakyReLU, True, th.optim.RMSprop, True, 3, [5], 0.05),
+    (nn.Tanh, False, th.optim.RMSprop, True, 3, [16, 8], None),
+    (nn.Tanh, True, th.optim.RMSprop, False, 1, [32, 32, 32], 0.05),
     (nn.ReLU, True, th.optim.Adam, False, 16, [16, 8], None),
 ]
 
