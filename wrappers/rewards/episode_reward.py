@@ -68,6 +68,11 @@ class EpisodeReward(
     environment's own rewards; this wrapper's attributes and log still show what it sees itself.
     Its vector twin is :class:`dqn_plugins.wrappers.VecEpisodeReward`.
 
+    It takes the place of ``RecordEpisodeStatistics``, with the same arguments and attributes. What
+    differs: ``window`` is 500 by default, ``stats_key`` and ``buffer_length`` are passed by name
+    (the second argument is the length of the buffers there as here), and an entry that is there
+    already is left alone instead of refused.
+
     :param env: The environment.
     :param window: Episodes in the running means and lists, from 1.
     :param report_every: Prints a line after every so many episodes, with the number of the
@@ -79,8 +84,10 @@ class EpisodeReward(
     :param append: Whether an existing log file is continued (the default) or replaced.
     :param report: What a report line is handed to, such as ``tqdm.write``; by default it is
         printed.
-    :raises ValueError: If ``window``, ``report_every`` or ``gamma`` is out of its range, or
-        ``log_file`` is a file of another kind.
+    :param buffer_length: Gymnasium's name for ``window``; if it is given, it counts.
+    :param stats_key: Name of the entry in the info; Stable-Baselines3 reads ``"episode"``.
+    :raises ValueError: If ``window``, ``buffer_length``, ``report_every`` or ``gamma`` is out of
+        its range, or ``log_file`` is a file of another kind.
     :raises OSError: If ``log_file`` cannot be written.
 
     Example::
@@ -108,6 +115,8 @@ class EpisodeReward(
         *,
         append: bool = True,
         report: Callable[[str], object] | None = None,
+        buffer_length: int | None = None,
+        stats_key: str = "episode",
     ):
         RecordConstructorArgs.__init__(
             self,
@@ -117,9 +126,12 @@ class EpisodeReward(
             log_file=log_file,
             append=append,
             report=report,
+            buffer_length=buffer_length,
+            stats_key=stats_key,
         )
         gym.Wrapper.__init__(self, env)
-        checked_settings(window, report_every, gamma)
+        window = checked_settings(window, buffer_length, report_every, gamma)
+        self._stats_key = stats_key
         logs = []
         if log_file is not None:
             logs.append(EpisodeLog(log_file, None if env.spec is None else env.spec.id, append))
@@ -135,6 +147,10 @@ class EpisodeReward(
     def episode_length(self) -> int:
         """Steps of the running episode so far."""
         return self._running.length
+
+    # Gymnasium's RecordEpisodeStatistics has the plural, though there is one environment only.
+    episode_returns = episode_return
+    episode_lengths = episode_length
 
     @property
     def log_path(self) -> str | None:
@@ -162,16 +178,16 @@ class EpisodeReward(
 
         :param action: Passed on.
         :return: Observation, reward, terminated, truncated and info; the info of an episode's last
-            step has the entry ``"episode"``.
+            step has the entry ``stats_key``.
         """
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._running.add(float(reward))
         if terminated or truncated:
             record = self.statistics.finish(0, bool(terminated), bool(truncated))
-            if claimed_from_above(self, "episode"):
-                info.pop("episode", None)
+            if claimed_from_above(self, self._stats_key):
+                info.pop(self._stats_key, None)
             else:
-                info.setdefault("episode", record.info())
+                info.setdefault(self._stats_key, record.info())
         return observation, reward, terminated, truncated, info
 
     def close(self) -> None:

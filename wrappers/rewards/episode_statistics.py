@@ -13,17 +13,22 @@ from dqn_plugins.wrappers.rewards.episode_log import EpisodeLog
 __all__ = ["EpisodeStatistics"]
 
 
-def checked_settings(window: int, report_every: int | None, gamma: float | None) -> None:
+def checked_settings(
+    window: int, buffer_length: int | None, report_every: int | None, gamma: float | None
+) -> int:
     """
     Check the arguments that both reward wrappers have.
 
     :param window: Episodes in the running means, from 1.
+    :param buffer_length: Another name for ``window``, which counts if it is given.
     :param report_every: Episodes between two report lines, from 1, or None.
     :param gamma: Discount factor in [0, 1], or None.
+    :return: The window.
     :raises ValueError: If one is out of its range.
     """
-    for name, value in (("window", window), ("report_every", report_every)):
-        if value is None and name == "report_every":
+    counts = {"window": window, "buffer_length": buffer_length, "report_every": report_every}
+    for name, value in counts.items():
+        if value is None and name != "window":
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(
@@ -36,6 +41,7 @@ def checked_settings(window: int, report_every: int | None, gamma: float | None)
             f"gamma={gamma!r}: the discount factor must lie in [0, 1]. Fix: pass the gamma of the "
             "algorithm, such as 0.99, or None for no discounted return."
         )
+    return window if buffer_length is None else buffer_length
 
 
 class EpisodeStatistics:
@@ -66,6 +72,9 @@ class EpisodeStatistics:
         self.logs = logs
         self.running = [RunningEpisode(gamma) for _ in range(environments)]
         self.records: deque[EpisodeRecord] = deque(maxlen=window)
+        self.return_queue: deque[float] = deque(maxlen=window)
+        self.length_queue: deque[int] = deque(maxlen=window)
+        self.time_queue: deque[float] = deque(maxlen=window)
         self.episode_count = 0
         self.incomplete_count = 0
         self.last_incomplete: EpisodeRecord | None = None
@@ -110,6 +119,10 @@ class EpisodeStatistics:
         else:
             self.records.append(record)
             self.episode_count += 1
+            info = record.info()
+            self.return_queue.append(info["r"])
+            self.length_queue.append(info["l"])
+            self.time_queue.append(info["t"])
             self._report(record)
         if self.logs:
             self.logs[environment].write(record)
@@ -239,18 +252,18 @@ class WindowProperties:
 
     @property
     def return_queue(self) -> deque[float]:
-        """As in Gymnasium's ``RecordEpisodeStatistics``: :attr:`returns`."""
-        return deque(self.returns)
+        """As in Gymnasium's ``RecordEpisodeStatistics``: :attr:`returns`, always up to date."""
+        return self.statistics.return_queue
 
     @property
     def length_queue(self) -> deque[int]:
-        """As in Gymnasium's ``RecordEpisodeStatistics``: :attr:`lengths`."""
-        return deque(self.lengths)
+        """As in Gymnasium's ``RecordEpisodeStatistics``: :attr:`lengths`, always up to date."""
+        return self.statistics.length_queue
 
     @property
     def time_queue(self) -> deque[float]:
-        """As in Gymnasium's ``RecordEpisodeStatistics``: :attr:`durations`."""
-        return deque(self.durations)
+        """As in Gymnasium's ``RecordEpisodeStatistics``: :attr:`durations`, rounded."""
+        return self.statistics.time_queue
 
     def get_episode_rewards(self) -> list[float]:
         """

@@ -59,8 +59,10 @@ class VecEpisodeReward(WindowProperties, VecEnvWrapper):
     :param append: Whether existing log files are continued (the default) or replaced.
     :param report: What a report line is handed to, such as ``tqdm.write``; by default it is
         printed.
-    :raises ValueError: If ``window``, ``report_every`` or ``gamma`` is out of its range, or
-        ``log_file`` leads to a file of another kind.
+    :param buffer_length: Gymnasium's name for ``window``; if it is given, it counts.
+    :param stats_key: Name of the entry in the info; Stable-Baselines3 reads ``"episode"``.
+    :raises ValueError: If ``window``, ``buffer_length``, ``report_every`` or ``gamma`` is out of
+        its range, or ``log_file`` leads to a file of another kind.
     :raises OSError: If a log file cannot be written.
 
     Example::
@@ -84,9 +86,12 @@ class VecEpisodeReward(WindowProperties, VecEnvWrapper):
         *,
         append: bool = True,
         report: Callable[[str], object] | None = None,
+        buffer_length: int | None = None,
+        stats_key: str = "episode",
     ):
         VecEnvWrapper.__init__(self, venv)
-        checked_settings(window, report_every, gamma)
+        window = checked_settings(window, buffer_length, report_every, gamma)
+        self._stats_key = stats_key
         logs = []
         if log_file is not None:
             name = environment_id(venv)
@@ -130,7 +135,7 @@ class VecEpisodeReward(WindowProperties, VecEnvWrapper):
         Wait for the step and count it.
 
         :return: Observations, rewards, dones and infos; the info of an episode's last step has the
-            entry ``"episode"``.
+            entry ``stats_key``.
         """
         observations, rewards, dones, infos = self.venv.step_wait()
         infos = list(infos)
@@ -140,7 +145,7 @@ class VecEpisodeReward(WindowProperties, VecEnvWrapper):
                 info = infos[index] = dict(infos[index])
                 truncated = bool(info.get("TimeLimit.truncated", False))
                 record = self.statistics.finish(index, not truncated, truncated)
-                info.setdefault("episode", record.info())
+                info.setdefault(self._stats_key, record.info())
                 running.clear()
         return observations, rewards, dones, infos
 

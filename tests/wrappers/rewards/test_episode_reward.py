@@ -81,10 +81,49 @@ def test_numbers_worked_out_by_hand(make: Any) -> None:
 
 @twins
 def test_names_of_the_peers(make: Any) -> None:
-    env, _ = make()
+    env, infos = make()
     assert list(env.return_queue) == env.get_episode_rewards() == RETURNS
     assert list(env.length_queue) == env.get_episode_lengths() == LENGTHS
-    assert len(env.time_queue) == len(env.get_episode_times()) == 3
+    assert list(env.time_queue) == [info["episode"]["t"] for info in infos]
+    assert len(env.get_episode_times()) == 3
+    env.close()
+
+
+# Gymnasium's own checks of RecordEpisodeStatistics, one continuous action space among them.
+@pytest.mark.parametrize("kind", [EpisodeReward, RecordEpisodeStatistics])
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
+@pytest.mark.parametrize("length", [2, 5])
+def test_drop_in_for_record_episode_statistics(kind: Any, env_id: str, length: int) -> None:
+    env = kind(gym.make(env_id), length)
+    queue = env.return_queue
+    assert env.episode_count == 0
+    for episode in range(5):
+        env.reset(seed=episode)
+        env.action_space.seed(episode)
+        assert (env.episode_returns, env.episode_lengths) == (0.0, 0)
+        rewards = []
+        done = False
+        while not done:
+            _, reward, terminated, truncated, info = env.step(env.action_space.sample())
+            rewards.append(reward)
+            assert (env.episode_returns, env.episode_lengths) == (sum(rewards), len(rewards))
+            done = terminated or truncated
+            assert ("episode" in info) == done
+        assert info["episode"] == {"r": sum(rewards), "l": len(rewards), "t": env.time_queue[-1]}
+        assert env.episode_count == episode + 1
+    assert env.return_queue is queue
+    for each in (env.return_queue, env.length_queue, env.time_queue):
+        assert each.maxlen == len(each) == len(np.array(each)) == length
+    assert (queue[-1], env.length_queue[-1]) == (sum(rewards), len(rewards))
+    env.close()
+
+
+@twins
+def test_arguments_of_record_episode_statistics(make: Any) -> None:
+    env, infos = make(buffer_length=2, stats_key="whole")
+    assert list(env.return_queue) == env.returns == RETURNS[1:]
+    assert [info["whole"]["r"] for info in infos] == RETURNS
+    assert not any("episode" in info for info in infos)
     env.close()
 
 
@@ -130,6 +169,7 @@ def test_no_episode_yet(make: Any) -> None:
     [
         ({"window": 0}, "window=0.*from 1"),
         ({"window": True}, "window=True"),
+        ({"buffer_length": 0}, "buffer_length=0.*from 1"),
         ({"report_every": -3}, "report_every=-3"),
         ({"report_every": 2.5}, r"report_every=2\.5"),
         ({"gamma": 1.01}, r"gamma=1\.01.*\[0, 1\]"),
@@ -344,6 +384,8 @@ def test_spec_rebuilds_the_same_wrapper(tmp_path: Path) -> None:
         "log_file": str(tmp_path / "log"),
         "append": False,
         "report": print,
+        "buffer_length": 5,
+        "stats_key": "whole",
     }
     parameters = set(inspect.signature(EpisodeReward.__init__).parameters)
     assert set(arguments) == parameters - {"self", "env"}
