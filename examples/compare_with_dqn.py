@@ -26,6 +26,7 @@ from rich.table import Table
 from stable_baselines3 import DQN
 
 from dqn_plugins import NaiveDQN, StreamQ
+from dqn_plugins.experiments.rollout import play_episodes
 from dqn_plugins.wrappers import EpisodeReward, RecordVideo
 
 ENVIRONMENT = "LunarLander-v3"
@@ -83,20 +84,11 @@ def train(entry: Entry, timesteps: int, seed: int, folder: Path) -> None:
     env.close()
 
 
-def play(model: Any, env: gym.Env, seed: int) -> float:
-    obs, _ = env.reset(seed=seed)
-    episode_return = 0.0
-    terminated = truncated = False
-    while not (terminated or truncated):
-        action, _ = model.predict(obs, deterministic=True)
-        obs, reward, terminated, truncated, _ = env.step(action)
-        episode_return += float(reward)
-    return episode_return
-
-
 def evaluate(entry: Entry, seeds: range) -> None:
     env = gym.make(ENVIRONMENT)
-    entry.greedy_returns = [play(entry.model, env, seed) for seed in seeds]
+    for seed in seeds:
+        (episode,) = play_episodes(entry.model, [env], [seed])
+        entry.greedy_returns.append(episode.episode_return)
     env.close()
 
 
@@ -112,7 +104,7 @@ def film(entry: Entry, seeds: range, folder: Path) -> None:
         action_names=ACTIONS,
     )
     for seed in seeds:
-        play(entry.model, env, seed)
+        play_episodes(entry.model, [env], [seed])
     env.close()
 
 

@@ -20,7 +20,7 @@ from dqn_plugins.experiments.running import installed_versions, one_torch_thread
 from dqn_plugins.experiments.settings import FIRST_FINAL_EVALUATION_SEED
 
 __all__ = [
-    "Cell",
+    "CellJob",
     "reason_to_redo",
     "run_cell",
 ]
@@ -36,9 +36,9 @@ _warmed_up: set[str] = set()
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellJob:
     """
-    One training run of a study, and all it takes to do it in another process.
+    What it takes to do one cell of a study in another process.
 
     :param folder: Where its files go; made when it is finished.
     :param variant: What is trained.
@@ -97,7 +97,7 @@ class Cell:
         return self.folder.with_name(f".{self.folder.name}.{run_id}")
 
 
-def run_cell(cell: Cell, run_id: str, owner: int) -> str | None:
+def run_cell(cell: CellJob, run_id: str, owner: int) -> str | None:
     """
     Train, evaluate, and write the cell's folder.
 
@@ -128,20 +128,21 @@ def run_cell(cell: Cell, run_id: str, owner: int) -> str | None:
         return problem
 
 
-def _train_and_evaluate(cell: Cell, folder: Path, watch: "_Watch") -> None:
-    from dqn_plugins.experiments.rollout import Evaluations, GreedyEvaluation
+def _train_and_evaluate(cell: CellJob, folder: Path, watch: "_Watch") -> None:
+    from dqn_plugins.experiments.rollout import EvaluationLog, play_episodes, save_episodes
     from dqn_plugins.experiments.training_clock import TrainingClock
     from dqn_plugins.wrappers import EpisodeReward
 
     _warm_up(cell)
     first_seed, episodes = cell.evaluation["seed"], cell.evaluation["episodes"]
-    periodic = GreedyEvaluation(cell.environment, range(first_seed, first_seed + episodes))
-    evaluations = Evaluations()
+    seeds = range(first_seed, first_seed + episodes)
+    evaluation_envs = [make_environment(cell.environment) for _ in seeds]
+    evaluations = EvaluationLog()
 
     def evaluate() -> None:
-        played = periodic.play(model)
+        played = play_episodes(model, evaluation_envs, seeds)
         evaluations.add(clock.steps, clock.cpu_seconds, played)
-        watch.last_return = sum(played.returns) / len(played.returns)
+        watch.last_return = sum(episode.episode_return for episode in played) / episodes
         look()
 
     def look() -> None:
@@ -158,8 +159,8 @@ def _train_and_evaluate(cell: Cell, folder: Path, watch: "_Watch") -> None:
     look()
     if cell.variant.algorithm != "random":
         model.save(folder / "model.zip")
-    clock.close()
-    periodic.close()
+    for each in (clock, *evaluation_envs):
+        each.close()
     (folder / TRAINING_LOG).rename(folder / "episodes.csv")
     evaluations.save(folder / "evaluations.npz")
     timings = {
@@ -174,12 +175,14 @@ def _train_and_evaluate(cell: Cell, folder: Path, watch: "_Watch") -> None:
     write_json(folder / "timings.json", timings)
 
     last_seed = FIRST_FINAL_EVALUATION_SEED + cell.final_evaluation_episodes
-    final = GreedyEvaluation(cell.environment, range(FIRST_FINAL_EVALUATION_SEED, last_seed))
-    final.play(model).save(folder / "final_evaluation.csv")
-    final.close()
+    final_seeds = range(FIRST_FINAL_EVALUATION_SEED, last_seed)
+    final_envs = [make_environment(cell.environment) for _ in final_seeds]
+    save_episodes(play_episodes(model, final_envs, final_seeds), folder / "final_evaluation.csv")
+    for each in final_envs:
+        each.close()
 
 
-def _warm_up(cell: Cell) -> None:
+def _warm_up(cell: CellJob) -> None:
     """Load compiled code before the clock runs: once per process and algorithm."""
     if cell.variant.class_name in ("NaiveDQN", "StreamQ"):
         if cell.variant.algorithm in _warmed_up:
@@ -241,7 +244,7 @@ def _put_in_place(folder: Path, place: Path) -> None:
         folder.rename(place)
 
 
-def reason_to_redo(cell: Cell) -> str | None:
+def reason_to_redo(cell: CellJob) -> str | None:
     """
     Look whether a cell's folder can be kept.
 

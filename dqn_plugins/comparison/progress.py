@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from dqn_plugins.comparison.cell import PROGRESS, Cell
+from dqn_plugins.comparison.cell import PROGRESS, CellJob
 
 __all__ = ["LiveProgress"]
 
@@ -36,7 +36,7 @@ class LiveProgress:
     :param console: Where to show it. If it is not a terminal, there are only the lines.
     """
 
-    def __init__(self, cells: list[Cell], run_id: str, console: Console) -> None:
+    def __init__(self, cells: list[CellJob], run_id: str, console: Console) -> None:
         self.waiting = list(cells)
         self.n_cells = len(cells)
         self.run_id = run_id
@@ -92,7 +92,7 @@ class LiveProgress:
         note = f"{over} of {self.n_cells} cells"
         self.bars.update(self.all_bar, completed=over + under_way, note=note)
 
-    def _show(self, cell: Cell, state: dict[str, Any]) -> None:
+    def _show(self, cell: CellJob, state: dict[str, Any]) -> None:
         if cell.folder not in self.cell_bars:
             self.cell_bars[cell.folder] = self.bars.add_task(escape(cell.name), total=1, note="")
         note = f"{state['steps']:,} steps"
@@ -100,7 +100,7 @@ class LiveProgress:
             note += f", greedy return {state['last_return']:.1f}"
         self.bars.update(self.cell_bars[cell.folder], completed=state["progress"], note=note)
 
-    def _report(self, cell: Cell) -> None:
+    def _report(self, cell: CellJob) -> None:
         if cell.folder in self.cell_bars:
             self.bars.remove_task(self.cell_bars.pop(cell.folder))
         failure = _read_json(cell.folder / "failure.json")

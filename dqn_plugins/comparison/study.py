@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from dqn_plugins.comparison.cell import Cell, reason_to_redo, run_cell
+from dqn_plugins.comparison.cell import CellJob, reason_to_redo, run_cell
 from dqn_plugins.comparison.fan_out import number_of_workers, run_in_parallel
 from dqn_plugins.comparison.progress import LiveProgress
 from dqn_plugins.comparison.settings import Study
@@ -87,7 +87,7 @@ def run_comparison(
     return result
 
 
-def cells_of(study: Study, out: Path) -> list[Cell]:
+def cells_of(study: Study, out: Path) -> list[CellJob]:
     """
     List a study's cells.
 
@@ -97,7 +97,7 @@ def cells_of(study: Study, out: Path) -> list[Cell]:
     """
     settings = study.settings
     return [
-        Cell(
+        CellJob(
             folder=out / folder_name(env_id) / variant.name / f"seed_{seed}",
             variant=variant,
             environment=env_id,
@@ -116,7 +116,7 @@ def cells_of(study: Study, out: Path) -> list[Cell]:
 
 
 def _run(
-    cells: list[Cell], settings: ComparisonSettings, result: ComparisonResult, console: Console
+    cells: list[CellJob], settings: ComparisonSettings, result: ComparisonResult, console: Console
 ) -> None:
     if not cells:
         return

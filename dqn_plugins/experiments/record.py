@@ -11,6 +11,7 @@ from tyro.conf import Positional
 from dqn_plugins.experiments.algorithms import load_model
 from dqn_plugins.experiments.environments import make_environment
 from dqn_plugins.experiments.random_policy import RandomPolicy
+from dqn_plugins.experiments.rollout import play_episodes
 from dqn_plugins.experiments.settings import FIRST_FINAL_EVALUATION_SEED
 
 __all__ = ["RecordSettings", "record"]
@@ -78,17 +79,11 @@ def record(settings: RecordSettings, console: Console | None = None) -> list[Pat
     )
     videos = []
     for seed in range(settings.seed, settings.seed + settings.episodes):
-        observation, _ = env.reset(seed=seed)
-        episode_return, over = 0.0, False
-        while not over:
-            action, _ = model.predict(observation, deterministic=True)
-            observation, reward, terminated, truncated, _ = env.step(action)
-            episode_return += float(reward)
-            over = terminated or truncated
+        (episode,) = play_episodes(model, [env], [seed])
         env.stop_recording()
         assert env.video_path is not None
         videos.append(Path(env.video_path))
-        line = f"{env.video_path}: return {episode_return:.1f}, seed {seed}"
+        line = f"{env.video_path}: return {episode.episode_return:.1f}, seed {seed}"
         console.print(line, markup=False, soft_wrap=True)
     env.close()
     return videos

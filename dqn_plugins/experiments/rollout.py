@@ -1,88 +1,98 @@
 """Greedy episodes on seeds of their own, side by side, and the files they are kept in."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
-from dqn_plugins.experiments.environments import make_environment
-
-__all__ = ["Episodes", "Evaluations", "GreedyEvaluation"]
+__all__ = ["Episode", "EvaluationLog", "play_episodes", "rollout", "save_episodes"]
 
 
-@dataclass(frozen=True)
-class Episodes:
+@dataclass
+class Episode:
     """
-    Episodes that were played.
+    A greedy episode, as far as it has been played.
 
-    :param seeds: The seed of each episode's reset.
-    :param returns: Sum of the rewards of each.
-    :param lengths: Number of steps of each.
+    :param seed: Of the environment's reset.
+    :param observation: The newest.
+    :param reward: Of the last step.
+    :param episode_return: Sum of the rewards.
+    :param length: Number of steps.
+    :param is_over: Whether the last step ended it.
     """
 
-    seeds: list[int]
-    returns: list[float]
-    lengths: list[int]
-
-    def save(self, path: Path) -> None:
-        """
-        Write one row per episode.
-
-        :param path: A CSV file.
-        """
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["episode", "seed", "return", "length"])
-            for episode, row in enumerate(zip(self.seeds, self.returns, self.lengths, strict=True)):
-                writer.writerow([episode, *row])
+    seed: int
+    observation: Any
+    reward: float = 0.0
+    episode_return: float = 0.0
+    length: int = 0
+    is_over: bool = False
 
 
-class GreedyEvaluation:
+def rollout(
+    model: Any, envs: Sequence[gym.Env[Any, Any]], seeds: Sequence[int]
+) -> Iterator[list[Episode]]:
     """
-    Plays the same episodes with whatever model it is given.
+    Play one greedy episode in each environment, and stop after each step to let others look.
 
     The episodes run side by side, so that the model is asked once per step for all of them: what
     it costs to ask a torch model is mostly the asking.
 
-    :param env_id: Id of the environment.
-    :param seeds: Seed of each episode.
+    :param model: Has Stable-Baselines3's ``predict``.
+    :param envs: The environments.
+    :param seeds: Seed of each one's reset.
+    :return: Iterator over the episodes, the same objects each time: after the resets, then after
+        each step of those that are not over.
     """
+    episodes = [
+        Episode(seed, env.reset(seed=seed)[0]) for env, seed in zip(envs, seeds, strict=True)
+    ]
+    yield episodes
+    while running := [pair for pair in zip(episodes, envs, strict=True) if not pair[0].is_over]:
+        observations = _stack([episode.observation for episode, _ in running])
+        actions, _ = model.predict(observations, deterministic=True)
+        for (episode, env), action in zip(running, actions, strict=True):
+            episode.observation, reward, terminated, truncated, _ = env.step(action)
+            episode.reward = float(reward)
+            episode.episode_return += episode.reward
+            episode.length += 1
+            episode.is_over = bool(terminated or truncated)
+        yield episodes
 
-    def __init__(self, env_id: str, seeds: Sequence[int]) -> None:
-        self.seeds = list(seeds)
-        self.envs = [make_environment(env_id) for _ in seeds]
 
-    def play(self, model: Any) -> Episodes:
-        """
-        Play all episodes.
+def play_episodes(
+    model: Any, envs: Sequence[gym.Env[Any, Any]], seeds: Sequence[int]
+) -> list[Episode]:
+    """
+    Play one greedy episode in each environment to its end.
 
-        :param model: Has Stable-Baselines3's ``predict``.
-        :return: The episodes.
-        """
-        returns = [0.0] * len(self.envs)
-        lengths = [0] * len(self.envs)
-        running = {
-            index: env.reset(seed=seed)[0]
-            for index, (env, seed) in enumerate(zip(self.envs, self.seeds, strict=True))
-        }
-        while running:
-            actions, _ = model.predict(_stack(list(running.values())), deterministic=True)
-            for index, action in zip(list(running), actions, strict=True):
-                observation, reward, terminated, truncated, _ = self.envs[index].step(action)
-                running[index] = observation
-                returns[index] += float(reward)
-                lengths[index] += 1
-                if terminated or truncated:
-                    del running[index]
-        return Episodes(self.seeds, returns, lengths)
+    :param model: Has Stable-Baselines3's ``predict``.
+    :param envs: The environments.
+    :param seeds: Seed of each one's reset.
+    :return: The episodes.
+    """
+    episodes: list[Episode] = []
+    for episodes in rollout(model, envs, seeds):  # noqa: B007 - the last is kept
+        pass
+    return episodes
 
-    def close(self) -> None:
-        """Close the environments."""
-        for env in self.envs:
-            env.close()
+
+def save_episodes(episodes: Sequence[Episode], path: Path) -> None:
+    """
+    Write one row per episode.
+
+    :param episodes: The episodes.
+    :param path: A CSV file.
+    """
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["episode", "seed", "return", "length"])
+        for number, episode in enumerate(episodes):
+            writer.writerow([number, episode.seed, episode.episode_return, episode.length])
 
 
 def _stack(observations: list[Any]) -> Any:
@@ -92,7 +102,7 @@ def _stack(observations: list[Any]) -> Any:
 
 
 @dataclass
-class Evaluations:
+class EvaluationLog:
     """
     The evaluations of one training run, in the file format of Stable-Baselines3's
     ``EvalCallback``, with the training's CPU seconds beside its steps.
@@ -103,7 +113,7 @@ class Evaluations:
     results: list[list[float]] = field(default_factory=list)
     ep_lengths: list[list[int]] = field(default_factory=list)
 
-    def add(self, timesteps: int, cpu_seconds: float, episodes: Episodes) -> None:
+    def add(self, timesteps: int, cpu_seconds: float, episodes: Sequence[Episode]) -> None:
         """
         Take in an evaluation.
 
@@ -113,8 +123,8 @@ class Evaluations:
         """
         self.timesteps.append(timesteps)
         self.cpu_seconds.append(cpu_seconds)
-        self.results.append(episodes.returns)
-        self.ep_lengths.append(episodes.lengths)
+        self.results.append([episode.episode_return for episode in episodes])
+        self.ep_lengths.append([episode.length for episode in episodes])
 
     def save(self, path: Path) -> None:
         """

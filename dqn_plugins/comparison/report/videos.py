@@ -18,6 +18,7 @@ from dqn_plugins.comparison.summary import Summary, number
 from dqn_plugins.experiments.algorithms import ALGORITHMS
 from dqn_plugins.experiments.environments import make_environment
 from dqn_plugins.experiments.names import folder_name
+from dqn_plugins.experiments.rollout import rollout
 from dqn_plugins.wrappers import FrameDetails, VideoWriter, read_frames, side_by_side
 from dqn_plugins.wrappers.drawing.overlay import Overlay
 from dqn_plugins.wrappers.video.video_writer import Frame, find_encoder
@@ -157,22 +158,19 @@ def _record(cell: Cell, model: Any, seed: int, path: Path, with_q_values: bool) 
     overlay = Overlay(caption=_caption, model=model if with_q_values else None)
     try:
         with VideoWriter(path, fps) as writer:
-            observation, _ = env.reset(seed=seed)
-            episode_return, length, reward, is_over = 0.0, 0, 0.0, False
-            while True:
-                details = FrameDetails(0, length, reward, episode_return, observation)
+            for (episode,) in rollout(model, [env], [seed]):
+                details = FrameDetails(
+                    0, episode.length, episode.reward, episode.episode_return, episode.observation
+                )
                 frame: Any = env.render()
                 writer.write(overlay.draw(frame, details))
-                if is_over or length >= MOST_SECONDS * fps:
+                if episode.length >= MOST_SECONDS * fps:
                     break
-                action, _ = model.predict(observation, deterministic=True)
-                observation, step_reward, terminated, truncated, _ = env.step(int(action.flat[0]))
-                reward = float(step_reward)
-                episode_return, length = episode_return + reward, length + 1
-                is_over = terminated or truncated
     finally:
         env.close()
-    return EpisodeShown(cell.algorithm, cell.seed, episode_return, length, not is_over)
+    return EpisodeShown(
+        cell.algorithm, cell.seed, episode.episode_return, episode.length, not episode.is_over
+    )
 
 
 def shrunk_to(path: Path, most_bytes: int) -> bytes | None:
