@@ -20,8 +20,8 @@ from dqn_plugins.comparison.progress import LiveProgress
 from dqn_plugins.comparison.settings import Study
 from dqn_plugins.experiments.algorithms import ALGORITHMS
 from dqn_plugins.experiments.names import folder_name
-from dqn_plugins.experiments.running import write_json
 from dqn_plugins.experiments.settings import ComparisonSettings
+from dqn_plugins.files import write_json
 
 __all__ = ["ComparisonResult", "run_comparison"]
 

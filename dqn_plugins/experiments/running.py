@@ -1,14 +1,11 @@
-"""What every run does alike: torch's threads, the versions it notes down, files in one go."""
+"""What every run does alike: torch's threads, the versions it notes down."""
 
 import contextlib
-import json
 import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
 
-__all__ = ["installed_versions", "one_torch_thread", "write_json"]
+__all__ = ["installed_versions", "one_torch_thread"]
 
 PACKAGES = (
     "dqn_plugins",
@@ -32,18 +29,6 @@ def installed_versions() -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
     return {**versions, "platform": platform.platform(), "processor": platform.machine()}
-
-
-def write_json(path: Path, content: Any) -> None:
-    """
-    Write a JSON file in one go: whoever reads it sees the whole of it or what was there before.
-
-    :param path: The file.
-    :param content: What to write.
-    """
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(json.dumps(content, indent=2) + "\n")
-    unfinished.replace(path)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 import zipfile
 from collections.abc import Callable
@@ -25,8 +24,9 @@ from dqn_plugins.experiments.algorithms import (
 )
 from dqn_plugins.experiments.environments import make_environment
 from dqn_plugins.experiments.names import folder_name
-from dqn_plugins.experiments.running import installed_versions, one_torch_thread, write_json
+from dqn_plugins.experiments.running import installed_versions, one_torch_thread
 from dqn_plugins.experiments.settings import settings_from_file
+from dqn_plugins.files import write_json, written_whole
 
 __all__ = ["TrainSettings", "train"]
 
@@ -233,9 +233,8 @@ class _Run:
         path = self.checkpoints / f"model_{steps}_steps.zip"
         self.checkpoints.mkdir(exist_ok=True)
         if getattr(self.model, "replay_buffer", None) is not None:
-            unfinished = self.checkpoints / "replay_buffer.part"
-            self.model.save_replay_buffer(unfinished)
-            next(self.checkpoints.glob("replay_buffer.part*")).replace(_buffer_beside(path))
+            with written_whole(_buffer_beside(path)) as unfinished:
+                self.model.save_replay_buffer(unfinished)
         self.save(path)
         # The buffer is large, and only the newest is needed.
         for buffer in self.checkpoints.glob("*.pkl"):
@@ -260,9 +259,8 @@ class _Run:
 
         :param path: The file.
         """
-        unfinished = path.with_name("unfinished.zip")
-        self.model.save(unfinished)
-        unfinished.replace(path)
+        with written_whole(path) as unfinished:
+            self.model.save(unfinished)
 
 
 def _claim_folder(
@@ -356,6 +354,5 @@ def _forget_episodes_after(steps: int, log: Path) -> None:
         if done > steps:
             break
         kept.append(row)
-    unfinished = log.with_name("monitor.part")
-    unfinished.write_text("".join(kept))
-    os.replace(unfinished, log)
+    with written_whole(log) as unfinished:
+        unfinished.write_text("".join(kept))

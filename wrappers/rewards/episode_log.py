@@ -15,8 +15,8 @@ from typing import Any
 
 from gymnasium import logger
 
+from dqn_plugins.files import checked_folder
 from dqn_plugins.wrappers.rewards.episode import EpisodeRecord
-from dqn_plugins.wrappers.video.video_writer import checked_folder
 
 __all__ = ["EpisodeLog"]
 

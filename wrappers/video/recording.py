@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import json
 import os
 import platform
-import tempfile
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import logger
 
+from dqn_plugins.files import checked_folder, write_json
 from dqn_plugins.wrappers.drawing.overlay import CaptionOption, FrameDetails, Overlay
 from dqn_plugins.wrappers.video.tiling import tile_frames
 from dqn_plugins.wrappers.video.video_writer import (
     VideoWriter,
-    checked_folder,
     checked_fps,
     find_encoder,
 )
@@ -158,26 +156,6 @@ def package_versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return versions
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """
-    Write a JSON file so that a reader sees the old content or the new, never half of it.
-
-    :param path: Where to.
-    :param content: What; values JSON does not know are written as text.
-    """
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2, default=str)
-            file.write("\n")
-        os.chmod(name, 0o644)  # mkstemp's 0600 would hide it from other users
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
 
 
 class StreamedFrames(Sequence[npt.NDArray[np.uint8]]):
@@ -358,6 +336,7 @@ class Recorder:
                 "episodes": episodes if complete else [],
                 "versions": package_versions(),
             },
+            default=str,
         )
 
 

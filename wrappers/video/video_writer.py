@@ -22,6 +22,8 @@ import numpy.typing as npt
 from gymnasium import logger
 from gymnasium.error import DependencyNotInstalled
 
+from dqn_plugins.files import checked_folder
+
 __all__ = ["VideoWriter"]
 
 FRAGMENT_SECONDS = 0.5
@@ -123,31 +125,6 @@ def checked_fps(fps: float) -> Fraction:
             'correct metadata["render_fps"] of the environment.'
         )
     return Fraction(float(fps)).limit_denominator(1001)
-
-
-def checked_folder(folder: str | os.PathLike[str], argument: str) -> Path:
-    """
-    Make a folder and prove that files can be written in it.
-
-    :param folder: The folder; missing parents are made too.
-    :param argument: Name of the user's argument, for the message.
-    :return: Its absolute path.
-    :raises OSError: (of the fitting subclass) if it cannot be made or written.
-    """
-    path = Path(os.path.abspath(os.fspath(folder)))
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"{argument}={os.fspath(folder)!r} is not a folder that can be written "
-            f"({error.strerror}). Fix: pass a folder you own, for example "
-            f'{argument}="videos", or correct the permissions',
-            str(path),
-        ) from error
-    return path
 
 
 def reserve_path(path: Path) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from dqn_plugins.comparison.summary import (
     number,
     summarise,
 )
+from dqn_plugins.files import written_whole
 
 __all__ = ["write_report"]
 
@@ -50,36 +49,18 @@ def write_report(folder: Path | str, videos: bool = True) -> Path:
     """
     study = read_study(folder)
     summary = summarise(study)
-    _write(study.folder / "summary.csv", summary.table().to_csv(index=False).encode())
-    for name, content in curves_files(summary).items():
-        _write(study.folder / name, content)
+    table = summary.table().to_csv(index=False).encode()
+    for name, content in {"summary.csv": table, **curves_files(summary)}.items():
+        with written_whole(study.folder / name) as unfinished:
+            unfinished.write_bytes(content)
     recorded, missing = (
         _record_videos(summary) if videos else ([], {"": "They were not asked for."})
     )
     page = study.folder / "report.html"
-    _write(page, render_page(summary, recorded, missing).encode())
+    with written_whole(page) as unfinished:
+        unfinished.write_bytes(render_page(summary, recorded, missing).encode())
     print_summary(summary, missing if videos else {})
     return page
-
-
-def _write(path: Path, content: bytes) -> None:
-    """
-    Write a file whole or not at all.
-
-    :param path: Where to; what is there is replaced.
-    :param content: Of the file.
-    """
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp lets nobody else read
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _record_videos(summary: Summary) -> tuple[list[ReportVideo], dict[str, str]]:

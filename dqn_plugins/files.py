@@ -1,0 +1,69 @@
+"""Files that are written whole or not at all, and the folders they go to."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+__all__ = ["checked_folder", "write_json", "written_whole"]
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """
+    Have a file written beside its place, and move it there when it is complete: whoever reads it
+    sees the whole of it or what was there before.
+
+    :param path: Where to; what is there is replaced.
+    :return: Context with the path to write to, hidden and with the same suffix.
+    """
+    unfinished = path.with_name(f".{path.stem}-{token_hex(4)}{path.suffix}")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: Any, default: Callable[[Any], Any] | None = None) -> None:
+    """
+    Write a JSON file whole or not at all.
+
+    :param path: The file.
+    :param content: What to write.
+    :param default: Turns what JSON does not know into what it does; by default it is refused.
+    """
+    with written_whole(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2, default=default) + "\n")
+
+
+def checked_folder(folder: str | os.PathLike[str], argument: str) -> Path:
+    """
+    Make a folder and prove that files can be written in it.
+
+    :param folder: The folder; missing parents are made too.
+    :param argument: Name of the user's argument, for the message.
+    :return: Its absolute path.
+    :raises OSError: (of the fitting subclass) if it cannot be made or written.
+    """
+    path = Path(os.path.abspath(os.fspath(folder)))
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{argument}={os.fspath(folder)!r} is not a folder that can be written "
+            f"({error.strerror}). Fix: pass a folder you own, for example "
+            f'{argument}="videos", or correct the permissions',
+            str(path),
+        ) from error
+    return path
