@@ -2,13 +2,14 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
+from tyro.conf import Positional, Suppress, UseAppendAction
 
 from dqn_plugins.experiments.record import RecordSettings, record
 from dqn_plugins.experiments.settings import ComparisonSettings, settings_from_file
@@ -27,8 +28,19 @@ class Compare(ComparisonSettings):
     :param videos: Whether the report has videos of the best seeds.
     """
 
+    env: UseAppendAction[tuple[str, ...]] = ()
+    algo: UseAppendAction[tuple[str, ...]] = ()
+    jobs: Annotated[int, tyro.conf.arg(aliases=["-j"])] = -1
+    variants: Suppress[Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     config: Path | None = None
     videos: bool = True
+
+
+@dataclass(frozen=True)
+class Record(RecordSettings):
+    """Record greedy episodes of a saved model."""
+
+    model: Positional[Path]
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,7 @@ class Report:
     :param videos: Whether to record videos of the best seeds.
     """
 
-    out: tyro.conf.Positional[Path]
+    out: Positional[Path]
     videos: bool = True
 
 
@@ -73,7 +85,7 @@ def _run(arguments: list[str], console: Console) -> int:
         Annotated[Compare, tyro.conf.subcommand("compare", default=default)]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[TrainSettings, tyro.conf.subcommand("train")]
-        | Annotated[RecordSettings, tyro.conf.subcommand("record")],
+        | Annotated[Record, tyro.conf.subcommand("record")],
         prog="dqn-plugins",
         description="Deep Q-learning from each transition once: compare, train, record.",
         args=arguments,
@@ -86,7 +98,7 @@ def _run(arguments: list[str], console: Console) -> int:
         return _compare(settings, shlex.join(["dqn-plugins", *arguments]), console)
     if isinstance(command, TrainSettings):
         train(command, console)
-    elif isinstance(command, RecordSettings):
+    elif isinstance(command, Record):
         record(command, console)
     else:
         return _report(command.out, command.videos, console)

@@ -17,7 +17,7 @@ import psutil
 from dqn_plugins.experiments.algorithms import Variant, make_model
 from dqn_plugins.experiments.environments import make_environment
 from dqn_plugins.experiments.running import installed_versions, one_torch_thread
-from dqn_plugins.experiments.settings import FIRST_FINAL_EVALUATION_SEED
+from dqn_plugins.experiments.seeds import FIRST_FINAL_EVALUATION_SEED
 from dqn_plugins.files import write_json
 
 __all__ = [

@@ -7,22 +7,21 @@ from typing import Any, TypeVar
 
 from joblib import Parallel, delayed, parallel_config
 
-from dqn_plugins.experiments.settings import Backend, ComparisonSettings
-
 __all__ = ["number_of_workers", "run_in_parallel"]
 
 Result = TypeVar("Result")
 
 
-def number_of_workers(settings: ComparisonSettings) -> int:
+def number_of_workers(jobs: int, backend: str) -> int:
     """
-    Count the processes that a comparison may use at the same time.
+    Count the processes that may be used at the same time.
 
-    :param settings: The comparison.
+    :param jobs: What the user asked for; -1 for as many as there are.
+    :param backend: Where: "loky", "dask" or "ray".
     :return: The number; -1 on a cluster for as many as it has.
     """
-    if settings.jobs != -1 or settings.backend != "loky":
-        return settings.jobs
+    if jobs != -1 or backend != "loky":
+        return jobs
     if hasattr(os, "sched_getaffinity"):  # a container may have fewer than the machine
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -32,7 +31,7 @@ def run_in_parallel(
     function: Callable[..., Result],
     calls: Sequence[tuple[Any, ...]],
     n_workers: int,
-    backend: Backend,
+    backend: str,
     dask_address: str | None = None,
 ) -> list[Result]:
     """
@@ -64,7 +63,7 @@ def run_in_parallel(
 
 
 @contextlib.contextmanager
-def _configured(n_workers: int, backend: Backend, dask_address: str | None) -> Iterator[None]:
+def _configured(n_workers: int, backend: str, dask_address: str | None) -> Iterator[None]:
     if backend == "loky":
         with parallel_config(backend="loky", n_jobs=n_workers, inner_max_num_threads=1):
             yield

@@ -7,7 +7,8 @@ from typing import Any
 from dqn_plugins.experiments.algorithms import Variant, resolve
 from dqn_plugins.experiments.environments import make_environment
 from dqn_plugins.experiments.names import folder_name, is_file_safe
-from dqn_plugins.experiments.settings import FIRST_EVALUATION_SEED, ComparisonSettings
+from dqn_plugins.experiments.seeds import FIRST_EVALUATION_SEED
+from dqn_plugins.experiments.settings import ComparisonSettings
 
 __all__ = ["Study"]
 

@@ -122,9 +122,10 @@ def _run(
         return
     run_id = token_hex(4)
     jobs = [(cell, run_id, os.getpid()) for cell in cells]
+    n_workers = number_of_workers(settings.jobs, settings.backend)
     with LiveProgress(cells, run_id, console):
         problems = run_in_parallel(
-            run_cell, jobs, number_of_workers(settings), settings.backend, settings.dask_address
+            run_cell, jobs, n_workers, settings.backend, settings.dask_address
         )
     for cell, problem in zip(cells, problems, strict=True):
         if problem is None:

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from tyro.conf import Positional
 
 from dqn_plugins.experiments.algorithms import load_model
 from dqn_plugins.experiments.environments import make_environment
 from dqn_plugins.experiments.random_policy import RandomPolicy
 from dqn_plugins.experiments.rollout import play_episodes
-from dqn_plugins.experiments.settings import FIRST_FINAL_EVALUATION_SEED
+from dqn_plugins.experiments.seeds import FIRST_FINAL_EVALUATION_SEED
 
 __all__ = ["RecordSettings", "record"]
 
@@ -32,7 +31,7 @@ class RecordSettings:
     :param out: Folder of the videos.
     """
 
-    model: Positional[Path]
+    model: Path
     env: str | None = None
     algo: str | None = None
     episodes: int = 3

@@ -4,19 +4,15 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from tyro.conf import Suppress, UseAppendAction, arg
+from typing import Any, Literal
 
 from dqn_plugins.experiments.hyperparameters import read_yaml
 from dqn_plugins.experiments.names import nearest_names
+from dqn_plugins.experiments.seeds import FIRST_EVALUATION_SEED
 
 __all__ = ["ComparisonSettings", "settings_from_file"]
 
 Backend = Literal["loky", "dask", "ray"]
-
-FIRST_EVALUATION_SEED = 1_000_000
-FIRST_FINAL_EVALUATION_SEED = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -41,8 +37,8 @@ class ComparisonSettings:
     :param variants: Variants by name: the algorithm's name under "algorithm", and hyperparameters.
     """
 
-    env: UseAppendAction[tuple[str, ...]] = ()
-    algo: UseAppendAction[tuple[str, ...]] = ()
+    env: tuple[str, ...] = ()
+    algo: tuple[str, ...] = ()
     seeds: int = 5
     first_seed: int = 0
     timesteps: int | None = None
@@ -51,10 +47,10 @@ class ComparisonSettings:
     evaluation_episodes: int = 10
     final_evaluation_episodes: int = 20
     out: Path = Path("runs/comparison")
-    jobs: Annotated[int, arg(aliases=["-j"])] = -1
+    jobs: int = -1
     backend: Backend = "loky"
     dask_address: str | None = None
-    variants: Suppress[Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def seed_range(self) -> range:

@@ -1,6 +1,7 @@
 """The command line from end to end, in this process."""
 
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -45,3 +46,10 @@ def test_the_module_is_the_command(
         runpy.run_module("dqn_plugins", run_name="__main__")
     assert not ending.value.code
     assert "compare, train, record" in capsys.readouterr().out
+
+
+def test_only_the_command_line_imports_tyro() -> None:
+    rooms = "comparison.study, comparison.report.write, experiments.record, experiments.train"
+    imports = "; ".join(f"import dqn_plugins.{room}" for room in rooms.split(", "))
+    code = f"{imports}; import sys; sys.exit('tyro' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from dqn_plugins.comparison import ComparisonSettings, run_comparison
+from dqn_plugins.comparison import run_comparison
 from dqn_plugins.comparison.fan_out import number_of_workers, run_in_parallel
 from tests.dqn_plugins.comparison.studies import results, small_study
 
@@ -48,9 +48,9 @@ def test_dask_that_is_not_installed_is_named(tmp_path, monkeypatch):
 
 
 def test_a_cluster_has_as_many_workers_as_it_has():
-    assert number_of_workers(ComparisonSettings(backend="dask", jobs=-1)) == -1
-    assert number_of_workers(ComparisonSettings(backend="loky", jobs=3)) == 3
-    assert 1 <= number_of_workers(ComparisonSettings(jobs=-1)) <= (os.cpu_count() or 1)
+    assert number_of_workers(-1, "dask") == -1
+    assert number_of_workers(3, "loky") == 3
+    assert 1 <= number_of_workers(-1, "loky") <= (os.cpu_count() or 1)
 
 
 def kill_this_process(number: int) -> None:
