@@ -13,8 +13,9 @@ from dqn_plugins.wrappers.rewards.episode_log import EpisodeLog
 from dqn_plugins.wrappers.rewards.episode_reward import EpisodeReward
 from dqn_plugins.wrappers.rewards.vec_episode_reward import VecEpisodeReward
 from dqn_plugins.wrappers.video.record_video import RecordVideo
-from dqn_plugins.wrappers.video.side_by_side import read_frames, side_by_side
+from dqn_plugins.wrappers.video.side_by_side import side_by_side
 from dqn_plugins.wrappers.video.vec_record_video import VecRecordVideo
+from dqn_plugins.wrappers.video.video_reader import read_frames
 from dqn_plugins.wrappers.video.video_writer import VideoWriter
 
 __all__ = [

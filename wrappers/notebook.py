@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dqn_plugins.wrappers.drawing.lettering import signed
+from dqn_plugins.wrappers.video.video_reader import existing_video
 
 __all__ = ["show_video", "show_videos"]
 
@@ -27,30 +28,6 @@ def in_jupyter() -> bool:
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     return shell is not None and hasattr(shell, "kernel")
-
-
-def existing_video(path: str | os.PathLike[str], argument: str) -> Path:
-    """
-    Check that a video file is there.
-
-    :param path: The file.
-    :param argument: Name of the user's argument, for the message.
-    :return: The same path.
-    :raises FileNotFoundError: If it is not a file.
-    :raises ValueError: If it is empty.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"{argument}={os.fspath(path)!r} is not a file. Fix: pass the path of a video, such "
-            "as RecordVideo's video_path."
-        )
-    if file.stat().st_size == 0:
-        raise ValueError(
-            f"{argument}={os.fspath(path)!r} is empty. Fix: close the environment that records it "
-            "first."
-        )
-    return file
 
 
 def video_tag(file: Path, width: int) -> str:

@@ -4,89 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
-from fractions import Fraction
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from dqn_plugins.wrappers.drawing.lettering import fitted, write
 from dqn_plugins.wrappers.drawing.panel import BACKGROUND, BRIGHT, HAIRLINE
-from dqn_plugins.wrappers.notebook import existing_video
 from dqn_plugins.wrappers.video.tiling import tile_frames
-from dqn_plugins.wrappers.video.video_writer import Frame, VideoWriter, checked_fps, find_encoder
+from dqn_plugins.wrappers.video.video_reader import VideoReader, existing_video
+from dqn_plugins.wrappers.video.video_writer import Frame, VideoWriter, find_encoder
 
-__all__ = ["read_frames", "side_by_side"]
+__all__ = ["side_by_side"]
 
 GAP = 4
 LABEL_HEIGHT = 30
 LABEL_SIZE = 14
-
-
-class _Reader:
-    """
-    One video, decoded as it is asked for.
-
-    :param file: The video.
-    """
-
-    def __init__(self, file: Path):
-        import imageio_ffmpeg
-
-        self.frames = imageio_ffmpeg.read_frames(str(file))
-        described = next(self.frames)
-        self.width, self.height = described["size"]
-        self.fps: Fraction = checked_fps(described["fps"])
-        self.frame: Frame | None = None
-        self.position = -1
-
-    def advance(self) -> bool:
-        """
-        Decode the next frame.
-
-        :return: False if there is none; the last one stays.
-        """
-        data = next(self.frames, None)
-        if data is None:
-            return False
-        self.frame = np.frombuffer(data, np.uint8).reshape(self.height, self.width, 3)
-        self.position += 1
-        return True
-
-    def advance_to(self, seconds: Fraction) -> bool:
-        """
-        Decode up to a moment.
-
-        :param seconds: Since the beginning.
-        :return: False if the video is over by then; its last frame stays.
-        """
-        while self.position < int(seconds * self.fps):
-            if not self.advance():
-                return False
-        return True
-
-
-def read_frames(path: str | os.PathLike[str]) -> Iterator[Frame]:
-    """
-    Decode a video frame by frame, also one whose recording was cut short.
-
-    :param path: An MP4 file.
-    :return: Iterator over uint8 arrays of shape (height, width, 3).
-    :raises FileNotFoundError: If there is no such file.
-    :raises ValueError: If the file is empty.
-
-    Example::
-
-        from dqn_plugins.wrappers import read_frames
-
-        for frame in read_frames("videos/rl-video-episode-0.mp4"):
-            print(frame.shape)
-    """
-    reader = _Reader(existing_video(path, "path"))
-    with contextlib.closing(reader.frames):
-        while reader.advance():
-            assert reader.frame is not None
-            yield reader.frame
 
 
 def labelled(frame: Frame, label: str) -> Frame:
@@ -151,7 +84,7 @@ def side_by_side(
     with contextlib.ExitStack() as stack:
         readers = []
         for file in files:
-            reader = _Reader(file)
+            reader = VideoReader(file)
             stack.callback(reader.frames.close)
             readers.append(reader)
         writer = stack.enter_context(VideoWriter(out, float(max(reader.fps for reader in readers))))

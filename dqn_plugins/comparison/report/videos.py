@@ -21,6 +21,7 @@ from dqn_plugins.experiments.names import folder_name
 from dqn_plugins.experiments.rollout import rollout
 from dqn_plugins.wrappers import FrameDetails, VideoWriter, read_frames, side_by_side
 from dqn_plugins.wrappers.drawing.overlay import Overlay
+from dqn_plugins.wrappers.video.video_reader import VideoReader
 from dqn_plugins.wrappers.video.video_writer import Frame, find_encoder
 
 __all__ = [
@@ -215,12 +216,9 @@ def poster_of(path: Path) -> bytes:
 
 
 def _frame_rate(path: Path) -> float:
-    import imageio_ffmpeg
-
-    frames = imageio_ffmpeg.read_frames(str(path))
-    fps = float(next(frames)["fps"])
-    frames.close()
-    return fps
+    reader = VideoReader(path)
+    reader.frames.close()
+    return float(reader.fps)
 
 
 def _smaller(frames: Iterator[Frame], factor: int) -> Iterator[Frame]:
