@@ -16,6 +16,7 @@ from dqn_plugins.comparison.statistics import (
     iqm_estimate,
     probability_of_improvement,
 )
+from dqn_plugins.wrappers.drawing.lettering import signed
 
 __all__ = ["TIMING_COLUMNS", "AlgorithmSummary", "Summary", "summarise"]
 
@@ -327,10 +328,8 @@ def number(value: float | None) -> str:
         return "–"
     size = abs(value)
     decimals = 0 if size >= 99.95 else 1 if size >= 9.995 else 2
-    text = f"{value:,.{decimals}f}"
-    if not text.strip("-0.,"):
-        text = "0"
-    return text.replace("-", "\N{MINUS SIGN}")
+    text = signed(value, decimals, ",")
+    return text if text.strip("0.") else "0"
 
 
 def interval(estimate: Estimate | None, written: Callable[[float | None], str] = number) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import math
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -107,17 +106,16 @@ def write(
         x += stamp.width
 
 
-def signed(value: float, decimals: int) -> str:
+def signed(value: float, decimals: int, grouping: str = "") -> str:
     """
     Write a number with the typographic minus.
 
     :param value: The number; NaN and infinities have their names.
     :param decimals: Digits after the point.
+    :param grouping: What separates thousands, "," or nothing.
     :return: The text.
     """
-    if not math.isfinite(value):
-        return str(value).replace("-", MINUS)
-    text = f"{value:.{decimals}f}"
-    if float(text) == 0:
+    text = f"{value:{grouping}.{decimals}f}"
+    if not text.strip("-0."):
         text = text.lstrip("-")
     return text.replace("-", MINUS)

@@ -22,6 +22,7 @@ from dqn_plugins.comparison.report.curves import (
 from dqn_plugins.comparison.results import Cell
 from dqn_plugins.comparison.statistics import Estimate
 from dqn_plugins.comparison.summary import AlgorithmSummary, Summary, interval, number
+from dqn_plugins.wrappers.drawing.lettering import signed
 
 if TYPE_CHECKING:  # half a second that a comparison need not wait for before it begins
     from matplotlib.axes import Axes
@@ -447,11 +448,7 @@ def _draw_rows(rows: Sequence[_Row], name: str, description: str, **options: Any
             axes.xaxis.set_major_locator(MaxNLocator(4))
             axes.xaxis.set_major_formatter(
                 FuncFormatter(
-                    lambda value, _: (
-                        number(value)
-                        if value % 1
-                        else f"{value:,.0f}".replace("-", "\N{MINUS SIGN}")
-                    )
+                    lambda value, _: number(value) if value % 1 else signed(value, 0, ",")
                 )
             )
         return _inline(figure, name, description)
