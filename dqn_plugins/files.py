@@ -11,7 +11,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-__all__ = ["checked_folder", "write_json", "written_whole"]
+__all__ = ["checked_folder", "read_json", "write_json", "written_whole"]
 
 
 @contextmanager
@@ -42,6 +42,20 @@ def write_json(path: Path, content: Any, default: Callable[[Any], Any] | None = 
     """
     with written_whole(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2, default=default) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """
+    Read a JSON file that may be missing or damaged.
+
+    :param path: The file.
+    :return: The mapping in it; empty if there is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def checked_folder(folder: str | os.PathLike[str], argument: str) -> Path:

@@ -16,15 +16,12 @@ import psutil
 
 from dqn_plugins.experiments.algorithms import Variant, make_model
 from dqn_plugins.experiments.environments import make_environment
+from dqn_plugins.experiments.names import folder_name
 from dqn_plugins.experiments.running import installed_versions, one_torch_thread
 from dqn_plugins.experiments.seeds import FIRST_FINAL_EVALUATION_SEED
 from dqn_plugins.files import write_json
 
-__all__ = [
-    "CellJob",
-    "reason_to_redo",
-    "run_cell",
-]
+__all__ = ["CellJob", "cell_folder", "damaged_files", "reason_to_redo", "run_cell"]
 
 MIB = 2**20
 PROGRESS = "progress.json"
@@ -245,6 +242,32 @@ def _put_in_place(folder: Path, place: Path) -> None:
         folder.rename(place)
 
 
+def cell_folder(root: Path, environment: str, algorithm: str, seed: int) -> Path:
+    """
+    Where a cell's files are.
+
+    :param root: Folder of the study.
+    :param environment: Its id.
+    :param algorithm: Name of the variant.
+    :param seed: Of the training.
+    :return: The folder, which may not exist.
+    """
+    return root / folder_name(environment) / algorithm / f"seed_{seed}"
+
+
+def damaged_files(folder: Path) -> list[str]:
+    """
+    Find the files of a finished cell that are not what they were when it was finished.
+
+    :param folder: Of the cell.
+    :return: Their names.
+    :raises OSError: If one is not there.
+    :raises ValueError: If ``done.json`` cannot be read.
+    """
+    digests = json.loads((folder / "done.json").read_text())["sha256"]
+    return [name for name, digest in digests.items() if _digest(folder / name) != digest]
+
+
 def reason_to_redo(cell: CellJob) -> str | None:
     """
     Look whether a cell's folder can be kept.
@@ -258,11 +281,8 @@ def reason_to_redo(cell: CellJob) -> str | None:
     if (cell.folder / "failure.json").exists():
         return "it failed"
     try:
-        digests = json.loads((cell.folder / "done.json").read_text())["sha256"]
+        damaged = damaged_files(cell.folder)
         settings = json.loads((cell.folder / "settings.json").read_text())
-        damaged = [
-            name for name, digest in digests.items() if _digest(cell.folder / name) != digest
-        ]
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,7 +1,5 @@
 """How far a study is, shown while it runs: one bar for all of it and one per cell at work."""
 
-import contextlib
-import json
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +17,7 @@ from rich.progress import (
 )
 
 from dqn_plugins.comparison.cell import PROGRESS, CellJob
+from dqn_plugins.files import read_json
 
 __all__ = ["LiveProgress"]
 
@@ -81,8 +80,8 @@ class LiveProgress:
         """Bring everything up to date with what the cells have written."""
         under_way = 0.0
         for cell in list(self.waiting):
-            state = _read_json(cell.working_folder(self.run_id) / PROGRESS)
-            if state is not None:
+            state = read_json(cell.working_folder(self.run_id) / PROGRESS)
+            if state:
                 under_way += state["progress"]
                 self._show(cell, state)
             elif cell.folder.exists():
@@ -103,27 +102,14 @@ class LiveProgress:
     def _report(self, cell: CellJob) -> None:
         if cell.folder in self.cell_bars:
             self.bars.remove_task(self.cell_bars.pop(cell.folder))
-        failure = _read_json(cell.folder / "failure.json")
-        timings = _read_json(cell.folder / "timings.json")
-        if failure is not None:
+        failure = read_json(cell.folder / "failure.json")
+        timings = read_json(cell.folder / "timings.json")
+        if failure:
             line = f"{cell.name}: failed: {failure['error']}"
-        elif timings is not None:
+        elif timings:
             steps, seconds = timings["training_steps"], timings["training_cpu_seconds"]
             line = f"{cell.name}: {steps:,} steps in {seconds:.1f} CPU seconds"
         else:
             return
-        style = "red" if failure is not None else None
+        style = "red" if failure else None
         self.console.print(line, markup=False, style=style, soft_wrap=True)
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """
-    Read a file that may not be there, or no longer.
-
-    :param path: The file.
-    :return: What it says; None if there is none.
-    """
-    with contextlib.suppress(OSError, ValueError):
-        content: dict[str, Any] = json.loads(path.read_text())
-        return content
-    return None

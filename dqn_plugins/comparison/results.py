@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zipfile
 from collections.abc import Mapping
@@ -14,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dqn_plugins.experiments.names import folder_name
+from dqn_plugins.comparison.cell import cell_folder, damaged_files
+from dqn_plugins.files import read_json
 
 __all__ = ["Cell", "CellStatus", "Evaluations", "StudyResults", "read_study"]
 
@@ -202,19 +202,6 @@ def read_study(folder: Path | str) -> StudyResults:
     return StudyResults(root, settings, environments, algorithms, seeds, cells, tuple(strangers))
 
 
-def cell_folder(root: Path, environment: str, algorithm: str, seed: int) -> Path:
-    """
-    Where a cell's files are.
-
-    :param root: Folder of the study.
-    :param environment: Its id.
-    :param algorithm: Name of the variant.
-    :param seed: Of the training.
-    :return: The folder, which may not exist.
-    """
-    return root / folder_name(environment) / algorithm / f"seed_{seed}"
-
-
 def read_cell(root: Path, environment: str, algorithm: str, seed: int) -> Cell:
     """
     Read one cell, whatever state it is in.
@@ -232,15 +219,15 @@ def read_cell(root: Path, environment: str, algorithm: str, seed: int) -> Cell:
         seed,
         folder,
         "missing",
-        settings=_read_json(folder / "settings.json"),
-        versions=_read_json(folder / "versions.json"),
+        settings=read_json(folder / "settings.json"),
+        versions=read_json(folder / "versions.json"),
     )
     if not folder.is_dir():
         # A cell is worked on in a hidden folder beside its place, until it is whole.
         begun = any(folder.parent.glob(f".{folder.name}.*"))
         return replace(cell, status="unfinished") if begun else cell
     if (folder / "failure.json").is_file():
-        failure = _read_json(folder / "failure.json")
+        failure = read_json(folder / "failure.json")
         return replace(
             cell,
             status="failed",
@@ -251,7 +238,8 @@ def read_cell(root: Path, environment: str, algorithm: str, seed: int) -> Cell:
     if not (folder / "done.json").is_file():
         return replace(cell, status="unfinished", evaluations=_evaluations_so_far(folder))
     try:
-        _check_digests(folder)
+        if damaged := damaged_files(folder):
+            raise ValueError(f"{', '.join(damaged)} was changed after the run was finished")
         return replace(
             cell,
             status="finished",
@@ -261,21 +249,6 @@ def read_cell(root: Path, environment: str, algorithm: str, seed: int) -> Cell:
         )
     except UNREADABLE as error:
         return replace(cell, status="damaged", error=f"{type(error).__name__}: {error}")
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _check_digests(folder: Path) -> None:
-    digests = json.loads((folder / "done.json").read_text(encoding="utf-8")).get("sha256", {})
-    for name, digest in digests.items():
-        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
-            raise ValueError(f"{name} was changed after the run was finished")
 
 
 def _read_timings(file: Path) -> dict[str, float]:

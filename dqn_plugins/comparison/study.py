@@ -14,12 +14,11 @@ from typing import Any
 
 from rich.console import Console
 
-from dqn_plugins.comparison.cell import CellJob, reason_to_redo, run_cell
+from dqn_plugins.comparison.cell import CellJob, cell_folder, reason_to_redo, run_cell
 from dqn_plugins.comparison.fan_out import number_of_workers, run_in_parallel
 from dqn_plugins.comparison.progress import LiveProgress
 from dqn_plugins.comparison.settings import Study
 from dqn_plugins.experiments.algorithms import ALGORITHMS
-from dqn_plugins.experiments.names import folder_name
 from dqn_plugins.experiments.settings import ComparisonSettings
 from dqn_plugins.files import write_json
 
@@ -98,7 +97,7 @@ def cells_of(study: Study, out: Path) -> list[CellJob]:
     settings = study.settings
     return [
         CellJob(
-            folder=out / folder_name(env_id) / variant.name / f"seed_{seed}",
+            folder=cell_folder(out, env_id, variant.name, seed),
             variant=variant,
             environment=env_id,
             seed=seed,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dqn_plugins.files import write_json, written_whole
+from dqn_plugins.files import read_json, write_json, written_whole
 
 
 def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
@@ -38,3 +38,11 @@ def test_others_may_read_what_the_user_lets_them(tmp_path: Path) -> None:
     write_json(path, {}, default=str)
     (tmp_path / "plain").write_text("")
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("content", [None, "", "{half", "[1]"])
+def test_what_cannot_be_read_is_empty(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "timings.json"
+    if content is not None:
+        path.write_text(content)
+    assert read_json(path) == {}
