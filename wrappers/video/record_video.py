@@ -22,8 +22,8 @@ from dqn_plugins.wrappers.video.recording import (
     NO_RECORDING,
     EpisodeProgress,
     Recorder,
+    RecorderProperties,
     SharedReference,
-    StreamedFrames,
     stop_at_exit,
 )
 
@@ -37,6 +37,7 @@ RENDER_HISTORY = 64
 
 
 class RecordVideo(
+    RecorderProperties,
     gym.Wrapper[ObsType, ActType, ObsType, ActType],
     Generic[ObsType, ActType],
     RecordConstructorArgs,
@@ -166,22 +167,6 @@ class RecordVideo(
         self.video_folder = str(self._recorder.folder)
         self.frames_per_sec = self._recorder.fps
         self._finalizer = stop_at_exit(self, self._recorder)
-
-    @property
-    def recording(self) -> bool:
-        """Whether a recording is running."""
-        return self._recorder.recording
-
-    @property
-    def recorded_frames(self) -> StreamedFrames:
-        """The frames of the running recording, of which only the number is kept."""
-        return StreamedFrames(self._recorder.frame_count)
-
-    @property
-    def video_path(self) -> str | None:
-        """The file of the running recording, or of the last one; None before the first."""
-        path = self._recorder.path
-        return None if path is None else str(path)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -340,6 +340,28 @@ class Recorder:
         )
 
 
+class RecorderProperties:
+    """What both recording wrappers show; they have a ``_recorder`` attribute."""
+
+    _recorder: Recorder
+
+    @property
+    def recording(self) -> bool:
+        """Whether a recording is running."""
+        return self._recorder.recording
+
+    @property
+    def recorded_frames(self) -> StreamedFrames:
+        """The frames of the running recording, of which only the number is kept."""
+        return StreamedFrames(self._recorder.frame_count)
+
+    @property
+    def video_path(self) -> str | None:
+        """The file of the running recording, or of the last one; None before the first."""
+        path = self._recorder.path
+        return None if path is None else str(path)
+
+
 def stop_at_exit(owner: Any, recorder: Recorder) -> weakref.finalize[..., Any]:
     """
     Finish the recorder's video when its wrapper is forgotten or the interpreter ends.

@@ -17,7 +17,7 @@ from dqn_plugins.wrappers.video.recording import (
     NO_RECORDING,
     EpisodeProgress,
     Recorder,
-    StreamedFrames,
+    RecorderProperties,
     stop_at_exit,
 )
 from dqn_plugins.wrappers.video.terminal_frame import (
@@ -44,7 +44,7 @@ def observation_of(observations: Any, index: int) -> Any:
     return observations[index]
 
 
-class VecRecordVideo(VecEnvWrapper):
+class VecRecordVideo(RecorderProperties, VecEnvWrapper):
     """
     Record videos of a vectorised environment: a drop-in for Stable-Baselines3's
     ``VecVideoRecorder`` that streams, and that shows terminal states.
@@ -144,22 +144,6 @@ class VecRecordVideo(VecEnvWrapper):
             EpisodeProgress(-1, environment=index) for index in range(venv.num_envs)
         ]
         self._finalizer = stop_at_exit(self, self._recorder)
-
-    @property
-    def recording(self) -> bool:
-        """Whether a recording is running."""
-        return self._recorder.recording
-
-    @property
-    def recorded_frames(self) -> StreamedFrames:
-        """The frames of the running recording, of which only the number is kept."""
-        return StreamedFrames(self._recorder.frame_count)
-
-    @property
-    def video_path(self) -> str | None:
-        """The file of the running recording, or of the last one; None before the first."""
-        path = self._recorder.path
-        return None if path is None else str(path)
 
     @property
     def video_name(self) -> str | None:
