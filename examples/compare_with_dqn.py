@@ -118,7 +118,7 @@ def table(entries: list[Entry], title: str) -> Table:
         result.add_row(
             entry.name,
             f"{steps:,}",
-            f"{entry.seconds:.1f}",
+            f"{entry.seconds:.2f}",
             f"{steps / entry.seconds:,.0f}",
             f"{np.mean(entry.returns[-TABLE_WINDOW:]):.1f}" if entry.returns else "-",
             f"{np.mean(entry.greedy_returns):.1f} ± {np.std(entry.greedy_returns):.1f}",
