@@ -6,7 +6,7 @@ import torch as th
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from dqn_plugins.algorithms.online import Backend, OnlineQAlgorithm
-from dqn_plugins.learning import NaiveRule
+from dqn_plugins.learning import NaiveRule, Update
 from dqn_plugins.policies import KerasAdam, QPolicy, TraceOptimizer, glorot_uniform
 
 __all__ = ["NOTEBOOK_HYPERPARAMETERS", "NaiveDQN"]
@@ -38,8 +38,7 @@ class NaiveDQN(OnlineQAlgorithm):
 
     At every environment step, one gradient step is taken on the one new transition (s, a, r, s′):
     the target is the network's own output for s, in which the taken action's entry is moved to
-    q + α·(r + γ·max q(s′) − q), and the loss is the mean squared error over all actions. With
-    several environments, the gradient is the mean over their new transitions.
+    q + α·(r + γ·max q(s′) − q), and the loss is the mean squared error over all actions.
 
     The defaults are the notebook's, except that nothing is bootstrapped from terminal states; see
     ``bootstrap_at_terminal`` and ``NOTEBOOK_HYPERPARAMETERS``. A time limit is not a terminal
@@ -68,6 +67,8 @@ class NaiveDQN(OnlineQAlgorithm):
         [0, 1].
     :param bootstrap_at_terminal: Whether to bootstrap from terminal states as if the episode went
         on, which is what the notebook does.
+    :param update: With several environments: "each" learns from their new transitions one after the
+        other, each by itself; "mean" takes one step on the mean over them.
     :param backend: "torch" for the reference learner in torch; "compiled" for the fast one, which
         takes multilayer perceptrons on the CPU; "auto" for "compiled" wherever it can be.
     :raises ValueError: If a number is out of its range, or the policy's name is unknown.
@@ -95,6 +96,7 @@ class NaiveDQN(OnlineQAlgorithm):
         *,
         q_step_size: float = 0.1,
         bootstrap_at_terminal: bool = False,
+        update: Update = "each",
         backend: Backend = "auto",
     ) -> None:
         super().__init__(
@@ -116,6 +118,7 @@ class NaiveDQN(OnlineQAlgorithm):
         self.max_grad_norm = max_grad_norm
         self.q_step_size = q_step_size
         self.bootstrap_at_terminal = bootstrap_at_terminal
+        self.update = update
         if _init_setup_model:
             self._setup_model()
 

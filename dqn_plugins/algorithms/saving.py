@@ -141,7 +141,7 @@ class Saving(Updates):
             for algorithm in cls.__mro__
             for parameter in signature(algorithm).parameters.values()
             if algorithm.__module__ != "builtins" and parameter.kind is parameter.KEYWORD_ONLY
-        } - {"backend"}
+        } - {"backend", "update"}
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "q_net", "_learner", "_is_device_auto"]

@@ -8,7 +8,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from dqn_plugins.algorithms.online import Backend, OnlineQAlgorithm
-from dqn_plugins.learning import StreamRule, Target, TraceCut
+from dqn_plugins.learning import StreamRule, Target, TraceCut, Update
 from dqn_plugins.policies import (
     ObGD,
     SparseInitializer,
@@ -63,9 +63,9 @@ class StreamQ(OnlineQAlgorithm):
     average, from which nothing is learned (``averaging_window``). Action values and TD errors are
     in the units of the environment's rewards.
 
-    With several environments each has a trace of its own, and their updates are averaged. ObGD
-    bounds each environment's step by that environment's trace and TD error before the average is
-    taken, so its bound holds for each of them and the average takes 1/n_envs of each step.
+    With several environments each has a trace of its own, and each new transition is learned from
+    by itself, in the order of the environments (``update``). Where updates are averaged instead,
+    ObGD bounds each environment's step by its own trace and TD error before that.
 
     Source: Elsayed, Vasan and Mahmood (2024), "Streaming Deep Reinforcement Learning Finally
     Works", arXiv 2410.14606; the default optimiser follows Gogianu, Lutu and Pascanu (2026),
@@ -95,6 +95,8 @@ class StreamQ(OnlineQAlgorithm):
         normalised rewards; None for any.
     :param target: "max" learns the value of acting greedily, as Q-learning does; "expected" that of
         acting ε-greedily, as expected Sarsa(λ) does, for which ``trace_cut="never"`` is right.
+    :param update: With several environments: "each" learns from their new transitions one after the
+        other, each by itself; "mean" averages their updates.
     :param backend: "torch" for the reference learner in torch; "compiled" for the fast one, which
         takes multilayer perceptrons on the CPU; "auto" for "compiled" wherever it can be.
     :raises ValueError: If a number is out of its range, or the policy's name is unknown.
@@ -129,6 +131,7 @@ class StreamQ(OnlineQAlgorithm):
         trace_cut: TraceCut = "after",
         td_error_clip: float | None = None,
         target: Target = "max",
+        update: Update = "each",
         backend: Backend = "auto",
     ) -> None:
         super().__init__(
@@ -151,6 +154,7 @@ class StreamQ(OnlineQAlgorithm):
         self.trace_cut = trace_cut
         self.td_error_clip = td_error_clip
         self.target = target
+        self.update = update
         if _init_setup_model:
             self._setup_model()
 

@@ -17,6 +17,7 @@ from dqn_plugins.learning import (
     Observation,
     Rule,
     Transition,
+    Update,
     raise_if_not_finite,
     reason_against_compiling,
 )
@@ -36,6 +37,7 @@ class Updates(EpsilonGreedy):
     _learner: Learner
     _last_td_error: float
     backend: Backend
+    update: Update
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -101,7 +103,7 @@ class Updates(EpsilonGreedy):
         except (NonFiniteTransitionError, DivergenceError) as error:
             error.step = self.num_timesteps
             raise
-        self._n_updates += 1
+        self._n_updates += len(td_errors) if self.update == "each" else 1
         for td_error in td_errors.tolist():
             self._last_td_error = td_error
             self._td_error_count += 1

@@ -5,7 +5,7 @@ from dqn_plugins.learning.compiled.binding import reason_against_compiling
 from dqn_plugins.learning.compiled.learner import CompiledLearner
 from dqn_plugins.learning.learner import Learner
 from dqn_plugins.learning.limits import LARGEST_LEARNING_RATE
-from dqn_plugins.learning.rules import NaiveRule, Rule, StreamRule, Target, TraceCut
+from dqn_plugins.learning.rules import NaiveRule, Rule, StreamRule, Target, TraceCut, Update
 from dqn_plugins.learning.transition import Observation, Transition, raise_if_not_finite
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Target",
     "TraceCut",
     "Transition",
+    "Update",
     "raise_if_not_finite",
     "reason_against_compiling",
 ]

@@ -86,13 +86,14 @@ class Learner(ABC):
     @abstractmethod
     def learn(self, transition: Transition) -> np.ndarray:
         """
-        Learn from one transition per environment, in one change of the weights.
+        Learn from one transition per environment, each by itself or all at once as the rule says.
 
         :param transition: The transitions.
-        :return: TD errors before the change, in the units of the environment's rewards, shape
+        :return: TD errors before each change, in the units of the environment's rewards, shape
             (n_envs,), float32; of no meaning where there was no transition.
         :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
-        :raises DivergenceError: If a TD error or the gradient overflows. Nothing was changed.
+        :raises DivergenceError: If a TD error or the gradient overflows. All is as it was before
+            the transition that it names, or the mean that it is a part of.
         :raises ValueError: If the optimiser's learning rate or eps is out of the range that can be
             learned with. Nothing was changed.
         """

@@ -10,13 +10,17 @@ from dqn_plugins.arguments import (
     check_one_of,
 )
 
-__all__ = ["NaiveRule", "Rule", "StreamRule", "Target", "TraceCut"]
+__all__ = ["NaiveRule", "Rule", "StreamRule", "Target", "TraceCut", "Update"]
 
 TraceCut: TypeAlias = Literal["after", "watkins", "never"]
 """When an exploratory action cuts the eligibility trace, see :class:`StreamRule`."""
 
 Target: TypeAlias = Literal["max", "expected"]
 """Which value of the next state is learned, see :class:`StreamRule`."""
+
+Update: TypeAlias = Literal["each", "mean"]
+"""How several environments' transitions are learned from: "each" by itself, in the order of the
+environments, or their "mean" in one update of which each is a part."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class NaiveRule:
     :param q_step_size: Step size α of the target, in [0, 1].
     :param bootstrap_at_terminal: Whether to bootstrap from terminal states, as the notebook does.
     :param max_grad_norm: Largest norm of the gradient, above 0; None for any.
+    :param update: "each" or "mean", see :data:`Update`.
     :raises ValueError: If a number is out of its range.
     """
 
@@ -38,6 +43,7 @@ class NaiveRule:
     q_step_size: float
     bootstrap_at_terminal: bool
     max_grad_norm: float | None
+    update: Update
 
     def __post_init__(self) -> None:
         check_in_unit_interval("gamma", self.gamma)
@@ -46,6 +52,7 @@ class NaiveRule:
             "bootstrap_at_terminal", self.bootstrap_at_terminal, "True is what the notebook does."
         )
         check_above_zero("max_grad_norm", self.max_grad_norm)
+        _check_update(self.update)
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ class StreamRule:
         normalised rewards where rewards are normalised; None for any.
     :param target: "max": V(s′) is the value of the best action, as in Q-learning; "expected": the
         one expected of the ε-greedy choice by which actions are taken, as in expected Sarsa.
+    :param update: "each" or "mean", see :data:`Update`.
     :raises ValueError: If a number is out of its range.
     """
 
@@ -75,6 +83,7 @@ class StreamRule:
     trace_cut: TraceCut
     td_error_clip: float | None
     target: Target
+    update: Update
 
     def __post_init__(self) -> None:
         check_in_unit_interval("gamma", self.gamma)
@@ -82,7 +91,12 @@ class StreamRule:
         check_one_of("trace_cut", self.trace_cut, get_args(TraceCut), "'after' is the authors'.")
         check_above_zero("td_error_clip", self.td_error_clip)
         check_one_of("target", self.target, get_args(Target), "'max' is Q-learning.")
+        _check_update(self.update)
 
 
 Rule: TypeAlias = NaiveRule | StreamRule
 """Any of them."""
+
+
+def _check_update(update: Update) -> None:
+    check_one_of("update", update, get_args(Update), "'each' learns more from a transition.")

@@ -123,7 +123,7 @@ def workers(_folder: Path) -> None:
     try:
         model.learn(FOREVER, watcher)
     except KeyboardInterrupt:
-        tell("interrupted", watcher.n_ends, model.num_timesteps == 2 * model._n_updates)
+        tell("interrupted", watcher.n_ends, model.num_timesteps == model._n_updates)
     for process in model.env.processes:
         process.kill()
 

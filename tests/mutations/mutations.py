@@ -109,6 +109,13 @@ MUTATIONS = [
         "the mean is over environments instead of transitions",
         NAIVE,
     ),
+    Mutation(
+        "dqn_plugins/learning/autograd/learner.py",
+        'if self.rule.update == "each" else [rows]',
+        'if self.rule.update == "mean" else [rows]',
+        "several environments' transitions are averaged",
+        NAIVE,
+    ),
     # Traces and masks, in torch
     Mutation(
         STREAM_AUTOGRAD,
@@ -246,8 +253,8 @@ MUTATIONS = [
     ),
     Mutation(
         NAIVE_COMPILED,
-        "n_valid = valid.sum()",
-        "n_valid = len(valid)",
+        "n_valid = valid[start:stop].sum()",
+        "n_valid = stop - start",
         "the mean is over environments instead of transitions",
         COMPILED_NAIVE,
     ),
@@ -309,6 +316,20 @@ MUTATIONS = [
     ),
     Mutation(
         STREAM_COMPILED,
+        "size = 1 if state.numbers[EACH] else n_envs",
+        "size = n_envs",
+        "several environments' transitions are averaged",
+        COMPILED_STREAM,
+    ),
+    Mutation(
+        NAIVE_COMPILED,
+        "size = 1 if state.numbers[EACH] else n_envs",
+        "size = 1",
+        "no mean is taken over several environments' transitions",
+        COMPILED_NAIVE,
+    ),
+    Mutation(
+        STREAM_COMPILED,
         "value = (1.0 - epsilon) * value + epsilon *",
         "value = value + epsilon *",
         "the best action's value is expected as if ε were 0",
@@ -365,8 +386,8 @@ MUTATIONS = [
     ),
     Mutation(
         STREAM_COMPILED,
-        "            valid.sum(),\n",
-        "            len(valid),\n",
+        "n_valid = valid[start:stop].sum()",
+        "n_valid = stop - start",
         "the mean is over environments instead of transitions",
         COMPILED_STREAM,
     ),

@@ -22,6 +22,7 @@ from dqn_plugins.learning import (
     Target,
     TraceCut,
     Transition,
+    Update,
 )
 from dqn_plugins.policies import (
     AdaptiveObGD,
@@ -141,6 +142,7 @@ class Naive:
     q_step_size: float
     bootstrap_at_terminal: bool
     max_grad_norm: float | None
+    update: Update
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,7 @@ class Stream:
     normalize_observations: bool
     normalize_rewards: bool
     averaging_window: int | None
+    update: Update
 
 
 @st.composite
@@ -183,6 +186,7 @@ def networks(draw: st.DrawFn, observation_spaces: st.SearchStrategy[Any]) -> Net
 # steps; with an eps far above the noise they may not.
 EPS = st.sampled_from([1e-3, 1e-2])
 BETAS = st.sampled_from([(0.9, 0.999), (0.0, 0.9), (0.8, 0.5)])
+updates = st.sampled_from(["each", "mean"])
 UNIT_INTERVAL = st.sampled_from([0.0, 0.5, 0.9, 0.99, 1.0])
 
 
@@ -206,6 +210,7 @@ def naive_rules() -> st.SearchStrategy[Naive]:
             q_step_size=st.sampled_from([0.0, 0.1, 1.0]),
             bootstrap_at_terminal=st.booleans(),
             max_grad_norm=st.sampled_from([None, 0.05]),
+            update=updates,
         )
     )
 
@@ -249,6 +254,7 @@ def stream_rules() -> st.SearchStrategy[Stream]:
             normalize_observations=st.booleans(),
             normalize_rewards=st.booleans(),
             averaging_window=st.sampled_from([None, 1, 3]),
+            update=updates,
         )
     )
 
@@ -288,11 +294,20 @@ def make_learner(policy: QPolicy, rule: Naive | Stream, n_envs: int, backend: st
     numbers: Rule
     if isinstance(rule, Naive):
         numbers = NaiveRule(
-            rule.gamma, rule.q_step_size, rule.bootstrap_at_terminal, rule.max_grad_norm
+            rule.gamma,
+            rule.q_step_size,
+            rule.bootstrap_at_terminal,
+            rule.max_grad_norm,
+            rule.update,
         )
     else:
         numbers = StreamRule(
-            rule.gamma, rule.trace_decay, rule.trace_cut, rule.td_error_clip, rule.target
+            rule.gamma,
+            rule.trace_decay,
+            rule.trace_cut,
+            rule.td_error_clip,
+            rule.target,
+            rule.update,
         )
     learner: Learner = (CompiledLearner if backend == "compiled" else AutogradLearner)(
         policy, numbers, n_envs

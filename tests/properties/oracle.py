@@ -157,7 +157,20 @@ class Oracle:
         """Episodes begin in all environments."""
 
     def learn(self, batch: Batch, actions: np.ndarray) -> list[float]:
-        """One update; the TD errors."""
+        """Learn from each transition by itself, or from their mean; the TD errors."""
+        envs = np.flatnonzero(batch.valid).tolist()
+        groups = [[env] for env in envs] if self.rule.update == "each" else [envs]
+        td_errors = []
+        for group in groups:
+            if group:
+                td_errors += self.learn_mean(batch, actions, group)
+        for env in envs:
+            if batch.dones[env]:
+                self.observe(one_of(batch.new_obs, env))
+        return td_errors
+
+    def learn_mean(self, batch: Batch, actions: np.ndarray, envs: list[int]) -> list[float]:
+        """One update on the mean over some environments' transitions; the TD errors."""
         raise NotImplementedError
 
 
@@ -213,12 +226,10 @@ class NaiveOracle(Oracle):
         self.rule = rule
         self.moments = Moments(self)
 
-    def learn(self, batch: Batch, actions: np.ndarray) -> list[float]:
-        rule, n_transitions = self.rule, int(batch.valid.sum())
+    def learn_mean(self, batch: Batch, actions: np.ndarray, envs: list[int]) -> list[float]:
+        rule, n_transitions = self.rule, len(envs)
         td_errors, mean_gradient = [], [np.zeros_like(p) for p in self.parameters]
-        if n_transitions == 0:
-            return []
-        for i in np.flatnonzero(batch.valid):
+        for i in envs:
             action = actions[i]
             obs = one_of(batch.obs, i)
             next_value = self.bootstrap(batch, i, masked=not rule.bootstrap_at_terminal)
@@ -303,10 +314,8 @@ class StreamOracle(Oracle):
         probabilities[q_values.argmax()] += 1 - epsilon
         return float(probabilities @ q_values)
 
-    def learn(self, batch: Batch, actions: np.ndarray) -> list[float]:
-        rule, envs = self.rule, np.flatnonzero(batch.valid).tolist()
-        if not envs:
-            return []
+    def learn_mean(self, batch: Batch, actions: np.ndarray, envs: list[int]) -> list[float]:
+        rule = self.rule
         # Of s: by what was known when it came
         observations = {i: one_of(batch.obs, i) for i in envs}
         explored = {i: self.greedy_action(observations[i]) != actions[i] for i in envs}
@@ -340,7 +349,6 @@ class StreamOracle(Oracle):
                 self.z[i] = self.no_trace()
             if batch.dones[i]:
                 self.returns[i] = 0.0
-                self.observe(one_of(batch.new_obs, i))
         return in_units_of_rewards
 
     def move(self, td_errors: dict[int, float]) -> None:

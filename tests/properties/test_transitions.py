@@ -128,7 +128,7 @@ def test_every_transition_is_learned_once_in_order_and_as_it_was(algorithm, back
     for call in data.draw(calls):
         call.run(model)
     learned = model.__dict__.get("noted", [])
-    assert model._n_updates == len(learned)
+    assert model._n_updates == len(learned) * len(envs)
     for i, env in enumerate(envs):
         assert len(learned) == len(env.transitions)
         for batch, played in zip(learned, env.transitions, strict=True):

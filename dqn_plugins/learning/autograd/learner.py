@@ -103,11 +103,12 @@ class AutogradLearner(Learner):
             raise_if_not_finite(transition.new_obs, transition.rewards, transition.new_obs)
         td_errors = np.zeros(self.n_envs, np.float32)
         rows = np.flatnonzero(transition.valid)
-        if len(rows):
-            update = RULES[type(self.rule)]
-            td_errors[rows] = update(
-                self.policy, self.rule, transition, rows, self._exploration_rate
-            )
+        apply = RULES[type(self.rule)]
+        for group in rows[:, np.newaxis] if self.rule.update == "each" else [rows]:
+            if len(group):
+                td_errors[group] = apply(
+                    self.policy, self.rule, transition, group, self._exploration_rate
+                )
         if begins:
             self._observe(rows_of(transition.new_obs, np.flatnonzero(transition.dones)))
         return td_errors

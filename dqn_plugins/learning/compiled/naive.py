@@ -30,7 +30,7 @@ from dqn_plugins.learning.rules import NaiveRule
 __all__ = ["NAIVE"]
 
 # Places in `NaiveState.numbers`
-EXPLORATION_RATE, GAMMA, Q_STEP_SIZE, BOOTSTRAP_AT_TERMINAL, MAX_GRAD_NORM = range(5)
+EXPLORATION_RATE, EACH, GAMMA, Q_STEP_SIZE, BOOTSTRAP_AT_TERMINAL, MAX_GRAD_NORM = range(6)
 
 
 class NaiveState(NamedTuple):
@@ -40,8 +40,9 @@ class NaiveState(NamedTuple):
     :param network: The network.
     :param optimizer: The optimiser.
     :param average: No average.
-    :param numbers: The rule's numbers: ε (without effect), γ, α, 1 for bootstrapping from terminal
-        states, the largest norm of the gradient or 0 for any. Shape (5,).
+    :param numbers: The rule's numbers: ε (without effect), 1 for learning from each transition by
+        itself, γ, α, 1 for bootstrapping from terminal states, the largest norm of the gradient or
+        0 for any. Shape (6,).
     :param samples: Shape (n_envs, 3, n_units); written.
     :param gradient: One row, laid out as the weights; written.
     :param errors: −1: the gradient is descended. Shape (1,).
@@ -78,14 +79,38 @@ def learn_naive(
     :return: ``LEARNED``; or, with no weight changed, ``NOT_FINITE`` or the index of the
         environment whose update overflows.
     """
-    network, numbers, gradient = state.network, state.numbers, state.gradient[0]
     if not (all_finite(obs) and all_finite(rewards) and all_finite(next_obs)):
         return NOT_FINITE
-    n_valid = valid.sum()
+    n_envs = len(actions)
+    size = 1 if state.numbers[EACH] else n_envs
+    for start in range(0, n_envs, size):
+        verdict = learn_mean(
+            state, start, start + size, obs, actions, rewards, next_obs, terminated, valid
+        )
+        if verdict != LEARNED:
+            return verdict
+    return LEARNED
+
+
+@compiled
+def learn_mean(
+    state: NaiveState,
+    start: int,
+    stop: int,
+    obs: Floats,
+    actions: Ints,
+    rewards: Floats,
+    next_obs: Floats,
+    terminated: Bools,
+    valid: Bools,
+) -> int:
+    """Learn from the mean over the environments from ``start`` to ``stop``."""
+    network, numbers, gradient = state.network, state.numbers, state.gradient[0]
+    n_valid = valid[start:stop].sum()
 
     # TD errors, and the derivatives of the loss: its mean is over all actions and transitions, and
     # only the taken action's entry differs from its target.
-    for env in range(len(actions)):
+    for env in range(start, stop):
         if not valid[env]:
             continue
         next_value = np.float32(0.0)
@@ -103,7 +128,7 @@ def learn_naive(
 
     # One step of the optimiser on the mean gradient
     kept = 0.0
-    for env in range(len(actions)):
+    for env in range(start, stop):
         if valid[env]:
             accumulate_gradient(network, sample_in(state.samples[env]), kept, gradient)
             kept = 1.0
@@ -142,6 +167,7 @@ def _bind(binding: Binding, numbers: np.ndarray, td_errors: np.ndarray) -> Naive
 def _numbers(rule: NaiveRule) -> list[float]:
     return [
         0.0,
+        rule.update == "each",
         rule.gamma,
         rule.q_step_size,
         rule.bootstrap_at_terminal,

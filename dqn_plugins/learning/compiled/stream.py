@@ -31,7 +31,7 @@ from dqn_plugins.learning.rules import StreamRule
 __all__ = ["STREAM"]
 
 # Places in `StreamState.numbers`
-EXPLORATION_RATE, GAMMA, TRACE_DECAY, TRACE_CUT, TD_ERROR_CLIP, TARGET = range(6)
+EXPLORATION_RATE, EACH, GAMMA, TRACE_DECAY, TRACE_CUT, TD_ERROR_CLIP, TARGET = range(7)
 
 # When an exploratory action cuts the trace
 CUT_NEVER, CUT_AFTER, CUT_WATKINS = range(3)
@@ -49,9 +49,9 @@ class StreamState(NamedTuple):
     :param network: The network.
     :param optimizer: The optimiser.
     :param average: The weights' average.
-    :param numbers: The rule's numbers: ε, γ, λ, one of ``CUT_NEVER``, ``CUT_AFTER`` and
-        ``CUT_WATKINS``, the largest TD error that is learned from, and ``MAX`` or ``EXPECTED``.
-        Python may change them at any time. Shape (6,).
+    :param numbers: The rule's numbers: ε, 1 for learning from each transition by itself, γ, λ, one
+        of ``CUT_NEVER``, ``CUT_AFTER`` and ``CUT_WATKINS``, the largest TD error that is learned
+        from, and ``MAX`` or ``EXPECTED``. Python may change them at any time. Shape (7,).
     :param traces: Eligibility traces, one row per environment, laid out as the weights.
     :param reward_mean: Mean of the discounted returns, shape (1,), or empty to leave rewards.
     :param reward_squared_deviations: Sum of squared deviations from it, of the same shape.
@@ -100,14 +100,39 @@ def learn_stream(
     :return: ``LEARNED``; or, with nothing changed, ``NOT_FINITE`` or the index of the environment
         whose update overflows.
     """
-    network, numbers, n_envs = state.network, state.numbers, len(actions)
-    td_errors, traces = state.td_errors, state.traces
-    gamma, trace_cut = numbers[GAMMA], numbers[TRACE_CUT]
     if not (all_finite(obs) and all_finite(rewards) and all_finite(next_obs)):
         return NOT_FINITE
+    n_envs = len(actions)
+    size = 1 if state.numbers[EACH] else n_envs
+    for start in range(0, n_envs, size):
+        verdict = learn_mean(
+            state, start, start + size, obs, actions, rewards, next_obs, terminated, dones, valid
+        )
+        if verdict != LEARNED:
+            return verdict
+    return LEARNED
+
+
+@compiled
+def learn_mean(
+    state: StreamState,
+    start: int,
+    stop: int,
+    obs: Floats,
+    actions: Ints,
+    rewards: Floats,
+    next_obs: Floats,
+    terminated: Bools,
+    dones: Bools,
+    valid: Bools,
+) -> int:
+    """Learn from the mean over the environments from ``start`` to ``stop``."""
+    network, numbers = state.network, state.numbers
+    td_errors, traces = state.td_errors, state.traces
+    gamma, trace_cut = numbers[GAMMA], numbers[TRACE_CUT]
 
     # The action values, normalised by what was known when the observations came, and ∇Q(s, a)
-    for env in range(n_envs):
+    for env in range(start, stop):
         if valid[env]:
             sample = sample_in(state.samples[env])
             q_values = forward(network, sample, obs[env])
@@ -117,8 +142,8 @@ def learn_stream(
 
     # The TD errors, after a look at the next observations and at the scale of the rewards
     keep_statistics(state)
-    scale = look(state, rewards, next_obs, valid)
-    for env in range(n_envs):
+    scale = look(state, start, stop, rewards, next_obs, valid)
+    for env in range(start, stop):
         state.clipped_td_errors[env] = 0
         if not valid[env]:
             continue
@@ -140,7 +165,7 @@ def learn_stream(
             return env
 
     # The traces: fade, and take in the gradient
-    for env in range(n_envs):
+    for env in range(start, stop):
         if valid[env]:
             decay = gamma * numbers[TRACE_DECAY]
             if state.explored[env] and trace_cut == CUT_WATKINS:
@@ -148,18 +173,19 @@ def learn_stream(
             accumulate_gradient(network, sample_in(state.samples[env]), decay, traces[env])
 
     # The weights: along the traces
-    if valid.sum() > 0:
+    n_valid = valid[start:stop].sum()
+    if n_valid > 0:
         take_step(
             state.optimizer,
             network.weights,
-            traces,
-            state.clipped_td_errors,
-            valid.sum(),
+            traces[start:stop],
+            state.clipped_td_errors[start:stop],
+            n_valid,
             state.average,
         )
 
     # What ended is forgotten
-    for env in range(n_envs):
+    for env in range(start, stop):
         if valid[env] and (dones[env] or (state.explored[env] and trace_cut == CUT_AFTER)):
             traces[env] = 0
         if dones[env]:
@@ -178,11 +204,13 @@ def value_of(q_values: Floats, numbers: Doubles) -> float:
 
 
 @compiled
-def look(state: StreamState, rewards: Floats, next_obs: Floats, valid: Bools) -> float:
+def look(
+    state: StreamState, start: int, stop: int, rewards: Floats, next_obs: Floats, valid: Bools
+) -> float:
     """Take a step's observations and returns into the statistics."""
     network, returns = state.network, state.returns
     if network.obs_mean.size > 0:
-        for env in range(len(rewards)):
+        for env in range(start, stop):
             if valid[env]:
                 update_statistics(
                     next_obs[env],
@@ -193,7 +221,7 @@ def look(state: StreamState, rewards: Floats, next_obs: Floats, valid: Bools) ->
     if state.reward_mean.size == 0:
         return 1.0
     squared_deviations, count = state.reward_squared_deviations, state.reward_count
-    for env in range(len(rewards)):
+    for env in range(start, stop):
         if valid[env]:
             returns[env] = state.numbers[GAMMA] * returns[env] + rewards[env]
             update_statistics(returns[env : env + 1], state.reward_mean, squared_deviations, count)
@@ -255,6 +283,7 @@ def _bind(binding: Binding, numbers: np.ndarray, td_errors: np.ndarray) -> Strea
 def _numbers(rule: StreamRule) -> list[float]:
     return [
         0.0,
+        rule.update == "each",
         rule.gamma,
         rule.trace_decay,
         TRACE_CUTS[rule.trace_cut],

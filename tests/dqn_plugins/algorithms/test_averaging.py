@@ -79,11 +79,12 @@ def test_a_window_of_one_update_is_the_newest_weights(backend):
     assert np.abs(average(model) - weights(model)).max() < 1e-6
 
 
-def test_several_environments_make_one_update_a_step(backend):
+@pytest.mark.parametrize(("update", "n_updates"), [("each", 120), ("mean", 40)])
+def test_it_takes_in_every_update_of_several_environments(backend, update, n_updates):
     env = make_vec_env("CartPole-v1", n_envs=3)
-    model = StreamQ("MlpPolicy", env, policy_kwargs=SMALL, seed=0, backend=backend)
+    model = StreamQ("MlpPolicy", env, policy_kwargs=SMALL, seed=0, update=update, backend=backend)
     model.learn(3 * 40)
-    assert model.policy.n_averaged.item() == 40
+    assert model.policy.n_averaged.item() == model._n_updates == n_updates
 
 
 @pytest.mark.parametrize("window", [None, 10_000])

@@ -168,8 +168,11 @@ def test_the_default_optimiser_is_torchs_adam_as_torch_defaults_it(backend):
     assert relative_error(model, oracle, initial) < ROUNDING
 
 
+@pytest.mark.parametrize("update", ["each", "mean"])
 @pytest.mark.parametrize("optimizer", ["sgd", "torch_adam"])
-def test_several_environments_make_one_update_on_the_mean(backend, optimizer):
+def test_several_environments_are_learned_from_one_by_one_or_on_the_mean(
+    backend, optimizer, update
+):
     envs = [RecordingEnv() for _ in range(4)]
     policy_kwargs = sgd([16, 8]) if optimizer == "sgd" else None
     model = NaiveDQN(
@@ -179,13 +182,15 @@ def test_several_environments_make_one_update_on_the_mean(backend, optimizer):
         q_step_size=0.5,
         policy_kwargs=policy_kwargs,
         seed=1,
+        update=update,
         backend=backend,
     )
     oracle, initial = Oracle(model, optimizer), weights(model)
     model.learn(4 * 30)
     for batch in zip(*(env.transitions for env in envs), strict=True):
-        oracle.learn(*batch)
-    assert oracle.t == model._n_updates == 30
+        for transitions in [batch] if update == "mean" else [[step] for step in batch]:
+            oracle.learn(*transitions)
+    assert oracle.t == model._n_updates == (30 if update == "mean" else 120)
     assert relative_error(model, oracle, initial) < ROUNDING
 
 
@@ -627,4 +632,4 @@ def test_learn_one_goes_on_after_learn_with_several_environments(backend):
     learn_all(model, random_transitions(5))
     assert not np.array_equal(weights(model), before)
     model.learn(40, reset_num_timesteps=False)
-    assert model._n_updates == 10 + 5 + 10
+    assert model._n_updates == 40 + 5 + 40

@@ -549,6 +549,7 @@ NON_DEFAULT_ARGUMENTS: dict[str, Any] = {
     "seed": 11,
     "q_step_size": 0.4,
     "bootstrap_at_terminal": True,
+    "update": "mean",
     "backend": "torch",
 }
 
@@ -652,7 +653,7 @@ def test_a_model_is_loaded_with_another_number_of_environments(tmp_path, backend
     before = weights(loaded)
     loaded.learn(20, reset_num_timesteps=False)
     assert loaded.num_timesteps == 30
-    assert loaded._n_updates == 10 + 5
+    assert loaded._n_updates == 10 + 20
     assert not np.array_equal(weights(loaded), before)
 
 

@@ -556,6 +556,7 @@ NON_DEFAULT_ARGUMENTS: dict[str, Any] = {
     "trace_cut": "watkins",
     "td_error_clip": 1.5,
     "target": "expected",
+    "update": "mean",
     "backend": "torch",
 }
 

@@ -149,6 +149,7 @@ def test_naive_dqn_compiled_equals_autograd_after_1000_updates(
             DummyVecEnv([cart_pole] * n_envs),
             learning_rate={th.optim.SGD: 1e-2, th.optim.RMSprop: 3e-4}.get(optimizer, 1e-3),
             q_step_size=0.5,
+            update="mean" if n_envs == 3 else "each",
             bootstrap_at_terminal=bootstraps,
             max_grad_norm=max_grad_norm,
             policy_kwargs={
@@ -226,6 +227,7 @@ def test_stream_q_compiled_equals_autograd(
             learning_rate=1e-3 if optimizer is TraceAdam else 1.0,
             trace_cut=trace_cut,
             td_error_clip=td_error_clip,
+            update="mean" if n_envs == 3 else "each",
             policy_kwargs={
                 "net_arch": net_arch,
                 "optimizer_class": optimizer,

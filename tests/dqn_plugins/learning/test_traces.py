@@ -441,6 +441,7 @@ def test_learning_is_that_of_the_equations(
     model = StreamQ(
         "MlpPolicy",
         DummyVecEnv([lambda env=env: env for env in envs]),
+        update="mean",
         learning_rate=learning_rate,
         gamma=0.9,
         exploration_initial_eps=0.5,
