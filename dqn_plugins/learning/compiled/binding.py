@@ -221,11 +221,14 @@ class Binding:
         Tell whether compiled code still works with what the policy holds.
 
         :param thorough: Whether to look at every tensor. Otherwise what is noticed is another
-            optimiser, a state that was loaded into it, and other memory of the parameters.
+            optimiser, a state that was loaded into it, options of it that compiled code leaves out,
+            and other memory of the parameters.
         :return: False if somebody replaced the optimiser, or the memory of a parameter, of the
-            optimiser's state or of the running statistics.
+            optimiser's state or of the running statistics, or turned such an option on.
         """
         if self._is_stale or self.policy.optimizer is not self._optimizer:
+            return False
+        if list(self._group.values()) != self._settings and _reason_against_optimizer(self.policy):
             return False
         if not thorough:
             return _addresses_of(self._parameters) == self._addresses[: len(self._parameters)]
@@ -253,7 +256,9 @@ class Binding:
             check_optimizer(self._optimizer)
             reason = _reason_against_optimizer(self.policy)
             if reason is not None:
-                raise ValueError(f"backend: the compiled learner is at work, but {reason}.")
+                raise ValueError(
+                    f"backend: the compiled learner is at work, but {reason}. Pass backend='torch'."
+                )
             self.optimizer_numbers[:] = _numbers(self._group)
             self._settings = settings
 

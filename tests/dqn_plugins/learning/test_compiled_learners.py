@@ -486,6 +486,18 @@ def test_numbers_that_a_callback_changes_are_in_force_at_the_next_step(make):
     assert not np.allclose(weights(models[1]), weights(unchanged), rtol=1e-3)
 
 
+def test_auto_goes_over_to_torch_when_an_option_is_turned_on_that_is_not_compiled():
+    models = [
+        NaiveDQN("MlpPolicy", RecordingEnv(), seed=0, backend=backend).learn(10)
+        for backend in ("torch", "auto")
+    ]
+    for model in models:
+        model.policy.optimizer.param_groups[0]["weight_decay"] = 0.1
+        model.learn(20)
+    assert type(models[1]._learner) is type(models[0]._learner)
+    assert_close(weights(models[1]), weights(models[0]), 1e-5)
+
+
 @each_algorithm
 def test_a_deep_copied_model_learns_by_itself(make):
     model = trained(make, "compiled")
