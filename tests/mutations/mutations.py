@@ -277,7 +277,11 @@ MUTATIONS = [
         "floor = np.float32(eps if optimizer.kind == KERAS_ADAM else eps * root_correction)",
         "floor = np.float32(eps)",
         "torch's Adam is Keras's",
-        COMPILED_NAIVE,
+        (
+            "tests/dqn_plugins/learning/test_compiled_learners.py",
+            "-k",
+            "naive_dqn_compiled_equals_autograd",
+        ),
     ),
     Mutation(
         OPTIMIZERS_COMPILED,

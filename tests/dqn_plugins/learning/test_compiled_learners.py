@@ -157,6 +157,8 @@ def test_naive_dqn_compiled_equals_autograd_after_1000_updates(
                 "activation_fn": activation_fn,
                 "layer_norm": layer_norm,
                 "optimizer_class": optimizer,
+                # Large enough for it to matter where it is added
+                "optimizer_kwargs": {} if optimizer is th.optim.SGD else {"eps": 1e-3},
             },
             seed=0,
             backend=backend,
@@ -165,8 +167,9 @@ def test_naive_dqn_compiled_equals_autograd_after_1000_updates(
     ]
     initial = weights(models[0])
     assert np.array_equal(initial, weights(models[1]))
+    n_batches = 60 if n_envs == 16 else 1_000  # with 16 updates each
     (torch_errors, torch_actions), (errors, actions) = (
-        learn_batches(model, played(n_envs)) for model in models
+        learn_batches(model, played(n_envs)[:n_batches]) for model in models
     )
     assert relative_difference(initial, weights(models[0])) > 0.01
     assert relative_difference(weights(models[1]), weights(models[0])) < 1e-5
