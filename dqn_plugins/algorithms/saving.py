@@ -144,7 +144,8 @@ class Saving(Updates):
         } - {"backend", "update"}
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "q_net", "_learner", "_is_device_auto"]
+        made_anew = ["q_net", "_learner", "_rule_in_force", "_is_device_auto"]
+        return [*super()._excluded_save_params(), *made_anew]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []

@@ -23,14 +23,14 @@ from dqn_plugins.learning.compiled.layers import (
     sample_in,
 )
 from dqn_plugins.learning.compiled.optimizers import Average, Optimizer, take_step
-from dqn_plugins.learning.compiled.rule import CompiledRule
+from dqn_plugins.learning.compiled.rule import EACH, CompiledRule
 from dqn_plugins.learning.limits import LARGEST_GRADIENT
 from dqn_plugins.learning.rules import NaiveRule
 
 __all__ = ["NAIVE"]
 
-# Places in `NaiveState.numbers`
-EXPLORATION_RATE, EACH, GAMMA, Q_STEP_SIZE, BOOTSTRAP_AT_TERMINAL, MAX_GRAD_NORM = range(6)
+# Places in `NaiveState.numbers`, after those that every rule has
+GAMMA, Q_STEP_SIZE, BOOTSTRAP_AT_TERMINAL, MAX_GRAD_NORM = range(2, 6)
 
 
 class NaiveState(NamedTuple):

@@ -7,10 +7,10 @@ import numpy as np
 
 from dqn_plugins.learning.compiled.binding import Binding
 
-__all__ = ["EXPLORATION_RATE", "CompiledRule"]
+__all__ = ["EACH", "EXPLORATION_RATE", "CompiledRule"]
 
-EXPLORATION_RATE = 0
-"""Place of ε among the numbers of every rule."""
+# Places among the numbers of every rule: ε, and 1 for learning from each transition by itself
+EXPLORATION_RATE, EACH = range(2)
 
 
 class CompiledRule(NamedTuple):
@@ -19,7 +19,7 @@ class CompiledRule(NamedTuple):
 
     :param bind: Collects all that the rule works on: a ``NamedTuple`` made of the policy's binding,
         the rule's numbers, which change while it learns, and an array for the TD errors.
-    :param numbers: Translates a rule into numbers; ε has its place in front.
+    :param numbers: Translates a rule into numbers, in front those that every rule has.
     :param learn: The entry point: takes the structure and the arrays of a ``Transition``.
     """
 

@@ -23,15 +23,15 @@ from dqn_plugins.learning.compiled.layers import (
     sample_in,
 )
 from dqn_plugins.learning.compiled.optimizers import Average, Optimizer, take_step
-from dqn_plugins.learning.compiled.rule import CompiledRule
+from dqn_plugins.learning.compiled.rule import EACH, EXPLORATION_RATE, CompiledRule
 from dqn_plugins.learning.compiled.statistics import standard_deviation, update_statistics
 from dqn_plugins.learning.limits import LARGE_TD_ERROR, LARGEST_GRADIENT
 from dqn_plugins.learning.rules import StreamRule
 
 __all__ = ["STREAM"]
 
-# Places in `StreamState.numbers`
-EXPLORATION_RATE, EACH, GAMMA, TRACE_DECAY, TRACE_CUT, TD_ERROR_CLIP, TARGET = range(7)
+# Places in `StreamState.numbers`, after those that every rule has
+GAMMA, TRACE_DECAY, TRACE_CUT, TD_ERROR_CLIP, TARGET = range(2, 7)
 
 # When an exploratory action cuts the trace
 CUT_NEVER, CUT_AFTER, CUT_WATKINS = range(3)
