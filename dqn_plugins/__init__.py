@@ -14,6 +14,7 @@ from dqn_plugins.errors import (
 if TYPE_CHECKING:
     from dqn_plugins.algorithms.naive_dqn import NOTEBOOK_HYPERPARAMETERS, NaiveDQN
     from dqn_plugins.algorithms.stream_q import STREAM_Q_PAPER_HYPERPARAMETERS, StreamQ
+    from dqn_plugins.environments.making import make_vec_env
 
 __all__ = [
     "NOTEBOOK_HYPERPARAMETERS",
@@ -24,6 +25,7 @@ __all__ = [
     "NaiveDQN",
     "NonFiniteTransitionError",
     "StreamQ",
+    "make_vec_env",
 ]
 __version__ = version("dqn-plugins")
 
@@ -34,6 +36,7 @@ _MODULES = {
     "NaiveDQN": "algorithms.naive_dqn",
     "STREAM_Q_PAPER_HYPERPARAMETERS": "algorithms.stream_q",
     "StreamQ": "algorithms.stream_q",
+    "make_vec_env": "environments.making",
 }
 
 

@@ -72,18 +72,17 @@ class EpsilonGreedy(BaseAlgorithm):
             self.exploration_rate = exploration_rate
             self._learner.set_exploration_rate(exploration_rate)
 
-    def _choose_actions(self, obs: Observation, n_envs: int) -> np.ndarray:
+    def _choose_actions(self, obs: Observation) -> np.ndarray:
         """
         Choose actions by the newest weights, ε-greedily.
 
         :param obs: Observations, shape (n_envs, ...).
-        :param n_envs: Number of environments.
         :return: Actions, shape (n_envs,), int64.
         """
         assert self._exploration_rng is not None
         toss, epsilon = self._exploration_rng.random, self.exploration_rate
         actions = self._learner.greedy_actions(obs)
-        for env_index in range(n_envs):
+        for env_index in range(len(actions)):
             if (draw := toss()) < epsilon:
                 # Below ε, the draw divided by ε is again uniform in [0, 1).
                 actions[env_index] = int(draw / epsilon * self._n_actions)

@@ -6,6 +6,7 @@ import torch as th
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from dqn_plugins.algorithms.online import Backend, OnlineQAlgorithm
+from dqn_plugins.environments import Vectorization
 from dqn_plugins.learning import NaiveRule, Update
 from dqn_plugins.policies import KerasAdam, QPolicy, TraceOptimizer, glorot_uniform
 
@@ -69,6 +70,9 @@ class NaiveDQN(OnlineQAlgorithm):
         on, which is what the notebook does.
     :param update: With several environments: "each" learns from their new transitions one after the
         other, each by itself; "mean" takes one step on the mean over them.
+    :param n_envs: How many environments to make of an id.
+    :param vectorization: Where several environments run, see
+        :func:`~dqn_plugins.make_vec_env`: "sync", "async" or "envpool".
     :param backend: "torch" for the reference learner in torch; "compiled" for the fast one, which
         takes multilayer perceptrons on the CPU; "auto" for "compiled" wherever it can be.
     :raises ValueError: If a number is out of its range, or the policy's name is unknown.
@@ -97,6 +101,8 @@ class NaiveDQN(OnlineQAlgorithm):
         q_step_size: float = 0.1,
         bootstrap_at_terminal: bool = False,
         update: Update = "each",
+        n_envs: int = 1,
+        vectorization: Vectorization = "sync",
         backend: Backend = "auto",
     ) -> None:
         super().__init__(
@@ -113,6 +119,8 @@ class NaiveDQN(OnlineQAlgorithm):
             verbose=verbose,
             seed=seed,
             device=device,
+            n_envs=n_envs,
+            vectorization=vectorization,
             backend=backend,
         )
         self.max_grad_norm = max_grad_norm

@@ -21,8 +21,10 @@ from dqn_plugins.algorithms.updates import Backend
 from dqn_plugins.arguments import check_one_of, is_number
 from dqn_plugins.environments import (
     TransitionStream,
+    Vectorization,
     environment_failure,
     make_env,
+    make_vec_env,
     raise_if_dead,
     was_raised_in,
     wrap_env,
@@ -63,6 +65,8 @@ class OnlineQAlgorithm(OwnLoop, Saving):
     :param seed: Seed of everything random: weights, exploration, environment.
     :param device: Device of the network. "auto" is the CPU for networks without convolutions,
         where a GPU only adds latency to single transitions.
+    :param n_envs: How many environments to make of an id.
+    :param vectorization: Where several environments run: "sync", "async" or "envpool".
     :param backend: "torch", "compiled", or "auto" for "compiled" wherever it can be.
     """
 
@@ -90,11 +94,13 @@ class OnlineQAlgorithm(OwnLoop, Saving):
         verbose: int = 0,
         seed: int | None = None,
         device: th.device | str = "auto",
+        n_envs: int = 1,
+        vectorization: Vectorization = "sync",
         backend: Backend = "auto",
     ) -> None:
         super().__init__(
             policy,
-            make_env(env, verbose) if isinstance(env, str) else env,
+            _environments_from(env, n_envs, vectorization, seed, verbose),
             learning_rate,
             policy_kwargs=policy_kwargs,
             stats_window_size=stats_window_size,
@@ -226,7 +232,7 @@ class OnlineQAlgorithm(OwnLoop, Saving):
         total_timesteps, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, name
         )
-        env, obs, n_envs = self.env, self._last_obs, self.n_envs
+        env, obs = self.env, self._last_obs
         assert env is not None
         assert obs is not None
         stream = TransitionStream(env, self.observation_space)
@@ -238,12 +244,12 @@ class OnlineQAlgorithm(OwnLoop, Saving):
                 while self.num_timesteps < total_timesteps and not interruption.requested:
                     if watched:
                         callback.on_rollout_start()
-                    actions = self._choose_actions(obs, n_envs)
+                    actions = self._choose_actions(obs)
                     # Until this transition is learned from, the environment is a step ahead: after
                     # an error, begin anew.
                     self._last_obs = None
-                    transition, infos = stream.step(obs, actions, self.num_timesteps + n_envs)
-                    self.num_timesteps += n_envs
+                    transition, infos = stream.step(obs, actions, self.num_timesteps + len(actions))
+                    self.num_timesteps += transition.count
                     self._learn_from(transition)
                     obs = self._last_obs = transition.new_obs
                     dones = self._last_episode_starts = transition.dones
@@ -350,6 +356,25 @@ class OnlineQAlgorithm(OwnLoop, Saving):
         :param mean_squared_td_error: Mean of the squared TD errors since the last log.
         :return: The mean loss.
         """
+
+
+def _environments_from(
+    env: GymEnv | str | None,
+    n_envs: int,
+    vectorization: Vectorization,
+    seed: int | None,
+    verbose: int,
+) -> GymEnv | None:
+    if not isinstance(env, str):
+        if (n_envs, vectorization) != (1, "sync"):
+            raise ValueError(
+                f"n_envs: received {n_envs!r}, and vectorization={vectorization!r}, with "
+                "environments that are made already; they must be left out. Pass an id instead."
+            )
+        return env
+    if (n_envs, vectorization) == (1, "sync"):
+        return make_env(env, verbose)
+    return make_vec_env(env, n_envs, vectorization, seed)
 
 
 def _has_convolutions(policy: QPolicy) -> bool:

@@ -78,7 +78,7 @@ class OwnLoop(Updates):
         self._renew_learner(n_envs=1)
         if self._own_episode_is_over:
             self._begin_own_episode(batch)
-        return int(self._choose_actions(batch, 1)[0])
+        return int(self._choose_actions(batch)[0])
 
     def learn_one(
         self,

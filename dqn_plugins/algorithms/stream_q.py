@@ -8,6 +8,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from dqn_plugins.algorithms.online import Backend, OnlineQAlgorithm
+from dqn_plugins.environments import Vectorization
 from dqn_plugins.learning import StreamRule, Target, TraceCut, Update
 from dqn_plugins.policies import (
     ObGD,
@@ -97,6 +98,9 @@ class StreamQ(OnlineQAlgorithm):
         acting ε-greedily, as expected Sarsa(λ) does, for which ``trace_cut="never"`` is right.
     :param update: With several environments: "each" learns from their new transitions one after the
         other, each by itself; "mean" averages their updates.
+    :param n_envs: How many environments to make of an id.
+    :param vectorization: Where several environments run, see
+        :func:`~dqn_plugins.make_vec_env`: "sync", "async" or "envpool".
     :param backend: "torch" for the reference learner in torch; "compiled" for the fast one, which
         takes multilayer perceptrons on the CPU; "auto" for "compiled" wherever it can be.
     :raises ValueError: If a number is out of its range, or the policy's name is unknown.
@@ -132,6 +136,8 @@ class StreamQ(OnlineQAlgorithm):
         td_error_clip: float | None = None,
         target: Target = "max",
         update: Update = "each",
+        n_envs: int = 1,
+        vectorization: Vectorization = "sync",
         backend: Backend = "auto",
     ) -> None:
         super().__init__(
@@ -148,6 +154,8 @@ class StreamQ(OnlineQAlgorithm):
             verbose=verbose,
             seed=seed,
             device=device,
+            n_envs=n_envs,
+            vectorization=vectorization,
             backend=backend,
         )
         self.trace_decay = trace_decay

@@ -103,11 +103,11 @@ class Updates(EpsilonGreedy):
         except (NonFiniteTransitionError, DivergenceError) as error:
             error.step = self.num_timesteps
             raise
-        self._n_updates += len(td_errors) if self.update == "each" else 1
-        for td_error in td_errors.tolist():
-            self._last_td_error = td_error
-            self._td_error_count += 1
-            self._squared_td_error_sum += td_error * td_error
+        count, errors = transition.count, td_errors.tolist()
+        self._n_updates += count if self.update == "each" else min(count, 1)
+        self._td_error_count += count
+        self._last_td_error = errors[-1]
+        self._squared_td_error_sum += sum(error * error for error in errors)
 
     def _follow_schedules(self, total_timesteps: int) -> None:
         """Bring the exploration rate and the learning rate up to the current progress."""

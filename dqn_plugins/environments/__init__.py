@@ -1,7 +1,13 @@
 """Environments as streams of transitions, and their failures by name."""
 
 from dqn_plugins.environments.failure import environment_failure, raise_if_dead, was_raised_in
-from dqn_plugins.environments.making import RenderOnDemand, make_env, wrap_env
+from dqn_plugins.environments.making import (
+    RenderOnDemand,
+    Vectorization,
+    make_env,
+    make_vec_env,
+    wrap_env,
+)
 from dqn_plugins.environments.single_env import ConstantMemoryMonitor, SingleVecEnv
 from dqn_plugins.environments.stream import (
     TransitionStream,
@@ -14,8 +20,10 @@ __all__ = [
     "RenderOnDemand",
     "SingleVecEnv",
     "TransitionStream",
+    "Vectorization",
     "environment_failure",
     "make_env",
+    "make_vec_env",
     "raise_if_dead",
     "raise_if_malformed",
     "true_next_observation",

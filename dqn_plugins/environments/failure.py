@@ -1,15 +1,18 @@
 """Steps a ``VecEnv``, and finds out which of its environments failed, and how."""
 
 import signal
+from collections.abc import Iterable
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, NoReturn
 
+import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
+from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
 from dqn_plugins.errors import EnvironmentStepError
 
 __all__ = ["environment_failure", "raise_if_dead", "step_watched", "was_raised_in"]
@@ -68,11 +71,9 @@ def raise_if_dead(env: VecEnv) -> None:
     :param env: The vectorised environment.
     :raises EOFError: If one is.
     """
-    venv = env.unwrapped
-    if isinstance(venv, SubprocVecEnv):
-        for process, _ in _workers(venv):
-            if not process.is_alive():
-                raise EOFError("a worker process is dead")
+    for process in getattr(env.unwrapped, "processes", ()):
+        if not process.is_alive():
+            raise EOFError("a worker process is dead")
 
 
 def _workers(venv: SubprocVecEnv) -> list[tuple[Any, Any]]:
@@ -125,15 +126,40 @@ def _index_in_traceback(venv: VecEnv, error: BaseException) -> int | None:
 
     :return: Its index; None if that is not to be seen.
     """
+    if isinstance(venv, GymnasiumVecEnv):
+        return _index_in_vector_env(venv.env.unwrapped, error)
     for frame in _frames(error):
         local = frame.f_locals
         if local.get("self") is not venv:
             continue
         if "env_idx" in local:  # DummyVecEnv goes through its environments one after another
             return int(local["env_idx"])
-        for index, obs in enumerate(local.get("obs", ())):  # SubprocVecEnv has all their answers
-            if np.shape(obs) != venv.observation_space.shape:
-                return index
+        # SubprocVecEnv has all their answers
+        return _index_of_misshapen(local.get("obs", ()), venv.observation_space.shape)
+    return None
+
+
+def _index_in_vector_env(venv: Any, error: BaseException) -> int | None:
+    """Look up which environment a Gymnasium ``VectorEnv`` was busy with."""
+    frames = _frames(error)
+    utilities = gym.vector.utils.__name__
+    if any(frame.f_globals["__name__"].startswith(utilities) for frame in frames):
+        # It could not put their answers together.
+        return _index_of_misshapen(venv._env_obs, venv.single_observation_space.shape)
+    for frame in frames:
+        if frame.f_locals.get("self") is venv:
+            # AsyncVectorEnv looks through what its processes report, SyncVectorEnv goes through its
+            # environments.
+            for name in ("index", "i"):
+                if name in frame.f_locals:
+                    return int(frame.f_locals[name])
+    return None
+
+
+def _index_of_misshapen(observations: Iterable[Any], shape: tuple[int, ...] | None) -> int | None:
+    for index, obs in enumerate(observations):
+        if np.shape(obs) != shape:
+            return index
     return None
 
 

@@ -1,23 +1,32 @@
 """Makes environments from ids, and vectorised environments from whatever was given."""
 
 import warnings
-from typing import Any
+from functools import partial
+from typing import Any, Literal, TypeAlias, get_args
 
 import gymnasium as gym
+import numpy as np
 from gymnasium.core import ActType, ObsType, RenderFrame
 from gymnasium.utils import RecordConstructorArgs
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from stable_baselines3.common.vec_env.patch_gym import _patch_env
 
+from dqn_plugins.arguments import check_one_of, is_integer
+from dqn_plugins.environments.envpool_vec_env import EnvPoolVecEnv
+from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
 from dqn_plugins.environments.single_env import ConstantMemoryMonitor, SingleVecEnv
+from dqn_plugins.environments.turns import TurnTakingVecEnv
 
-__all__ = ["RenderOnDemand", "make_env", "wrap_env"]
+__all__ = ["RenderOnDemand", "Vectorization", "make_env", "make_vec_env", "wrap_env"]
 
 RENDER_MODE = "rgb_array"
+
+Vectorization: TypeAlias = Literal["sync", "async", "envpool"]
+"""Where several environments run."""
 
 
 class RenderOnDemand(gym.Wrapper[ObsType, ActType, ObsType, ActType], RecordConstructorArgs):
@@ -49,7 +58,7 @@ class RenderOnDemand(gym.Wrapper[ObsType, ActType, ObsType, ActType], RecordCons
         return super().render()
 
 
-def make_env(env_id: str, verbose: int = 0) -> gym.Env[Any, Any]:
+def make_env(env_id: str, verbose: int = 0, **env_kwargs: Any) -> gym.Env[Any, Any]:
     """
     Make an environment that can be rendered and is fast until it is.
 
@@ -58,34 +67,121 @@ def make_env(env_id: str, verbose: int = 0) -> gym.Env[Any, Any]:
 
     :param env_id: Its id in Gymnasium's registry.
     :param verbose: 1 to say so.
+    :param env_kwargs: Keyword arguments for it.
     :return: The environment.
     """
     if verbose >= 1:
         print(f"Creating environment from the given name '{env_id}'")
-    env = gym.make(env_id)
+    env = gym.make(env_id, **env_kwargs)
     if env.render_mode is None and RENDER_MODE in (env.metadata.get("render_modes") or ()):
         return RenderOnDemand(env)
     return env
+
+
+def make_vec_env(
+    env_id: str,
+    n_envs: int = 1,
+    vectorization: Vectorization = "sync",
+    seed: int | None = None,
+    env_kwargs: dict[str, Any] | None = None,
+) -> VecEnv:
+    """
+    Make several environments from an id.
+
+    :param env_id: Their id in Gymnasium's registry, or in EnvPool's.
+    :param n_envs: How many, at least 1.
+    :param vectorization: Where they run: "sync" one after the other in this process; "async" each
+        in a process of its own, which pays where a step takes milliseconds; "envpool" in threads of
+        C++, which is the fastest where EnvPool has the environment. There, one half of them steps
+        while the other half is learned from.
+    :param seed: Seed of the first one, the others' follow; None for any.
+    :param env_kwargs: Keyword arguments for each.
+    :return: The environments, to be given to an algorithm.
+    :raises ValueError: If an argument is out of its range, or EnvPool does not have them.
+    :raises ModuleNotFoundError: If EnvPool is not installed.
+    """
+    if not is_integer(n_envs) or n_envs < 1:
+        raise ValueError(
+            f"n_envs: received {n_envs!r}, it must be an integer of at least 1. Try 8."
+        )
+    check_one_of("vectorization", vectorization, get_args(Vectorization), "Try 'sync'.")
+    kwargs = env_kwargs or {}
+    env: VecEnv
+    if vectorization == "envpool":
+        env = _make_pools(env_id, n_envs, seed, kwargs)
+    elif n_envs == 1:
+        env = wrap_env(make_env(env_id, **kwargs))
+    else:
+        makers = [partial(_make_monitored, env_id, **kwargs)] * n_envs
+        env = (DummyVecEnv if vectorization == "sync" else SubprocVecEnv)(makers)
+    env.seed(seed)
+    return env
+
+
+def _make_monitored(env_id: str, **env_kwargs: Any) -> gym.Env[Any, Any]:
+    return ConstantMemoryMonitor(make_env(env_id, **env_kwargs))
+
+
+def _make_pools(env_id: str, n_envs: int, seed: int | None, env_kwargs: dict[str, Any]) -> VecEnv:
+    """Make pools of EnvPool that take turns."""
+    import joblib
+
+    try:
+        import envpool
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "vectorization: received 'envpool', but EnvPool is not installed. "
+            "pip install 'dqn-plugins[envpool]'",
+            name=error.name,
+        ) from error
+    if env_id not in envpool.list_all_envs():
+        raise ValueError(
+            f"env: received {env_id!r}, which EnvPool does not have; envpool.list_all_envs() tells "
+            "what it has. Pass vectorization='sync' for Gymnasium's environments."
+        )
+    # So that a model can go over to Gymnasium's environment of that id, and back
+    space = gym.make(env_id).observation_space if env_id in gym.registry else None
+    first_seed = int(np.random.default_rng().integers(2**30)) if seed is None else seed
+    n_threads = max(1, joblib.cpu_count() - 1)  # this thread learns
+    pools = []
+    for first, n in (0, n_envs - n_envs // 2), (n_envs - n_envs // 2, n_envs // 2):
+        make = partial(
+            envpool.make,
+            env_id,
+            env_type="gymnasium",
+            num_envs=n,
+            num_threads=min(n_threads, n),
+            **env_kwargs,
+        )
+        if n > 0:
+            pools.append(EnvPoolVecEnv(make(seed=first_seed + first), make, space))
+    return TurnTakingVecEnv(pools) if len(pools) > 1 else pools[0]
 
 
 def wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
     """
     Make a ``VecEnv`` of whatever environment was given.
 
-    :param env: An environment.
+    :param env: A Gymnasium environment, a ``VecEnv``, a Gymnasium ``VectorEnv``, or a pool of
+        EnvPool's.
     :param verbose: 1 to say which wrappers are used.
     :param monitor_wrapper: Whether to put a ``Monitor`` around a single environment.
     :return: The vectorised environment.
-    :raises TypeError: If it is a Gymnasium vector environment.
+    :raises ValueError: If a ``VectorEnv`` does not say how it resets itself.
+    :raises TypeError: If a pool is not made for Gymnasium.
     """
-    given: object = env
+    given: Any = env
     if isinstance(given, gym.vector.VectorEnv):
+        is_pool = given is given.unwrapped and hasattr(given, "async_reset")
+        env = EnvPoolVecEnv(given) if is_pool else GymnasiumVecEnv(given)
+        if verbose >= 1:
+            print(f"Wrapping the env in a {type(env).__name__}.")
+    elif hasattr(given, "async_reset"):
         raise TypeError(
-            f"env: received {type(env).__name__}, a Gymnasium vector environment. "
-            "Stable-Baselines3 has vector environments of its own: pass "
-            "make_vec_env(env_id, n_envs=...) from stable_baselines3.common.env_util."
+            f"env: received {type(given).__name__}, it must be a pool with Gymnasium's interface. "
+            "Pass env_type='gymnasium' to envpool.make."
         )
-    if isinstance(env, VecEnv):
+    elif isinstance(env, VecEnv):
         _warn_if_drawing_slows(env)
     else:
         env = _patch_env(env)

@@ -8,7 +8,9 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from dqn_plugins.environments.failure import environment_failure, step_watched
+from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
 from dqn_plugins.environments.single_env import NUMBERS, SingleVecEnv
+from dqn_plugins.environments.turns import TurnTakingVecEnv
 from dqn_plugins.errors import MalformedTransitionError
 from dqn_plugins.learning.transition import Observation, Transition
 
@@ -27,6 +29,10 @@ class TransitionStream:
         self.env = env
         self._space = observation_space
         self._every_row = np.ones(env.num_envs, np.bool_)
+        self._takes_turns = type(env) is TurnTakingVecEnv
+        # Where a step may be none, its environments say so.
+        source = env.unwrapped
+        self._source = source if isinstance(source, GymnasiumVecEnv | TurnTakingVecEnv) else None
         # It looks by itself at what its environment gives.
         self._is_checked = type(env) is SingleVecEnv
         self._step = env.step if self._is_checked else partial(step_watched, env)
@@ -35,7 +41,7 @@ class TransitionStream:
         self, obs: Observation, actions: np.ndarray, step: int
     ) -> tuple[Transition, list[dict[str, Any]]]:
         """
-        Step the environments.
+        Step the environments. Where they take turns, the transitions are those of the next ones.
 
         :param obs: Observations to act on, shape (n_envs, ...).
         :param actions: Actions, shape (n_envs,), int64.
@@ -46,8 +52,14 @@ class TransitionStream:
             space says.
         :raises ValueError: If the last observation of a truncated episode is missing.
         """
+        first = 0
         try:
-            new_obs, rewards, dones, infos = self._step(actions)
+            if self._takes_turns:
+                first, obs, actions, result, valid, begun = self.env.exchange(actions)
+                new_obs, rewards, dones, infos = result
+            else:
+                new_obs, rewards, dones, infos = self._step(actions)
+                valid, begun = self._every_row, None
             if not self._is_checked:
                 raise_if_malformed(new_obs, rewards, dones, self._space)  # type: ignore[arg-type]
                 rewards = rewards.astype(np.float32, copy=False)
@@ -58,6 +70,10 @@ class TransitionStream:
         except Exception as error:
             raise environment_failure(self.env, error, actions, step) from error
         next_obs, terminated = true_next_observation(new_obs, dones, infos)  # type: ignore[arg-type]
+        if self._source is None:
+            begun = None if next_obs is new_obs else dones
+        elif not self._takes_turns:
+            valid, begun = self._source.valid, self._source.begun
         transition = Transition(
             obs,
             actions,
@@ -66,7 +82,9 @@ class TransitionStream:
             terminated,
             dones,
             new_obs,  # type: ignore[arg-type]
-            self._every_row,
+            valid,
+            begun,
+            first,
         )
         return transition, infos
 

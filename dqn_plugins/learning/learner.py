@@ -90,7 +90,7 @@ class Learner(ABC):
 
         :param transition: The transitions.
         :return: TD errors before each change, in the units of the environment's rewards, shape
-            (n_envs,), float32; of no meaning where there was no transition.
+            (n_envs,), float32; 0 where there was no transition.
         :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
         :raises DivergenceError: If a TD error or the gradient overflows. All is as it was before
             the transition that it names, or the mean that it is a part of.

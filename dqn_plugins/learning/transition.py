@@ -24,10 +24,14 @@ class Transition(NamedTuple):
     :param terminated: Whether these are terminal states, shape (n_envs,), bool. A time limit ends
         an episode without making its last observation terminal.
     :param dones: Whether the episodes ended, terminated or truncated, shape (n_envs,), bool.
-    :param new_obs: Observations to act on next: the very array ``next_obs``, or another one with
-        the first observations of new episodes where ``dones``.
+    :param new_obs: Observations to act on next, shape (n_envs, ...): ``next_obs``, but for the
+        episodes that have begun since.
     :param valid: Which rows are transitions, shape (n_envs,), bool. Where an environment takes a
         step of its own to reset, that row is none, and nothing is learned from it.
+    :param begun: Which rows of ``new_obs`` are first observations of an episode, shape (n_envs,),
+        bool; None for none.
+    :param first_env_index: Index of the environment of the first row, where the environments take
+        turns. The others follow in order.
     """
 
     obs: Observation
@@ -38,23 +42,33 @@ class Transition(NamedTuple):
     dones: np.ndarray
     new_obs: Observation
     valid: np.ndarray
+    begun: np.ndarray | None = None
+    first_env_index: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many transitions these are."""
+        return self.valid.tolist().count(True)
 
 
-def raise_if_not_finite(obs: Observation, rewards: np.ndarray, next_obs: Observation) -> None:
+def raise_if_not_finite(
+    obs: Observation, rewards: np.ndarray, next_obs: Observation, first_env_index: int = 0
+) -> None:
     """
     Refuse transitions that hold NaN or infinity.
 
     :param obs: Observations, shape (n_envs, ...).
     :param rewards: Rewards, shape (n_envs,).
     :param next_obs: Observations after the step, shape (n_envs, ...).
+    :param first_env_index: Index of the environment of the first row, for the message.
     :raises NonFiniteTransitionError: If any number is not finite.
     """
     parts = [*_named_arrays("observation", obs), ("reward", rewards)]
     for name, values in [*parts, *_named_arrays("next observation", next_obs)]:
         finite = np.isfinite(values)
         if not finite.all():
-            env_index = int(np.argwhere(~finite)[0][0])
-            raise NonFiniteTransitionError(name, env_index, values[env_index])
+            row = int(np.argwhere(~finite)[0][0])
+            raise NonFiniteTransitionError(name, first_env_index + row, values[row])
 
 
 def _named_arrays(name: str, obs: Observation) -> list[tuple[str, np.ndarray]]:

@@ -669,7 +669,7 @@ MUTATIONS = [
     ),
     Mutation(
         OWN_LOOP,
-        "self._choose_actions(batch, 1)[0]",
+        "self._choose_actions(batch)[0]",
         "self.predict(batch)[0][0]",
         "`act` acts as `predict` does",
         (OWN_LOOP_TESTS, "-k", "test_a_loop_of_ones_own_learns_what_learn_learns"),

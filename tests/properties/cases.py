@@ -373,6 +373,7 @@ class Batch(NamedTuple):
     dones: np.ndarray
     new_obs: Observation
     valid: np.ndarray
+    begun: np.ndarray
     explores: np.ndarray
     random_actions: np.ndarray
 
@@ -387,13 +388,14 @@ class Batch(NamedTuple):
             self.dones,
             self.new_obs,
             self.valid,
+            self.begun if self.begun.any() else None,
         )
 
 
 def play(script: Script, network: Network) -> Iterator[Batch]:
     """
     Play a script as a ``VecEnv`` would: it resets by itself, and hands the last observation of an
-    episode over in the information dictionary.
+    episode over in the information dictionary. A step that is no transition begins an episode.
     """
     rng = np.random.default_rng(script.seed)
 
@@ -425,6 +427,7 @@ def play(script: Script, network: Network) -> Iterator[Batch]:
             dones,
             new_obs,
             ~np.array(skips),
+            dones | skips,
             rng.random(script.n_envs) < script.exploration,
             rng.integers(network.n_actions, size=script.n_envs),
         )

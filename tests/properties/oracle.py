@@ -164,9 +164,8 @@ class Oracle:
         for group in groups:
             if group:
                 td_errors += self.learn_mean(batch, actions, group)
-        for env in envs:
-            if batch.dones[env]:
-                self.observe(one_of(batch.new_obs, env))
+        for env in np.flatnonzero(batch.begun).tolist():
+            self.observe(one_of(batch.new_obs, env))
         return td_errors
 
     def learn_mean(self, batch: Batch, actions: np.ndarray, envs: list[int]) -> list[float]:

@@ -106,7 +106,7 @@ def test_an_environments_trace_is_that_of_it_alone(backend, network, rule, scrip
     alone = [make_policy(network, rule) for _ in range(script.n_envs)]
     learners = [make_learner(policy, rule, 1, backend) for policy in alone]
     for batch in play(script, network):
-        batches = [only(batch, i) for i in range(script.n_envs)]
+        batches = [only(batch, slice(i, i + 1)) for i in range(script.n_envs)]
         if batch.begins:
             learner.start_episodes(batch.obs)
             for one, part in zip(learners, batches, strict=True):
@@ -122,11 +122,34 @@ def test_an_environments_trace_is_that_of_it_alone(backend, network, rule, scrip
             assert returns[i] == one_return
 
 
-def only(batch: Batch, env_index: int) -> Batch:
-    rows = slice(env_index, env_index + 1)
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
+@given(network=networks(boxes), rule=frozen_rules, script=scripts(), n_first=st.integers(0, 2))
+def test_environments_that_take_turns_are_learned_from_as_themselves(
+    backend, network, rule, script, n_first
+):
+    rule = replace(rule, update="each")
+    together, by_turns = (make_policy(network, rule) for _ in range(2))
+    learners = [
+        make_learner(policy, rule, script.n_envs, backend) for policy in (together, by_turns)
+    ]
+    for batch in play(script, network):
+        if batch.begins:
+            for learner in learners:
+                learner.start_episodes(batch.obs)
+        greedy_actions = learners[0].greedy_actions(batch.obs)
+        actions = np.where(batch.explores, batch.random_actions, greedy_actions)
+        td_errors = learners[0].learn(batch.transition(actions)).copy()
+        for first, stop in (0, n_first), (n_first, script.n_envs):
+            if first < stop <= script.n_envs:
+                rows = slice(first, stop)
+                turn = only(batch, rows).transition(actions[rows])._replace(first_env_index=first)
+                assert np.array_equal(learners[1].learn(turn), td_errors[rows])
+    if n_first < script.n_envs:
+        assert_same_state(together, by_turns)
+
+
+def only(batch: Batch, rows: slice) -> Batch:
     parts = {name: part[rows] for name, part in batch._asdict().items() if name != "begins"}
-    if batch.next_obs is batch.new_obs:
-        parts["next_obs"] = parts["new_obs"]
     return Batch(begins=batch.begins, **parts)
 
 

@@ -1,13 +1,15 @@
 """Every transition that the environments played is learned from once, in order, as it was."""
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from hypothesis import given
 from hypothesis import strategies as st
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -17,8 +19,19 @@ from dqn_plugins.learning import Transition
 from tests.properties.oracle import one_of
 from tests.properties.tagged_env import SPACES, TaggedEnv, encode
 
-# What a learner was given for one environment, and the observation to act on next
-Received = tuple[Any, int, float, Any, bool, bool, Any]
+
+class Noted(NamedTuple):
+    """What a learner was given for one environment."""
+
+    obs: Any
+    action: int
+    reward: float
+    next_obs: Any
+    terminated: bool
+    done: bool
+    new_obs: Any
+    valid: bool
+    begun: bool
 
 
 class NotingModel:
@@ -32,9 +45,11 @@ class NotingModel:
         def noting(transition: Transition) -> np.ndarray:
             result = learn(transition)
             # Only what did not raise was learned.
-            *parts, valid = transition
-            assert valid.all()
-            noted.append([tuple(one_of(part, i) for part in parts) for i in range(len(valid))])
+            *parts, valid, begun, first = transition
+            assert first == 0
+            begun = np.zeros(len(valid), bool) if begun is None else begun
+            parts += [valid, begun]
+            noted.append([Noted(*(one_of(part, i) for part in parts)) for i in range(len(valid))])
             return result
 
         self._learner.learn = noting
@@ -102,6 +117,22 @@ def env_lists(draw: st.DrawFn, observation_spaces: list[spaces.Space[Any]]) -> l
     ]
 
 
+def in_vector_env(autoreset_mode: AutoresetMode) -> Callable[[list[TaggedEnv]], SyncVectorEnv]:
+    return lambda envs: SyncVectorEnv(
+        [lambda env=env: env for env in envs], autoreset_mode=autoreset_mode
+    )
+
+
+ROUTES: dict[str, Callable[[list[TaggedEnv]], Any]] = {
+    "single": lambda envs: envs[0],
+    "dummy": lambda envs: DummyVecEnv([lambda env=env: env for env in envs]),
+    "next step": in_vector_env(AutoresetMode.NEXT_STEP),
+    "same step": in_vector_env(AutoresetMode.SAME_STEP),
+    "disabled": in_vector_env(AutoresetMode.DISABLED),
+}
+"""The ways in which environments can be given to a model."""
+
+
 def same(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
@@ -115,10 +146,10 @@ def test_every_transition_is_learned_once_in_order_and_as_it_was(algorithm, back
     compilable = [space for space in SPACES if isinstance(space, spaces.Box)]
     envs = data.draw(env_lists(compilable if backend == "compiled" else SPACES))
     space = envs[0].observation_space
-    in_single_vec_env = len(envs) == 1 and data.draw(st.booleans())
+    together = data.draw(st.sampled_from([*ROUTES] if len(envs) == 1 else [*ROUTES][1:]))
     model = algorithm(
         "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy",
-        envs[0] if in_single_vec_env else DummyVecEnv([lambda env=env: env for env in envs]),
+        ROUTES[together](envs),
         learning_rate=1e-5,
         exploration_initial_eps=0.5,
         policy_kwargs={"net_arch": [2]},
@@ -127,15 +158,23 @@ def test_every_transition_is_learned_once_in_order_and_as_it_was(algorithm, back
     )
     for call in data.draw(calls):
         call.run(model)
-    learned = model.__dict__.get("noted", [])
-    assert model._n_updates == len(learned) * len(envs)
+    steps = model.__dict__.get("noted", [])
+    n_transitions = sum(noted.valid for step in steps for noted in step)
+    assert model._n_updates == n_transitions == sum(len(env.transitions) for env in envs)
     for i, env in enumerate(envs):
-        assert len(learned) == len(env.transitions)
-        for batch, played in zip(learned, env.transitions, strict=True):
-            obs, action, reward, next_obs, terminated, done, new_obs = batch[i]
-            numbers = (action, reward, terminated, done)
+        learned = [step[i] for step in steps if step[i].valid]
+        for noted, played in zip(learned, env.transitions, strict=True):
+            numbers = (noted.action, noted.reward, noted.terminated, noted.done)
             assert numbers == (played.action, played.reward, played.terminated, played.done)
-            assert same(obs, encode(space, played.obs))
-            assert same(next_obs, encode(space, played.next_obs))
+            assert same(noted.obs, encode(space, played.obs))
+            assert same(noted.next_obs, encode(space, played.next_obs))
             # What is acted on next: the first observation of the next episode has the next number.
-            assert same(new_obs, encode(space, played.next_obs + played.done))
+            begins_now = played.done and together != "next step"
+            assert same(noted.new_obs, encode(space, played.next_obs + begins_now))
+            assert noted.begun == begins_now
+        # Where the next step resets, it is no transition, and an episode begins.
+        for before, noted in itertools.pairwise(steps):
+            if not noted[i].valid:
+                assert together == "next step"
+                assert before[i].done
+                assert noted[i].begun

@@ -97,11 +97,12 @@ class AutogradLearner(Learner):
         """
         check_optimizer(self.policy.optimizer)
         self._keep_traces()
-        raise_if_not_finite(transition.obs, transition.rewards, transition.next_obs)
-        begins = transition.new_obs is not transition.next_obs
-        if begins:
-            raise_if_not_finite(transition.new_obs, transition.rewards, transition.new_obs)
-        td_errors = np.zeros(self.n_envs, np.float32)
+        obs, rewards, next_obs = transition.obs, transition.rewards, transition.next_obs
+        new_obs, begun, first = transition.new_obs, transition.begun, transition.first_env_index
+        raise_if_not_finite(obs, rewards, next_obs, first)
+        if begun is not None:
+            raise_if_not_finite(new_obs, rewards, new_obs, first)
+        td_errors = np.zeros(len(rewards), np.float32)
         rows = np.flatnonzero(transition.valid)
         apply = RULES[type(self.rule)]
         for group in rows[:, np.newaxis] if self.rule.update == "each" else [rows]:
@@ -109,8 +110,8 @@ class AutogradLearner(Learner):
                 td_errors[group] = apply(
                     self.policy, self.rule, transition, group, self._exploration_rate
                 )
-        if begins:
-            self._observe(rows_of(transition.new_obs, np.flatnonzero(transition.dones)))
+        if begun is not None:
+            self._observe(rows_of(new_obs, np.flatnonzero(begun)))
         return td_errors
 
     def _observe(self, obs: Observation) -> None:

@@ -51,7 +51,9 @@ def learn_naive(
     td_errors = td_errors_of(transition.rewards[rows], rule.gamma, next_values, target[taken])
     if not np.isfinite(td_errors).all():
         first = int(np.flatnonzero(~np.isfinite(td_errors))[0])
-        raise DivergenceError(int(rows[first]), float(td_errors[first]))
+        raise DivergenceError(
+            transition.first_env_index + int(rows[first]), float(td_errors[first])
+        )
     target[taken] += rule.q_step_size * td_errors
 
     # One gradient step on the mean squared error over all actions
@@ -60,7 +62,9 @@ def learn_naive(
     loss.backward()  # type: ignore[no-untyped-call]
     gradients = [param.grad for param in policy.q_net.parameters() if param.grad is not None]
     worst = int(np.abs(td_errors).argmax())
-    refuse_overflow(gradients, int(rows[worst]), float(td_errors[worst]))
+    refuse_overflow(
+        gradients, transition.first_env_index + int(rows[worst]), float(td_errors[worst])
+    )
     if rule.max_grad_norm is not None:
         th.nn.utils.clip_grad_norm_(policy.parameters(), rule.max_grad_norm)
     policy.optimizer.step()

@@ -39,6 +39,7 @@ def learn_stream(
     q_net, optimizer = policy.q_net, policy.optimizer
     parameters = list(q_net.parameters())
     actions, dones = transition.actions[rows], transition.dones[rows]
+    env_indices = transition.first_env_index + rows
 
     # The action values, normalised by what was known when the observations came, and ∇Q(s, a)
     policy.set_training_mode(True)
@@ -58,41 +59,41 @@ def learn_stream(
     rewards = transition.rewards[rows]
     if q_net.reward_normalizer is not None:
         raw_rewards = th.as_tensor(rewards, device=policy.device)
-        rewards = q_net.reward_normalizer(raw_rewards, rule.gamma, rows).cpu().numpy()
+        rewards = q_net.reward_normalizer(raw_rewards, rule.gamma, env_indices).cpu().numpy()
     next_values = _state_values(q_values(policy, next_obs), rule, exploration_rate)
     next_values[transition.terminated[rows]] = 0.0
     taken = taken_values.detach().cpu().numpy()
     td_errors = td_errors_of(rewards, rule.gamma, next_values, taken)
     try:
-        for row, gradient, td_error in zip(rows.tolist(), gradients, td_errors, strict=True):
+        for env, gradient, td_error in zip(env_indices.tolist(), gradients, td_errors, strict=True):
             factors = list(gradient)
             if abs(td_error) > LARGE_TD_ERROR:
-                factors += [optimizer.state[param]["trace"][row] for param in parameters]
-            refuse_overflow(factors, row, float(td_error), max(abs(float(td_error)), 1.0))
+                factors += [optimizer.state[param]["trace"][env] for param in parameters]
+            refuse_overflow(factors, env, float(td_error), max(abs(float(td_error)), 1.0))
     except FloatingPointError:
         for buffer, value in zip(policy.buffers(), before, strict=True):
             buffer.copy_(value)
         raise
 
     # The traces: fade, and take in the gradient
-    for row, gradient, is_explored in zip(rows.tolist(), gradients, explored, strict=True):
+    for env, gradient, is_explored in zip(env_indices.tolist(), gradients, explored, strict=True):
         for param, part in zip(parameters, gradient, strict=True):
             param.grad = part
         cut_before = is_explored and rule.trace_cut == "watkins"
-        optimizer.accumulate(row, 0.0 if cut_before else rule.gamma * rule.trace_decay)
+        optimizer.accumulate(env, 0.0 if cut_before else rule.gamma * rule.trace_decay)
     optimizer.zero_grad()
 
     # The weights: along the traces
     clip = np.inf if rule.td_error_clip is None else rule.td_error_clip
-    optimizer.step(th.as_tensor(td_errors.clip(-clip, clip), device=policy.device), rows)
+    optimizer.step(th.as_tensor(td_errors.clip(-clip, clip), device=policy.device), env_indices)
     policy.update_average()
 
     # What ended is forgotten
-    for row, is_explored, done in zip(rows.tolist(), explored, dones, strict=True):
+    for env, is_explored, done in zip(env_indices.tolist(), explored, dones, strict=True):
         if done or (is_explored and rule.trace_cut == "after"):
-            optimizer.clear(row)
+            optimizer.clear(env)
         if done and q_net.reward_normalizer is not None:
-            q_net.reward_normalizer.returns[row] = 0.0
+            q_net.reward_normalizer.returns[env] = 0.0
     return td_errors * np.float32(q_net.reward_scale)
 
 

@@ -111,10 +111,11 @@ class CompiledLearner(Learner):
         :raises DivergenceError: If a TD error or the gradient overflows. Nothing was changed.
         """
         self._binding.update_settings()
-        obs, actions, rewards, next_obs, terminated, dones, new_obs, valid = transition
-        begins = new_obs is not next_obs
-        if begins:
-            raise_if_not_finite(new_obs, rewards, new_obs)
+        obs, actions, rewards, next_obs, terminated, dones, new_obs, valid, begun, first = (
+            transition
+        )
+        if begun is not None:
+            raise_if_not_finite(new_obs, rewards, new_obs, first)
         result = self._learn(
             self._structure,
             as_rows(obs),
@@ -124,12 +125,13 @@ class CompiledLearner(Learner):
             terminated,
             dones,
             valid,
+            first,
         )
         if result != LEARNED:
             self._refuse(result, transition)
-        if begins:
-            observe(self._network, as_rows(new_obs)[dones])
-        return self._td_errors
+        if begun is not None:
+            observe(self._network, as_rows(new_obs)[begun])
+        return self._td_errors[: len(actions)]
 
     def _refuse(self, result: int, transition: Transition) -> NoReturn:
         """
@@ -140,9 +142,10 @@ class CompiledLearner(Learner):
         :raises NonFiniteTransitionError: If a number is not finite.
         :raises DivergenceError: If a TD error or the gradient overflows.
         """
+        first = transition.first_env_index
         if result == NOT_FINITE:
-            raise_if_not_finite(transition.obs, transition.rewards, transition.next_obs)
-        raise DivergenceError(result, float(self._td_errors[result]))
+            raise_if_not_finite(transition.obs, transition.rewards, transition.next_obs, first)
+        raise DivergenceError(first + result, float(self._td_errors[result]))
 
 
 def as_rows(obs: Observation) -> np.ndarray:

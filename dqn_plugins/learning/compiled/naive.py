@@ -69,6 +69,7 @@ def learn_naive(
     terminated: Bools,
     dones: Bools,
     valid: Bools,
+    first_env_index: int,
 ) -> int:
     """
     Apply the naive update rule to one transition per environment.
@@ -76,8 +77,9 @@ def learn_naive(
     :param state: What to work on.
     :param obs: As the other arrays, a field of :class:`Transition`, observations flattened to shape
         (n_envs, n_inputs).
-    :return: ``LEARNED``; or, with no weight changed, ``NOT_FINITE`` or the index of the
-        environment whose update overflows.
+    :param first_env_index: Without effect: nothing is remembered of an environment.
+    :return: ``LEARNED``; or, with no weight changed, ``NOT_FINITE`` or the row whose update
+        overflows.
     """
     if not (all_finite(obs) and all_finite(rewards) and all_finite(next_obs)):
         return NOT_FINITE
@@ -112,11 +114,12 @@ def learn_mean(
     # only the taken action's entry differs from its target.
     for env in range(start, stop):
         if not valid[env]:
+            state.td_errors[env] = 0
             continue
         next_value = np.float32(0.0)
         if numbers[BOOTSTRAP_AT_TERMINAL] or not terminated[env]:
             next_value = forward(network, sample_in(network.scratch), next_obs[env]).max()
-        sample = sample_in(state.samples[env])
+        sample = sample_in(state.samples[env - start])
         q_values = forward(network, sample, obs[env])
         td_error = rewards[env] + np.float32(numbers[GAMMA]) * next_value - q_values[actions[env]]
         state.td_errors[env] = td_error
@@ -130,7 +133,7 @@ def learn_mean(
     kept = 0.0
     for env in range(start, stop):
         if valid[env]:
-            accumulate_gradient(network, sample_in(state.samples[env]), kept, gradient)
+            accumulate_gradient(network, sample_in(state.samples[env - start]), kept, gradient)
             kept = 1.0
     if n_valid > 0:
         if numbers[MAX_GRAD_NORM] > 0:

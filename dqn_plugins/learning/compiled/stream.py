@@ -90,6 +90,7 @@ def learn_stream(
     terminated: Bools,
     dones: Bools,
     valid: Bools,
+    first_env_index: int,
 ) -> int:
     """
     Apply Stream Q(λ)'s update rule to one transition per environment.
@@ -97,8 +98,9 @@ def learn_stream(
     :param state: What to work on.
     :param obs: As the other arrays, a field of :class:`Transition`, observations flattened to shape
         (n_envs, n_inputs).
-    :return: ``LEARNED``; or, with nothing changed, ``NOT_FINITE`` or the index of the environment
-        whose update overflows.
+    :param first_env_index: Index of the environment of the first row.
+    :return: ``LEARNED``; or, with nothing changed, ``NOT_FINITE`` or the row whose update
+        overflows.
     """
     if not (all_finite(obs) and all_finite(rewards) and all_finite(next_obs)):
         return NOT_FINITE
@@ -106,7 +108,17 @@ def learn_stream(
     size = 1 if state.numbers[EACH] else n_envs
     for start in range(0, n_envs, size):
         verdict = learn_mean(
-            state, start, start + size, obs, actions, rewards, next_obs, terminated, dones, valid
+            state,
+            start,
+            start + size,
+            obs,
+            actions,
+            rewards,
+            next_obs,
+            terminated,
+            dones,
+            valid,
+            first_env_index,
         )
         if verdict != LEARNED:
             return verdict
@@ -125,16 +137,18 @@ def learn_mean(
     terminated: Bools,
     dones: Bools,
     valid: Bools,
+    first_env_index: int,
 ) -> int:
     """Learn from the mean over the environments from ``start`` to ``stop``."""
     network, numbers = state.network, state.numbers
-    td_errors, traces = state.td_errors, state.traces
+    td_errors = state.td_errors
+    traces, returns = state.traces[first_env_index:], state.returns[first_env_index:]
     gamma, trace_cut = numbers[GAMMA], numbers[TRACE_CUT]
 
     # The action values, normalised by what was known when the observations came, and ∇Q(s, a)
     for env in range(start, stop):
         if valid[env]:
-            sample = sample_in(state.samples[env])
+            sample = sample_in(state.samples[env - start])
             q_values = forward(network, sample, obs[env])
             td_errors[env] = -q_values[actions[env]]
             state.explored[env] = actions[env] != q_values.argmax()
@@ -142,10 +156,11 @@ def learn_mean(
 
     # The TD errors, after a look at the next observations and at the scale of the rewards
     keep_statistics(state)
-    scale = look(state, start, stop, rewards, next_obs, valid)
+    scale = look(state, returns, start, stop, rewards, next_obs, valid)
     for env in range(start, stop):
         state.clipped_td_errors[env] = 0
         if not valid[env]:
+            td_errors[env] = 0
             continue
         next_value = 0.0
         if not terminated[env]:
@@ -154,7 +169,7 @@ def learn_mean(
         td_errors[env] += np.float64(rewards[env]) / scale + gamma * next_value
         clip = numbers[TD_ERROR_CLIP]
         state.clipped_td_errors[env] = min(max(td_errors[env], -clip), clip)
-        bound = gradient_bound(network, sample_in(state.samples[env]))
+        bound = gradient_bound(network, sample_in(state.samples[env - start]))
         if abs(td_errors[env]) > LARGE_TD_ERROR:
             bound += np.abs(traces[env]).max()
         bound *= max(abs(td_errors[env]), 1.0)
@@ -170,7 +185,7 @@ def learn_mean(
             decay = gamma * numbers[TRACE_DECAY]
             if state.explored[env] and trace_cut == CUT_WATKINS:
                 decay = 0.0
-            accumulate_gradient(network, sample_in(state.samples[env]), decay, traces[env])
+            accumulate_gradient(network, sample_in(state.samples[env - start]), decay, traces[env])
 
     # The weights: along the traces
     n_valid = valid[start:stop].sum()
@@ -189,7 +204,7 @@ def learn_mean(
         if valid[env] and (dones[env] or (state.explored[env] and trace_cut == CUT_AFTER)):
             traces[env] = 0
         if dones[env]:
-            state.returns[env] = 0.0
+            returns[env] = 0.0
     return LEARNED
 
 
@@ -205,10 +220,16 @@ def value_of(q_values: Floats, numbers: Doubles) -> float:
 
 @compiled
 def look(
-    state: StreamState, start: int, stop: int, rewards: Floats, next_obs: Floats, valid: Bools
+    state: StreamState,
+    returns: Doubles,
+    start: int,
+    stop: int,
+    rewards: Floats,
+    next_obs: Floats,
+    valid: Bools,
 ) -> float:
     """Take a step's observations and returns into the statistics."""
-    network, returns = state.network, state.returns
+    network = state.network
     if network.obs_mean.size > 0:
         for env in range(start, stop):
             if valid[env]:

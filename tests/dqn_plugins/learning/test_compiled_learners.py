@@ -52,9 +52,9 @@ def played(n_envs: int) -> tuple[Transition, ...]:
         new_obs, rewards, dones, infos = env.step(actions)
         next_obs, terminated = true_next_observation(new_obs, dones, infos)
         everywhere = np.ones(n_envs, np.bool_)
-        batches.append(
-            Transition(obs, actions, rewards, next_obs, terminated, dones, new_obs, everywhere)
-        )
+        begun = dones if dones.any() else None
+        step = obs, actions, rewards, next_obs, terminated, dones, new_obs, everywhere, begun
+        batches.append(Transition(*step))
         obs = new_obs
     assert 10 < sum(batch.terminated.sum() for batch in batches) / n_envs < 100
     assert 10 < sum((batch.dones & ~batch.terminated).sum() for batch in batches) / n_envs < 100

@@ -1,0 +1,99 @@
+"""EnvPool's environments, which run in threads of C++, as ``VecEnv``."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
+
+__all__ = ["EnvPoolVecEnv"]
+
+
+class EnvPoolVecEnv(GymnasiumVecEnv):
+    """
+    A pool of EnvPool's environments. They step while Python does something else.
+
+    Of what the environments tell in ``info``, nothing is passed on: EnvPool tells the same at every
+    step, and a dictionary for each environment takes longer to make than the step.
+
+    :param pool: What ``envpool.make(..., env_type="gymnasium")`` returns, with
+        ``batch_size=num_envs``.
+    :param make: Makes such a pool with another seed; None if that is not known.
+    :param observation_space: The space of each one's observations; None for that which EnvPool
+        says. Where there are no bounds, EnvPool says others than Gymnasium.
+    :raises ValueError: If it gives the environments in the order in which they are done.
+    """
+
+    def __init__(
+        self,
+        pool: VectorEnv[Any, Any, Any],
+        make: Callable[..., VectorEnv[Any, Any, Any]] | None = None,
+        observation_space: spaces.Space[Any] | None = None,
+    ) -> None:
+        self.pool: Any = pool
+        config = self.pool.config
+        if self.pool.is_async:
+            raise ValueError(
+                f"env: received a pool with batch_size={config['batch_size']} of num_envs="
+                f"{config['num_envs']}, they must be equal: otherwise the order of the "
+                "transitions, and so the result, is another one at every run. Pass env_id, "
+                "n_envs=... and vectorization='envpool' to the algorithm: it learns from one half "
+                "of the environments while the other half steps, in an order that is always the "
+                "same."
+            )
+        self._make = make
+        super().__init__(pool, observation_space)
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """
+        Seed the environments.
+
+        :param seed: The seed of the first one; the others' follow. None changes nothing.
+        :return: Their seeds.
+        """
+        if seed is not None and seed != self.pool.config["seed"]:
+            if self._make is None:
+                warnings.warn(
+                    f"seed: received {seed}, but EnvPool's environments are seeded when they are "
+                    f"made, these with {self.pool.config['seed']}. Pass seed={seed} to "
+                    "envpool.make, too.",
+                    stacklevel=2,
+                )
+            else:
+                self.pool.close()
+                self.env = self.pool = self._make(seed=seed)
+        return super().seed(seed)
+
+    def _reset_env(self, seeds: list[Any] | None, options: dict[str, Any] | None) -> Any:
+        return self.pool.reset(options=options)[0]
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """
+        Begin a step.
+
+        :param actions: Actions, shape (n_envs,).
+        """
+        self.pool.send(actions)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """
+        Finish the step.
+
+        :return: Observations, rewards, dones and infos.
+        """
+        obs, rewards, terminations, truncations, _ = self.pool.recv()
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        return self._read(obs, rewards, terminations, truncations, infos)
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """
+        Draw the environments.
+
+        :return: A frame of each, shape (height, width, 3), uint8.
+        """
+        return list(self.pool.render(env_ids=np.arange(self.num_envs)))

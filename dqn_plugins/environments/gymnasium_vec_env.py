@@ -1,0 +1,260 @@
+"""Gymnasium's vector environments as ``VecEnv``."""
+
+import time
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.wrappers.vector import DictInfoToList
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
+
+from dqn_plugins.learning.transition import Observation
+
+__all__ = ["GymnasiumVecEnv"]
+
+
+class GymnasiumVecEnv(VecEnv):
+    """
+    A Gymnasium ``VectorEnv`` as one of Stable-Baselines3's, whichever way it resets itself.
+
+    A ``VecEnv`` resets an environment within the step that ends its episode. With
+    ``AutoresetMode.NEXT_STEP`` a vector environment does so in the step after, whose action it
+    ignores: that row is no transition, and :attr:`valid` says so. With ``AutoresetMode.DISABLED``
+    this class resets what ended.
+
+    Like a ``Monitor``, it tells the return, length and time of each episode that ends, unless the
+    environments tell them.
+
+    :param env: The environments. They have to say in ``metadata["autoreset_mode"]`` how they reset
+        themselves.
+    :param observation_space: The space of each one's observations; None for that which they say.
+    :raises ValueError: If they do not say how they reset themselves.
+    """
+
+    valid: np.ndarray
+    """Which rows of the last step are transitions, shape (n_envs,), bool."""
+    begun: np.ndarray | None
+    """Which observations of the last step are the first of an episode, likewise; None for none."""
+
+    def __init__(
+        self,
+        env: VectorEnv[Any, Any, Any],
+        observation_space: spaces.Space[Any] | None = None,
+    ) -> None:
+        mode = env.metadata.get("autoreset_mode")
+        if not isinstance(mode, AutoresetMode):
+            raise ValueError(
+                f"env: received {env}, whose metadata['autoreset_mode'] is {mode!r}; it must be "
+                "one of gymnasium.vector.AutoresetMode. Set it in the class of the environment: "
+                "without it nobody can tell which steps are transitions."
+            )
+        self.env = env
+        self._mode = mode
+        self._step = (env if isinstance(env, DictInfoToList) else DictInfoToList(env)).step
+        # Such an environment gives the same array again at every step.
+        self._has_to_copy = not getattr(env.unwrapped, "copy", True)
+        super().__init__(
+            env.num_envs,
+            observation_space or env.single_observation_space,
+            env.single_action_space,
+        )
+        self._every_row = np.ones(self.num_envs, np.bool_)
+        self._forget()
+
+    def _forget(self) -> None:
+        self.valid, self.begun = self._every_row, None
+        self._ended = ~self._every_row
+        self._returns = np.zeros(self.num_envs)
+        self._lengths = np.zeros(self.num_envs, np.int64)
+        self._start_time = time.time()
+
+    @property
+    def processes(self) -> Sequence[Any]:
+        """The processes that the environments run in; none if they run in this one."""
+        return getattr(self.env.unwrapped, "processes", ())
+
+    def reset(self) -> Observation:  # type: ignore[override]
+        """
+        Begin an episode in every environment.
+
+        :return: The first observations, shape (n_envs, ...).
+        :raises ValueError: If the environments were given different options.
+        """
+        options = self._options[0]
+        if any(other != options for other in self._options):
+            raise ValueError(
+                f"options: received {self._options}, they must be the same for all environments "
+                "of a Gymnasium VectorEnv. Pass one dictionary."
+            )
+        obs = self._reset_env(None if None in self._seeds else list(self._seeds), options or None)
+        self._reset_seeds()
+        self._reset_options()
+        self._forget()
+        return deepcopy(obs) if self._has_to_copy else obs
+
+    def _reset_env(self, seeds: list[Any] | None, options: dict[str, Any] | None) -> Any:
+        return self.env.reset(seed=seeds, options=options)[0]
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """
+        Begin a step.
+
+        :param actions: Actions, shape (n_envs,).
+        """
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """
+        Finish the step.
+
+        :return: Observations, rewards, dones and infos. Where an episode ended, ``infos`` holds
+            ``"terminal_observation"``, ``"TimeLimit.truncated"`` and ``"episode"``.
+        """
+        return self._read(*self._step(self._actions))
+
+    def _read(
+        self,
+        obs: Any,
+        rewards: np.ndarray,
+        terminations: np.ndarray,
+        truncations: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> VecEnvStepReturn:
+        if self._has_to_copy:
+            obs = deepcopy(obs)
+        dones = np.logical_or(terminations, truncations)
+        self.valid, self.begun = self._every_row, None
+        if self._mode is AutoresetMode.NEXT_STEP:
+            if self._ended.any():
+                self.valid, self.begun = ~self._ended, self._ended
+            self._ended = dones
+        elif dones.any():
+            self.begun = dones
+        self._returns += rewards
+        self._lengths += 1
+        if self.begun is not None and self._mode is AutoresetMode.NEXT_STEP:
+            self._returns[self.begun], self._lengths[self.begun] = 0.0, 0
+        ended = np.flatnonzero(dones).tolist()
+        if ended:
+            self._describe_episodes(ended, obs, truncations & ~terminations, infos)
+            if self._mode is AutoresetMode.DISABLED:
+                first_obs = self._reset_env(None, {"reset_mask": dones})
+                obs = _with_rows(obs, dones, first_obs)
+        return obs, rewards, dones, infos
+
+    def _describe_episodes(
+        self, ended: list[int], obs: Any, cut_short: np.ndarray, infos: list[dict[str, Any]]
+    ) -> None:
+        """Tell of episodes that ended what a ``VecEnv`` with a ``Monitor`` tells."""
+        elapsed = round(time.time() - self._start_time, 6)
+        for row in ended:
+            info = infos[row]
+            last_obs = _row(obs, row)
+            if self._mode is AutoresetMode.SAME_STEP:
+                # What else is there is about the next episode.
+                last_obs = info["final_obs"]
+                info = infos[row] = dict(info["final_info"])
+            info["terminal_observation"] = last_obs
+            info["TimeLimit.truncated"] = bool(cut_short[row])
+            if "episode" not in info:
+                episode_return, length = float(self._returns[row]), int(self._lengths[row])
+                info["episode"] = {"r": round(episode_return, 6), "l": length, "t": elapsed}
+            self._returns[row], self._lengths[row] = 0.0, 0
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.env.close()
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """
+        Look up an attribute of the environments.
+
+        :param attr_name: Its name.
+        :param indices: Which environments; None for all.
+        :return: Their values.
+        """
+        if hasattr(self.env.unwrapped, "get_attr"):
+            values = self.env.unwrapped.get_attr(attr_name)
+        else:
+            values = [getattr(self.env, attr_name)] * self.num_envs
+        return [values[index] for index in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """
+        Set an attribute of all environments.
+
+        :param attr_name: Its name.
+        :param value: Its value.
+        :param indices: None: a ``VectorEnv`` can only be set as a whole.
+        """
+        self._check_all(indices)
+        self.env.unwrapped.set_attr(attr_name, [value] * self.num_envs)  # type: ignore[attr-defined]
+
+    def env_method(
+        self,
+        method_name: str,
+        *method_args: Any,
+        indices: VecEnvIndices = None,
+        **method_kwargs: Any,
+    ) -> list[Any]:
+        """
+        Call a method of all environments.
+
+        :param method_name: Its name.
+        :param method_args: Positional arguments.
+        :param indices: None: a ``VectorEnv`` can only be called as a whole.
+        :param method_kwargs: Keyword arguments.
+        :return: What they return.
+        """
+        self._check_all(indices)
+        call = self.env.unwrapped.call  # type: ignore[attr-defined]
+        return list(call(method_name, *method_args, **method_kwargs))
+
+    def _check_all(self, indices: VecEnvIndices) -> None:
+        if list(self._get_indices(indices)) != list(range(self.num_envs)):
+            raise NotImplementedError(
+                f"indices: received {indices!r}, it must be None: a Gymnasium VectorEnv can only "
+                "be asked as a whole. Take make_vec_env of Stable-Baselines3 to ask a single one."
+            )
+
+    def env_is_wrapped(
+        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
+    ) -> list[bool]:
+        """
+        Tell whether the environments have a wrapper.
+
+        :param wrapper_class: The wrapper's class.
+        :param indices: Which environments; None for all.
+        :return: True for ``Monitor``, whose work this class does; otherwise False.
+        """
+        return [issubclass(Monitor, wrapper_class) for _ in self._get_indices(indices)]
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """
+        Draw the environments.
+
+        :return: A frame of each, shape (height, width, 3), uint8.
+        """
+        frames: Iterable[np.ndarray] | None = self.env.render()  # type: ignore[assignment]
+        return [None] * self.num_envs if frames is None else list(frames)
+
+
+def _row(obs: Any, row: int) -> Any:
+    if isinstance(obs, dict):
+        return {key: value[row].copy() for key, value in obs.items()}
+    return obs[row].copy()
+
+
+def _with_rows(obs: Any, rows: np.ndarray, values: Any) -> Any:
+    """Put rows of other observations in the place of these."""
+    if isinstance(obs, dict):
+        return {key: _with_rows(obs[key], rows, values[key]) for key in obs}
+    result = obs.copy()
+    result[rows] = values[rows]
+    return result

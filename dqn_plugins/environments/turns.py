@@ -1,0 +1,249 @@
+"""Environments that take turns: some step while others are learned from."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
+
+from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
+from dqn_plugins.learning.transition import Observation
+
+__all__ = ["Turn", "TurnTakingVecEnv"]
+
+
+class Turn(NamedTuple):
+    """
+    What became of the actions of one group of environments.
+
+    :param first_env_index: Index of the group's first environment.
+    :param obs: The observations that were acted on, shape (n, ...).
+    :param actions: The actions, shape (n,).
+    :param result: What the group's ``step_wait`` returned.
+    :param valid: Which rows are transitions, shape (n,), bool.
+    :param begun: Which rows begin an episode, shape (n,), bool; None for none.
+    """
+
+    first_env_index: int
+    obs: Observation
+    actions: np.ndarray
+    result: VecEnvStepReturn
+    valid: np.ndarray
+    begun: np.ndarray | None
+
+
+class _Group:
+    """Some of the environments, and what they are busy with."""
+
+    def __init__(self, env: GymnasiumVecEnv, first_env_index: int) -> None:
+        self.env = env
+        self.first_env_index = first_env_index
+        self.obs: Any = None
+        self.actions: np.ndarray | None = None
+
+    def begin(self, actions: np.ndarray) -> None:
+        self.actions = actions
+        self.env.step_async(actions)
+
+    def finish(self) -> Turn:
+        """Wait for the step. A group that has not begun one has nothing to learn from."""
+        obs, actions, env = self.obs, self.actions, self.env
+        if actions is None:
+            n = env.num_envs
+            nothing = np.zeros(n, np.bool_)
+            result = (obs, np.zeros(n, np.float32), nothing, [{} for _ in range(n)])
+            actions = np.zeros(n, np.int64)
+            return Turn(self.first_env_index, obs, actions, result, nothing, None)
+        result = env.step_wait()
+        self.obs, self.actions = result[0], None
+        return Turn(self.first_env_index, obs, actions, result, env.valid, env.begun)
+
+
+class TurnTakingVecEnv(VecEnv):
+    """
+    Groups of environments of which one is learned from while the others step.
+
+    As a ``VecEnv`` it steps all groups together. :meth:`exchange` is the other way to step it:
+    begin the step of one group, and finish that of the next. The turns go round in order, so that a
+    seed decides everything, however quick each group is.
+
+    :param groups: The groups, of one kind.
+    """
+
+    def __init__(self, groups: Sequence[GymnasiumVecEnv]) -> None:
+        firsts = np.cumsum([0, *(group.num_envs for group in groups)]).tolist()
+        self.groups = [_Group(env, first) for env, first in zip(groups, firsts, strict=False)]
+        self._turn = 0
+        one = groups[0]
+        super().__init__(firsts[-1], one.observation_space, one.action_space)
+
+    @property
+    def valid(self) -> np.ndarray:
+        """Which rows of the last step of all environments are transitions, (n_envs,), bool."""
+        return np.concatenate([group.env.valid for group in self.groups])
+
+    @property
+    def begun(self) -> np.ndarray | None:
+        """Which observations of that step are the first of an episode, likewise; None for none."""
+        masks = [group.env.begun for group in self.groups]
+        if all(mask is None for mask in masks):
+            return None
+        nothing = [np.zeros(group.env.num_envs, np.bool_) for group in self.groups]
+        return np.concatenate(
+            [other if mask is None else mask for mask, other in zip(masks, nothing, strict=True)]
+        )
+
+    def exchange(self, actions: np.ndarray) -> Turn:
+        """
+        Begin the step of the group whose turn it is, and finish that of the next.
+
+        :param actions: The group's actions, shape (n,); after :meth:`reset` those of all
+            environments, shape (n_envs,).
+        :return: What became of the next group's actions. Its observations are those to choose the
+            next actions for.
+        """
+        while len(actions) > 0:
+            group = self.groups[self._turn]
+            group.begin(actions[: group.env.num_envs])
+            actions = actions[group.env.num_envs :]
+            self._turn = (self._turn + 1) % len(self.groups)
+        return self.groups[self._turn].finish()
+
+    def reset(self) -> Observation:  # type: ignore[override]
+        """
+        Begin an episode in every environment.
+
+        :return: The first observations, shape (n_envs, ...).
+        """
+        self._turn = 0
+        for group in self.groups:
+            group.finish()
+            group.obs = group.env.reset()
+        return _concatenated([group.obs for group in self.groups])
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """
+        Begin a step of all environments.
+
+        :param actions: Actions, shape (n_envs,).
+        :raises RuntimeError: If some are in the middle of a step.
+        """
+        if any(group.actions is not None for group in self.groups):
+            raise RuntimeError(
+                "step: some of these environments are in the middle of a step that `learn` began. "
+                "Call reset() first."
+            )
+        for group in self.groups:
+            group.begin(actions[group.first_env_index :][: group.env.num_envs])
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """
+        Finish the step.
+
+        :return: Observations, rewards, dones and infos.
+        """
+        results = [group.finish().result for group in self.groups]
+        obs, rewards, dones, infos = zip(*results, strict=True)
+        all_infos = [info for part in infos for info in part]
+        return _concatenated(obs), np.concatenate(rewards), np.concatenate(dones), all_infos
+
+    def close(self) -> None:
+        """Close the environments."""
+        for group in self.groups:
+            group.env.close()
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """
+        Seed the environments.
+
+        :param seed: The seed of the first one; the others' follow. None changes nothing.
+        :return: Their seeds.
+        """
+        return self._from_all(
+            lambda group: group.env.seed(None if seed is None else seed + group.first_env_index)
+        )
+
+    def set_options(self, options: Any = None) -> None:
+        """
+        Set the options of the next reset.
+
+        :param options: One dictionary for all environments.
+        """
+        for group in self.groups:
+            group.env.set_options(options)
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """
+        Look up an attribute of the environments.
+
+        :param attr_name: Its name.
+        :param indices: Which environments; None for all.
+        :return: Their values.
+        """
+        values = self._from_all(lambda group: group.env.get_attr(attr_name))
+        return [values[index] for index in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """
+        Set an attribute of all environments.
+
+        :param attr_name: Its name.
+        :param value: Its value.
+        :param indices: Handed on: None for all.
+        """
+        for group in self.groups:
+            group.env.set_attr(attr_name, value, indices)
+
+    def env_method(
+        self,
+        method_name: str,
+        *method_args: Any,
+        indices: VecEnvIndices = None,
+        **method_kwargs: Any,
+    ) -> list[Any]:
+        """
+        Call a method of all environments.
+
+        :param method_name: Its name.
+        :param method_args: Positional arguments.
+        :param indices: Handed on: None for all.
+        :param method_kwargs: Keyword arguments.
+        :return: What they return.
+        """
+        return self._from_all(
+            lambda group: group.env.env_method(
+                method_name, *method_args, indices=indices, **method_kwargs
+            )
+        )
+
+    def env_is_wrapped(
+        self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
+    ) -> list[bool]:
+        """
+        Tell whether the environments have a wrapper.
+
+        :param wrapper_class: The wrapper's class.
+        :param indices: Which environments; None for all.
+        :return: See :meth:`GymnasiumVecEnv.env_is_wrapped`.
+        """
+        wrapped = self._from_all(lambda group: group.env.env_is_wrapped(wrapper_class))
+        return [wrapped[index] for index in self._get_indices(indices)]
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """
+        Draw the environments.
+
+        :return: A frame of each, shape (height, width, 3), uint8.
+        """
+        return self._from_all(lambda group: group.env.get_images())
+
+    def _from_all(self, ask: Callable[[_Group], Sequence[Any]]) -> list[Any]:
+        return [value for group in self.groups for value in ask(group)]
+
+
+def _concatenated(parts: Sequence[Any]) -> Any:
+    if isinstance(parts[0], dict):
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    return np.concatenate(parts)

@@ -1,0 +1,237 @@
+"""Gymnasium's vector environments are learned from as Stable-Baselines3's are."""
+
+import os
+import signal
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers.vector import RecordEpisodeStatistics, TransformReward
+from stable_baselines3.common.callbacks import EvalCallback, StopTrainingOnMaxEpisodes
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecVideoRecorder
+
+from dqn_plugins import EnvironmentStepError, NaiveDQN, NonFiniteTransitionError, StreamQ
+from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
+from tests.environments import RecordingEnv, ScriptedEnv
+from tests.helpers import everything, weights
+
+MODES = list(AutoresetMode)
+
+
+def scripted(mode: AutoresetMode, n_envs: int = 2, **kwargs: Any) -> SyncVectorEnv:
+    """The second environment's episodes are one step longer than the first one's."""
+    envs = [
+        lambda n=n: ScriptedEnv([([1.0] * (2 + n), "terminated"), ([2.0] * (2 + n), "truncated")])
+        for n in range(n_envs)
+    ]
+    return SyncVectorEnv(envs, autoreset_mode=mode, **kwargs)
+
+
+def cart_poles(mode: AutoresetMode, cls: type[VectorEnv] = SyncVectorEnv, n: int = 3) -> VectorEnv:
+    make = [lambda: gym.make("CartPole-v1", max_episode_steps=30, render_mode="rgb_array")] * n
+    return cls(make, autoreset_mode=mode)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_episodes_are_told_as_a_monitor_tells_them(mode):
+    env = GymnasiumVecEnv(scripted(mode))
+    assert env.reset().tolist() == [[0, 0], [0, 0]]
+    episodes: list[list[Any]] = [[], []]
+    for _ in range(12):
+        _, _, dones, infos = env.step(np.zeros(2, np.int64))
+        for row, info in enumerate(infos):
+            assert dones[row] == ("episode" in info) == ("terminal_observation" in info)
+            if dones[row]:
+                assert info["terminal_observation"].tolist() == [-1, -1]
+                told = info["episode"]
+                episodes[row].append((told["r"], told["l"], info["TimeLimit.truncated"]))
+                assert told["t"] >= 0
+    assert episodes[0][:4] == [(2.0, 2, False), (4.0, 2, True)] * 2
+    assert episodes[1][:3] == [(3.0, 3, False), (6.0, 3, True), (3.0, 3, False)]
+    assert env.env_is_wrapped(Monitor) == [True, True]
+
+
+def test_the_step_that_resets_is_no_transition():
+    env = GymnasiumVecEnv(scripted(AutoresetMode.NEXT_STEP))
+    env.reset()
+    valid, begun = [], []
+    for _ in range(4):
+        env.step(np.zeros(2, np.int64))
+        valid.append(env.valid.tolist())
+        begun.append(None if env.begun is None else env.begun.tolist())
+    assert valid == [[True, True], [True, True], [False, True], [True, False]]
+    assert begun == [None, None, [True, False], [False, True]]
+    env.reset()
+    env.step(np.zeros(2, np.int64))
+    assert env.valid.all()  # a reset ends what was going on
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_handed_out_does_not_change_later(mode):
+    env = GymnasiumVecEnv(scripted(mode, copy=False))
+    handed_out = [env.reset()]
+    handed_out += [env.step(np.zeros(2, np.int64))[0] for _ in range(6)]
+    kept = [obs.copy() for obs in handed_out]
+    env.step(np.zeros(2, np.int64))
+    assert all(np.array_equal(obs, copy) for obs, copy in zip(handed_out, kept, strict=True))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("cls", [SyncVectorEnv, AsyncVectorEnv])
+def test_it_works_with_what_sb3_offers(tmp_path, mode, cls):
+    env = cart_poles(mode, cls)
+    model = StreamQ("MlpPolicy", env, seed=0)
+    evaluation = EvalCallback(
+        GymnasiumVecEnv(cart_poles(mode)), n_eval_episodes=3, eval_freq=50, verbose=0
+    )
+    model.learn(300, callback=[evaluation, StopTrainingOnMaxEpisodes(1_000)])
+    assert len(model.ep_info_buffer) > 3
+    assert 8 < evaluation.last_mean_reward <= 30
+    returns, lengths = evaluate_policy(
+        model, model.get_env(), n_eval_episodes=4, return_episode_rewards=True, warn=True
+    )
+    assert returns == lengths  # a point for every step
+    recorder = VecVideoRecorder(model.get_env(), str(tmp_path), lambda x: x == 0, video_length=5)
+    recorder.reset()
+    for _ in range(6):
+        recorder.step(np.zeros(3, np.int64))
+    recorder.close()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".mp4"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_seed_decides_everything_and_a_saved_model_goes_on(tmp_path, mode):
+    one, other = (StreamQ("MlpPolicy", cart_poles(mode), seed=3).learn(200) for _ in range(2))
+    assert np.array_equal(weights(one), weights(other))
+    one.save(tmp_path / "model")
+    loaded = StreamQ.load(tmp_path / "model", env=cart_poles(mode))
+    assert everything(loaded) == everything(one)
+    loaded.learn(60, reset_num_timesteps=False)
+    assert not np.array_equal(weights(loaded), weights(one))
+
+
+def test_processes_and_one_process_teach_the_same():
+    models = [
+        NaiveDQN("MlpPolicy", cart_poles(AutoresetMode.NEXT_STEP, cls), seed=1).learn(200)
+        for cls in (SyncVectorEnv, AsyncVectorEnv)
+    ]
+    assert np.array_equal(*map(weights, models))
+
+
+def test_gymnasiums_wrappers_are_heeded():
+    env = RecordEpisodeStatistics(cart_poles(AutoresetMode.NEXT_STEP))
+    model = NaiveDQN("MlpPolicy", TransformReward(env, lambda reward: 0.5 * reward), seed=0)
+    rewards = set()
+    model.learn(200, callback=lambda found, _: rewards.update(found["rewards"].tolist()) or True)
+    # Where a step resets, the reward is none.
+    assert rewards == {0.0, 0.5}
+    # The statistics were taken inside: of the environment's own rewards.
+    assert all(info["r"] == info["l"] for info in model.ep_info_buffer)
+
+
+def test_dictionaries_are_learned_from():
+    class Pair(ScriptedEnv):
+        observation_space = spaces.Dict(
+            {"a": spaces.Box(-1.0, np.inf, (2,)), "b": spaces.Discrete(3)}
+        )
+
+        def _obs(self) -> Any:
+            return {"a": super()._obs(), "b": np.int64(self.step_in_episode)}
+
+        def step(self, action: np.int64) -> Any:
+            return self._obs(), *super().step(action)[1:]
+
+    for mode in MODES:
+        env = SyncVectorEnv([lambda: Pair([([1.0] * 3, "truncated")])] * 2, autoreset_mode=mode)
+        before = StreamQ("MultiInputPolicy", env, seed=0)
+        start = weights(before)
+        assert not np.array_equal(weights(before.learn(20)), start)
+
+
+def test_where_nobody_says_how_it_resets_that_is_refused():
+    env = scripted(AutoresetMode.NEXT_STEP)
+    env.metadata = {}
+    with pytest.raises(ValueError, match=r"env: received .*autoreset_mode'\] is None"):
+        NaiveDQN("MlpPolicy", env)
+
+
+def test_options_are_handed_on_if_they_are_the_same_for_all():
+    class Optioned(RecordingEnv):
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            self.options = options
+            return super().reset(seed=seed)
+
+    env = GymnasiumVecEnv(SyncVectorEnv([Optioned, Optioned]))
+    env.seed(4)
+    env.set_options({"wind": 1.0})
+    env.reset()
+    assert env.get_attr("options") == [{"wind": 1.0}] * 2
+    assert env.get_attr("seeds") == [[4], [5]]
+    env.reset()
+    assert env.get_attr("seeds", indices=[1]) == [[5, None]]
+    assert env.get_attr("options") == [None] * 2
+    env.set_options([{"wind": 1.0}, {"wind": 2.0}])
+    with pytest.raises(ValueError, match=r"options: received .*'wind': 2\.0.*the same for all"):
+        env.reset()
+
+
+def test_attributes_and_methods_are_those_of_all_environments():
+    env = GymnasiumVecEnv(SyncVectorEnv([RecordingEnv, RecordingEnv]))
+    env.set_attr("wind", 3.0)
+    assert env.get_attr("wind") == [3.0, 3.0]
+    env.reset()
+    assert [obs.shape for obs in env.env_method("_draw")] == [(3,), (3,)]
+    with pytest.raises(NotImplementedError, match=r"indices: received 1, it must be None"):
+        env.env_method("_draw", indices=1)
+
+
+# What goes wrong is named with the environment's index
+
+
+class Faulty(RecordingEnv):
+    """Does something else at its sixth step."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self.fault = fault
+
+    def step(self, action: np.int64) -> Any:
+        obs, *rest = super().step(action)
+        if len(self.transitions) == 6:
+            if self.fault == "raises":
+                raise ZeroDivisionError("no ground under the lander")
+            if self.fault == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            obs = np.zeros(4, np.float32) if self.fault == "longer" else np.full(3, np.nan)
+        return obs, *rest
+
+
+def with_a_fault_in_the_third(cls: type[VectorEnv], fault: str) -> VectorEnv:
+    return cls([lambda i=i: Faulty(fault) if i == 2 else RecordingEnv() for i in range(4)])
+
+
+@pytest.mark.parametrize(
+    ("cls", "fault", "error_class", "words"),
+    [
+        (SyncVectorEnv, "raises", EnvironmentStepError, "no ground under the lander"),
+        (SyncVectorEnv, "longer", EnvironmentStepError, "shape"),
+        (SyncVectorEnv, "NaN", NonFiniteTransitionError, "observation.*nan"),
+        (AsyncVectorEnv, "raises", EnvironmentStepError, "no ground under the lander"),
+        (AsyncVectorEnv, "longer", EnvironmentStepError, "cast|shape"),
+        (AsyncVectorEnv, "NaN", NonFiniteTransitionError, "observation.*nan"),
+        (AsyncVectorEnv, "killed", EnvironmentStepError, "killed by SIGKILL"),
+    ],
+)
+def test_the_one_of_several_is_named(cls, fault, error_class, words):
+    model = StreamQ("MlpPolicy", with_a_fault_in_the_third(cls, fault), seed=0)
+    states = [everything(model)]
+    with pytest.raises(error_class, match=f"(?s){words}") as error:
+        model.learn(100, callback=lambda *_: states.append(everything(model)) or True)
+    assert error.value.env_index == 2
+    assert "nvironment 2" in str(error.value)
+    assert everything(model) == states[-1]
