@@ -187,7 +187,7 @@ def update_runs(make: Callable[..., Any], n: int) -> dict[str, Callable[[], None
     no, yes = np.array([False]), np.array([True])
     transition = Transition(obs, action, reward, next_obs, no, no, next_obs, yes)
     # What `CompiledLearner.learn` gives to compiled code
-    arguments = (learner._structure, obs, action, reward, next_obs, no, no, yes)
+    arguments = (learner._structure, obs, action, reward, next_obs, no, no, yes, 0)
 
     def call() -> None:
         for _ in range(n):

@@ -10,6 +10,7 @@ from abc import abstractmethod
 from typing import Any
 
 import numpy as np
+import psutil
 import torch as th
 from torch.optim.optimizer import ParamsT
 
@@ -46,11 +47,22 @@ class TraceOptimizer(th.optim.Optimizer):
 
         :param n_envs: Number of environments. Traces of another number of environments are
             replaced by zeros.
+        :raises ValueError: If there is too little memory for them.
         """
-        for param in self._parameters():
-            trace = self.state[param].get("trace")
-            if trace is None or len(trace) != n_envs:
-                self.state[param]["trace"] = param.new_zeros(n_envs, *param.shape)
+        parameters = self._parameters()
+        traces = [self.state[param].get("trace") for param in parameters]
+        if all(trace is not None and len(trace) == n_envs for trace in traces):
+            return
+        of_each = sum(param.numel() * param.element_size() for param in parameters)
+        available = psutil.virtual_memory().available
+        if n_envs * of_each > available:
+            raise ValueError(
+                f"n_envs: received {n_envs} environments, whose traces take "
+                f"{n_envs * of_each / 1e9:.1f} GB; {available / 1e9:.1f} GB of memory are free. "
+                f"Take at most {available // of_each}, or a smaller network."
+            )
+        for param in parameters:
+            self.state[param]["trace"] = param.new_zeros(n_envs, *param.shape)
 
     @th.no_grad()
     def accumulate(self, env_index: int, decay: float) -> None:

@@ -134,8 +134,8 @@ def _index_in_traceback(venv: VecEnv, error: BaseException) -> int | None:
             continue
         if "env_idx" in local:  # DummyVecEnv goes through its environments one after another
             return int(local["env_idx"])
-        # SubprocVecEnv has all their answers
-        return _index_of_misshapen(local.get("obs", ()), venv.observation_space.shape)
+        if "obs" in local:  # SubprocVecEnv has all their answers
+            return _index_of_misshapen(local["obs"], venv.observation_space.shape)
     return None
 
 

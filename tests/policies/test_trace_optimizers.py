@@ -33,6 +33,13 @@ def trace(optimizer: TraceOptimizer, param: th.Tensor) -> list[list[float]]:
 # Traces
 
 
+def test_more_traces_than_memory_holds_are_refused():
+    optimizer = TraceAdam([parameter(1.0, 2.0)])
+    optimizer.keep_traces_for(2)
+    with pytest.raises(ValueError, match=r"n_envs: .*16000000\.0 GB; .* free\. Take at most \d+"):
+        optimizer.keep_traces_for(10**15)
+
+
 @EVERY_KIND
 def test_a_trace_fades_and_takes_in_the_gradient(kind):
     param = parameter(1.0, 2.0)

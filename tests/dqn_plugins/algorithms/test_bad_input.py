@@ -161,11 +161,20 @@ def test_actions_that_do_not_start_at_zero_are_refused():
         NaiveDQN("MlpPolicy", Shaped(BOX, spaces.Discrete(3, start=2)))
 
 
-def test_gymnasiums_vector_environments_are_refused():
-    env = gym.make_vec("CartPole-v1", num_envs=2)
-    with pytest.raises(TypeError, match=r"env: received .*VectorEnv.*make_vec_env"):
-        NaiveDQN("MlpPolicy", env)
-    env.close()
+@pytest.mark.parametrize("n_envs", [0, -1, 2.5, "many"])
+def test_numbers_of_environments_that_are_none_are_refused(n_envs):
+    with pytest.raises(ValueError, match=rf"n_envs: received {n_envs!r}, it must be an integer"):
+        NaiveDQN("MlpPolicy", "CartPole-v1", n_envs=n_envs)
+
+
+def test_an_unknown_vectorization_is_refused():
+    with pytest.raises(ValueError, match=r"vectorization: received 'threads'.*'sync', 'async'"):
+        NaiveDQN("MlpPolicy", "CartPole-v1", n_envs=2, vectorization="threads")
+
+
+def test_a_number_of_environments_is_refused_beside_one_that_is_made():
+    with pytest.raises(ValueError, match=r"n_envs: received 2, .*made already.*Pass an id"):
+        NaiveDQN("MlpPolicy", gym.make("CartPole-v1"), n_envs=2)
 
 
 # Environments that do not fit

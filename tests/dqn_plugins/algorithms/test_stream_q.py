@@ -563,8 +563,8 @@ NON_DEFAULT_ARGUMENTS: dict[str, Any] = {
 
 def test_every_constructor_argument_survives_saving_and_loading(tmp_path):
     signature = inspect.signature(StreamQ.__init__).parameters
-    # The device is chosen anew when loading, as everywhere in Stable-Baselines3.
-    elsewhere = {"self", "policy", "env", "device", "_init_setup_model"}
+    # Device and environments are chosen anew when loading, as everywhere in Stable-Baselines3.
+    elsewhere = {"self", "policy", "env", "n_envs", "vectorization", "device", "_init_setup_model"}
     assert NON_DEFAULT_ARGUMENTS.keys() == signature.keys() - elsewhere
     for name, value in NON_DEFAULT_ARGUMENTS.items():
         assert value != signature[name].default, name
