@@ -16,7 +16,7 @@ from torch import nn
 
 from dqn_plugins.learning.compiled import layers, optimizers
 from dqn_plugins.learning.compiled.compilation import by_reference
-from dqn_plugins.learning.limits import check_optimizer
+from dqn_plugins.learning.limits import LARGEST_LEARNING_RATE, check_optimizer
 from dqn_plugins.policies import (
     AdaptiveObGD,
     KerasAdam,
@@ -99,6 +99,7 @@ class Binding:
         self._states_seen = list(self._state_tensors())
         self._group = self._optimizer.param_groups[0]
         self._settings: list[Any] = []
+        self._rate_place = list(self._group).index("lr")
         self.update_settings()
         self._is_stale = False
         self._watch_the_optimizer()
@@ -252,6 +253,13 @@ class Binding:
         :raises ValueError: If one is out of the range that can be learned with.
         """
         settings = list(self._group.values())
+        if settings == self._settings:
+            return
+        rate = self._group["lr"]
+        if self._settings and type(rate) is float and 0.0 <= rate <= LARGEST_LEARNING_RATE:
+            # What a schedule changes, at every step
+            self.optimizer_numbers[optimizers.LEARNING_RATE] = rate
+            self._settings[self._rate_place] = rate
         if settings != self._settings:
             check_optimizer(self._optimizer)
             reason = _reason_against_optimizer(self.policy)
