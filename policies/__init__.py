@@ -4,6 +4,7 @@ from dqn_plugins.policies.initializers import SparseInitializer, glorot_uniform
 from dqn_plugins.policies.normalization import (
     ObservationNormalizer,
     RewardNormalizer,
+    RewardScale,
     RunningStatistics,
 )
 from dqn_plugins.policies.optimizers import KerasAdam
@@ -36,6 +37,7 @@ __all__ = [
     "QNetwork",
     "QPolicy",
     "RewardNormalizer",
+    "RewardScale",
     "RunningStatistics",
     "SparseInitializer",
     "StreamCnnPolicy",

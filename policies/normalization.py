@@ -1,6 +1,6 @@
 """Running statistics, and normalisation of observations and rewards by them, as torch modules."""
 
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import torch as th
@@ -9,7 +9,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
-__all__ = ["ObservationNormalizer", "RewardNormalizer", "RunningStatistics"]
+__all__ = ["ObservationNormalizer", "RewardNormalizer", "RewardScale", "RunningStatistics"]
 
 
 class RunningStatistics(nn.Module):
@@ -125,22 +125,43 @@ class ObservationNormalizer(nn.Module):
         return (deviation / statistics.standard_deviation).float()
 
 
+RewardScale: TypeAlias = Literal["return_deviation", "reward_rms", "blend"]
+"""What rewards are divided by. See :class:`RewardNormalizer`."""
+
+
 class RewardNormalizer(nn.Module):
     """
-    Divide rewards by the running standard deviation of the discounted return so far.
+    Divide rewards by a running scale. They are not shifted, which would change what is best to do.
 
-    For each environment it follows u ← γ·u + r, beginning at 0 with each episode. Rewards are not
-    shifted, which would change what is best to do.
+    - "return_deviation": the standard deviation s of the discounted return so far. For each
+      environment it follows u ← γ·u + r, beginning at 0 with each episode. Where every reward is
+      the same, as the −1 for every step to a goal, s measures but how long episodes are, and one
+      step more or less becomes a small part of a large value.
+    - "reward_rms": the root of the mean squared reward q.
+    - "blend": s^(1 − c) · q^c with c = (mean reward)² / q²: q where every reward is the same, and
+      nearly s where rewards come with both signs.
 
-    Source: Elsayed, Vasan and Mahmood (2024), arXiv 2410.14606, algorithm 5, with the deviations
-    taken from the running mean, as the authors' results were obtained.
+    Source of "return_deviation": Elsayed, Vasan and Mahmood (2024), arXiv 2410.14606, algorithm 5,
+    with the deviations taken from the running mean, as the authors' results were obtained. "blend"
+    is our own.
+
+    :param scale_by: Which of them.
+    :raises ValueError: If it is none of them.
     """
 
     returns: th.Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, scale_by: RewardScale = "return_deviation") -> None:
         super().__init__()
-        self.statistics = RunningStatistics()
+        if scale_by not in get_args(RewardScale):
+            raise ValueError(
+                f"normalize_rewards: received {scale_by!r}, it must be one of "
+                f"{get_args(RewardScale)}, or False to leave rewards as they are. 'blend' is right "
+                "for most."
+            )
+        self.scale_by = scale_by
+        self.return_statistics = RunningStatistics()
+        self.reward_statistics = RunningStatistics()
         self.register_buffer("returns", th.zeros(1, dtype=th.float64))
 
     def keep_returns_for(self, n_envs: int) -> None:
@@ -156,7 +177,16 @@ class RewardNormalizer(nn.Module):
     @property
     def scale(self) -> float:
         """What rewards are divided by."""
-        return float(self.statistics.standard_deviation)
+        deviation = float(self.return_statistics.standard_deviation)
+        rewards = self.reward_statistics
+        count = rewards.count.item()
+        if self.scale_by == "return_deviation" or count == 0:
+            return deviation
+        squared_mean = rewards.mean.item() ** 2
+        variance = rewards.squared_deviations.item() / count
+        mean_square = squared_mean + variance + RunningStatistics.EPSILON
+        share = 1.0 if self.scale_by == "reward_rms" else squared_mean / mean_square
+        return float(deviation ** (1.0 - share) * mean_square ** (share / 2.0))
 
     def forward(
         self, rewards: th.Tensor, gamma: float, env_indices: np.ndarray | None = None
@@ -173,8 +203,9 @@ class RewardNormalizer(nn.Module):
             env_indices = np.arange(len(self.returns))
         returns = self.returns[env_indices] * gamma + rewards
         self.returns[env_indices] = returns
-        self.statistics.update(returns)
-        return rewards.to(self.returns) / self.statistics.standard_deviation
+        self.return_statistics.update(returns)
+        self.reward_statistics.update(rewards)
+        return rewards.to(self.returns) / self.scale
 
     def _load_from_state_dict(
         self, state_dict: dict[str, th.Tensor], prefix: str, *args: Any, **kwargs: Any

@@ -1,7 +1,7 @@
 """The policy of Stream Q(λ): a Q-network that normalises what it sees, and its average."""
 
 from copy import deepcopy
-from typing import Any
+from typing import Any, Literal
 
 import torch as th
 from gymnasium import spaces
@@ -14,7 +14,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
 from dqn_plugins.policies.initializers import SparseInitializer
-from dqn_plugins.policies.normalization import ObservationNormalizer, RewardNormalizer
+from dqn_plugins.policies.normalization import ObservationNormalizer, RewardNormalizer, RewardScale
 from dqn_plugins.policies.q_policy import QNetwork, QPolicy, WeightInitializer
 from dqn_plugins.policies.trace_optimizers import TraceAdam, TraceOptimizer
 
@@ -39,14 +39,15 @@ class NormalizingQNetwork(QNetwork):
     change only while an algorithm learns.
 
     :param normalize_observations: Whether to normalise observations.
-    :param normalize_rewards: Whether to normalise rewards.
+    :param normalize_rewards: What rewards are divided by, see :class:`RewardNormalizer`; False for
+        nothing.
     """
 
     def __init__(
         self,
         *args: Any,
         normalize_observations: bool = True,
-        normalize_rewards: bool = True,
+        normalize_rewards: RewardScale | Literal[False] = "blend",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -55,7 +56,7 @@ class NormalizingQNetwork(QNetwork):
         self.observation_normalizer = (
             ObservationNormalizer(self.observation_space) if normalize_observations else None
         )
-        self.reward_normalizer = RewardNormalizer() if normalize_rewards else None
+        self.reward_normalizer = RewardNormalizer(normalize_rewards) if normalize_rewards else None
 
     @property
     def reward_scale(self) -> float:
@@ -118,8 +119,9 @@ class StreamQPolicy(QPolicy):
         learned scale and shift.
     :param weight_initializer: Draws the first weights; None keeps torch's.
     :param normalize_observations: Whether to normalise observations by running statistics.
-    :param normalize_rewards: Whether to divide rewards by the running standard deviation of the
-        discounted return.
+    :param normalize_rewards: What rewards are divided by: "return_deviation", "reward_rms" or
+        "blend", see :class:`~dqn_plugins.policies.RewardNormalizer`; False for nothing. True is
+        "blend".
     :param averaging_window: Largest number of updates over which the weights are averaged for
         ``predict``, at least 1; None to predict with the newest weights. Early in a run it is the
         last fifth of the updates. See ``average_q_net``.
@@ -151,7 +153,7 @@ class StreamQPolicy(QPolicy):
         layer_norm: bool = True,
         weight_initializer: WeightInitializer | None = NINE_TENTHS_SPARSE,
         normalize_observations: bool = True,
-        normalize_rewards: bool = True,
+        normalize_rewards: RewardScale | bool = "blend",
         averaging_window: int | None = 20_000,
     ) -> None:
         if averaging_window is not None and not averaging_window >= 1:
@@ -165,7 +167,7 @@ class StreamQPolicy(QPolicy):
                 "traces: TraceAdam, ObGD or AdaptiveObGD from dqn_plugins.policies."
             )
         self.normalize_observations = normalize_observations
-        self.normalize_rewards = normalize_rewards
+        self.normalize_rewards = "blend" if normalize_rewards is True else normalize_rewards
         self.averaging_window = averaging_window
         super().__init__(
             observation_space,

@@ -38,7 +38,7 @@ STREAM_Q_PAPER_HYPERPARAMETERS: dict[str, Any] = {
         "layer_norm": True,
         "weight_initializer": SparseInitializer(0.9),
         "normalize_observations": True,
-        "normalize_rewards": True,
+        "normalize_rewards": "return_deviation",
         "averaging_window": None,
     },
 }

@@ -82,7 +82,7 @@ def zoo(folder: Path, command: str) -> str:
 
 def rewards_seen(model: StreamQ) -> float:
     """How many rewards the model's normalisation has seen, over all training."""
-    return float(statistics(model)["q_net.reward_normalizer.statistics.count"][0])
+    return float(statistics(model)["q_net.reward_normalizer.return_statistics.count"][0])
 
 
 @pytest.fixture(scope="module")

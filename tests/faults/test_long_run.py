@@ -71,4 +71,4 @@ def test_two_million_steps(capsys):
     assert statistics.count.item() == env.n_drawn
     np.testing.assert_allclose(statistics.mean.numpy(), seen.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(statistics.variance.numpy(), seen.var(axis=0, ddof=1), rtol=1e-9)
-    assert model.policy.reward_normalizer.statistics.count.item() == N_STEPS
+    assert model.policy.reward_normalizer.return_statistics.count.item() == N_STEPS

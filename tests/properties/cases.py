@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch as th
@@ -30,6 +30,7 @@ from dqn_plugins.policies import (
     MultiInputPolicy,
     ObGD,
     QPolicy,
+    RewardScale,
     SparseInitializer,
     StreamMultiInputPolicy,
     StreamQPolicy,
@@ -159,7 +160,7 @@ class Stream:
     target: Target
     exploration_rate: float
     normalize_observations: bool
-    normalize_rewards: bool
+    normalize_rewards: RewardScale | Literal[False]
     averaging_window: int | None
     update: Update
 
@@ -252,7 +253,7 @@ def stream_rules() -> st.SearchStrategy[Stream]:
             target=st.sampled_from(["max", "expected"]),
             exploration_rate=st.sampled_from([0.0, 0.3, 1.0]),
             normalize_observations=st.booleans(),
-            normalize_rewards=st.booleans(),
+            normalize_rewards=st.sampled_from([False, *get_args(RewardScale)]),
             averaging_window=st.sampled_from([None, 1, 3]),
             update=updates,
         )

@@ -277,6 +277,7 @@ class StreamOracle(Oracle):
         self.normalizes_observations = rule.normalize_observations
         self.moments = Moments(self)
         self.returns_seen: list[float] = []
+        self.rewards_seen: list[float] = []
         self.z = [self.no_trace() for _ in range(n_envs)]
         self.returns = [0.0] * n_envs
         self.average, self.n_averaged = self.weights, 0
@@ -296,10 +297,18 @@ class StreamOracle(Oracle):
 
     @property
     def reward_scale(self) -> float:
-        if not self.rule.normalize_rewards:
+        kind, rewards = self.rule.normalize_rewards, np.array(self.rewards_seen)
+        if not kind:
             return 1.0
-        variance = np.var(self.returns_seen, ddof=1) if len(self.returns_seen) > 1 else 1.0
-        return float(np.sqrt(variance + STATISTICS_EPS))
+        variance = np.var(self.returns_seen, ddof=1) if len(rewards) > 1 else 1.0
+        deviation = np.sqrt(variance + STATISTICS_EPS)
+        if kind == "return_deviation" or len(rewards) == 0:
+            return float(deviation)
+        root_mean_square = np.sqrt(np.mean(rewards**2) + STATISTICS_EPS)
+        if kind == "reward_rms":
+            return float(root_mean_square)
+        share = np.mean(rewards) ** 2 / root_mean_square**2
+        return float(deviation ** (1 - share) * root_mean_square**share)
 
     def scaled(self, reward: float) -> float:
         return reward / self.reward_scale
@@ -325,6 +334,7 @@ class StreamOracle(Oracle):
             self.observe(one_of(batch.next_obs, i))
             self.returns[i] = rule.gamma * self.returns[i] + float(batch.rewards[i])
             self.returns_seen.append(self.returns[i])
+            self.rewards_seen.append(float(batch.rewards[i]))
         td_errors = [
             self.scaled(float(batch.rewards[i]))
             + rule.gamma * self.bootstrap(batch, i)
@@ -390,7 +400,8 @@ class StreamOracle(Oracle):
         """Compare the policy's running statistics with those of everything seen."""
         normalizer = getattr(policy, "reward_normalizer", None)
         if isinstance(normalizer, RewardNormalizer) and self.returns_seen:
-            assert_moments(normalizer.statistics, np.array(self.returns_seen))
+            assert_moments(normalizer.return_statistics, np.array(self.returns_seen))
+            assert_moments(normalizer.reward_statistics, np.array(self.rewards_seen))
             np.testing.assert_allclose(normalizer.returns, self.returns, rtol=1e-12, atol=1e-12)
         observations = getattr(policy.q_net, "observation_normalizer", None)
         if observations is not None:

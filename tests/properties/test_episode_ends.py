@@ -31,7 +31,7 @@ from tests.properties.cases import (
 # do not depend on what came before it: its traces then may not either, bit for bit.
 frozen_rules = stream_rules().map(
     lambda rule: replace(
-        rule, learning_rate=0.0, normalize_observations=False, normalize_rewards=True
+        rule, learning_rate=0.0, normalize_observations=False, normalize_rewards="return_deviation"
     )
 )
 

@@ -14,7 +14,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
-from dqn_plugins.learning.compiled import layers, optimizers
+from dqn_plugins.learning.compiled import layers, optimizers, rewards
 from dqn_plugins.learning.compiled.compilation import by_reference
 from dqn_plugins.learning.limits import LARGEST_LEARNING_RATE, check_optimizer
 from dqn_plugins.policies import (
@@ -92,7 +92,7 @@ class Binding:
         self.optimizer = self._bind_optimizer()
         self.average = self._bind_average()
         self.traces = self._bind_traces(n_envs)
-        self.returns, self.reward_statistics = self._bind_rewards(n_envs)
+        self.rewards = self._bind_rewards(n_envs)
         self._own_tensors = [*self._parameters, *self._average_parameters, *policy.buffers()]
         self._addresses = _addresses_of(self._own_tensors)
         self._states = [self._optimizer.state[param] for param in self._parameters]
@@ -104,13 +104,22 @@ class Binding:
         self._is_stale = False
         self._watch_the_optimizer()
 
-    def _bind_rewards(self, n_envs: int) -> tuple[np.ndarray, Statistics]:
-        """Find each environment's discounted return so far, and the statistics of all of them."""
+    def _bind_rewards(self, n_envs: int) -> Any:
         self._reward_normalizer = normalizer = getattr(self.policy.q_net, "reward_normalizer", None)
         if normalizer is None:
-            return np.zeros(n_envs), (NO_DOUBLES, NO_DOUBLES, NO_DOUBLES)
+            self.returns = np.zeros(n_envs)
+            nothing = (NO_DOUBLES,) * 6
+            return by_reference(rewards.Rewards(rewards.NO_SCALE, self.returns, *nothing))
         normalizer.keep_returns_for(n_envs)
-        return normalizer.returns.numpy(), statistics_arrays(normalizer.statistics)
+        self.returns = normalizer.returns.numpy()
+        return by_reference(
+            rewards.Rewards(
+                rewards.SCALES[normalizer.scale_by],
+                self.returns,
+                *statistics_arrays(normalizer.return_statistics),
+                *statistics_arrays(normalizer.reward_statistics),
+            )
+        )
 
     def _watch_the_optimizer(self) -> None:
         """Notice when a state is loaded into the optimiser, which then has other tensors."""

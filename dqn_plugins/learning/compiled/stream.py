@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dqn_plugins.learning.compiled.acting import observe_one
 from dqn_plugins.learning.compiled.binding import Binding
 from dqn_plugins.learning.compiled.checks import LEARNED, NOT_FINITE, all_finite
 from dqn_plugins.learning.compiled.compilation import (
@@ -23,8 +24,8 @@ from dqn_plugins.learning.compiled.layers import (
     sample_in,
 )
 from dqn_plugins.learning.compiled.optimizers import Average, Optimizer, take_step
+from dqn_plugins.learning.compiled.rewards import Rewards, look_at_reward, scale_of_rewards
 from dqn_plugins.learning.compiled.rule import EACH, EXPLORATION_RATE, CompiledRule
-from dqn_plugins.learning.compiled.statistics import standard_deviation, update_statistics
 from dqn_plugins.learning.limits import LARGE_TD_ERROR, LARGEST_GRADIENT
 from dqn_plugins.learning.rules import StreamRule
 
@@ -53,15 +54,12 @@ class StreamState(NamedTuple):
         of ``CUT_NEVER``, ``CUT_AFTER`` and ``CUT_WATKINS``, the largest TD error that is learned
         from, and ``MAX`` or ``EXPECTED``. Python may change them at any time. Shape (7,).
     :param traces: Eligibility traces, one row per environment, laid out as the weights.
-    :param reward_mean: Mean of the discounted returns, shape (1,), or empty to leave rewards.
-    :param reward_squared_deviations: Sum of squared deviations from it, of the same shape.
-    :param reward_count: How many returns these come from, of the same shape.
-    :param returns: Discounted return so far of each environment, shape (n_envs,).
+    :param rewards: What rewards are scaled by.
     :param samples: Shape (n_envs, 3, n_units); written.
     :param explored: Whether each action was another than the greedy one, shape (n_envs,); written.
     :param td_errors: Written, shape (n_envs,).
     :param clipped_td_errors: Written, in the units of scaled rewards, shape (n_envs,).
-    :param before: Memory for the statistics as they were, shape (2 · n_inputs + 4 + n_envs,).
+    :param before: Memory for the statistics as they were, shape (2 · n_inputs + 7 + n_envs,).
     """
 
     network: Network
@@ -69,10 +67,7 @@ class StreamState(NamedTuple):
     average: Average
     numbers: Doubles
     traces: Floats
-    reward_mean: Doubles
-    reward_squared_deviations: Doubles
-    reward_count: Doubles
-    returns: Doubles
+    rewards: Rewards
     samples: Floats
     explored: Bools
     td_errors: Floats
@@ -141,8 +136,7 @@ def learn_mean(
 ) -> int:
     """Learn from the mean over the environments from ``start`` to ``stop``."""
     network, numbers = state.network, state.numbers
-    td_errors = state.td_errors
-    traces, returns = state.traces[first_env_index:], state.returns[first_env_index:]
+    td_errors, traces = state.td_errors, state.traces[first_env_index:]
     gamma, trace_cut = numbers[GAMMA], numbers[TRACE_CUT]
 
     # The action values, normalised by what was known when the observations came, and ∇Q(s, a)
@@ -156,7 +150,11 @@ def learn_mean(
 
     # The TD errors, after a look at the next observations and at the scale of the rewards
     keep_statistics(state)
-    scale = look(state, returns, start, stop, rewards, next_obs, valid)
+    for env in range(start, stop):
+        if valid[env]:
+            observe_one(network, next_obs[env])
+            look_at_reward(state.rewards, first_env_index + env, rewards[env], gamma)
+    scale = scale_of_rewards(state.rewards)
     for env in range(start, stop):
         state.clipped_td_errors[env] = 0
         if not valid[env]:
@@ -204,7 +202,7 @@ def learn_mean(
         if valid[env] and (dones[env] or (state.explored[env] and trace_cut == CUT_AFTER)):
             traces[env] = 0
         if dones[env]:
-            returns[env] = 0.0
+            state.rewards.returns[first_env_index + env] = 0.0
     return LEARNED
 
 
@@ -219,48 +217,20 @@ def value_of(q_values: Floats, numbers: Doubles) -> float:
 
 
 @compiled
-def look(
-    state: StreamState,
-    returns: Doubles,
-    start: int,
-    stop: int,
-    rewards: Floats,
-    next_obs: Floats,
-    valid: Bools,
-) -> float:
-    """Take a step's observations and returns into the statistics."""
-    network = state.network
-    if network.obs_mean.size > 0:
-        for env in range(start, stop):
-            if valid[env]:
-                update_statistics(
-                    next_obs[env],
-                    network.obs_mean,
-                    network.obs_squared_deviations,
-                    network.obs_count,
-                )
-    if state.reward_mean.size == 0:
-        return 1.0
-    squared_deviations, count = state.reward_squared_deviations, state.reward_count
-    for env in range(start, stop):
-        if valid[env]:
-            returns[env] = state.numbers[GAMMA] * returns[env] + rewards[env]
-            update_statistics(returns[env : env + 1], state.reward_mean, squared_deviations, count)
-    return standard_deviation(squared_deviations[0], count[0])
-
-
-@compiled
 def all_statistics(state: StreamState) -> tuple[Doubles, ...]:
     """Collect what a look at a transition changes."""
-    network = state.network
+    network, rewards = state.network, state.rewards
     return (
         network.obs_mean,
         network.obs_squared_deviations,
         network.obs_count,
-        state.reward_mean,
-        state.reward_squared_deviations,
-        state.reward_count,
-        state.returns,
+        rewards.return_mean,
+        rewards.return_squared_deviations,
+        rewards.return_count,
+        rewards.reward_mean,
+        rewards.reward_squared_deviations,
+        rewards.reward_count,
+        rewards.returns,
     )
 
 
@@ -284,15 +254,14 @@ def restore_statistics(state: StreamState) -> None:
 
 def _bind(binding: Binding, numbers: np.ndarray, td_errors: np.ndarray) -> StreamState:
     n_envs = len(td_errors)
-    n_statistics = 2 * binding.n_inputs + 1 + 3 + n_envs
+    n_statistics = 2 * binding.n_inputs + 1 + 6 + n_envs
     return StreamState(
         binding.network,
         binding.optimizer,
         binding.average,
         numbers,
         binding.traces,
-        *binding.reward_statistics,
-        binding.returns,
+        binding.rewards,
         np.zeros((n_envs, 3, binding.n_units), np.float32),
         np.zeros(n_envs, np.bool_),
         td_errors,

@@ -41,7 +41,7 @@ from tests.helpers import optimizer_numbers, statistics, traces, weights
 SMALL = {"net_arch": [8]}
 EXPLORE = {"exploration_initial_eps": 0.5, "exploration_final_eps": 0.5}
 OBS = "q_net.observation_normalizer.statistics.observation."
-RETURN = "q_net.reward_normalizer.statistics."
+RETURN = "q_net.reward_normalizer.return_statistics."
 
 
 def everything(model: StreamQ) -> dict[str, Any]:
@@ -742,7 +742,7 @@ def test_the_vector_in_a_dictionary_is_normalised_and_its_image_is_not():
         "n_averaged",
         "q_net.observation_normalizer.statistics.part_vec",
         "q_net.reward_normalizer",
-        "q_net.reward_normalizer.statistics",
+        "q_net.reward_normalizer.return_statistics",
     }
     assert statistics(model)["q_net.observation_normalizer.statistics.part_vec.count"] > 12
 

@@ -235,7 +235,7 @@ def test_stream_q_compiled_equals_autograd(
                 "net_arch": net_arch,
                 "optimizer_class": optimizer,
                 "normalize_observations": normalize_observations,
-                "normalize_rewards": normalize_rewards,
+                "normalize_rewards": normalize_rewards and "return_deviation",
             },
             seed=0,
             backend=backend,

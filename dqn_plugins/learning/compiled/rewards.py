@@ -1,0 +1,75 @@
+"""Scaling of rewards in compiled code: what ``RewardNormalizer`` computes."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dqn_plugins.learning.compiled.compilation import Doubles, compiled
+from dqn_plugins.learning.compiled.statistics import (
+    STATISTICS_EPSILON,
+    standard_deviation,
+    update_statistics,
+)
+
+__all__ = ["SCALES", "Rewards", "look_at_reward", "scale_of_rewards"]
+
+# Kinds of scales
+NO_SCALE, RETURN_DEVIATION, REWARD_RMS, BLEND = range(4)
+SCALES = {"return_deviation": RETURN_DEVIATION, "reward_rms": REWARD_RMS, "blend": BLEND}
+
+
+class Rewards(NamedTuple):
+    """
+    What rewards are scaled by.
+
+    :param scale: One of ``NO_SCALE``, ``RETURN_DEVIATION``, ``REWARD_RMS`` and ``BLEND``.
+    :param returns: Discounted return so far of each environment, shape (n_envs,).
+    :param return_mean: Mean of these returns, shape (1,), or empty where there is no scale.
+    :param return_squared_deviations: Sum of squared deviations from it, of the same shape.
+    :param return_count: How many returns these come from, of the same shape.
+    :param reward_mean: Mean of the rewards, of the same shape.
+    :param reward_squared_deviations: Sum of squared deviations from it, of the same shape.
+    :param reward_count: How many rewards these come from, of the same shape.
+    """
+
+    scale: int
+    returns: Doubles
+    return_mean: Doubles
+    return_squared_deviations: Doubles
+    return_count: Doubles
+    reward_mean: Doubles
+    reward_squared_deviations: Doubles
+    reward_count: Doubles
+
+
+@compiled
+def look_at_reward(rewards: Rewards, env: int, reward: float, gamma: float) -> None:
+    """Take a reward of an environment into the statistics."""
+    if rewards.scale == NO_SCALE:
+        return
+    rewards.returns[env] = gamma * rewards.returns[env] + reward
+    update_statistics(
+        rewards.returns[env : env + 1],
+        rewards.return_mean,
+        rewards.return_squared_deviations,
+        rewards.return_count,
+    )
+    count, deviation = rewards.reward_count, reward - rewards.reward_mean[0]
+    count[0] += 1.0
+    rewards.reward_mean[0] += deviation / count[0]
+    rewards.reward_squared_deviations[0] += deviation * (reward - rewards.reward_mean[0])
+
+
+@compiled
+def scale_of_rewards(rewards: Rewards) -> float:
+    """Compute what rewards are divided by."""
+    if rewards.scale == NO_SCALE:
+        return 1.0
+    deviation = standard_deviation(rewards.return_squared_deviations[0], rewards.return_count[0])
+    if rewards.scale == RETURN_DEVIATION or rewards.reward_count[0] == 0:
+        return deviation
+    squared_mean = rewards.reward_mean[0] ** 2
+    variance = rewards.reward_squared_deviations[0] / rewards.reward_count[0]
+    mean_square = squared_mean + variance + STATISTICS_EPSILON
+    share = 1.0 if rewards.scale == REWARD_RMS else squared_mean / mean_square
+    return float(deviation ** (1.0 - share) * np.sqrt(mean_square) ** share)
