@@ -3,6 +3,7 @@
 from dqn_plugins.policies.initializers import SparseInitializer, glorot_uniform
 from dqn_plugins.policies.normalization import (
     ObservationNormalizer,
+    RecentMeanSquare,
     RewardNormalizer,
     RewardScale,
     RunningStatistics,
@@ -36,6 +37,7 @@ __all__ = [
     "ObservationNormalizer",
     "QNetwork",
     "QPolicy",
+    "RecentMeanSquare",
     "RewardNormalizer",
     "RewardScale",
     "RunningStatistics",

@@ -9,7 +9,13 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
-__all__ = ["ObservationNormalizer", "RewardNormalizer", "RewardScale", "RunningStatistics"]
+__all__ = [
+    "ObservationNormalizer",
+    "RecentMeanSquare",
+    "RewardNormalizer",
+    "RewardScale",
+    "RunningStatistics",
+]
 
 
 class RunningStatistics(nn.Module):
@@ -61,6 +67,39 @@ class RunningStatistics(nn.Module):
             deviation = element - self.mean
             self.mean += deviation / self.count.item()
             self.squared_deviations += deviation * (element - self.mean)
+
+
+class RecentMeanSquare(nn.Module):
+    """
+    Mean square of the last numbers of a stream, about 10,000 of them, in constant memory.
+
+    Each number weighs 0.9999 times what the next one does.
+    """
+
+    DECAY = 0.9999
+
+    total: th.Tensor
+    weight: th.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("total", th.zeros(1, dtype=th.float64))
+        self.register_buffer("weight", th.zeros(1, dtype=th.float64))
+
+    @property
+    def root(self) -> float:
+        """Root of the mean square; 0 before the first number."""
+        return float((self.total / self.weight).sqrt()) if self.weight.item() > 0 else 0.0
+
+    @th.no_grad()
+    def update(self, number: float) -> None:
+        """
+        Take in a number.
+
+        :param number: The number.
+        """
+        self.total.mul_(self.DECAY).add_(number * number)
+        self.weight.mul_(self.DECAY).add_(1.0)
 
 
 class ObservationNormalizer(nn.Module):

@@ -14,7 +14,12 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
 from dqn_plugins.policies.initializers import SparseInitializer
-from dqn_plugins.policies.normalization import ObservationNormalizer, RewardNormalizer, RewardScale
+from dqn_plugins.policies.normalization import (
+    ObservationNormalizer,
+    RecentMeanSquare,
+    RewardNormalizer,
+    RewardScale,
+)
 from dqn_plugins.policies.q_policy import QNetwork, QPolicy, WeightInitializer
 from dqn_plugins.policies.trace_optimizers import TraceAdam, TraceOptimizer
 
@@ -135,6 +140,8 @@ class StreamQPolicy(QPolicy):
     average stands closer to it (Polyak and Juditsky, 1992, "Acceleration of Stochastic
     Approximation by Averaging"). It is no target network: nothing is learned from it."""
     n_averaged: th.Tensor
+    td_errors: RecentMeanSquare
+    """How large TD errors have been, in the units of normalised rewards."""
     optimizer: TraceOptimizer
     default_net_arch = (128, 128)
 
@@ -186,6 +193,7 @@ class StreamQPolicy(QPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
+        self.td_errors = RecentMeanSquare()
         self.average_q_net = None
         if self.averaging_window is not None:
             self.average_q_net = deepcopy(self.q_net).requires_grad_(False)

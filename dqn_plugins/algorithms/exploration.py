@@ -1,25 +1,48 @@
-"""ε-greedy actions: with what probability, and by whose random numbers."""
+"""ε-greedy actions: with what probability, for how long, and by whose random numbers."""
+
+from collections import deque
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import ConstantSchedule, LinearSchedule
 
-from dqn_plugins.arguments import check_in_unit_interval
-from dqn_plugins.learning import Learner, Observation
+from dqn_plugins.arguments import check_in_unit_interval, check_one_of, is_integer
+from dqn_plugins.learning import Learner, Observation, Transition
 from dqn_plugins.policies import QPolicy
 
-__all__ = ["EpsilonGreedy"]
+__all__ = ["EpsilonGreedy", "Exploration"]
+
+Exploration: TypeAlias = Literal["epsilon_greedy", "extended", "extended_when_stuck"]
+"""For how long a random action is taken. See :class:`EpsilonGreedy`."""
+
+RECENT_EPISODES = 20
+LONGEST_DURATION = 10_000
 
 
 class EpsilonGreedy(BaseAlgorithm):
     """
     The part of an algorithm that chooses actions. Each environment tosses its own coin.
 
+    With probability ε an action is random. It is taken
+
+    - "epsilon_greedy": once;
+    - "extended": for ``exploration_duration`` steps, or until the episode ends (Dabney, Ostrovski
+      and Barreto, 2021, arXiv 2006.01782): of what lies many equal actions away, steps that are
+      random each by itself find nothing;
+    - "extended_when_stuck": likewise, but only while the agent is stuck, and else once. How stuck
+      it is, from 0 to 1, is the share of the last 20 episodes that ended with the worst return
+      seen so far. It is also the probability of holding an action; and while the agent is stuck,
+      ε does not fall below ``exploration_stuck_eps`` times it.
+
     One generator explores while learning, another in ``predict``: evaluating a model must not
     change how it goes on learning.
     """
 
+    exploration: Exploration = "epsilon_greedy"
+    exploration_duration: int | None = None
+    exploration_stuck_eps: float = 0.0
     policy: QPolicy
     exploration_fraction: float
     exploration_initial_eps: float
@@ -35,9 +58,20 @@ class EpsilonGreedy(BaseAlgorithm):
     def _check_exploration(self) -> None:
         for name in ("exploration_fraction", "exploration_initial_eps", "exploration_final_eps"):
             check_in_unit_interval(name, getattr(self, name))
+        check_one_of("exploration", self.exploration, get_args(Exploration), "Try the default.")
+        check_in_unit_interval("exploration_stuck_eps", self.exploration_stuck_eps)
+        duration = self.exploration_duration
+        if duration is not None and not (is_integer(duration) and duration >= 1):
+            raise ValueError(
+                f"exploration_duration: received {duration!r}, it must be an integer of at least "
+                "1, or None to draw it from a zeta distribution. Try 16."
+            )
 
     def _setup_exploration(self) -> None:
-        """Make the schedule, and the generators unless a loaded model brought its own."""
+        """Make the schedule, and what a loaded model did not bring."""
+        if not hasattr(self, "_recent_returns"):
+            self._recent_returns = RecentReturns()
+        self._begin_exploring(self.n_envs)
         if self.exploration_fraction > 0:
             self.exploration_schedule = LinearSchedule(
                 self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
@@ -72,21 +106,66 @@ class EpsilonGreedy(BaseAlgorithm):
             self.exploration_rate = exploration_rate
             self._learner.set_exploration_rate(exploration_rate)
 
-    def _choose_actions(self, obs: Observation) -> np.ndarray:
+    def _begin_exploring(self, n_envs: int) -> None:
+        """Hold no action, and count returns from 0: episodes begin in all environments."""
+        self._recent_returns.begin(n_envs)
+        self._held_actions = [0] * n_envs
+        self._held_steps = [0] * n_envs
+
+    def _explore_on(self, transition: Transition) -> None:
+        """Take note of what exploration led to."""
+        if self.exploration == "epsilon_greedy":
+            return
+        dones = transition.dones.tolist()
+        self._recent_returns.look(transition, dones)
+        if True in dones:
+            for env_index, done in enumerate(dones, transition.first_env_index):
+                if done:
+                    self._held_steps[env_index] = 0
+
+    @property
+    def _smallest_exploration_rate(self) -> float:
+        if self.exploration == "extended_when_stuck":
+            return self.exploration_stuck_eps * self._recent_returns.stuck
+        return 0.0
+
+    def _choose_actions(self, obs: Observation, first_env_index: int = 0) -> np.ndarray:
         """
         Choose actions by the newest weights, ε-greedily.
 
-        :param obs: Observations, shape (n_envs, ...).
-        :return: Actions, shape (n_envs,), int64.
+        :param obs: Observations, shape (n, ...).
+        :param first_env_index: Index of the environment of the first one.
+        :return: Actions, shape (n,), int64.
         """
         assert self._exploration_rng is not None
-        toss, epsilon = self._exploration_rng.random, self.exploration_rate
+        toss, epsilon, held_steps = (
+            self._exploration_rng.random,
+            self.exploration_rate,
+            self._held_steps,
+        )
         actions = self._learner.greedy_actions(obs)
-        for env_index in range(len(actions)):
-            if (draw := toss()) < epsilon:
+        for row, env_index in enumerate(range(first_env_index, first_env_index + len(actions))):
+            if held_steps[env_index] > 0:
+                held_steps[env_index] -= 1
+                actions[row] = self._held_actions[env_index]
+            elif (draw := toss()) < epsilon:
                 # Below ε, the draw divided by ε is again uniform in [0, 1).
-                actions[env_index] = int(draw / epsilon * self._n_actions)
+                actions[row] = self._held_actions[env_index] = int(draw / epsilon * self._n_actions)
+                held_steps[env_index] = self._draw_duration() - 1
         return actions
+
+    def _draw_duration(self) -> int:
+        """For how many steps to take a random action."""
+        assert self._exploration_rng is not None
+        if self.exploration == "epsilon_greedy":
+            return 1
+        if self.exploration == "extended_when_stuck":
+            stuck = self._recent_returns.stuck
+            if stuck == 0.0 or self._exploration_rng.random() >= stuck:
+                return 1
+        if self.exploration_duration is not None:
+            return self.exploration_duration
+        return min(int(self._exploration_rng.zipf(2.0)), LONGEST_DURATION)
 
     def predict(
         self,
@@ -114,3 +193,31 @@ class EpsilonGreedy(BaseAlgorithm):
             random_actions = self._predict_rng.integers(n_actions, size=actions.shape)
             actions = np.where(explore, random_actions, actions)
         return actions, state
+
+
+class RecentReturns:
+    """The returns of the last episodes, and how stuck an agent is that has them."""
+
+    def __init__(self) -> None:
+        self.last: deque[float] = deque(maxlen=RECENT_EPISODES)
+        self.worst = np.inf
+        self.stuck = 0.0
+
+    def begin(self, n_envs: int) -> None:
+        """Count returns from 0 in all environments."""
+        self.so_far = np.zeros(n_envs)
+
+    def look(self, transition: Transition, dones: list[bool]) -> None:
+        """Take in rewards, and the returns of episodes that ended."""
+        first, rewards = transition.first_env_index, transition.rewards
+        so_far = self.so_far[first : first + len(rewards)]
+        np.add(so_far, rewards, out=so_far, where=transition.valid)
+        if True in dones:
+            for row, done in enumerate(dones):
+                if done:
+                    self.last.append(float(so_far[row]))
+                    self.worst = min(self.worst, self.last[-1])
+                    so_far[row] = 0.0
+            n_others = len(self.last) - 1
+            # One episode is the worst in any case.
+            self.stuck = max(self.last.count(self.worst) - 1, 0) / n_others if n_others else 0.0

@@ -244,7 +244,7 @@ class OnlineQAlgorithm(OwnLoop, Saving):
                 while self.num_timesteps < total_timesteps and not interruption.requested:
                     if watched:
                         callback.on_rollout_start()
-                    actions = self._choose_actions(obs)
+                    actions = self._choose_actions(obs, stream.first_env_index)
                     # Until this transition is learned from, the environment is a step ahead: after
                     # an error, begin anew.
                     self._last_obs = None

@@ -74,7 +74,9 @@ class OwnLoop(Updates):
             check_in_unit_interval("exploration_rate", exploration_rate)
             self._set_exploration_rate(exploration_rate)
         else:
-            self._set_exploration_rate(self.exploration_final_eps)
+            self._set_exploration_rate(
+                max(self.exploration_final_eps, self._smallest_exploration_rate)
+            )
         self._renew_learner(n_envs=1)
         if self._own_episode_is_over:
             self._begin_own_episode(batch)
@@ -147,6 +149,7 @@ class OwnLoop(Updates):
         """Keep ``learn`` from continuing what a loop of the user's own learned last."""
         if self._learned_one:
             self._learner.forget()
+            self._begin_exploring(self._learner.n_envs)
         self._learned_one = False
         self._own_episode_is_over = True
 

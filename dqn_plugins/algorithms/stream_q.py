@@ -7,6 +7,7 @@ import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
+from dqn_plugins.algorithms.exploration import Exploration
 from dqn_plugins.algorithms.online import Backend, OnlineQAlgorithm
 from dqn_plugins.environments import Vectorization
 from dqn_plugins.learning import StreamRule, Target, TraceCut, Update
@@ -30,6 +31,7 @@ STREAM_Q_PAPER_HYPERPARAMETERS: dict[str, Any] = {
     "trace_decay": 0.8,
     "trace_cut": "after",
     "td_error_clip": None,
+    "td_error_clip_rms": None,
     "policy_kwargs": {
         "net_arch": [128, 128],
         "activation_fn": th.nn.LeakyReLU,
@@ -94,6 +96,8 @@ class StreamQ(OnlineQAlgorithm):
         it; "never" lets the trace go on.
     :param td_error_clip: Largest absolute TD error that is learned from, above 0, in the units of
         normalised rewards; None for any.
+    :param td_error_clip_rms: The same in multiples of the root mean square of the TD errors, of
+        which about the last 10,000 count, above 0; None for any.
     :param target: "max" learns the value of acting greedily, as Q-learning does; "expected" that of
         acting ε-greedily, as expected Sarsa(λ) does, for which ``trace_cut="never"`` is right.
     :param update: With several environments: "each" learns from their new transitions one after the
@@ -134,7 +138,11 @@ class StreamQ(OnlineQAlgorithm):
         trace_decay: float = 0.8,
         trace_cut: TraceCut = "after",
         td_error_clip: float | None = None,
+        td_error_clip_rms: float | None = 10.0,
         target: Target = "max",
+        exploration: Exploration = "extended_when_stuck",
+        exploration_duration: int | None = 16,
+        exploration_stuck_eps: float = 0.2,
         update: Update = "each",
         n_envs: int = 1,
         vectorization: Vectorization = "sync",
@@ -161,7 +169,11 @@ class StreamQ(OnlineQAlgorithm):
         self.trace_decay = trace_decay
         self.trace_cut = trace_cut
         self.td_error_clip = td_error_clip
+        self.td_error_clip_rms = td_error_clip_rms
         self.target = target
+        self.exploration = exploration
+        self.exploration_duration = exploration_duration
+        self.exploration_stuck_eps = exploration_stuck_eps
         self.update = update
         if _init_setup_model:
             self._setup_model()

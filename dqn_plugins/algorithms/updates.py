@@ -96,6 +96,7 @@ class Updates(EpsilonGreedy):
         raise_if_malformed(obs, None, None, self.observation_space)
         raise_if_not_finite(obs, np.zeros(0), obs)
         self._learner.start_episodes(obs)
+        self._begin_exploring(self._learner.n_envs)
 
     def _learn_from(self, transition: Transition) -> None:
         try:
@@ -103,6 +104,7 @@ class Updates(EpsilonGreedy):
         except (NonFiniteTransitionError, DivergenceError) as error:
             error.step = self.num_timesteps
             raise
+        self._explore_on(transition)
         count, errors = transition.count, td_errors.tolist()
         self._n_updates += count if self.update == "each" else min(count, 1)
         self._td_error_count += count
@@ -113,7 +115,9 @@ class Updates(EpsilonGreedy):
         """Bring the exploration rate and the learning rate up to the current progress."""
         self._update_current_progress_remaining(self.num_timesteps, max(total_timesteps, 1))
         progress = self._current_progress_remaining
-        self._set_exploration_rate(self.exploration_schedule(progress))
+        self._set_exploration_rate(
+            max(self.exploration_schedule(progress), self._smallest_exploration_rate)
+        )
         if callable(self.learning_rate):
             update_learning_rate(self.policy.optimizer, self.lr_schedule(progress))
 

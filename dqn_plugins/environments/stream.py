@@ -37,6 +37,11 @@ class TransitionStream:
         self._is_checked = type(env) is SingleVecEnv
         self._step = env.step if self._is_checked else partial(step_watched, env)
 
+    @property
+    def first_env_index(self) -> int:
+        """Index of the first environment that is to act."""
+        return self.env.first_env_index if self._takes_turns else 0
+
     def step(
         self, obs: Observation, actions: np.ndarray, step: int
     ) -> tuple[Transition, list[dict[str, Any]]]:

@@ -95,6 +95,11 @@ class TurnTakingVecEnv(VecEnv):
             [other if mask is None else mask for mask, other in zip(masks, nothing, strict=True)]
         )
 
+    @property
+    def first_env_index(self) -> int:
+        """Index of the first environment of the group whose turn it is."""
+        return self.groups[self._turn].first_env_index
+
     def exchange(self, actions: np.ndarray) -> Turn:
         """
         Begin the step of the group whose turn it is, and finish that of the next.

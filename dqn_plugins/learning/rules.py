@@ -72,6 +72,8 @@ class StreamRule:
         ends; "watkins": the trace ends before it; "never": the trace goes on.
     :param td_error_clip: Largest absolute TD error that is learned from, above 0, in the units of
         normalised rewards where rewards are normalised; None for any.
+    :param td_error_clip_rms: The same in multiples of the root mean square of the TD errors, of
+        which about the last 10,000 count, above 0; None for any.
     :param target: "max": V(s′) is the value of the best action, as in Q-learning; "expected": the
         one expected of the ε-greedy choice by which actions are taken, as in expected Sarsa.
     :param update: "each" or "mean", see :data:`Update`.
@@ -82,6 +84,7 @@ class StreamRule:
     trace_decay: float
     trace_cut: TraceCut
     td_error_clip: float | None
+    td_error_clip_rms: float | None
     target: Target
     update: Update
 
@@ -90,6 +93,7 @@ class StreamRule:
         check_in_unit_interval("trace_decay", self.trace_decay)
         check_one_of("trace_cut", self.trace_cut, get_args(TraceCut), "'after' is the authors'.")
         check_above_zero("td_error_clip", self.td_error_clip)
+        check_above_zero("td_error_clip_rms", self.td_error_clip_rms)
         check_one_of("target", self.target, get_args(Target), "'max' is Q-learning.")
         _check_update(self.update)
 

@@ -157,6 +157,7 @@ class Stream:
     trace_decay: float
     trace_cut: TraceCut
     td_error_clip: float | None
+    td_error_clip_rms: float | None
     target: Target
     exploration_rate: float
     normalize_observations: bool
@@ -250,6 +251,7 @@ def stream_rules() -> st.SearchStrategy[Stream]:
             trace_decay=UNIT_INTERVAL,
             trace_cut=st.sampled_from(["after", "watkins", "never"]),
             td_error_clip=st.sampled_from([None, 0.5]),
+            td_error_clip_rms=st.sampled_from([None, 0.5, 2.0]),
             target=st.sampled_from(["max", "expected"]),
             exploration_rate=st.sampled_from([0.0, 0.3, 1.0]),
             normalize_observations=st.booleans(),
@@ -307,6 +309,7 @@ def make_learner(policy: QPolicy, rule: Naive | Stream, n_envs: int, backend: st
             rule.trace_decay,
             rule.trace_cut,
             rule.td_error_clip,
+            rule.td_error_clip_rms,
             rule.target,
             rule.update,
         )

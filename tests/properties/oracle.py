@@ -278,6 +278,7 @@ class StreamOracle(Oracle):
         self.moments = Moments(self)
         self.returns_seen: list[float] = []
         self.rewards_seen: list[float] = []
+        self.td_errors_seen: list[float] = []
         self.z = [self.no_trace() for _ in range(n_envs)]
         self.returns = [0.0] * n_envs
         self.average, self.n_averaged = self.weights, 0
@@ -347,8 +348,7 @@ class StreamOracle(Oracle):
                 self.z[i] = self.no_trace()
             fade = rule.gamma * rule.trace_decay
             self.z[i] = [fade * z + g for z, g in zip(self.z[i], gradients[i], strict=True)]
-        clip = np.inf if rule.td_error_clip is None else rule.td_error_clip
-        self.move({i: float(np.clip(d, -clip, clip)) for i, d in zip(envs, td_errors, strict=True)})
+        self.move({i: self.clipped(d) for i, d in zip(envs, td_errors, strict=True)})
         if rule.averaging_window is not None:
             self.n_averaged += 1
             share = max(5 / (self.n_averaged + 4), 1 / rule.averaging_window)
@@ -359,6 +359,16 @@ class StreamOracle(Oracle):
             if batch.dones[i]:
                 self.returns[i] = 0.0
         return in_units_of_rewards
+
+    def clipped(self, td_error: float) -> float:
+        rule = self.rule
+        self.td_errors_seen.append(td_error)
+        ages = np.arange(len(self.td_errors_seen))[::-1]
+        mean_square = np.average(np.square(self.td_errors_seen), weights=0.9999**ages)
+        clips = [np.inf if rule.td_error_clip is None else rule.td_error_clip]
+        if rule.td_error_clip_rms is not None:
+            clips.append(rule.td_error_clip_rms * np.sqrt(mean_square))
+        return float(np.clip(td_error, -min(clips), min(clips)))
 
     def move(self, td_errors: dict[int, float]) -> None:
         """One step of the optimiser along the traces."""

@@ -84,8 +84,8 @@ def learn_stream(
     optimizer.zero_grad()
 
     # The weights: along the traces
-    clip = np.inf if rule.td_error_clip is None else rule.td_error_clip
-    optimizer.step(th.as_tensor(td_errors.clip(-clip, clip), device=policy.device), env_indices)
+    clipped = np.array([_clipped(float(error), policy, rule) for error in td_errors], np.float32)
+    optimizer.step(th.as_tensor(clipped, device=policy.device), env_indices)
     policy.update_average()
 
     # What ended is forgotten
@@ -95,6 +95,15 @@ def learn_stream(
         if done and q_net.reward_normalizer is not None:
             q_net.reward_normalizer.returns[env] = 0.0
     return td_errors * np.float32(q_net.reward_scale)
+
+
+def _clipped(td_error: float, policy: StreamQPolicy, rule: StreamRule) -> float:
+    """Take a TD error into their mean square, and clip it."""
+    policy.td_errors.update(td_error)
+    clip = np.inf if rule.td_error_clip is None else rule.td_error_clip
+    if rule.td_error_clip_rms is not None:
+        clip = min(clip, rule.td_error_clip_rms * policy.td_errors.root)
+    return min(max(td_error, -clip), clip)
 
 
 def _state_values(values: np.ndarray, rule: StreamRule, exploration_rate: float) -> np.ndarray:

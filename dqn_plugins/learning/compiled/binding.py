@@ -93,6 +93,7 @@ class Binding:
         self.average = self._bind_average()
         self.traces = self._bind_traces(n_envs)
         self.rewards = self._bind_rewards(n_envs)
+        self.td_errors = self._bind_td_errors()
         self._own_tensors = [*self._parameters, *self._average_parameters, *policy.buffers()]
         self._addresses = _addresses_of(self._own_tensors)
         self._states = [self._optimizer.state[param] for param in self._parameters]
@@ -120,6 +121,13 @@ class Binding:
                 *statistics_arrays(normalizer.reward_statistics),
             )
         )
+
+    def _bind_td_errors(self) -> tuple[np.ndarray, np.ndarray]:
+        """Find the mean square of the TD errors."""
+        td_errors = getattr(self.policy, "td_errors", None)
+        if td_errors is None:
+            return NO_DOUBLES, NO_DOUBLES
+        return td_errors.total.numpy(), td_errors.weight.numpy()
 
     def _watch_the_optimizer(self) -> None:
         """Notice when a state is loaded into the optimiser, which then has other tensors."""

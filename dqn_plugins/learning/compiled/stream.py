@@ -32,7 +32,7 @@ from dqn_plugins.learning.rules import StreamRule
 __all__ = ["STREAM"]
 
 # Places in `StreamState.numbers`, after those that every rule has
-GAMMA, TRACE_DECAY, TRACE_CUT, TD_ERROR_CLIP, TARGET = range(2, 7)
+GAMMA, TRACE_DECAY, TRACE_CUT, TD_ERROR_CLIP, TD_ERROR_CLIP_RMS, TARGET = range(2, 8)
 
 # When an exploratory action cuts the trace
 CUT_NEVER, CUT_AFTER, CUT_WATKINS = range(3)
@@ -41,6 +41,10 @@ TRACE_CUTS = {"never": CUT_NEVER, "after": CUT_AFTER, "watkins": CUT_WATKINS}
 # The value of the next state: of its best action, or of those that are taken
 MAX, EXPECTED = range(2)
 TARGETS = {"max": MAX, "expected": EXPECTED}
+
+
+MEAN_SQUARE_DECAY = 0.9999
+"""``RecentMeanSquare.DECAY``, written again where the digest of the sources sees it change."""
 
 
 class StreamState(NamedTuple):
@@ -52,14 +56,17 @@ class StreamState(NamedTuple):
     :param average: The weights' average.
     :param numbers: The rule's numbers: ε, 1 for learning from each transition by itself, γ, λ, one
         of ``CUT_NEVER``, ``CUT_AFTER`` and ``CUT_WATKINS``, the largest TD error that is learned
-        from, and ``MAX`` or ``EXPECTED``. Python may change them at any time. Shape (7,).
+        from, the same in multiples of their root mean square, and ``MAX`` or ``EXPECTED``. Python
+        may change them at any time. Shape (8,).
     :param traces: Eligibility traces, one row per environment, laid out as the weights.
     :param rewards: What rewards are scaled by.
+    :param td_error_total: Sum of squared TD errors, of which earlier ones weigh less, shape (1,).
+    :param td_error_weight: Sum of their weights, shape (1,).
     :param samples: Shape (n_envs, 3, n_units); written.
     :param explored: Whether each action was another than the greedy one, shape (n_envs,); written.
     :param td_errors: Written, shape (n_envs,).
     :param clipped_td_errors: Written, in the units of scaled rewards, shape (n_envs,).
-    :param before: Memory for the statistics as they were, shape (2 · n_inputs + 7 + n_envs,).
+    :param before: Memory for the statistics as they were, shape (2 · n_inputs + 9 + n_envs,).
     """
 
     network: Network
@@ -68,6 +75,8 @@ class StreamState(NamedTuple):
     numbers: Doubles
     traces: Floats
     rewards: Rewards
+    td_error_total: Doubles
+    td_error_weight: Doubles
     samples: Floats
     explored: Bools
     td_errors: Floats
@@ -165,8 +174,7 @@ def learn_mean(
             q_values = forward(network, sample_in(network.scratch), next_obs[env])
             next_value = value_of(q_values, numbers)
         td_errors[env] += np.float64(rewards[env]) / scale + gamma * next_value
-        clip = numbers[TD_ERROR_CLIP]
-        state.clipped_td_errors[env] = min(max(td_errors[env], -clip), clip)
+        state.clipped_td_errors[env] = clipped(state, np.float64(td_errors[env]))
         bound = gradient_bound(network, sample_in(state.samples[env - start]))
         if abs(td_errors[env]) > LARGE_TD_ERROR:
             bound += np.abs(traces[env]).max()
@@ -207,6 +215,18 @@ def learn_mean(
 
 
 @compiled
+def clipped(state: StreamState, td_error: float) -> float:
+    """Take a TD error into their mean square, and clip it."""
+    total, weight, numbers = state.td_error_total, state.td_error_weight, state.numbers
+    total[0] = MEAN_SQUARE_DECAY * total[0] + td_error * td_error
+    weight[0] = MEAN_SQUARE_DECAY * weight[0] + 1.0
+    clip = numbers[TD_ERROR_CLIP]
+    if np.isfinite(numbers[TD_ERROR_CLIP_RMS]):
+        clip = min(clip, numbers[TD_ERROR_CLIP_RMS] * np.sqrt(total[0] / weight[0]))
+    return min(max(td_error, -clip), clip)
+
+
+@compiled
 def value_of(q_values: Floats, numbers: Doubles) -> float:
     """Compute the value of a state from those of its actions."""
     value = float(q_values.max())
@@ -231,6 +251,8 @@ def all_statistics(state: StreamState) -> tuple[Doubles, ...]:
         rewards.reward_squared_deviations,
         rewards.reward_count,
         rewards.returns,
+        state.td_error_total,
+        state.td_error_weight,
     )
 
 
@@ -254,7 +276,7 @@ def restore_statistics(state: StreamState) -> None:
 
 def _bind(binding: Binding, numbers: np.ndarray, td_errors: np.ndarray) -> StreamState:
     n_envs = len(td_errors)
-    n_statistics = 2 * binding.n_inputs + 1 + 6 + n_envs
+    n_statistics = 2 * binding.n_inputs + 1 + 6 + n_envs + 2
     return StreamState(
         binding.network,
         binding.optimizer,
@@ -262,6 +284,7 @@ def _bind(binding: Binding, numbers: np.ndarray, td_errors: np.ndarray) -> Strea
         numbers,
         binding.traces,
         binding.rewards,
+        *binding.td_errors,
         np.zeros((n_envs, 3, binding.n_units), np.float32),
         np.zeros(n_envs, np.bool_),
         td_errors,
@@ -278,6 +301,7 @@ def _numbers(rule: StreamRule) -> list[float]:
         rule.trace_decay,
         TRACE_CUTS[rule.trace_cut],
         np.inf if rule.td_error_clip is None else rule.td_error_clip,
+        np.inf if rule.td_error_clip_rms is None else rule.td_error_clip_rms,
         TARGETS[rule.target],
     ]
 
