@@ -177,8 +177,8 @@ class RewardNormalizer(nn.Module):
       the same, as the −1 for every step to a goal, s measures but how long episodes are, and one
       step more or less becomes a small part of a large value.
     - "reward_rms": the root of the mean squared reward q.
-    - "blend": s^(1 − c) · q^c with c = (mean reward)² / q²: q where every reward is the same, and
-      nearly s where rewards come with both signs.
+    - "blend": s^(1 − c) · q^c with c = min(mean reward, 0)² / q²: q where every reward is the same
+      cost, s where rewards are gains, and nearly s where they come with both signs.
 
     Source of "return_deviation": Elsayed, Vasan and Mahmood (2024), arXiv 2410.14606, algorithm 5,
     with the deviations taken from the running mean, as the authors' results were obtained. "blend"
@@ -221,10 +221,10 @@ class RewardNormalizer(nn.Module):
         count = rewards.count.item()
         if self.scale_by == "return_deviation" or count == 0:
             return deviation
-        squared_mean = rewards.mean.item() ** 2
+        mean = rewards.mean.item()
         variance = rewards.squared_deviations.item() / count
-        mean_square = squared_mean + variance + RunningStatistics.EPSILON
-        share = 1.0 if self.scale_by == "reward_rms" else squared_mean / mean_square
+        mean_square = mean**2 + variance + RunningStatistics.EPSILON
+        share = 1.0 if self.scale_by == "reward_rms" else min(mean, 0.0) ** 2 / mean_square
         return float(deviation ** (1.0 - share) * mean_square ** (share / 2.0))
 
     def forward(

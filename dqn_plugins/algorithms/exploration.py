@@ -1,6 +1,7 @@
 """ε-greedy actions: with what probability, for how long, and by whose random numbers."""
 
 from collections import deque
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -69,9 +70,9 @@ class EpsilonGreedy(BaseAlgorithm):
 
     def _setup_exploration(self) -> None:
         """Make the schedule, and what a loaded model did not bring."""
-        if not hasattr(self, "_recent_returns"):
-            self._recent_returns = RecentReturns()
-        self._begin_exploring(self.n_envs)
+        if not hasattr(self, "_held"):
+            self._held, self._recent_returns = HeldActions(), RecentReturns()
+            self._begin_exploring(self.n_envs)
         if self.exploration_fraction > 0:
             self.exploration_schedule = LinearSchedule(
                 self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
@@ -107,21 +108,15 @@ class EpsilonGreedy(BaseAlgorithm):
             self._learner.set_exploration_rate(exploration_rate)
 
     def _begin_exploring(self, n_envs: int) -> None:
-        """Hold no action, and count returns from 0: episodes begin in all environments."""
+        """Hold no action any more: episodes begin in all environments."""
+        self._held.begin(n_envs)
         self._recent_returns.begin(n_envs)
-        self._held_actions = [0] * n_envs
-        self._held_steps = [0] * n_envs
 
     def _explore_on(self, transition: Transition) -> None:
         """Take note of what exploration led to."""
-        if self.exploration == "epsilon_greedy":
-            return
-        dones = transition.dones.tolist()
-        self._recent_returns.look(transition, dones)
-        if True in dones:
-            for env_index, done in enumerate(dones, transition.first_env_index):
-                if done:
-                    self._held_steps[env_index] = 0
+        if self.exploration != "epsilon_greedy":
+            for env_index in self._recent_returns.follow(transition):
+                self._held.steps[env_index] = 0
 
     @property
     def _smallest_exploration_rate(self) -> float:
@@ -138,20 +133,17 @@ class EpsilonGreedy(BaseAlgorithm):
         :return: Actions, shape (n,), int64.
         """
         assert self._exploration_rng is not None
-        toss, epsilon, held_steps = (
-            self._exploration_rng.random,
-            self.exploration_rate,
-            self._held_steps,
-        )
+        toss, epsilon, held = self._exploration_rng.random, self.exploration_rate, self._held
         actions = self._learner.greedy_actions(obs)
-        for row, env_index in enumerate(range(first_env_index, first_env_index + len(actions))):
-            if held_steps[env_index] > 0:
-                held_steps[env_index] -= 1
-                actions[row] = self._held_actions[env_index]
+        for row in range(len(actions)):
+            env_index = first_env_index + row
+            if held.steps[env_index] > 0:
+                held.steps[env_index] -= 1
+                actions[row] = held.actions[env_index]
             elif (draw := toss()) < epsilon:
                 # Below ε, the draw divided by ε is again uniform in [0, 1).
-                actions[row] = self._held_actions[env_index] = int(draw / epsilon * self._n_actions)
-                held_steps[env_index] = self._draw_duration() - 1
+                actions[row] = held.actions[env_index] = int(draw / epsilon * self._n_actions)
+                held.steps[env_index] = self._draw_duration() - 1
         return actions
 
     def _draw_duration(self) -> int:
@@ -195,29 +187,56 @@ class EpsilonGreedy(BaseAlgorithm):
         return actions, state
 
 
-class RecentReturns:
-    """The returns of the last episodes, and how stuck an agent is that has them."""
+@dataclass
+class HeldActions:
+    """The random actions that were taken last, and for how many steps more they are taken."""
 
-    def __init__(self) -> None:
-        self.last: deque[float] = deque(maxlen=RECENT_EPISODES)
-        self.worst = np.inf
-        self.stuck = 0.0
+    actions: list[int] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
 
     def begin(self, n_envs: int) -> None:
-        """Count returns from 0 in all environments."""
-        self.so_far = np.zeros(n_envs)
+        """Hold none, in any environment."""
+        self.actions, self.steps = [0] * n_envs, [0] * n_envs
 
-    def look(self, transition: Transition, dones: list[bool]) -> None:
-        """Take in rewards, and the returns of episodes that ended."""
-        first, rewards = transition.first_env_index, transition.rewards
-        so_far = self.so_far[first : first + len(rewards)]
-        np.add(so_far, rewards, out=so_far, where=transition.valid)
-        if True in dones:
-            for row, done in enumerate(dones):
-                if done:
-                    self.last.append(float(so_far[row]))
-                    self.worst = min(self.worst, self.last[-1])
-                    so_far[row] = 0.0
-            n_others = len(self.last) - 1
-            # One episode is the worst in any case.
-            self.stuck = max(self.last.count(self.worst) - 1, 0) / n_others if n_others else 0.0
+
+@dataclass
+class RecentReturns:
+    """
+    Returns of the last episodes, and how stuck an agent is that has them.
+
+    :param last: The last ones.
+    :param worst: The worst of all.
+    :param so_far: Return so far of each environment's episode.
+    :param stuck: Share of the last ones, one left out, that equal the worst.
+    """
+
+    last: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_EPISODES))
+    worst: float = float("inf")
+    so_far: list[float] = field(default_factory=list)
+    stuck: float = 0.0
+
+    def begin(self, n_envs: int) -> None:
+        """Begin episodes in all environments."""
+        self.so_far = [0.0] * n_envs
+
+    def follow(self, transition: Transition) -> list[int]:
+        """Take in rewards; return in which environments an episode ended."""
+        ended = []
+        dones, valid = transition.dones.tolist(), transition.valid.tolist()
+        for row, reward in enumerate(transition.rewards.tolist()):
+            if valid[row]:
+                env_index = transition.first_env_index + row
+                self.so_far[env_index] += reward
+                if dones[row]:
+                    self._end(env_index)
+                    ended.append(env_index)
+        return ended
+
+    def _end(self, env_index: int) -> None:
+        self.last.append(self.so_far[env_index])
+        self.worst = min(self.worst, self.so_far[env_index])
+        self.so_far[env_index] = 0.0
+        # One episode is the worst in any case.
+        n_others = len(self.last) - 1
+        n_worst = self.last.count(self.worst) - 1
+        self.stuck = max(n_worst, 0) / n_others if n_others else 0.0

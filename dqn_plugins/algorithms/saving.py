@@ -141,7 +141,7 @@ class Saving(Updates):
             for algorithm in cls.__mro__
             for parameter in signature(algorithm).parameters.values()
             if algorithm.__module__ != "builtins" and parameter.kind is parameter.KEYWORD_ONLY
-        } - {"backend", "update"}
+        } - {"backend", "update", "n_envs", "vectorization"}
 
     def _excluded_save_params(self) -> list[str]:
         made_anew = ["q_net", "_learner", "_rule_in_force", "_is_device_auto"]

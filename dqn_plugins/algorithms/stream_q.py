@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.utils import LinearSchedule
 
 from dqn_plugins.algorithms.exploration import Exploration
 from dqn_plugins.algorithms.online import Backend, OnlineQAlgorithm
@@ -45,6 +46,10 @@ STREAM_Q_PAPER_HYPERPARAMETERS: dict[str, Any] = {
     },
 }
 """Keyword arguments for Stream Q(λ) as its paper has it, with ObGD."""
+
+
+FALLING_LEARNING_RATE = LinearSchedule(1e-3, 1e-4, 1.0)
+"""StreamQ's default learning rate: from 1e-3 to 1e-4 over the run."""
 
 
 class StreamQ(OnlineQAlgorithm):
@@ -122,7 +127,7 @@ class StreamQ(OnlineQAlgorithm):
         self,
         policy: str | type[StreamQPolicy],
         env: GymEnv | str | None,
-        learning_rate: float | Schedule = 5e-4,
+        learning_rate: float | Schedule = FALLING_LEARNING_RATE,
         gamma: float = 0.99,
         exploration_fraction: float = 0.2,
         exploration_initial_eps: float = 1.0,
@@ -136,7 +141,7 @@ class StreamQ(OnlineQAlgorithm):
         _init_setup_model: bool = True,
         *,
         trace_decay: float = 0.8,
-        trace_cut: TraceCut = "after",
+        trace_cut: TraceCut = "never",
         td_error_clip: float | None = None,
         td_error_clip_rms: float | None = 10.0,
         target: Target = "max",

@@ -308,7 +308,7 @@ class StreamOracle(Oracle):
         root_mean_square = np.sqrt(np.mean(rewards**2) + STATISTICS_EPS)
         if kind == "reward_rms":
             return float(root_mean_square)
-        share = np.mean(rewards) ** 2 / root_mean_square**2
+        share = min(np.mean(rewards), 0) ** 2 / root_mean_square**2
         return float(deviation ** (1 - share) * root_mean_square**share)
 
     def scaled(self, reward: float) -> float:
@@ -408,6 +408,10 @@ class StreamOracle(Oracle):
 
     def assert_statistics(self, policy: QPolicy) -> None:
         """Compare the policy's running statistics with those of everything seen."""
+        if self.td_errors_seen:
+            ages = np.arange(len(self.td_errors_seen))[::-1]
+            mean_square = np.average(np.square(self.td_errors_seen), weights=0.9999**ages)
+            np.testing.assert_allclose(policy.td_errors.root**2, mean_square, rtol=1e-3, atol=1e-6)
         normalizer = getattr(policy, "reward_normalizer", None)
         if isinstance(normalizer, RewardNormalizer) and self.returns_seen:
             assert_moments(normalizer.return_statistics, np.array(self.returns_seen))

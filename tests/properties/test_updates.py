@@ -173,6 +173,7 @@ def test_compiled_learners_equal_autograd_and_both_the_equations(rules, data):
         if has_learned:  # before that, torch's optimisers have no state
             for one, other in zip(*map(optimizer_numbers, policies), strict=True):
                 assert_near(one, other, 1e-3, 1e-5)
-        for one, other in zip(*(policy.buffers() for policy in policies), strict=True):
-            # Running statistics: float64, and of the same numbers
-            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+        for (name, one), (_, other) in zip(*map(QPolicy.named_buffers, policies), strict=True):
+            if not name.startswith("td_errors."):
+                # Running statistics: float64, and of the same numbers
+                np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)

@@ -68,8 +68,8 @@ def scale_of_rewards(rewards: Rewards) -> float:
     deviation = standard_deviation(rewards.return_squared_deviations[0], rewards.return_count[0])
     if rewards.scale == RETURN_DEVIATION or rewards.reward_count[0] == 0:
         return deviation
-    squared_mean = rewards.reward_mean[0] ** 2
+    mean = rewards.reward_mean[0]
     variance = rewards.reward_squared_deviations[0] / rewards.reward_count[0]
-    mean_square = squared_mean + variance + STATISTICS_EPSILON
-    share = 1.0 if rewards.scale == REWARD_RMS else squared_mean / mean_square
+    mean_square = mean**2 + variance + STATISTICS_EPSILON
+    share = 1.0 if rewards.scale == REWARD_RMS else min(mean, 0.0) ** 2 / mean_square
     return float(deviation ** (1.0 - share) * np.sqrt(mean_square) ** share)

@@ -365,7 +365,11 @@ def test_rewards_are_scaled_by_the_deviation_of_each_environments_return(backend
         DummyVecEnv([lambda env=env: env for env in envs]),
         learning_rate=0.0,
         gamma=0.5,
-        policy_kwargs={"net_arch": [], "weight_initializer": set_to_zero},
+        policy_kwargs={
+            "net_arch": [],
+            "weight_initializer": set_to_zero,
+            "normalize_rewards": "return_deviation",
+        },
         backend=backend,
     )
     scales: list[float] = []
@@ -555,6 +559,10 @@ NON_DEFAULT_ARGUMENTS: dict[str, Any] = {
     "trace_decay": 0.35,
     "trace_cut": "watkins",
     "td_error_clip": 1.5,
+    "td_error_clip_rms": 4.0,
+    "exploration": "extended",
+    "exploration_duration": 3,
+    "exploration_stuck_eps": 0.5,
     "target": "expected",
     "update": "mean",
     "backend": "torch",
@@ -698,7 +706,7 @@ def test_each_ingredient_can_be_taken_out():
     }
     model = StreamQ("MlpPolicy", RecordingEnv(), policy_kwargs=plain, seed=0).learn(20)
     assert model.policy.average_q_net is None
-    assert statistics(model) == {}
+    assert statistics(model).keys() == {"td_errors.total", "td_errors.weight"}
     assert [type(module) for module in model.q_net.q_net] == [nn.Linear, nn.ReLU, nn.Linear]
     other = {**plain, "weight_initializer": glorot_uniform}
     assert not np.array_equal(
@@ -743,6 +751,8 @@ def test_the_vector_in_a_dictionary_is_normalised_and_its_image_is_not():
         "q_net.observation_normalizer.statistics.part_vec",
         "q_net.reward_normalizer",
         "q_net.reward_normalizer.return_statistics",
+        "q_net.reward_normalizer.reward_statistics",
+        "td_errors",
     }
     assert statistics(model)["q_net.observation_normalizer.statistics.part_vec.count"] > 12
 

@@ -257,16 +257,17 @@ def test_stream_q_compiled_equals_autograd(
     for one, other in zip(*map(optimizer_numbers, models), strict=True):
         assert_close(one, other, 1e-4)
     assert statistics(models[1]).keys() == statistics(models[0]).keys()
-    n_averaged = 1
+    n_averaged, td_errors = 1, 2
     assert len(statistics(models[0])) == (
-        n_averaged + 3 * normalize_observations + 4 * normalize_rewards
+        n_averaged + td_errors + 3 * normalize_observations + 7 * normalize_rewards
     )
     averages = [model.policy.average_q_net.parameters() for model in models]
     for one, other in zip(*averages, strict=True):
         assert_close(one.numpy(), other.numpy(), 1e-4)
     for name, numbers in statistics(models[0]).items():
-        # float64, and of what the environments gave, which is the same for both
-        assert statistics(models[1])[name] == pytest.approx(numbers, rel=1e-12, abs=1e-12), name
+        # float64, and of what the environments gave, which is the same for both; but for TD errors
+        tolerance = 1e-4 if name.startswith("td_errors.") else 1e-12
+        assert statistics(models[1])[name] == pytest.approx(numbers, tolerance, tolerance), name
 
 
 # One memory
