@@ -1,9 +1,18 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
 
-from dqn_plugins.policies import ObservationNormalizer, RewardNormalizer, RunningStatistics
+from dqn_plugins import StreamQ
+from dqn_plugins.policies import (
+    ObservationNormalizer,
+    RecentMeanSquare,
+    RewardNormalizer,
+    RewardScale,
+    RunningStatistics,
+)
 
 BOX = spaces.Box(-np.inf, np.inf, (3,), np.float32)
 
@@ -245,3 +254,49 @@ def test_keys_with_dots_and_underscores_keep_statistics_of_their_own():
     normalized = normalizer({"a.b": th.tensor([[2.0]]), "a_b": th.tensor([[20.0]])})
     assert normalized["a.b"].item() == 0.0
     assert normalized["a_b"].item() == 0.0
+
+
+def test_scales_of_rewards_as_worked_out_by_hand():
+    def scales(*rewards: float) -> dict[str, float]:
+        normalizers = {kind: RewardNormalizer(kind) for kind in get_args(RewardScale)}
+        for normalizer in normalizers.values():
+            for reward in rewards:
+                normalizer(th.tensor([reward]), 0.5)
+        return {kind: normalizer.scale for kind, normalizer in normalizers.items()}
+
+    # A constant cost: u = −2, −3, of sample variance 0.5; q = 2; c = 1
+    cost = scales(-2.0, -2.0)
+    assert cost["return_deviation"] == pytest.approx(0.5**0.5)
+    assert cost["reward_rms"] == pytest.approx(2.0)
+    assert cost["blend"] == pytest.approx(2.0)
+    # A constant gain: c = 0
+    gain = scales(2.0, 2.0)
+    assert gain["blend"] == pytest.approx(0.5**0.5)
+    # u = −4, −1, of variance 4.5; q² = (16 + 1) / 2; mean −1.5; c = 2.25 / 8.5
+    both = scales(-4.0, 1.0)
+    share = 2.25 / 8.5
+    assert both["reward_rms"] == pytest.approx(8.5**0.5)
+    assert both["blend"] == pytest.approx(4.5 ** ((1 - share) / 2) * 8.5 ** (share / 2))
+
+
+@pytest.mark.parametrize("kind", get_args(RewardScale))
+def test_before_the_first_reward_the_scale_is_one(kind):
+    assert RewardNormalizer(kind).scale == pytest.approx(1.0)
+
+
+def test_a_scale_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"normalize_rewards: received 'median'.*'blend'"):
+        StreamQ("MlpPolicy", "CartPole-v1", policy_kwargs={"normalize_rewards": "median"})
+
+
+# RecentMeanSquare
+
+
+def test_the_newest_numbers_weigh_most():
+    numbers = np.random.default_rng(0).normal(size=500)
+    mean_square = RecentMeanSquare()
+    assert mean_square.root == 0.0
+    for number in numbers:
+        mean_square.update(number)
+    weights = 0.9999 ** np.arange(500)[::-1]
+    assert mean_square.root == pytest.approx(np.sqrt(np.average(numbers**2, weights=weights)))
