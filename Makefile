@@ -13,7 +13,7 @@ export OMP_NUM_THREADS ?= 1
 PROCESSORS ?= generic haswell skylake-avx512 znver3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-comparison bench-wrappers clean
+.PHONY: help install demo test test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-comparison bench-wrappers bench-streams clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -97,7 +97,7 @@ typecheck: $(INSTALLED)  ## Check types with mypy
 	ln -s $(CURDIR)/dqn_plugins/* $(CURDIR)/policies $(CURDIR)/wrappers build/typecheck/dqn_plugins/
 	cd build/typecheck && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p dqn_plugins
 
-bench: bench-speed bench-learning bench-comparison bench-wrappers  ## Run all benchmarks
+bench: bench-speed bench-learning bench-comparison bench-wrappers bench-streams  ## Run all benchmarks
 
 bench-speed: $(INSTALLED)  ## Measure steps per second and memory
 	$(BIN)/python benchmarks/speed.py
@@ -107,6 +107,9 @@ bench-learning: $(INSTALLED)  ## Measure what is learned, against SB3's DQN (res
 
 bench-comparison: $(INSTALLED)  ## Measure what dqn-plugins compare costs over its bare runs
 	$(BIN)/python benchmarks/comparison.py
+
+bench-streams: $(INSTALLED)  ## Measure what many environments buy (resumable)
+	$(BIN)/python -W ignore benchmarks/streams.py
 
 bench-wrappers: $(INSTALLED)  ## Measure the recording wrappers
 	$(BIN)/python -W ignore benchmarks/wrappers.py
