@@ -140,7 +140,7 @@ class StreamQ(OnlineQAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
         *,
-        trace_decay: float = 0.8,
+        trace_decay: float = 0.7,
         trace_cut: TraceCut = "never",
         td_error_clip: float | None = None,
         td_error_clip_rms: float | None = 10.0,

@@ -180,13 +180,9 @@ def test_learning_on_keeps_the_traces(backend, n_envs):
 
 
 def test_learning_in_two_pieces_is_learning_in_one(backend):
-    # With a constant ε the number of steps to come has no influence.
-    models = [
-        StreamQ(
-            "MlpPolicy", RecordingEnv(), policy_kwargs=SMALL, seed=0, backend=backend, **EXPLORE
-        )
-        for _ in range(2)
-    ]
+    # With a constant ε and learning rate the number of steps to come has no influence.
+    kwargs = {"learning_rate": 1e-3, "policy_kwargs": SMALL, "backend": backend, **EXPLORE}
+    models = [StreamQ("MlpPolicy", RecordingEnv(), seed=0, **kwargs) for _ in range(2)]
     models[0].learn(60)
     models[1].learn(23).learn(37, reset_num_timesteps=False)
     assert_equal(everything(models[1]), everything(models[0]))
@@ -248,6 +244,7 @@ def test_learn_one_in_a_callback_gives_no_credit_to_learns_episode(backend):
 def test_learn_one_learns_what_learn_learns_bit_for_bit(backend, trace_cut):
     env = RecordingEnv()
     kwargs: dict[str, Any] = {
+        "learning_rate": 1e-3,
         "policy_kwargs": SMALL,
         "trace_cut": trace_cut,
         "seed": 0,
