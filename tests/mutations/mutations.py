@@ -34,6 +34,7 @@ EPISODES = (ENDS, "-k", "those_of_it_alone or if_it_were_the_first")
 COMPILED_TESTS = "tests/dqn_plugins/learning/test_compiled_learners.py"
 STREAM_Q = "tests/dqn_plugins/algorithms/test_stream_q.py"
 OWN_LOOP_TESTS = "tests/dqn_plugins/algorithms/test_own_loop.py"
+EXPLORATION_TESTS = ("tests/dqn_plugins/algorithms/test_exploration.py",)
 OVERFLOW = "tests/faults/test_overflow.py"
 TRANSITIONS = ("tests/properties/test_transitions.py", "-k", "torch")
 BY_HAND = ("tests/dqn_plugins/learning/test_traces.py", "-k", "worked_out_by_hand")
@@ -182,7 +183,7 @@ MUTATIONS = [
     ),
     Mutation(
         STREAM_AUTOGRAD,
-        "q_net.reward_normalizer.returns[row] = 0.0",
+        "q_net.reward_normalizer.returns[env] = 0.0",
         "pass",
         "the discounted return crosses an episode's end",
         EPISODES,
@@ -196,15 +197,15 @@ MUTATIONS = [
     ),
     Mutation(
         AUTOGRAD,
-        "self._observe(rows_of(transition.new_obs, np.flatnonzero(transition.dones)))",
-        "self._observe(transition.new_obs)",
+        "self._observe(rows_of(new_obs, np.flatnonzero(begun)))",
+        "self._observe(new_obs)",
         "observations are counted again when another environment's episode ends",
         STREAM,
     ),
     Mutation(
         STREAM_AUTOGRAD,
-        "td_errors.clip(-clip, clip)",
-        "td_errors",
+        "return min(max(td_error, -clip), clip)",
+        "return td_error",
         "the TD error is not clipped",
         STREAM,
     ),
@@ -369,7 +370,7 @@ MUTATIONS = [
     ),
     Mutation(
         STREAM_COMPILED,
-        "            state.returns[env] = 0.0\n",
+        "            state.rewards.returns[first_env_index + env] = 0.0\n",
         "            pass\n",
         "the discounted return crosses an episode's end",
         EPISODES,
@@ -411,21 +412,108 @@ MUTATIONS = [
     ),
     Mutation(
         STREAM_COMPILED,
-        "            if valid[env]:\n                update_statistics(",
-        "            if True:\n                update_statistics(",
-        "the statistics take in observations of rows that are no transition",
+        "        if valid[env]:\n            observe_one(",
+        "        if True:\n            observe_one(",
+        "the statistics take in rows that are no transition",
         COMPILED_STREAM,
+    ),
+    # The scale of rewards, and the size of TD errors
+    Mutation(
+        NORMALIZATION,
+        "min(mean, 0.0) ** 2 / mean_square",
+        "mean**2 / mean_square",
+        "constant gains are scaled as costs are",
+        ("tests/policies/test_normalization.py", "-k", "by_hand"),
+    ),
+    Mutation(
+        "dqn_plugins/learning/compiled/rewards.py",
+        "min(mean, 0.0) ** 2 / mean_square",
+        "mean**2 / mean_square",
+        "constant gains are scaled as costs are",
+        COMPILED_STREAM,
+    ),
+    Mutation(
+        "dqn_plugins/learning/compiled/rewards.py",
+        "rewards.returns[env] = gamma * rewards.returns[env] + reward",
+        "rewards.returns[0] = gamma * rewards.returns[0] + reward",
+        "all environments share a discounted return",
+        COMPILED_STREAM,
+    ),
+    Mutation(
+        STREAM_AUTOGRAD,
+        "    policy.td_errors.update(td_error)\n",
+        "",
+        "the mean square of the TD errors stays what it was",
+        STREAM,
     ),
     Mutation(
         STREAM_COMPILED,
-        "        if valid[env]:\n            returns[env]",
-        "        if True:\n            returns[env]",
-        "the statistics take in rewards of rows that are no transition",
+        "    weight[0] = MEAN_SQUARE_DECAY * weight[0] + 1.0\n",
+        "    weight[0] = weight[0] + 1.0\n",
+        "earlier TD errors weigh too much",
         COMPILED_STREAM,
+    ),
+    # Environments that take turns, and those that reset in a step of their own
+    Mutation(
+        STREAM_COMPILED,
+        "state.traces[first_env_index:]",
+        "state.traces",
+        "a turn's traces are those of the first environments",
+        (ENDS, "-k", "take_turns"),
+    ),
+    Mutation(
+        STREAM_AUTOGRAD,
+        "env_indices = transition.first_env_index + rows",
+        "env_indices = rows",
+        "a turn's traces are those of the first environments",
+        (ENDS, "-k", "take_turns"),
+    ),
+    Mutation(
+        "dqn_plugins/environments/gymnasium_vec_env.py",
+        "self.valid, self.begun = ~self._ended, self._ended",
+        "self.begun = self._ended",
+        "the step that resets is learned from",
+        TRANSITIONS,
+    ),
+    Mutation(
+        "dqn_plugins/environments/gymnasium_vec_env.py",
+        'last_obs = info["final_obs"]',
+        "pass",
+        "a time limit bootstraps from the first observation of the next episode",
+        TRANSITIONS,
+    ),
+    Mutation(
+        "dqn_plugins/environments/turns.py",
+        "self._turn = (self._turn + 1) % len(self.groups)",
+        "pass",
+        "one half of the environments never steps",
+        ("tests/dqn_plugins/environments/test_envpool.py", "-k", "one_half or together"),
+    ),
+    # Exploration
+    Mutation(
+        EXPLORATION,
+        "                self._held.steps[env_index] = 0\n",
+        "                pass\n",
+        "an action is held beyond its episode",
+        EXPLORATION_TESTS,
+    ),
+    Mutation(
+        EXPLORATION,
+        "self._exploration_rng.random() >= stuck",
+        "self._exploration_rng.random() < stuck",
+        "actions are held where the agent is not stuck",
+        EXPLORATION_TESTS,
+    ),
+    Mutation(
+        EXPLORATION,
+        "self.last.count(self.worst) - 1",
+        "self.last.count(min(self.last)) - 1",
+        "an agent that has arrived counts as stuck",
+        EXPLORATION_TESTS,
     ),
     Mutation(
         COMPILED,
-        "observe(self._network, as_rows(new_obs)[dones])",
+        "observe(self._network, as_rows(new_obs)[begun])",
         "pass",
         "first observations are missing from the statistics",
         COMPILED_STREAM,
@@ -453,7 +541,7 @@ MUTATIONS = [
     ),
     Mutation(
         COMPILED,
-        "raise_if_not_finite(new_obs, rewards, new_obs)",
+        "raise_if_not_finite(new_obs, rewards, new_obs, first)",
         "pass",
         "NaN in a first observation reaches the statistics",
         (STREAM_Q, "-k", "bad_first_observation"),
