@@ -1,5 +1,6 @@
 """Q-networks and Stable-Baselines3 policies over them, normalisation, initialisers, optimisers."""
 
+from dqn_plugins.policies.gradient_scaled_optimizers import AdaptiveQOptimizer, IntentionalOptimizer
 from dqn_plugins.policies.initializers import SparseInitializer, glorot_uniform
 from dqn_plugins.policies.normalization import (
     ObservationNormalizer,
@@ -24,12 +25,21 @@ from dqn_plugins.policies.stream_policy import (
     StreamMultiInputPolicy,
     StreamQPolicy,
 )
-from dqn_plugins.policies.trace_optimizers import AdaptiveObGD, ObGD, TraceAdam, TraceOptimizer
+from dqn_plugins.policies.trace_optimizers import (
+    AdaptiveObGD,
+    MaxScaledOptimizer,
+    ObGD,
+    TraceAdam,
+    TraceOptimizer,
+)
 
 __all__ = [
     "AdaptiveObGD",
+    "AdaptiveQOptimizer",
     "CnnPolicy",
+    "IntentionalOptimizer",
     "KerasAdam",
+    "MaxScaledOptimizer",
     "MlpPolicy",
     "MultiInputPolicy",
     "NormalizingQNetwork",

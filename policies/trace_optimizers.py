@@ -7,6 +7,7 @@ saves the traces too.
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.optim.optimizer import ParamsT
 
 from dqn_plugins.policies.optimizers import SMALLEST_EPS
 
-__all__ = ["AdaptiveObGD", "ObGD", "TraceAdam", "TraceOptimizer"]
+__all__ = ["AdaptiveObGD", "MaxScaledOptimizer", "ObGD", "TraceAdam", "TraceOptimizer"]
 
 
 class TraceOptimizer(th.optim.Optimizer):
@@ -24,9 +25,10 @@ class TraceOptimizer(th.optim.Optimizer):
     Base of the optimisers with eligibility traces.
 
     For each environment i it keeps a trace z_i. One step of learning is: :meth:`accumulate` the
-    gradient of each environment's Q(s, a) into its trace, :meth:`step` with the TD errors δ_i, and
-    :meth:`clear` the traces of episodes that ended. With several environments their updates are
-    averaged.
+    gradients of Q(s_i, a_i) into the traces, :meth:`step` with the TD errors δ_i, and :meth:`clear`
+    the traces of episodes that ended. With several environments their updates are averaged.
+
+    An optimiser that needs the gradients themselves takes them in :meth:`accumulate`.
 
     :param params: The parameters to optimise, or groups of them.
     :param defaults: Default values of the groups' numbers.
@@ -35,8 +37,8 @@ class TraceOptimizer(th.optim.Optimizer):
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         if not defaults["lr"] >= 0.0:
             raise ValueError(
-                f"lr: received {defaults['lr']}, it must be at least 0. Try 5e-4 for TraceAdam, "
-                "1.0 for ObGD and AdaptiveObGD."
+                f"lr: received {defaults['lr']}, it must be at least 0. Try 1.0 for ObGD and "
+                "AdaptiveObGD, 0.25 for IntentionalOptimizer, 5e-4 for the others."
             )
         super().__init__(params, defaults)
 
@@ -65,18 +67,24 @@ class TraceOptimizer(th.optim.Optimizer):
             self.state[param]["trace"] = param.new_zeros(n_envs, *param.shape)
 
     @th.no_grad()
-    def accumulate(self, env_index: int, decay: float) -> None:
+    def accumulate(
+        self,
+        gradients: Sequence[Sequence[th.Tensor]],
+        decay: float,
+        env_indices: np.ndarray | None = None,
+    ) -> None:
         """
-        Let a trace fade, and add the parameters' current gradients to it: z ← decay·z + ∇Q(s, a).
+        Let traces fade, and add gradients to them: z_i ← decay·z_i + ∇Q(s_i, a_i).
 
-        :param env_index: Index of the environment.
-        :param decay: γλ, or 0 to begin a new trace.
+        :param gradients: For each of n transitions one tensor per parameter, in the order of the
+            groups, each of its parameter's shape.
+        :param decay: γλ, in [0, 1].
+        :param env_indices: Which environments they are of, shape (n,); None for all.
         """
-        for param in self._parameters():
-            trace = self.state[param]["trace"][env_index]
-            trace.mul_(decay)
-            if param.grad is not None:
-                trace.add_(param.grad)
+        envs = range(len(gradients)) if env_indices is None else env_indices.tolist()
+        for env_index, gradient in zip(envs, gradients, strict=True):
+            for param, part in zip(self._parameters(), gradient, strict=True):
+                self.state[param]["trace"][env_index].mul_(decay).add_(part)
 
     @th.no_grad()
     def clear(self, env_index: int) -> None:
@@ -225,10 +233,13 @@ class AdaptiveObGD(TraceOptimizer):
 
 class TraceAdam(TraceOptimizer):
     r"""
-    Adam on the product of TD error and trace: the gradient is −δ·z.
+    Plain Adam on the product of TD error and trace: the gradient is −δ·z.
 
-    Source: the update of Adaptive Q(λ), Gogianu, Lutu and Pascanu (2026), arXiv 2605.06764; the
-    arithmetic is ``torch.optim.Adam``'s.
+    The arithmetic is ``torch.optim.Adam``'s, Kingma and Ba (2015), "Adam: A Method for Stochastic
+    Optimization", algorithm 1: both moments are of −δ·z and corrected for their start at zero.
+
+    It is not the optimiser of Adaptive Q(λ), which has no momentum and scales by the gradients: see
+    :class:`~dqn_plugins.policies.AdaptiveQOptimizer`.
 
     :param params: The parameters to optimise, or groups of them.
     :param lr: Learning rate, at least 0.
@@ -273,6 +284,53 @@ class TraceAdam(TraceOptimizer):
                 denominator = (state["exp_avg_sq"] / (1 - beta2**step)).sqrt() + group["eps"]
                 step_size = group["lr"] / (1 - beta1**step)
                 param.addcdiv_(state["exp_avg"], denominator, value=-step_size)
+
+
+class MaxScaledOptimizer(TraceOptimizer):
+    """
+    A step along δ·z whose every weight is scaled by the largest recent size of its own.
+
+    With u = δ·z, w ← w + α·u / (v + ε) and v ← max(βv, |u|): no weight moves by more than α at
+    once, and one whose u is as large as ever moves by α.
+
+    Source: Elsayed, Lupu, Vasan and Mahmood, arXiv 2410.14606, version 3 of 2026, where it takes
+    ObGD's place, as others quote it. The two equations are the quoted ones. The defaults of α, β
+    and ε are ours: the paper's were not at hand.
+
+    With several environments u is the mean of their δ·z.
+
+    :param params: The parameters to optimise, or groups of them.
+    :param lr: α, the largest change of a weight, at least 0.
+    :param beta2: β, the decay rate of the largest size, in [0, 1).
+    :param eps: ε, added to the largest size, at least 1e-12.
+    """
+
+    def __init__(
+        self, params: ParamsT, lr: float = 5e-4, beta2: float = 0.999, eps: float = 1e-8
+    ) -> None:
+        check_decay_rates("beta2", beta2)
+        check_eps(eps)
+        super().__init__(params, {"lr": lr, "beta2": beta2, "eps": eps})
+
+    @th.no_grad()
+    def step(  # type: ignore[override]
+        self, td_errors: th.Tensor, env_indices: np.ndarray | None = None
+    ) -> None:
+        """
+        Move the weights along the traces.
+
+        :param td_errors: TD errors δ, shape (n,).
+        :param env_indices: Which environments they are of, shape (n,); None for all.
+        """
+        for group in self.param_groups:
+            for param in group["params"]:
+                state = self.state[param]
+                if "exp_inf" not in state:
+                    state["exp_inf"] = th.zeros_like(param)
+                update = self._mean_update(param, td_errors, env_indices)
+                largest = state["exp_inf"].mul_(group["beta2"])
+                th.maximum(largest, update.abs(), out=largest)
+                param.addcdiv_(update, largest + group["eps"], value=group["lr"])
 
 
 def check_overshoot_factor(overshoot_factor: float) -> None:

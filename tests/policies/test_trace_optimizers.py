@@ -1,12 +1,24 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch as th
 
-from dqn_plugins.policies import AdaptiveObGD, ObGD, TraceAdam, TraceOptimizer
+from dqn_plugins.policies import (
+    AdaptiveObGD,
+    AdaptiveQOptimizer,
+    IntentionalOptimizer,
+    MaxScaledOptimizer,
+    ObGD,
+    TraceAdam,
+    TraceOptimizer,
+)
 
-EVERY_KIND = pytest.mark.parametrize("kind", [ObGD, AdaptiveObGD, TraceAdam])
+EVERY_KIND = pytest.mark.parametrize(
+    "kind",
+    [ObGD, AdaptiveObGD, TraceAdam, AdaptiveQOptimizer, IntentionalOptimizer, MaxScaledOptimizer],
+)
 
 
 def parameter(*values: float) -> th.nn.Parameter:
@@ -16,10 +28,14 @@ def parameter(*values: float) -> th.nn.Parameter:
 def accumulate(
     optimizer: TraceOptimizer, env_index: int, decay: float, *gradients: tuple[float, ...]
 ) -> None:
-    params = [param for group in optimizer.param_groups for param in group["params"]]
-    for param, gradient in zip(params, gradients, strict=True):
-        param.grad = th.tensor(gradient, dtype=param.dtype)
-    optimizer.accumulate(env_index, decay)
+    """Take one environment's gradient in, given parameter by parameter."""
+    gradient = [th.tensor(part, dtype=th.float64) for part in gradients]
+    optimizer.accumulate([gradient], decay, np.array([env_index]))
+
+
+def accumulate_all(optimizer: TraceOptimizer, decay: float, *gradients: tuple[float, ...]) -> None:
+    """Take a gradient of every environment in, of the only parameter."""
+    optimizer.accumulate([[th.tensor(g, dtype=th.float64)] for g in gradients], decay)
 
 
 def step(optimizer: TraceOptimizer, *td_errors: float) -> None:
@@ -57,17 +73,6 @@ def test_a_trace_fades_and_takes_in_the_gradient(kind):
     optimizer.clear(0)
     assert trace(optimizer, param) == [[0.0, 0.0], [7.0, 0.0]]
     assert param.tolist() == [1.0, 2.0]
-
-
-@EVERY_KIND
-def test_a_parameter_without_a_gradient_only_fades(kind):
-    param = parameter(1.0)
-    optimizer = kind([param])
-    optimizer.keep_traces_for(1)
-    accumulate(optimizer, 0, 0.5, (4.0,))
-    param.grad = None
-    optimizer.accumulate(0, 0.5)
-    assert trace(optimizer, param) == [[2.0]]
 
 
 @EVERY_KIND
@@ -259,6 +264,192 @@ def test_trace_adam_is_torchs_adam_on_the_mean_of_the_products(n_envs):
     th.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
+# Adaptive Q(λ)'s, by hand
+
+
+def test_adaptive_q_takes_the_two_steps_worked_out_by_hand():
+    param = parameter(1.0, 2.0)
+    optimizer = AdaptiveQOptimizer([param], lr=0.1, eps=0.5)
+    optimizer.keep_traces_for(1)
+    # z = g = (3, −1), v = ¼·g², whose root is (1.5, 0.5): the step is 0.1·0.5·(3/2, −1/1)
+    accumulate(optimizer, 0, 0.75, (3.0, -1.0))
+    step(optimizer, 0.5)
+    assert param.tolist() == pytest.approx([1.075, 1.95], rel=1e-14)
+    # z = (3.25, 0.25), and v takes in the gradient (1, 1): ¾·(2.25, 0.25) + ¼ = (1.9375, 0.4375)
+    accumulate(optimizer, 0, 0.75, (1.0, 1.0))
+    step(optimizer, -4.0)
+    expected = [
+        1.075 - 0.4 * 3.25 / (math.sqrt(1.9375) + 0.5),
+        1.95 - 0.4 * 0.25 / (math.sqrt(0.4375) + 0.5),
+    ]
+    assert param.tolist() == pytest.approx(expected, rel=1e-14)
+
+
+def test_adaptive_q_of_two_environments_takes_in_their_mean_square_and_fades_once():
+    param = parameter(1.0, 2.0)
+    optimizer = AdaptiveQOptimizer([param], lr=0.1, eps=0.5)
+    optimizer.keep_traces_for(2)
+    accumulate_all(optimizer, 0.75, (3.0, -1.0), (1.0, 1.0))
+    step(optimizer, 0.5, 2.0)
+    # v = ¼·((9, 1) + (1, 1))/2 = (1.25, 0.25), the mean of δz is ((1.5, −0.5) + (2, 2))/2
+    first = [1.0 + 0.1 * 1.75 / (math.sqrt(1.25) + 0.5), 2.0 + 0.1 * 0.75 / 1.0]
+    assert param.tolist() == pytest.approx(first, rel=1e-14)
+    # In the order of the environments or not
+    other = parameter(1.0, 2.0)
+    reverse = AdaptiveQOptimizer([other], lr=0.1, eps=0.5)
+    reverse.keep_traces_for(2)
+    accumulate_all(reverse, 0.75, (1.0, 1.0), (3.0, -1.0))
+    step(reverse, 2.0, 0.5)
+    assert other.tolist() == pytest.approx(first, rel=1e-14)
+    # v = ¾·(1.25, 0.25) + ¼·(0, 4): not (9/16)·(1.25, 0.25)
+    accumulate_all(optimizer, 0.75, (0.0, 2.0), (0.0, 2.0))
+    v = optimizer.state[param]["exp_avg_sq"]
+    assert v.tolist() == pytest.approx([0.9375, 1.1875], rel=1e-14)
+
+
+def test_adaptive_q_keeps_its_mean_square_when_a_trace_is_cut():
+    param = parameter(1.0, 2.0)
+    optimizer = AdaptiveQOptimizer([param], lr=0.1, eps=0.5)
+    optimizer.keep_traces_for(1)
+    accumulate(optimizer, 0, 0.75, (4.0, 0.0))
+    optimizer.clear(0)
+    accumulate(optimizer, 0, 0.75, (0.0, 2.0))
+    assert trace(optimizer, param) == [[0.0, 2.0]]
+    assert optimizer.state[param]["exp_avg_sq"].tolist() == [3.0, 1.0]
+
+
+# Intentional updates, by hand
+
+
+def test_an_intentional_update_takes_the_two_steps_worked_out_by_hand():
+    param = parameter(1.0, 2.0)
+    optimizer = IntentionalOptimizer([param], lr=0.25, beta2=0.75, eps=0.5)
+    optimizer.keep_traces_for(1)
+    # Corrected, v is g² = (9, 1): D = (1/3.5, 1/1.5); σ = zᵀDz = gᵀDg, so α = 0.25/σ
+    accumulate(optimizer, 0, 0.5, (3.0, -1.0))
+    step(optimizer, 0.5)
+    norm = 9 / 3.5 + 1 / 1.5
+    first = [1.0 + 0.125 / norm * 3 / 3.5, 2.0 - 0.125 / norm / 1.5]
+    assert param.tolist() == pytest.approx(first, rel=1e-14)
+    # v = (¾·¼·(9, 1) + ¼·(1, 1)) / (1 − ¾²), z = (2.5, 0.5), σ = (½·½·norm + ½·gᵀDg) / (1 − ½²)
+    accumulate(optimizer, 0, 0.5, (1.0, 1.0))
+    step(optimizer, -4.0)
+    v = (0.75 * 0.25 * 9 + 0.25) / 0.4375, (0.75 * 0.25 + 0.25) / 0.4375
+    scales = [1 / (math.sqrt(v[0]) + 0.5), 1 / (math.sqrt(v[1]) + 0.5)]
+    sigma = (0.25 * norm + 0.5 * (scales[0] + scales[1])) / 0.75
+    size = 0.25 / math.sqrt(sigma * (6.25 * scales[0] + 0.25 * scales[1]))
+    second = [first[0] - 4 * size * scales[0] * 2.5, first[1] - 4 * size * scales[1] * 0.5]
+    assert param.tolist() == pytest.approx(second, rel=1e-13)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_an_intentional_update_without_traces_takes_a_given_part_of_the_td_error_away(scale):
+    # On a linear function, and however large its gradients are
+    param = parameter(0.0, 0.0, 0.0)
+    optimizer = IntentionalOptimizer([param], lr=0.25)
+    optimizer.keep_traces_for(1)
+    generator = th.Generator().manual_seed(0)
+    for td_error in (1.0, -3.0, 20.0):
+        gradient = scale * th.randn(3, generator=generator, dtype=th.float64)
+        before = param.detach().clone()
+        accumulate(optimizer, 0, 0.0, tuple(gradient.tolist()))
+        step(optimizer, td_error)
+        change = float(gradient @ (param.detach() - before))
+        assert change == pytest.approx(0.25 * td_error, rel=1e-10)
+
+
+def test_an_intentional_update_of_two_environments_has_the_step_size_of_each_trace():
+    param = parameter(1.0, 2.0)
+    optimizer = IntentionalOptimizer([param], lr=0.25, beta2=0.75, eps=0.5)
+    optimizer.keep_traces_for(2)
+    accumulate_all(optimizer, 0.5, (3.0, -1.0), (1.0, 1.0))
+    step(optimizer, 0.5, 2.0)
+    # Of both: v̂ = (5, 1), σ = 5·D₁ + D₂; zᵀDz is 9·D₁ + D₂ for one and D₁ + D₂ for the other
+    scales = 1 / (math.sqrt(5) + 0.5), 1 / 1.5
+    sigma = 5 * scales[0] + scales[1]
+    sizes = [
+        0.5 * 0.25 / math.sqrt(sigma * (9 * scales[0] + scales[1])),
+        2.0 * 0.25 / math.sqrt(sigma * (scales[0] + scales[1])),
+    ]
+    expected = [
+        1.0 + scales[0] * (3 * sizes[0] + sizes[1]) / 2,
+        2.0 + scales[1] * (-sizes[0] + sizes[1]) / 2,
+    ]
+    assert param.tolist() == pytest.approx(expected, rel=1e-14)
+
+
+def test_an_intentional_update_normalises_by_all_parameters_together():
+    one, other = parameter(1.0), parameter(2.0)
+    groups = [{"params": [one]}, {"params": [other], "lr": 0.5, "eps": 1.0}]
+    optimizer = IntentionalOptimizer(groups, lr=0.25, beta2=0.75, eps=0.5)
+    optimizer.keep_traces_for(1)
+    # D is 1/3.5 for the one and 1/2 for the other; σ = zᵀDz = 9/3.5 + 1/2
+    accumulate(optimizer, 0, 0.5, (3.0,), (-1.0,))
+    step(optimizer, 2.0)
+    norm = 9 / 3.5 + 1 / 2
+    assert one.item() == pytest.approx(1.0 + 0.25 / norm * 2 * 3 / 3.5, rel=1e-14)
+    assert other.item() == pytest.approx(2.0 - 0.5 / norm * 2 / 2, rel=1e-14)
+
+
+@pytest.mark.parametrize(("decay", "weight"), [(0.0, 0.0), (0.5, 1 / 3), (1.0, 1 / 2)])
+def test_the_mean_norm_of_intentional_updates_fades_as_traces_do(decay, weight):
+    # Weights of the first of two norms: 0, ½/(1 + ½), and with a decay of 1 those of a plain mean
+    param = parameter(1.0)
+    optimizer = IntentionalOptimizer([param], beta2=0.0, eps=1.0)
+    optimizer.keep_traces_for(1)
+    accumulate(optimizer, 0, decay, (3.0,))
+    accumulate(optimizer, 0, decay, (1.0,))
+    # With β₂ = 0, gᵀDg is 9/(3 + 1) and then 1/(1 + 1).
+    expected = weight * 9 / 4 + (1 - weight) / 2
+    assert optimizer.state[param]["squared_norm"].item() == pytest.approx(expected, rel=1e-14)
+
+
+# Scaled by the largest, by hand
+
+
+def test_steps_scaled_by_the_largest_are_those_worked_out_by_hand():
+    param = parameter(1.0, 2.0)
+    optimizer = MaxScaledOptimizer([param], lr=0.1, beta2=0.5, eps=0.5)
+    optimizer.keep_traces_for(1)
+    # u = δz = (1.5, −0.5), v = |u|: the step is 0.1·(1.5/2, −0.5/1)
+    accumulate(optimizer, 0, 0.5, (3.0, -1.0))
+    step(optimizer, 0.5)
+    assert param.tolist() == pytest.approx([1.075, 1.95], rel=1e-14)
+    # z = (2.5, 0.5), u = (0.5, 0.1), v = (max(0.75, 0.5), max(0.25, 0.1))
+    accumulate(optimizer, 0, 0.5, (1.0, 1.0))
+    step(optimizer, 0.2)
+    second = [1.075 + 0.1 * 0.5 / 1.25, 1.95 + 0.1 * 0.1 / 0.75]
+    assert param.tolist() == pytest.approx(second, rel=1e-14)
+    # u = (0, 4): the one v fades to half, the other jumps.
+    accumulate(optimizer, 0, 0.0, (0.0, 1.0))
+    step(optimizer, 4.0)
+    assert param.tolist() == pytest.approx([second[0], second[1] + 0.4 / 4.5], rel=1e-14)
+    assert optimizer.state[param]["exp_inf"].tolist() == [0.375, 4.0]
+
+
+def test_steps_scaled_by_the_largest_take_the_mean_of_two_environments():
+    param = parameter(1.0, 2.0)
+    optimizer = MaxScaledOptimizer([param], lr=0.1, beta2=0.5, eps=0.5)
+    optimizer.keep_traces_for(2)
+    accumulate_all(optimizer, 0.5, (3.0, -1.0), (1.0, 1.0))
+    step(optimizer, 0.5, 2.0)
+    # The mean of δz is ((1.5, −0.5) + (2, 2))/2 = (1.75, 0.75).
+    expected = [1.0 + 0.1 * 1.75 / 2.25, 2.0 + 0.1 * 0.75 / 1.25]
+    assert param.tolist() == pytest.approx(expected, rel=1e-14)
+
+
+def test_no_step_scaled_by_the_largest_is_longer_than_the_learning_rate():
+    param = parameter(0.0, 0.0, 0.0)
+    optimizer = MaxScaledOptimizer([param], lr=0.1)
+    optimizer.keep_traces_for(1)
+    generator = th.Generator().manual_seed(0)
+    for td_error in (1e-6, 1.0, -1e12, 1e-3):
+        before = param.detach().clone()
+        accumulate(optimizer, 0, 0.9, tuple(th.randn(3, generator=generator).tolist()))
+        step(optimizer, td_error)
+        assert float((param.detach() - before).abs().max()) <= 0.1
+
+
 # State
 
 
@@ -297,6 +488,9 @@ def test_every_number_lives_in_the_state_and_the_groups(kind):
         ObGD: {"trace"},
         AdaptiveObGD: {"trace", "step", "exp_avg_sq"},
         TraceAdam: {"trace", "step", "exp_avg", "exp_avg_sq"},
+        AdaptiveQOptimizer: {"trace", "exp_avg_sq"},
+        IntentionalOptimizer: {"trace", "step", "exp_avg_sq", "squared_norm"},
+        MaxScaledOptimizer: {"trace", "exp_inf"},
     }
     assert set(optimizer.state[param]) == names[kind]
     assert all(isinstance(value, th.Tensor) for value in optimizer.state[param].values())
@@ -313,6 +507,10 @@ def test_the_defaults_are_the_papers():
     assert group["eps"] == 1e-8
     group = TraceAdam([param]).param_groups[0]
     assert (group["betas"], group["eps"]) == ((0.9, 0.999), 1e-8)
+    group = AdaptiveQOptimizer([param]).param_groups[0]
+    assert (group["lr"], group["eps"]) == (4.6e-4, 0.1)
+    group = IntentionalOptimizer([param]).param_groups[0]
+    assert (group["lr"], group["beta2"], group["eps"]) == (0.25, 0.999, 1e-8)
 
 
 # Bad input
@@ -337,11 +535,15 @@ def test_a_decay_rate_out_of_range_is_refused_by_its_name(value):
     for betas in ((value, 0.9), (0.9, value)):
         with pytest.raises(ValueError, match=r"betas: received .*\[0, 1\)"):
             TraceAdam([parameter(1.0)], betas=betas)
-    with pytest.raises(ValueError, match=r"beta2: received .*\[0, 1\)"):
-        AdaptiveObGD([parameter(1.0)], beta2=value)
+    for kind in (AdaptiveObGD, IntentionalOptimizer, MaxScaledOptimizer):
+        with pytest.raises(ValueError, match=r"beta2: received .*\[0, 1\)"):
+            kind([parameter(1.0)], beta2=value)
 
 
-@pytest.mark.parametrize("kind", [AdaptiveObGD, TraceAdam])
+@pytest.mark.parametrize(
+    "kind",
+    [AdaptiveObGD, TraceAdam, AdaptiveQOptimizer, IntentionalOptimizer, MaxScaledOptimizer],
+)
 @pytest.mark.parametrize("value", [0.0, 9e-13, math.nan])
 def test_an_epsilon_out_of_range_is_refused(kind, value):
     with pytest.raises(ValueError, match=r"eps: received .* at least 1e-12"):

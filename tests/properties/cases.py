@@ -26,7 +26,10 @@ from dqn_plugins.learning import (
 )
 from dqn_plugins.policies import (
     AdaptiveObGD,
+    AdaptiveQOptimizer,
+    IntentionalOptimizer,
     KerasAdam,
+    MaxScaledOptimizer,
     MultiInputPolicy,
     ObGD,
     QPolicy,
@@ -241,6 +244,21 @@ def stream_rules() -> st.SearchStrategy[Stream]:
                 }
             ),
             st.sampled_from([0.01, 1.0]),
+        ),
+        st.tuples(
+            st.just(AdaptiveQOptimizer),
+            st.fixed_dictionaries({"eps": st.sampled_from([1e-2, 0.1])}),
+            st.sampled_from([1e-3, 1e-2]),
+        ),
+        st.tuples(
+            st.just(IntentionalOptimizer),
+            st.fixed_dictionaries({"beta2": st.sampled_from([0.5, 0.999]), "eps": EPS}),
+            st.sampled_from([0.01, 0.25]),
+        ),
+        st.tuples(
+            st.just(MaxScaledOptimizer),
+            st.fixed_dictionaries({"beta2": st.sampled_from([0.5, 0.999]), "eps": EPS}),
+            st.sampled_from([1e-3, 1e-2]),
         ),
     )
     return optimizers.flatmap(

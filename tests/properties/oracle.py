@@ -14,7 +14,10 @@ from torch import nn
 
 from dqn_plugins.policies import (
     AdaptiveObGD,
+    AdaptiveQOptimizer,
+    IntentionalOptimizer,
     KerasAdam,
+    MaxScaledOptimizer,
     ObGD,
     QPolicy,
     RewardNormalizer,
@@ -279,6 +282,8 @@ class StreamOracle(Oracle):
         self.returns_seen: list[float] = []
         self.rewards_seen: list[float] = []
         self.td_errors_seen: list[float] = []
+        self.squares_seen: list[list[np.ndarray]] = []
+        self.squared_norms_seen: list[float] = []
         self.z = [self.no_trace() for _ in range(n_envs)]
         self.returns = [0.0] * n_envs
         self.average, self.n_averaged = self.weights, 0
@@ -348,7 +353,7 @@ class StreamOracle(Oracle):
                 self.z[i] = self.no_trace()
             fade = rule.gamma * rule.trace_decay
             self.z[i] = [fade * z + g for z, g in zip(self.z[i], gradients[i], strict=True)]
-        self.move({i: self.clipped(d) for i, d in zip(envs, td_errors, strict=True)})
+        self.move({i: self.clipped(d) for i, d in zip(envs, td_errors, strict=True)}, gradients)
         if rule.averaging_window is not None:
             self.n_averaged += 1
             share = max(5 / (self.n_averaged + 4), 1 / rule.averaging_window)
@@ -370,11 +375,15 @@ class StreamOracle(Oracle):
             clips.append(rule.td_error_clip_rms * np.sqrt(mean_square))
         return float(np.clip(td_error, -min(clips), min(clips)))
 
-    def move(self, td_errors: dict[int, float]) -> None:
+    def move(self, td_errors: dict[int, float], gradients: dict[int, list[np.ndarray]]) -> None:
         """One step of the optimiser along the traces."""
         rule, kwargs = self.rule, self.rule.optimizer_kwargs
         mean_update = [
             sum(td_error * self.z[i][k] for i, td_error in td_errors.items()) / len(td_errors)
+            for k in range(len(self.parameters))
+        ]
+        squares = [
+            np.mean([gradients[i][k] ** 2 for i in td_errors], axis=0)
             for k in range(len(self.parameters))
         ]
         if rule.optimizer_class is TraceAdam:
@@ -382,7 +391,54 @@ class StreamOracle(Oracle):
             self.parameters = [
                 p - rule.learning_rate * s for p, s in zip(self.parameters, step, strict=True)
             ]
-            return
+        elif rule.optimizer_class is AdaptiveQOptimizer:
+            fade = rule.gamma * rule.trace_decay
+            for k, update in enumerate(mean_update):
+                v = fade * self.moments.second[k] + (1 - fade) * squares[k]
+                self.moments.second[k] = v
+                scale = 1 / (np.sqrt(v) + kwargs["eps"])
+                self.parameters[k] = self.parameters[k] + rule.learning_rate * update * scale
+        elif rule.optimizer_class is MaxScaledOptimizer:
+            for k, update in enumerate(mean_update):
+                v = np.maximum(kwargs["beta2"] * self.moments.first[k], np.abs(update))
+                self.moments.first[k] = v
+                change = rule.learning_rate * update / (v + kwargs["eps"])
+                self.parameters[k] = self.parameters[k] + change
+        elif rule.optimizer_class is IntentionalOptimizer:
+            self.move_intentionally(td_errors, squares)
+        else:
+            self.move_within_bounds(td_errors, mean_update)
+
+    def move_intentionally(self, td_errors: dict[int, float], squares: list[np.ndarray]) -> None:
+        """One intentional update; its running means are weighted means of everything seen."""
+        rule, kwargs = self.rule, self.rule.optimizer_kwargs
+        self.squares_seen.append(squares)
+        ages = np.arange(len(self.squares_seen))[::-1]
+        mean_squares = [
+            np.average(seen, axis=0, weights=kwargs["beta2"] ** ages)
+            for seen in zip(*self.squares_seen, strict=True)
+        ]
+        scales = [1 / (np.sqrt(mean_square) + kwargs["eps"]) for mean_square in mean_squares]
+        self.squared_norms_seen.append(
+            sum(float((s * d).sum()) for s, d in zip(squares, scales, strict=True))
+        )
+        fade = rule.gamma * rule.trace_decay
+        sigma = np.average(self.squared_norms_seen, weights=fade**ages)
+        change = self.no_trace()
+        for i, td_error in td_errors.items():
+            norm = sum((z**2 * d).sum() for z, d in zip(self.z[i], scales, strict=True))
+            size = rule.learning_rate / max(np.sqrt(sigma * norm), 1e-8)
+            change = [
+                c + size * td_error * d * z / len(td_errors)
+                for c, d, z in zip(change, scales, self.z[i], strict=True)
+            ]
+        self.parameters = [p + c for p, c in zip(self.parameters, change, strict=True)]
+
+    def move_within_bounds(
+        self, td_errors: dict[int, float], mean_update: list[np.ndarray]
+    ) -> None:
+        """One step of overshooting-bounded gradient descent, adaptive or not."""
+        rule, kwargs = self.rule, self.rule.optimizer_kwargs
         scales = [np.ones_like(p) for p in self.parameters]
         if rule.optimizer_class is AdaptiveObGD:
             self.moments.t += 1

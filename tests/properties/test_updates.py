@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dqn_plugins.learning import Learner
-from dqn_plugins.policies import QPolicy, TraceAdam, TraceOptimizer
+from dqn_plugins.policies import AdaptiveObGD, ObGD, QPolicy, TraceOptimizer
 from tests.properties.cases import (
     Batch,
     Naive,
@@ -59,7 +59,7 @@ def played(
     else:
         oracle = StreamOracle(network, policy, rule, script.n_envs)
         most = len(script.ends)
-        if rule.optimizer_class is not TraceAdam:
+        if rule.optimizer_class in (ObGD, AdaptiveObGD):
             most = MOST_UPDATES_OF_OBGD
     for batch, _ in zip(play(script, network), range(most), strict=False):
         if batch.begins:

@@ -37,7 +37,7 @@ def learn_stream(
     :raises DivergenceError: If a TD error or the gradient overflows. Nothing was changed.
     """
     q_net, optimizer = policy.q_net, policy.optimizer
-    parameters = list(q_net.parameters())
+    parameters = [param for group in optimizer.param_groups for param in group["params"]]
     actions, dones = transition.actions[rows], transition.dones[rows]
     env_indices = transition.first_env_index + rows
 
@@ -76,12 +76,10 @@ def learn_stream(
         raise
 
     # The traces: fade, and take in the gradient
-    for env, gradient, is_explored in zip(env_indices.tolist(), gradients, explored, strict=True):
-        for param, part in zip(parameters, gradient, strict=True):
-            param.grad = part
-        cut_before = is_explored and rule.trace_cut == "watkins"
-        optimizer.accumulate(env, 0.0 if cut_before else rule.gamma * rule.trace_decay)
-    optimizer.zero_grad()
+    if rule.trace_cut == "watkins":
+        for env in env_indices[explored].tolist():
+            optimizer.clear(env)
+    optimizer.accumulate(gradients, rule.gamma * rule.trace_decay, env_indices)
 
     # The weights: along the traces
     clipped = np.array([_clipped(float(error), policy, rule) for error in td_errors], np.float32)

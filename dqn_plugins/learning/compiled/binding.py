@@ -19,7 +19,10 @@ from dqn_plugins.learning.compiled.compilation import by_reference
 from dqn_plugins.learning.limits import LARGEST_LEARNING_RATE, check_optimizer
 from dqn_plugins.policies import (
     AdaptiveObGD,
+    AdaptiveQOptimizer,
+    IntentionalOptimizer,
     KerasAdam,
+    MaxScaledOptimizer,
     NormalizingQNetwork,
     ObGD,
     ObservationNormalizer,
@@ -43,7 +46,9 @@ class _Optimizer:
 
     kind: int
     moments: tuple[str, ...] = ()
-    """Keys of its state that are laid out as the weights; ``OPTIMIZER_STATE`` tells their place."""
+    """Keys of its state that are laid out as the weights."""
+    scalars: tuple[str, ...] = ()
+    """Keys of its state that are one number for each parameter."""
     required: tuple[tuple[str, Any], ...] = ()
     """Options that compiled code leaves out, with the value that turns each off."""
 
@@ -55,20 +60,28 @@ OPTIMIZERS: dict[type[th.optim.Optimizer], _Optimizer] = {
         optimizers.SGD, required=(*_PLAIN, ("momentum", 0), ("nesterov", False))
     ),
     th.optim.Adam: _Optimizer(
-        optimizers.ADAM, ("exp_avg", "exp_avg_sq"), (*_PLAIN, ("amsgrad", False))
+        optimizers.ADAM, ("exp_avg", "exp_avg_sq"), ("step",), (*_PLAIN, ("amsgrad", False))
     ),
     th.optim.RMSprop: _Optimizer(
-        optimizers.RMSPROP, ("square_avg",), (*_PLAIN, ("momentum", 0), ("centered", False))
+        optimizers.RMSPROP,
+        ("square_avg",),
+        ("step",),
+        (*_PLAIN, ("momentum", 0), ("centered", False)),
     ),
-    KerasAdam: _Optimizer(optimizers.KERAS_ADAM, ("exp_avg", "exp_avg_sq")),
-    TraceAdam: _Optimizer(optimizers.ADAM, ("exp_avg", "exp_avg_sq")),
+    KerasAdam: _Optimizer(optimizers.KERAS_ADAM, ("exp_avg", "exp_avg_sq"), ("step",)),
+    TraceAdam: _Optimizer(optimizers.ADAM, ("exp_avg", "exp_avg_sq"), ("step",)),
     ObGD: _Optimizer(optimizers.OBGD),
-    AdaptiveObGD: _Optimizer(optimizers.ADAPTIVE_OBGD, ("exp_avg_sq",)),
+    AdaptiveObGD: _Optimizer(optimizers.ADAPTIVE_OBGD, ("exp_avg_sq",), ("step",)),
+    AdaptiveQOptimizer: _Optimizer(optimizers.ADAPTIVE_Q, ("exp_avg_sq",)),
+    IntentionalOptimizer: _Optimizer(
+        optimizers.INTENTIONAL, ("exp_avg_sq",), ("step", "squared_norm")
+    ),
+    MaxScaledOptimizer: _Optimizer(optimizers.MAX_SCALED, ("exp_inf",)),
 }
 """The optimisers that are compiled. A new one needs a line here and a step in ``optimizers.py``."""
 
-SECOND_MOMENTS = {"square_avg": "exp_avg_sq"}
-"""Names that torch has for moments, where compiled code has another."""
+PLACES = {"step": "steps", "square_avg": "exp_avg_sq", "exp_inf": "exp_avg_sq"}
+"""Where compiled code has parts of the state that it has another name for."""
 
 
 class Binding:
@@ -170,26 +183,20 @@ class Binding:
 
     def _bind_optimizer(self) -> Any:
         known = OPTIMIZERS[type(self._optimizer)]
-        moments = {"exp_avg": NO_FLOATS, "exp_avg_sq": NO_FLOATS}
-        steps = NO_FLOATS
-        if known.moments:
+        parts = dict.fromkeys(("steps", "squared_norm", "exp_avg", "exp_avg_sq"), NO_FLOATS)
+        for name in (*known.scalars, *known.moments):
             for param in self._parameters:
-                state = self._optimizer.state[param]
-                state.setdefault("step", th.tensor(0.0))
-                for name in known.moments:
-                    if name not in state:
-                        state[name] = th.zeros_like(param.data)
-            steps = self._bind_state("step")
-            for name in known.moments:
-                moments[SECOND_MOMENTS.get(name, name)] = self._bind_state(name)
+                like = param.data if name in known.moments else th.tensor(0.0)
+                self._optimizer.state[param].setdefault(name, th.zeros_like(like))
+            parts[PLACES.get(name, name)] = self._bind_state(name)
         self.optimizer_numbers = np.zeros(optimizers.N_NUMBERS)
         return by_reference(
             optimizers.Optimizer(
                 known.kind,
                 self.optimizer_numbers,
-                steps,
-                **moments,
+                **parts,
                 update=np.zeros_like(self.weights),
+                squares=np.zeros_like(self.weights),
             )
         )
 

@@ -11,16 +11,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dqn_plugins.learning.compiled.compilation import Doubles, Floats, compiled
-from dqn_plugins.learning.compiled.layers import flushed
+from dqn_plugins.learning.compiled.layers import Network, Sample, accumulate_gradient, flushed
 
 __all__ = [
     "ADAM",
     "ADAPTIVE_OBGD",
+    "ADAPTIVE_Q",
     "BETA1",
     "BETA2",
     "EPS",
+    "INTENTIONAL",
     "KERAS_ADAM",
     "LEARNING_RATE",
+    "MAX_SCALED",
     "N_NUMBERS",
     "OBGD",
     "OVERSHOOT_FACTOR",
@@ -28,15 +31,21 @@ __all__ = [
     "SGD",
     "Average",
     "Optimizer",
+    "needs_gradients",
+    "take_in_gradient",
+    "take_in_squares",
     "take_step",
 ]
 
 # Kinds of optimisers
-SGD, ADAM, KERAS_ADAM, RMSPROP, OBGD, ADAPTIVE_OBGD = range(6)
+SGD, ADAM, KERAS_ADAM, RMSPROP, OBGD, ADAPTIVE_OBGD, ADAPTIVE_Q, INTENTIONAL, MAX_SCALED = range(9)
 
 # Places in `Optimizer.numbers`
 LEARNING_RATE, BETA1, BETA2, EPS, OVERSHOOT_FACTOR = range(5)
 N_NUMBERS = 5
+
+SMALLEST_NORM = 1e-8
+"""``IntentionalOptimizer``'s, written again where the digest of the sources sees it change."""
 
 
 class Optimizer(NamedTuple):
@@ -46,17 +55,22 @@ class Optimizer(NamedTuple):
     :param kind: Which one.
     :param numbers: Its numbers, which Python may change at any time, shape (5,).
     :param steps: How many steps it has taken, one count per parameter tensor, or empty.
+    :param squared_norm: ``IntentionalOptimizer``'s σ, once per parameter tensor, or empty.
     :param exp_avg: First moment, laid out as the weights, or empty.
     :param exp_avg_sq: Second moment, laid out as the weights, or empty.
     :param update: Working memory, laid out as the weights.
+    :param squares: The mean square of the transitions' gradients, laid out as the weights; used by
+        those optimisers that need it.
     """
 
     kind: int
     numbers: Doubles
     steps: Floats
+    squared_norm: Floats
     exp_avg: Floats
     exp_avg_sq: Floats
     update: Floats
+    squares: Floats
 
 
 class Average(NamedTuple):
@@ -96,6 +110,9 @@ def take_step(
     elif kind == ADAPTIVE_OBGD:
         adaptive_obgd(optimizer, weights, directions, errors, n)
         average_weights(weights, average.weights, share)
+    elif kind == INTENTIONAL:
+        intentional(optimizer, weights, directions, errors, n)
+        average_weights(weights, average.weights, share)
     else:
         direction, scale = directions[0], -errors[0]
         if len(errors) > 1:
@@ -107,6 +124,16 @@ def take_step(
         elif kind == RMSPROP:
             numbers = rmsprop_numbers(optimizer)
             descend(rmsprop, numbers, optimizer, weights, direction, scale, average.weights, share)
+        elif kind == ADAPTIVE_Q:
+            numbers = rmsprop_numbers(optimizer)
+            descend(
+                adaptive_q, numbers, optimizer, weights, direction, scale, average.weights, share
+            )
+        elif kind == MAX_SCALED:
+            numbers = rmsprop_numbers(optimizer)
+            descend(
+                max_scaled, numbers, optimizer, weights, direction, scale, average.weights, share
+            )
         else:
             numbers = adam_numbers(optimizer)
             descend(adam, numbers, optimizer, weights, direction, scale, average.weights, share)
@@ -228,6 +255,93 @@ def rmsprop(
     exp_avg_sq[i] = second
     change: np.float32 = step_size * gradient / (np.sqrt(second) + floor)
     return change
+
+
+# Steps scaled by the largest recent one, see ``MaxScaledOptimizer``
+
+
+@compiled
+def max_scaled(
+    numbers: Any, exp_avg: Floats, exp_inf: Floats, i: int, gradient: np.float32
+) -> np.float32:
+    """Compute one weight's change, and the largest gradient. See :func:`descend`."""
+    step_size, floor, _, decay, _ = numbers
+    largest = flushed(max(decay * exp_inf[i], abs(gradient)))
+    exp_inf[i] = largest
+    change: np.float32 = step_size * gradient / (largest + floor)
+    return change
+
+
+# What needs the transitions' own gradients: ``AdaptiveQOptimizer`` and ``IntentionalOptimizer``
+
+
+@compiled
+def needs_gradients(optimizer: Optimizer) -> bool:
+    """Tell whether an optimiser needs the transitions' gradients besides their traces."""
+    return optimizer.kind == ADAPTIVE_Q or optimizer.kind == INTENTIONAL
+
+
+@compiled
+def take_in_gradient(
+    optimizer: Optimizer, network: Network, sample: Sample, kept: float, n: int
+) -> None:
+    """Add a transition's part to the mean square of n gradients; ``kept`` is 0 for the first."""
+    gradient, squares = optimizer.update, optimizer.squares
+    accumulate_gradient(network, sample, 0.0, gradient)
+    kept_share, share = np.float32(kept), np.float32(1.0 / n)
+    for i in range(squares.size):
+        squares[i] = kept_share * squares[i] + share * (gradient[i] * gradient[i])
+
+
+@compiled
+def take_in_squares(optimizer: Optimizer, decay: float) -> None:
+    """Take the mean square of gradients into its running mean, before a step."""
+    exp_avg_sq, squares = optimizer.exp_avg_sq, optimizer.squares
+    if optimizer.kind == ADAPTIVE_Q:
+        kept, share = np.float32(decay), np.float32(1.0 - decay)
+        for i in range(squares.size):
+            exp_avg_sq[i] = flushed(kept * exp_avg_sq[i] + share * squares[i])
+        return
+    numbers, scales, step = optimizer.numbers, optimizer.update, optimizer.steps[0] + 1.0
+    beta2, floor = numbers[BETA2], np.float32(numbers[EPS])
+    decay2, weight2 = np.float32(beta2), np.float32(1.0 - beta2)
+    correction = np.float32(1.0 / (1.0 - beta2**step))
+    squared_norm = np.float32(0.0)
+    for i in range(squares.size):
+        second = flushed(decay2 * exp_avg_sq[i] + weight2 * squares[i])
+        exp_avg_sq[i] = second
+        scales[i] = np.float32(1.0) / (np.sqrt(second * correction) + floor)
+        squared_norm += squares[i] * scales[i]
+    share_of_new = (1.0 - decay) / (1.0 - decay**step) if decay < 1.0 else 1.0 / step
+    for k in range(optimizer.squared_norm.size):
+        difference = squared_norm - optimizer.squared_norm[k]
+        optimizer.squared_norm[k] += np.float32(share_of_new) * difference
+
+
+@compiled
+def adaptive_q(
+    numbers: Any, exp_avg: Floats, exp_avg_sq: Floats, i: int, gradient: np.float32
+) -> np.float32:
+    """Compute one weight's change. See :func:`descend`."""
+    change: np.float32 = numbers[0] * gradient / (np.sqrt(exp_avg_sq[i]) + numbers[1])
+    return change
+
+
+@compiled
+def intentional(
+    optimizer: Optimizer, weights: Floats, directions: Floats, errors: Floats, n: int
+) -> None:
+    """Take one step on directions scaled by :func:`take_in_squares`."""
+    scales, learning_rate = optimizer.update, optimizer.numbers[LEARNING_RATE]
+    for env in range(directions.shape[0]):
+        direction = directions[env]
+        norm = np.float32(0.0)
+        for i in range(direction.size):
+            norm += direction[i] * direction[i] * scales[i]
+        root = np.sqrt(np.float64(optimizer.squared_norm[0]) * np.float64(norm))
+        step = np.float32(learning_rate / max(root, SMALLEST_NORM) * errors[env] / n)
+        for i in range(direction.size):
+            weights[i] += step * (direction[i] * scales[i])
 
 
 # Overshooting-bounded gradient descent

@@ -23,7 +23,14 @@ from dqn_plugins.learning.compiled.layers import (
     gradient_bound,
     sample_in,
 )
-from dqn_plugins.learning.compiled.optimizers import Average, Optimizer, take_step
+from dqn_plugins.learning.compiled.optimizers import (
+    Average,
+    Optimizer,
+    needs_gradients,
+    take_in_gradient,
+    take_in_squares,
+    take_step,
+)
 from dqn_plugins.learning.compiled.rewards import Rewards, look_at_reward, scale_of_rewards
 from dqn_plugins.learning.compiled.rule import EACH, EXPLORATION_RATE, CompiledRule
 from dqn_plugins.learning.limits import LARGE_TD_ERROR, LARGEST_GRADIENT
@@ -186,16 +193,22 @@ def learn_mean(
             return env
 
     # The traces: fade, and take in the gradient
+    decay, kept = gamma * numbers[TRACE_DECAY], 0.0
+    n_valid = valid[start:stop].sum()
     for env in range(start, stop):
         if valid[env]:
-            decay = gamma * numbers[TRACE_DECAY]
+            sample = sample_in(state.samples[env - start])
             if state.explored[env] and trace_cut == CUT_WATKINS:
-                decay = 0.0
-            accumulate_gradient(network, sample_in(state.samples[env - start]), decay, traces[env])
+                traces[env] = 0
+            accumulate_gradient(network, sample, decay, traces[env])
+            if needs_gradients(state.optimizer):
+                take_in_gradient(state.optimizer, network, sample, kept, n_valid)
+                kept = 1.0
 
     # The weights: along the traces
-    n_valid = valid[start:stop].sum()
     if n_valid > 0:
+        if needs_gradients(state.optimizer):
+            take_in_squares(state.optimizer, decay)
         take_step(
             state.optimizer,
             network.weights,
