@@ -117,8 +117,11 @@ class StreamQPolicy(QPolicy):
     :param features_extractor_kwargs: Keyword arguments for the features extractor.
     :param normalize_images: Whether to divide images by 255.
     :param optimizer_class: One of the optimisers with eligibility traces:
-        :class:`~dqn_plugins.policies.TraceAdam`, :class:`~dqn_plugins.policies.ObGD` or
-        :class:`~dqn_plugins.policies.AdaptiveObGD`.
+        :class:`~dqn_plugins.policies.TraceAdam`, :class:`~dqn_plugins.policies.ObGD`,
+        :class:`~dqn_plugins.policies.AdaptiveObGD`,
+        :class:`~dqn_plugins.policies.AdaptiveQOptimizer`,
+        :class:`~dqn_plugins.policies.IntentionalOptimizer` or
+        :class:`~dqn_plugins.policies.MaxScaledOptimizer`.
     :param optimizer_kwargs: Keyword arguments for the optimiser, without the learning rate.
     :param layer_norm: Whether to normalise each hidden layer before its activation, without
         learned scale and shift.
@@ -171,7 +174,8 @@ class StreamQPolicy(QPolicy):
         if not issubclass(optimizer_class, TraceOptimizer):
             raise ValueError(
                 f"optimizer_class: received {optimizer_class.__name__}, it must keep eligibility "
-                "traces: TraceAdam, ObGD or AdaptiveObGD from dqn_plugins.policies."
+                "traces: TraceAdam, ObGD, AdaptiveObGD, AdaptiveQOptimizer, IntentionalOptimizer or "
+                "MaxScaledOptimizer from dqn_plugins.policies."
             )
         self.normalize_observations = normalize_observations
         self.normalize_rewards = "blend" if normalize_rewards is True else normalize_rewards

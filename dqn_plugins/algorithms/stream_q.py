@@ -76,14 +76,15 @@ class StreamQ(OnlineQAlgorithm):
     ObGD bounds each environment's step by its own trace and TD error before that.
 
     Source: Elsayed, Vasan and Mahmood (2024), "Streaming Deep Reinforcement Learning Finally
-    Works", arXiv 2410.14606; the default optimiser follows Gogianu, Lutu and Pascanu (2026),
-    "Revisiting Adam for Streaming Reinforcement Learning", arXiv 2605.06764.
-    ``STREAM_Q_PAPER_HYPERPARAMETERS`` are those of the former.
+    Works", arXiv 2410.14606, whose settings are ``STREAM_Q_PAPER_HYPERPARAMETERS``. The default
+    optimiser is not the paper's but plain Adam on −δ·z, see
+    :class:`~dqn_plugins.policies.TraceAdam`; those of later papers are beside it.
 
     :param policy: The policy: "MlpPolicy", "CnnPolicy", "MultiInputPolicy" or a class.
     :param env: The environment to learn from; an id if it is registered in Gymnasium.
     :param learning_rate: Learning rate of the optimiser, at least 0; or a function of the progress
-        remaining (from 1 to 0). For ``ObGD`` and ``AdaptiveObGD`` pass 1.0.
+        remaining (from 1 to 0). For ``ObGD`` and ``AdaptiveObGD`` pass 1.0, for
+        ``IntentionalOptimizer`` 0.25.
     :param gamma: Discount factor γ, in [0, 1].
     :param exploration_fraction: Fraction of the training over which the exploration rate ε goes
         from its initial to its final value, in [0, 1].

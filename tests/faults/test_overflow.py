@@ -7,7 +7,15 @@ import pytest
 import torch as th
 
 from dqn_plugins import DivergenceError, NaiveDQN, StreamQ
-from dqn_plugins.policies import AdaptiveObGD, KerasAdam, ObGD, TraceAdam
+from dqn_plugins.policies import (
+    AdaptiveObGD,
+    AdaptiveQOptimizer,
+    IntentionalOptimizer,
+    KerasAdam,
+    MaxScaledOptimizer,
+    ObGD,
+    TraceAdam,
+)
 from tests.environments import RecordingEnv
 from tests.helpers import everything, optimizer_numbers, statistics, weights
 
@@ -18,6 +26,9 @@ OPTIMIZERS = [
     (StreamQ, TraceAdam),
     (StreamQ, ObGD),
     (StreamQ, AdaptiveObGD),
+    (StreamQ, AdaptiveQOptimizer),
+    (StreamQ, IntentionalOptimizer),
+    (StreamQ, MaxScaledOptimizer),
 ]
 
 
@@ -110,8 +121,10 @@ def test_the_largest_learning_rate_leaves_the_last_finite_weights(algorithm, opt
     )
     states, error = follow(model, 40)
     assert all_finite(model)
-    # StreamQ's layers and rewards are normalised, or its steps bounded.
-    assert (error is not None) == (algorithm is NaiveDQN)
+    # StreamQ's layers and rewards are normalised, and most of its optimisers' steps do not grow
+    # with the TD error.
+    grow = algorithm is NaiveDQN or optimizer in (AdaptiveQOptimizer, IntentionalOptimizer)
+    assert (error is not None) == grow
     if error is not None:
         assert error.step == len(states)
         assert f"environment 0 at step {error.step}" in str(error)

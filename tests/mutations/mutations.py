@@ -38,6 +38,7 @@ EXPLORATION_TESTS = ("tests/dqn_plugins/algorithms/test_exploration.py",)
 OVERFLOW = "tests/faults/test_overflow.py"
 TRANSITIONS = ("tests/properties/test_transitions.py", "-k", "torch")
 BY_HAND = ("tests/dqn_plugins/learning/test_traces.py", "-k", "worked_out_by_hand")
+BY_HAND_OPTIMIZERS = ("tests/policies/test_trace_optimizers.py",)
 CONTINUE = ("tests/dqn_plugins/algorithms/test_continue_exactly.py",)
 REWARDS = ("tests/wrappers/rewards/test_episode_reward.py",)
 
@@ -57,6 +58,7 @@ OWN_LOOP = "dqn_plugins/algorithms/own_loop.py"
 ENVIRONMENTS = "dqn_plugins/environments/stream.py"
 STREAM_POLICY = "policies/stream_policy.py"
 TRACE_OPTIMIZERS = "policies/trace_optimizers.py"
+GRADIENT_SCALED = "policies/gradient_scaled_optimizers.py"
 NORMALIZATION = "policies/normalization.py"
 
 MUTATIONS = [
@@ -141,8 +143,8 @@ MUTATIONS = [
     ),
     Mutation(
         STREAM_AUTOGRAD,
-        'is_explored and rule.trace_cut == "watkins"',
-        'rule.trace_cut == "watkins"',
+        "for env in env_indices[explored].tolist():",
+        "for env in env_indices.tolist():",
         "every action cuts the trace",
         STREAM,
     ),
@@ -155,8 +157,8 @@ MUTATIONS = [
     ),
     Mutation(
         STREAM_AUTOGRAD,
-        "0.0 if cut_before else rule.gamma * rule.trace_decay",
-        "0.0 if cut_before else rule.trace_decay",
+        "optimizer.accumulate(gradients, rule.gamma * rule.trace_decay",
+        "optimizer.accumulate(gradients, rule.trace_decay",
         "the trace fades by λ instead of γλ",
         STREAM,
     ),
@@ -363,8 +365,8 @@ MUTATIONS = [
     ),
     Mutation(
         STREAM_COMPILED,
-        "decay = gamma * numbers[TRACE_DECAY]",
-        "decay = numbers[TRACE_DECAY]",
+        "decay, kept = gamma * numbers[TRACE_DECAY], 0.0",
+        "decay, kept = numbers[TRACE_DECAY], 0.0",
         "the trace fades by λ instead of γλ",
         COMPILED_STREAM,
     ),
@@ -405,8 +407,8 @@ MUTATIONS = [
     ),
     Mutation(
         STREAM_COMPILED,
-        "        if valid[env]:\n            decay =",
-        "        if True:\n            decay =",
+        "if valid[env]:\n            sample = sample_in(state.samples[env - start])\n            if",
+        "if True:\n            sample = sample_in(state.samples[env - start])\n            if",
         "the trace fades in a row that is no transition",
         COMPILED_STREAM,
     ),
@@ -534,6 +536,34 @@ MUTATIONS = [
     ),
     Mutation(
         OPTIMIZERS_COMPILED,
+        "largest = flushed(max(decay * exp_inf[i], abs(gradient)))",
+        "largest = flushed(decay * exp_inf[i] + abs(gradient))",
+        "MaxScaledOptimizer adds up what it should take the largest of",
+        COMPILED_STREAM,
+    ),
+    Mutation(
+        OPTIMIZERS_COMPILED,
+        "kept_share, share = np.float32(kept), np.float32(1.0 / n)",
+        "kept_share, share = np.float32(0.0), np.float32(1.0)",
+        "of several environments' gradients the last one counts",
+        COMPILED_STREAM,
+    ),
+    Mutation(
+        OPTIMIZERS_COMPILED,
+        "step = optimizer.numbers, optimizer.update, optimizer.steps[0] + 1.0",
+        "step = optimizer.numbers, optimizer.update, optimizer.steps[0] + 2.0",
+        "IntentionalOptimizer corrects as if it had taken one more step",
+        COMPILED_STREAM,
+    ),
+    Mutation(
+        OPTIMIZERS_COMPILED,
+        "numbers[0] * gradient / (np.sqrt(exp_avg_sq[i]) + numbers[1])",
+        "numbers[0] * gradient / np.sqrt(exp_avg_sq[i] + numbers[1])",
+        "AdaptiveQOptimizer adds eps before it takes the root",
+        COMPILED_STREAM,
+    ),
+    Mutation(
+        OPTIMIZERS_COMPILED,
         "norm += abs(direction[i] * scales[i])",
         "norm += abs(direction[i])",
         "AdaptiveObGD bounds another step than it takes",
@@ -592,8 +622,8 @@ MUTATIONS = [
     # Optimisers
     Mutation(
         TRACE_OPTIMIZERS,
-        "            trace.mul_(decay)\n",
-        "",
+        "[env_index].mul_(decay).add_(part)",
+        "[env_index].add_(part)",
         "traces do not fade",
         STREAM,
     ),
@@ -630,6 +660,48 @@ MUTATIONS = [
         "return mean / len(td_errors)",
         'return mean / len(self.state[param]["trace"])',
         "the mean is over environments instead of transitions",
+        STREAM,
+    ),
+    Mutation(
+        TRACE_OPTIMIZERS,
+        "th.maximum(largest, update.abs(), out=largest)",
+        "th.maximum(largest, update, out=largest)",
+        "MaxScaledOptimizer divides by the largest rise, not by the largest size",
+        BY_HAND_OPTIMIZERS,
+    ),
+    Mutation(
+        GRADIENT_SCALED,
+        "th.stack(parts).square().mean(dim=0)",
+        "th.stack(parts).mean(dim=0).square()",
+        "gradients of several environments cancel before they are squared",
+        BY_HAND_OPTIMIZERS,
+    ),
+    Mutation(
+        GRADIENT_SCALED,
+        "mul_(decay).add_(squares, alpha=1 - decay)",
+        "mul_(0.999).add_(squares, alpha=1 - 0.999)",
+        "AdaptiveQOptimizer's mean square does not fade as the trace does",
+        BY_HAND_OPTIMIZERS,
+    ),
+    Mutation(
+        GRADIENT_SCALED,
+        "(1 - decay) / (1 - decay**step) if decay < 1.0 else 1.0 / step",
+        "1 - decay",
+        "IntentionalOptimizer's mean norm is biased, and nothing where γλ is 1",
+        BY_HAND_OPTIMIZERS,
+    ),
+    Mutation(
+        GRADIENT_SCALED,
+        "(self._traces(param, env_indices).square() * scale)",
+        "self._traces(param, env_indices).square()",
+        "IntentionalOptimizer's step size is that of another norm than zᵀDz",
+        BY_HAND_OPTIMIZERS,
+    ),
+    Mutation(
+        STREAM_AUTOGRAD,
+        "            optimizer.clear(env)\n    optimizer.accumulate",
+        "            pass\n    optimizer.accumulate",
+        "an exploratory action does not cut the trace before it",
         STREAM,
     ),
     Mutation(

@@ -12,7 +12,15 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from dqn_plugins import NaiveDQN, StreamQ
-from dqn_plugins.policies import AdaptiveObGD, KerasAdam, ObGD, TraceAdam
+from dqn_plugins.policies import (
+    AdaptiveObGD,
+    AdaptiveQOptimizer,
+    IntentionalOptimizer,
+    KerasAdam,
+    MaxScaledOptimizer,
+    ObGD,
+    TraceAdam,
+)
 from tests.environments import DriftEnv
 
 # What depends on the clock, and what is another object of the same meaning: what the schedules
@@ -74,6 +82,9 @@ MODELS: list[tuple[type[NaiveDQN | StreamQ], type[th.optim.Optimizer], float]] =
     (StreamQ, TraceAdam, 1e-3),
     (StreamQ, ObGD, 1.0),
     (StreamQ, AdaptiveObGD, 1.0),
+    (StreamQ, AdaptiveQOptimizer, 1e-3),
+    (StreamQ, IntentionalOptimizer, 0.25),
+    (StreamQ, MaxScaledOptimizer, 1e-3),
 ]
 
 

@@ -823,7 +823,7 @@ def test_an_overshoot_factor_outside_its_range_is_refused(optimizer, value):
 
 @pytest.mark.parametrize("optimizer", [th.optim.Adam, th.optim.SGD])
 def test_an_optimiser_without_traces_is_refused(optimizer):
-    message = rf"optimizer_class: received {optimizer.__name__}.*TraceAdam, ObGD or AdaptiveObGD"
+    message = rf"optimizer_class: received {optimizer.__name__}.*TraceAdam, ObGD, AdaptiveObGD, "
     with pytest.raises(ValueError, match=message):
         StreamQ("MlpPolicy", RecordingEnv(), policy_kwargs={"optimizer_class": optimizer})
 
