@@ -174,8 +174,8 @@ class StreamQPolicy(QPolicy):
         if not issubclass(optimizer_class, TraceOptimizer):
             raise ValueError(
                 f"optimizer_class: received {optimizer_class.__name__}, it must keep eligibility "
-                "traces: TraceAdam, ObGD, AdaptiveObGD, AdaptiveQOptimizer, IntentionalOptimizer or "
-                "MaxScaledOptimizer from dqn_plugins.policies."
+                "traces: TraceAdam, ObGD, AdaptiveObGD, AdaptiveQOptimizer, IntentionalOptimizer "
+                "or MaxScaledOptimizer from dqn_plugins.policies."
             )
         self.normalize_observations = normalize_observations
         self.normalize_rewards = "blend" if normalize_rewards is True else normalize_rewards

@@ -407,8 +407,8 @@ MUTATIONS = [
     ),
     Mutation(
         STREAM_COMPILED,
-        "if valid[env]:\n            sample = sample_in(state.samples[env - start])\n            if",
-        "if True:\n            sample = sample_in(state.samples[env - start])\n            if",
+        "if valid[env]:\n            sample = sample_in(state.samples[env - start])\n            i",
+        "if True:\n            sample = sample_in(state.samples[env - start])\n            i",
         "the trace fades in a row that is no transition",
         COMPILED_STREAM,
     ),
