@@ -141,7 +141,7 @@ class IntentionalOptimizer(TraceOptimizer):
         :param env_indices: Which environments they are of, shape (n,); None for all.
         """
         super().accumulate(gradients, decay, env_indices)
-        squared_norm, all_squares = 0.0, iter(_mean_squares(gradients))
+        norms, all_squares = [], iter(_mean_squares(gradients))
         for group in self.param_groups:
             for param in group["params"]:
                 state, squares = self.state[param], next(all_squares)
@@ -151,8 +151,9 @@ class IntentionalOptimizer(TraceOptimizer):
                     state["squared_norm"] = param.new_zeros(())
                 state["step"] += 1
                 state["exp_avg_sq"].mul_(group["beta2"]).add_(squares, alpha=1 - group["beta2"])
-                squared_norm += (squares * self._scale(param, group["beta2"], group["eps"])).sum()
+                norms.append((squares * self._scale(param, group["beta2"], group["eps"])).sum())
         # One number, σ, which is kept with every parameter as the count of steps is.
+        squared_norm = th.stack(norms).sum()
         for param in self._parameters():
             state = self.state[param]
             step = state["step"].item()

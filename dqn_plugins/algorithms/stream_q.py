@@ -84,7 +84,7 @@ class StreamQ(OnlineQAlgorithm):
     :param env: The environment to learn from; an id if it is registered in Gymnasium.
     :param learning_rate: Learning rate of the optimiser, at least 0; or a function of the progress
         remaining (from 1 to 0). For ``ObGD`` and ``AdaptiveObGD`` pass 1.0, for
-        ``IntentionalOptimizer`` 0.25.
+        ``IntentionalOptimizer`` 0.25, for ``MaxScaledOptimizer`` 0.03.
     :param gamma: Discount factor γ, in [0, 1].
     :param exploration_fraction: Fraction of the training over which the exploration rate ε goes
         from its initial to its final value, in [0, 1].
