@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,21 +11,32 @@ import tyro
 from rich.console import Console
 from tyro.conf import Positional, Suppress, UseAppendAction
 
+from dqn_plugins.comparison.settings import ComparisonSettings
+from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.record import RecordSettings, record
-from dqn_plugins.experiments.settings import ComparisonSettings, settings_from_file
+from dqn_plugins.experiments.settings import RunSettings, read_settings
 from dqn_plugins.experiments.train import TrainSettings, train
 
 __all__ = ["main"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Repeatable(RunSettings):
+    """Flags that may be there several times."""
+
+    hp: UseAppendAction[tuple[str, ...]] = ()
+    zoo: UseAppendAction[tuple[Path, ...]] = ()
+    env_kwargs: UseAppendAction[tuple[str, ...]] = ()
+    wrapper: UseAppendAction[tuple[str, ...]] = ()
+
+
 @dataclass(frozen=True)
-class Compare(ComparisonSettings):
+class Compare(_Repeatable, ComparisonSettings):
     """
     Compare algorithms: train each with several seeds, evaluate, and report.
 
     :param config: YAML file with variants and settings of a study; see docs/comparison.md. What is
         passed beside it goes before what it says.
-    :param videos: Whether the report has videos of the best seeds.
     """
 
     env: UseAppendAction[tuple[str, ...]] = ()
@@ -33,7 +44,11 @@ class Compare(ComparisonSettings):
     jobs: Annotated[int, tyro.conf.arg(aliases=["-j"])] = -1
     variants: Suppress[Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     config: Path | None = None
-    videos: bool = True
+
+
+@dataclass(frozen=True)
+class Train(_Repeatable, TrainSettings):
+    """Train one model."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +64,13 @@ class Report:
     Report a comparison: a table, summary.csv, curves and report.html.
 
     :param out: Folder of the study.
-    :param videos: Whether to record videos of the best seeds.
+    :param videos: Whether the recordings of the best seeds are put side by side.
+    :param reference: Algorithm that the others are held against; by default that of the study.
     """
 
     out: Positional[Path]
     videos: bool = True
+    reference: str | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -68,11 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(stderr=True, highlight=False)
     try:
         status = _run(arguments, console)
-    except (ValueError, RuntimeError, OSError) as error:
+    except SettingsError as error:
         console.print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
         status = 1
     except KeyboardInterrupt:
-        console.print("Interrupted.")
+        console.print("Interrupted. The same command does what is missing.")
         status = 130
     sys.exit(status)
 
@@ -80,11 +97,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: list[str], console: Console) -> int:
     from_file = _settings_in_config(arguments)
     # tyro would add repeated flags to what the file has; they are to replace it.
-    default = Compare(**{**vars(from_file), "env": (), "algo": ()})
+    repeatable = [each.name for each in fields(from_file) if each.default == ()]
+    default = Compare(**{**vars(from_file), **dict.fromkeys(repeatable, ())})
     command = tyro.cli(
         Annotated[Compare, tyro.conf.subcommand("compare", default=default)]
         | Annotated[Report, tyro.conf.subcommand("report")]
-        | Annotated[TrainSettings, tyro.conf.subcommand("train")]
+        | Annotated[Train, tyro.conf.subcommand("train")]
         | Annotated[Record, tyro.conf.subcommand("record")],
         prog="dqn-plugins",
         description="Deep Q-learning from each transition once: compare, train, record.",
@@ -92,26 +110,22 @@ def _run(arguments: list[str], console: Console) -> int:
         config=(tyro.conf.OmitArgPrefixes,),
     )
     if isinstance(command, Compare):
-        settings = replace(
-            command, env=command.env or from_file.env, algo=command.algo or from_file.algo
-        )
+        kept: dict[str, Any] = {
+            name: getattr(command, name) or getattr(from_file, name) for name in repeatable
+        }
+        settings = replace(command, **kept)
         return _compare(settings, shlex.join(["dqn-plugins", *arguments]), console)
-    if isinstance(command, TrainSettings):
+    if isinstance(command, Train):
         train(command, console)
     elif isinstance(command, Record):
         record(command, console)
     else:
-        return _report(command.out, command.videos, console)
+        _report(command, console)
     return 0
 
 
 def _settings_in_config(arguments: list[str]) -> ComparisonSettings:
-    """
-    Read the file that ``--config`` names, if it is there, for the defaults of the other flags.
-
-    :param arguments: What follows the command's name.
-    :return: The settings in the file.
-    """
+    """Read the file that ``--config`` names, if it is there, for the defaults of other flags."""
     for position, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if (
@@ -119,7 +133,8 @@ def _settings_in_config(arguments: list[str]) -> ComparisonSettings:
             and name == "--config"
             and (equals or position + 1 < len(arguments))
         ):
-            return settings_from_file(Path(value if equals else arguments[position + 1]))
+            path = Path(value if equals else arguments[position + 1])
+            return read_settings(path, ComparisonSettings)
     return ComparisonSettings()
 
 
@@ -129,13 +144,12 @@ def _compare(settings: Compare, command: str, console: Console) -> int:
     result = run_comparison(settings, command, console)
     for cell, error in result.failed.items():
         console.print(f"Failed: {cell}: {error}", style="red", markup=False, soft_wrap=True)
-    status = _report(result.out, settings.videos, console)
-    return 1 if result.failed else status
+    _report(Report(result.out, settings.videos), console)
+    return 1 if result.failed else 0
 
 
-def _report(out: Path, videos: bool, console: Console) -> int:
-    from dqn_plugins.comparison.report.write import write_report
+def _report(settings: Report, console: Console) -> None:
+    from dqn_plugins.comparison.report.page import write_report
 
-    path = write_report(out, videos)
+    path = write_report(settings.out, settings.videos, settings.reference)
     console.print(f"Report: {path}", markup=False, soft_wrap=True)
-    return 0

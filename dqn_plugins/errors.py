@@ -7,7 +7,15 @@ __all__ = [
     "EnvironmentStepError",
     "MalformedTransitionError",
     "NonFiniteTransitionError",
+    "SettingsError",
 ]
+
+
+class SettingsError(ValueError):
+    """
+    What a user asked for cannot be done. The message says what was received and what to do
+    instead, so the command line shows it alone; every other error keeps its traceback.
+    """
 
 
 class EnvironmentStepError(RuntimeError):

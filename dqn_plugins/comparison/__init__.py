@@ -6,33 +6,28 @@ Example::
     from pathlib import Path
     from dqn_plugins.comparison import ComparisonSettings, run_comparison, write_report
 
-    settings = ComparisonSettings(
-        env=("CartPole-v1",), algo=("stream_q", "random"), seeds=2, timesteps=2_000,
-        out=Path("runs/cart_pole"),
-    )
-    result = run_comparison(settings)
-    print(write_report(result.out))
+    if __name__ == "__main__":
+        settings = ComparisonSettings(
+            env=("CartPole-v1",), algo=("stream_q", "random"), seeds=2, timesteps=2_000,
+            out=Path("runs/cart_pole"),
+        )
+        result = run_comparison(settings)
+        print(write_report(result.out))
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dqn_plugins.experiments.settings import ComparisonSettings, settings_from_file
+from dqn_plugins.comparison.settings import ComparisonSettings
 
 if TYPE_CHECKING:
-    from dqn_plugins.comparison.report.write import write_report
+    from dqn_plugins.comparison.report.page import write_report
     from dqn_plugins.comparison.study import ComparisonResult, run_comparison
 
-__all__ = [
-    "ComparisonResult",
-    "ComparisonSettings",
-    "run_comparison",
-    "settings_from_file",
-    "write_report",
-]
+__all__ = ["ComparisonResult", "ComparisonSettings", "run_comparison", "write_report"]
 
 # Imported when they are asked for: the command line shows its help without them.
-_LATER = {"ComparisonResult": "study", "run_comparison": "study", "write_report": "report.write"}
+_LATER = {"ComparisonResult": "study", "run_comparison": "study", "write_report": "report.page"}
 
 
 def __getattr__(name: str) -> Any:

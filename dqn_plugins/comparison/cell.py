@@ -1,36 +1,50 @@
 """One cell of a study: one algorithm on one environment with one seed, in a folder of its own."""
 
+import faulthandler
 import gc
 import hashlib
 import json
 import os
 import shutil
-import threading
+import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 
 from dqn_plugins.experiments.algorithms import Variant, make_model
-from dqn_plugins.experiments.environments import make_environment
+from dqn_plugins.experiments.environments import (
+    TrainingEnvironment,
+    load_normalization,
+    make_environment,
+    save_normalization,
+)
 from dqn_plugins.experiments.names import folder_name
-from dqn_plugins.experiments.running import installed_versions, one_torch_thread
-from dqn_plugins.experiments.seeds import FIRST_FINAL_EVALUATION_SEED
-from dqn_plugins.files import write_json
+from dqn_plugins.experiments.rollout import EvaluationLog, Player, save_episodes
+from dqn_plugins.experiments.running import (
+    FIRST_EVALUATION_SEED,
+    FIRST_FINAL_EVALUATION_SEED,
+    installed_versions,
+    one_torch_thread,
+)
+from dqn_plugins.experiments.training_clock import TrainingClock
+from dqn_plugins.files import read_json, write_json
 
-__all__ = ["CellJob", "cell_folder", "damaged_files", "reason_to_redo", "run_cell"]
+__all__ = ["CellJob", "cell_folder", "damaged_files", "reason_to_redo"]
 
 MIB = 2**20
+LOOKS_PER_RUN = 100
 PROGRESS = "progress.json"
-TRAINING_LOG = "episodes.monitor.csv"
-
-# Random numbers, CPU seconds and memory are a whole process's: in a cluster whose workers have
-# several threads, cells take turns.
-_one_cell_per_process = threading.Lock()
-_warmed_up: set[str] = set()
+OUTPUT = "output.txt"
+NORMALIZATION = "vecnormalize.npz"  # as `train` and `record` call it
+# Added to a cell when it is finished.
+VIDEO, VIDEO_FACTS = "episode.mp4", "episode.json"
+# A longer video would tire its viewer.
+MOST_SECONDS = 40
 
 
 @dataclass(frozen=True)
@@ -39,39 +53,47 @@ class CellJob:
     What it takes to do one cell of a study in another process.
 
     :param folder: Where its files go; made when it is finished.
+    :param run_id: Of the run that does it. Two runs never share a working folder, so that a process
+        that outlived its run cannot spoil what the next one does.
     :param variant: What is trained.
     :param environment: Id of the environment.
     :param seed: Seed of the training.
     :param timesteps: Budget in environment steps, None if it is CPU seconds.
     :param cpu_seconds: Budget in CPU seconds, None if it is steps.
     :param evaluations: Number of periodic evaluations.
-    :param evaluation: How these are taken: "every", "episodes" and "seed".
+    :param evaluation_episodes: Episodes of each.
     :param final_evaluation_episodes: Episodes of the evaluation at the end.
-    :param hyperparameters: All hyperparameters, readable.
+    :param max_episode_steps: Where an episode of an evaluation is cut.
+    :param hyperparameters: All that was chosen, and all defaults, readable.
+    :param tensorboard: Whether TensorBoard's files are written.
     """
 
     folder: Path
+    run_id: str
     variant: Variant
     environment: str
     seed: int
     timesteps: int | None
     cpu_seconds: float | None
     evaluations: int
-    evaluation: dict[str, Any]
+    evaluation_episodes: int
     final_evaluation_episodes: int
+    max_episode_steps: int
     hyperparameters: dict[str, Any]
+    tensorboard: bool
 
     @property
     def name(self) -> str:
         """What people call it."""
         return f"{self.variant.name} · {self.environment} · seed {self.seed}"
 
-    def described(self) -> dict[str, Any]:
-        """
-        Describe the cell for its ``settings.json``.
+    @property
+    def working_folder(self) -> Path:
+        """The hidden sibling of the cell's folder in which it is worked on."""
+        return self.folder.with_name(f".{self.folder.name}.{self.run_id}")
 
-        :return: Everything that decides its results, readable.
-        """
+    def described(self) -> dict[str, Any]:
+        """Return everything that decides the cell's results, readable."""
         return {
             "algorithm": self.variant.name,
             "algorithm_class": self.variant.class_name,
@@ -80,166 +102,187 @@ class CellJob:
             "timesteps": self.timesteps,
             "cpu_seconds": self.cpu_seconds,
             "hyperparameters": self.hyperparameters,
-            "evaluation": self.evaluation,
+            "evaluations": self.evaluations,
+            "evaluation_episodes": self.evaluation_episodes,
             "final_evaluation_episodes": self.final_evaluation_episodes,
+            "max_episode_steps": self.max_episode_steps,
         }
 
-    def working_folder(self, run_id: str) -> Path:
+    def run(self) -> None:
         """
-        Name the folder in which the cell is worked on.
+        Train and evaluate in the working folder, in a process that does nothing else.
 
-        :param run_id: Of the run that does it. Two runs never share a folder, so that a worker
-            that outlived its run cannot spoil what the next one does.
-        :return: A hidden sibling of the cell's folder.
+        The folder is renamed by :meth:`put_in_place`: whatever ends the process, the cell's folder
+        is either whole or not there.
         """
-        return self.folder.with_name(f".{self.folder.name}.{run_id}")
-
-
-def run_cell(cell: CellJob, run_id: str, owner: int) -> str | None:
-    """
-    Train, evaluate, and write the cell's folder.
-
-    The files are written to a hidden folder beside it, which is renamed at the end: whatever ends
-    the process, the cell's folder is either whole or not there.
-
-    :param cell: What to do.
-    :param run_id: Of the run that asks for it.
-    :param owner: Process that asks for it. If this process is its child and it is gone, the cell
-        is given up.
-    :return: None, or the error if there was one; its traceback is in ``failure.json``.
-    """
-    with _one_cell_per_process, one_torch_thread():
-        folder = cell.working_folder(run_id)
+        folder = self.working_folder
         folder.mkdir(parents=True)
-        write_json(folder / "settings.json", cell.described())
+        write_json(folder / "settings.json", self.described())
         write_json(folder / "versions.json", installed_versions())
-        problem = None
+        # What environments print would tear the progress bars, and is looked for after a crash.
+        output = os.open(folder / OUTPUT, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+        for descriptor in (1, 2):
+            os.dup2(output, descriptor)
+        sys.stdout = sys.stderr = os.fdopen(output, "a", buffering=1)
+        faulthandler.enable()
         try:
-            _train_and_evaluate(cell, folder, _Watch(folder, owner))
-            _mark_finished(folder)
+            with one_torch_thread():
+                _train_and_evaluate(self, folder)
         except Exception as error:
-            problem = f"{type(error).__name__}: {error}"
-            (folder / PROGRESS).unlink(missing_ok=True)
-            report = {"error": problem, "traceback": traceback.format_exc()}
-            write_json(folder / "failure.json", report)
-        _put_in_place(folder, cell.folder)
-        return problem
+            _write_failure(folder, f"{type(error).__name__}: {error}", traceback.format_exc())
+
+    def put_in_place(self, problem: str | None) -> str | None:
+        """
+        Move what the process left to its place.
+
+        :param problem: What became of the process if it did not end by itself.
+        :return: Why the cell failed; None if it is finished.
+        """
+        folder = self.working_folder
+        if not (folder / "failure.json").exists() and not (folder / "timings.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            problem = problem or "its process ended before it was finished"
+            output = folder / OUTPUT
+            said = output.read_text(errors="replace")[-20_000:] if output.exists() else ""
+            _write_failure(folder, problem, said)
+        (folder / PROGRESS).unlink(missing_ok=True)
+        failure = read_json(folder / "failure.json").get("error")
+        if failure is None:
+            digests = {
+                path.name: _digest(path) for path in sorted(folder.iterdir()) if path.is_file()
+            }
+            finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            write_json(folder / "done.json", {"finished": finished, "sha256": digests})
+        folder.rename(self.folder)
+        return failure
+
+    def record_video(self, with_q_values: bool) -> None:
+        """
+        Record the first episode of the final evaluation, once the cell is finished. The model is
+        made anew, and only its weights are read from the file, without unpickling.
+
+        :param with_q_values: Whether to draw what it thinks of each action.
+        """
+        folder = self.folder
+        for name in (VIDEO, VIDEO_FACTS):
+            (folder / name).unlink(missing_ok=True)
+        seed = FIRST_FINAL_EVALUATION_SEED
+        try:
+            player = Player(
+                self.environment,
+                self.variant.environment,
+                self.max_episode_steps,
+                render_mode="rgb_array",
+            )
+            if player.normalization is not None:
+                load_normalization(player.normalization, folder / NORMALIZATION)
+            model = make_model(self.variant, player.venv, self.seed)
+            model.set_parameters(folder / "model.zip", device="cpu")
+            fps = player.envs[0].metadata.get("render_fps") or 30
+            _, episode = player.record(
+                model, seed, folder / VIDEO, with_q_values, most_frames=MOST_SECONDS * fps
+            )
+            player.close()
+            facts = {"shown": min(episode.length, int(MOST_SECONDS * fps)), **asdict(episode)}
+        except Exception as error:  # whatever a renderer raises, the figures stand
+            facts = {"error": f"{type(error).__name__}: {error}"}
+        write_json(folder / VIDEO_FACTS, facts)
 
 
-def _train_and_evaluate(cell: CellJob, folder: Path, watch: "_Watch") -> None:
-    from dqn_plugins.experiments.rollout import EvaluationLog, play_episodes, save_episodes
-    from dqn_plugins.experiments.training_clock import TrainingClock
-    from dqn_plugins.wrappers import EpisodeReward
+def _write_failure(folder: Path, problem: str, details: str) -> None:
+    write_json(folder / "failure.json", {"error": problem, "traceback": details})
 
+
+def _train_and_evaluate(cell: CellJob, folder: Path) -> None:
     _warm_up(cell)
-    first_seed, episodes = cell.evaluation["seed"], cell.evaluation["episodes"]
-    seeds = range(first_seed, first_seed + episodes)
-    evaluation_envs = [make_environment(cell.environment) for _ in seeds]
-    evaluations = EvaluationLog()
+    made = cell.variant.environment
+    player = Player(
+        cell.environment,
+        made,
+        cell.max_episode_steps,
+        max(cell.evaluation_episodes, cell.final_evaluation_episodes),
+    )
+    log = EvaluationLog(folder / "evaluations.npz")
+    seeds = range(FIRST_EVALUATION_SEED, FIRST_EVALUATION_SEED + cell.evaluation_episodes)
+    watch = _Watch(folder)
 
     def evaluate() -> None:
-        played = play_episodes(model, evaluation_envs, seeds)
-        evaluations.add(clock.steps, clock.cpu_seconds, played)
-        watch.last_return = sum(episode.episode_return for episode in played) / episodes
+        played = player.play(model, seeds)
+        log.add(clock.steps, clock.cpu_seconds, played)
+        watch.last_return = float(np.mean(log.results[-1]))
+        if cell.tensorboard:
+            model.logger.record("eval/mean_reward", watch.last_return)
         look()
 
     def look() -> None:
         watch.look(clock.progress, clock.steps)
 
-    env = EpisodeReward(make_environment(cell.environment), log_file=folder / TRAINING_LOG)
-    clock = TrainingClock(env, cell.timesteps, cell.cpu_seconds, cell.evaluations, evaluate, look)
-    model = make_model(cell.variant, clock, cell.seed)
+    gamma = cell.variant.arguments.get("gamma")
+    environment = TrainingEnvironment(cell.environment, made, folder / "episodes", gamma)
+    player.normalizes_like(environment.normalization)
+    clock = TrainingClock(cell.timesteps, cell.cpu_seconds)
+    budget = cell.timesteps or cell.cpu_seconds
+    assert budget is not None
+    # The last evaluation is that of the trained model.
+    clock.every(budget / cell.evaluations, evaluate, cell.evaluations - 1)
+    clock.every(budget / LOOKS_PER_RUN, look)
+    tensorboard = str(folder / "tensorboard") if cell.tensorboard else None
+    model = make_model(cell.variant, clock.attached_to(environment.env), cell.seed, tensorboard)
     gc.collect()
     watch.begin()
     clock.train(model)
-    if clock.steps not in evaluations.timesteps:
-        clock.evaluate()
-    look()
-    if cell.variant.algorithm != "random":
-        model.save(folder / "model.zip")
-    for each in (clock, *evaluation_envs):
-        each.close()
-    (folder / TRAINING_LOG).rename(folder / "episodes.csv")
-    evaluations.save(folder / "evaluations.npz")
+    with clock.paused():
+        evaluate()
+    model.save(folder / "model.zip")
+    if environment.normalization is not None:
+        save_normalization(environment.normalization, folder / NORMALIZATION)
+    environment.env.close()
+    for path in folder.glob("episodes.*monitor.csv"):
+        path.rename(path.with_name(path.name.replace(".monitor", "")))
+    final_seeds = range(
+        FIRST_FINAL_EVALUATION_SEED, FIRST_FINAL_EVALUATION_SEED + cell.final_evaluation_episodes
+    )
+    save_episodes(player.play(model, final_seeds), folder / "final_evaluation.csv")
+    player.close()
     timings = {
         "training_steps": clock.steps,
         "training_cpu_seconds": clock.cpu_seconds,
         "training_wall_seconds": clock.wall_seconds,
-        "evaluation_cpu_seconds": clock.evaluation_cpu_seconds,
+        "evaluation_cpu_seconds": clock.paused_cpu_seconds,
         "steps_per_cpu_second": clock.steps / max(clock.cpu_seconds, 1e-9),
         "memory_growth_mib": watch.memory_growth / MIB,
         "peak_memory_mib": watch.peak_memory / MIB,
     }
     write_json(folder / "timings.json", timings)
 
-    last_seed = FIRST_FINAL_EVALUATION_SEED + cell.final_evaluation_episodes
-    final_seeds = range(FIRST_FINAL_EVALUATION_SEED, last_seed)
-    final_envs = [make_environment(cell.environment) for _ in final_seeds]
-    save_episodes(play_episodes(model, final_envs, final_seeds), folder / "final_evaluation.csv")
-    for each in final_envs:
-        each.close()
-
 
 def _warm_up(cell: CellJob) -> None:
-    """Load compiled code before the clock runs: once per process and algorithm."""
+    """Load compiled code before the clock runs."""
     if cell.variant.class_name in ("NaiveDQN", "StreamQ"):
-        if cell.variant.algorithm in _warmed_up:
-            return
-        env = make_environment(cell.environment)
+        env = make_environment(cell.environment, cell.variant.environment)
         make_model(cell.variant, env, seed=0).learn(2)
         env.close()
-        _warmed_up.add(cell.variant.algorithm)
 
 
 class _Watch:
-    """
-    Tells the run how far a cell is, measures memory, and notices when nobody waits any more.
+    """Tells the run how far a cell is, and measures memory."""
 
-    :param folder: Where the cell is worked on.
-    :param owner: Process that asked for the cell.
-    """
-
-    def __init__(self, folder: Path, owner: int) -> None:
+    def __init__(self, folder: Path) -> None:
         self.path = folder / PROGRESS
-        self.owner = owner if os.getppid() == owner else None
         self.process = psutil.Process()
         self.last_return: float | None = None
-        self.memory_growth = 0
-        self.peak_memory = 0
+        self.memory_growth = self.peak_memory = 0
 
     def begin(self) -> None:
         self.memory_at_start = self.process.memory_info().rss
         self.look(0.0, 0)
 
     def look(self, progress: float, steps: int) -> None:
-        """
-        Take notice of how far the cell is.
-
-        :param progress: Fraction of the budget that is spent.
-        :param steps: Environment steps done.
-        """
-        if self.owner is not None and os.getppid() != self.owner:
-            # Nobody is left to tell, and the next run does this cell anew.
-            os._exit(1)
         memory = self.process.memory_info().rss
         self.memory_growth = memory - self.memory_at_start
         self.peak_memory = max(self.peak_memory, memory)
         state = {"progress": progress, "steps": steps, "last_return": self.last_return}
         write_json(self.path, state)
-
-
-def _mark_finished(folder: Path) -> None:
-    (folder / PROGRESS).unlink()
-    digests = {path.name: _digest(path) for path in sorted(folder.iterdir())}
-    finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    write_json(folder / "done.json", {"finished": finished, "sha256": digests})
-
-
-def _put_in_place(folder: Path, place: Path) -> None:
-    if place.exists():  # a worker that outlived an earlier run was faster
-        shutil.rmtree(folder)
-    else:
-        folder.rename(place)
 
 
 def cell_folder(root: Path, environment: str, algorithm: str, seed: int) -> Path:
@@ -282,16 +325,23 @@ def reason_to_redo(cell: CellJob) -> str | None:
         return "it failed"
     try:
         damaged = damaged_files(cell.folder)
-        settings = json.loads((cell.folder / "settings.json").read_text())
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"it cannot be read ({type(error).__name__}: {error})"
     if damaged:
         return f"{', '.join(damaged)} {'is' if len(damaged) == 1 else 'are'} damaged"
-    if settings != json.loads(json.dumps(cell.described())):
-        return "it was made with other settings"
     return None
+
+
+def remove_leftovers(out: Path) -> None:
+    """
+    Remove what runs that were cut short were working on.
+
+    :param out: The study's folder.
+    """
+    for leftover in out.glob("*/*/.seed_*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _digest(path: Path) -> str:

@@ -1,6 +1,5 @@
 """How far a study is, shown while it runs: one bar for all of it and one per cell at work."""
 
-import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,8 +20,6 @@ from dqn_plugins.files import read_json
 
 __all__ = ["LiveProgress"]
 
-SECONDS_BETWEEN_LOOKS = 0.5
-
 
 class LiveProgress:
     """
@@ -31,14 +28,12 @@ class LiveProgress:
     It reads what the cells write into their folders, which works wherever they run.
 
     :param cells: The cells that are to be done.
-    :param run_id: Of the run that does them.
     :param console: Where to show it. If it is not a terminal, there are only the lines.
     """
 
-    def __init__(self, cells: list[CellJob], run_id: str, console: Console) -> None:
+    def __init__(self, cells: list[CellJob], console: Console) -> None:
         self.waiting = list(cells)
         self.n_cells = len(cells)
-        self.run_id = run_id
         self.console = console
         self.bars = Progress(
             TextColumn("{task.description}"),
@@ -53,12 +48,9 @@ class LiveProgress:
         )
         self.all_bar = self.bars.add_task("all", total=len(cells), note="")
         self.cell_bars: dict[Path, TaskID] = {}
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._keep_looking, daemon=True)
 
     def __enter__(self) -> "LiveProgress":
         self.bars.start()
-        self._thread.start()
         return self
 
     def __exit__(
@@ -67,26 +59,16 @@ class LiveProgress:
         _error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        self._over.set()
-        self._thread.join()
-        self.look()
         self.bars.stop()
-
-    def _keep_looking(self) -> None:
-        while not self._over.wait(SECONDS_BETWEEN_LOOKS):
-            self.look()
 
     def look(self) -> None:
         """Bring everything up to date with what the cells have written."""
         under_way = 0.0
-        for cell in list(self.waiting):
-            state = read_json(cell.working_folder(self.run_id) / PROGRESS)
+        for cell in self.waiting:
+            state = read_json(cell.working_folder / PROGRESS)
             if state:
                 under_way += state["progress"]
                 self._show(cell, state)
-            elif cell.folder.exists():
-                self.waiting.remove(cell)
-                self._report(cell)
         over = self.n_cells - len(self.waiting)
         note = f"{over} of {self.n_cells} cells"
         self.bars.update(self.all_bar, completed=over + under_way, note=note)
@@ -99,17 +81,21 @@ class LiveProgress:
             note += f", greedy return {state['last_return']:.1f}"
         self.bars.update(self.cell_bars[cell.folder], completed=state["progress"], note=note)
 
-    def _report(self, cell: CellJob) -> None:
+    def report(self, cell: CellJob, problem: str | None) -> None:
+        """
+        Write the line of a cell that is over.
+
+        :param cell: The cell.
+        :param problem: Why it failed; None if it is finished.
+        """
+        self.waiting.remove(cell)
         if cell.folder in self.cell_bars:
             self.bars.remove_task(self.cell_bars.pop(cell.folder))
-        failure = read_json(cell.folder / "failure.json")
-        timings = read_json(cell.folder / "timings.json")
-        if failure:
-            line = f"{cell.name}: failed: {failure['error']}"
-        elif timings:
+        if problem is None:
+            timings = read_json(cell.folder / "timings.json")
             steps, seconds = timings["training_steps"], timings["training_cpu_seconds"]
             line = f"{cell.name}: {steps:,} steps in {seconds:.1f} CPU seconds"
         else:
-            return
-        style = "red" if failure else None
+            line = f"{cell.name}: failed: {problem}"
+        style = "red" if problem else None
         self.console.print(line, markup=False, style=style, soft_wrap=True)

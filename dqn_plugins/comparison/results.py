@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dqn_plugins.comparison.cell import cell_folder, damaged_files
+from dqn_plugins.comparison.cell import VIDEO, VIDEO_FACTS, cell_folder, damaged_files
+from dqn_plugins.errors import SettingsError
 from dqn_plugins.files import read_json
 
 __all__ = ["Cell", "CellStatus", "Evaluations", "StudyResults", "read_study"]
@@ -87,9 +88,20 @@ class Cell:
         return float(self.final_episodes["return"].mean())
 
     @property
-    def model_file(self) -> Path:
-        """The trained model; algorithms that learn nothing have none."""
-        return self.folder / "model.zip"
+    def cut_episodes(self) -> int:
+        """How many of these were cut because they did not end."""
+        return 0 if self.final_episodes is None else int(self.final_episodes["cut"].sum())
+
+    @property
+    def video(self) -> Path | None:
+        """The recording of its first final episode, if there is one."""
+        file = self.folder / VIDEO
+        return file if file.is_file() else None
+
+    @property
+    def video_facts(self) -> dict[str, Any]:
+        """What is in the recording, or why there is none; empty if nothing was recorded."""
+        return read_json(self.folder / VIDEO_FACTS)
 
 
 @dataclass(frozen=True)
@@ -103,6 +115,7 @@ class StudyResults:
     :param algorithms: Names of the variants, in the study's order.
     :param seeds: Of the trainings.
     :param cells: One per environment, algorithm and seed, in that order.
+    :param reference: The algorithm that the others are held against.
     :param strangers: Folders that look like cells but that the study does not ask for.
     """
 
@@ -112,6 +125,7 @@ class StudyResults:
     algorithms: tuple[str, ...]
     seeds: tuple[int, ...]
     cells: tuple[Cell, ...]
+    reference: str
     strangers: tuple[Path, ...] = ()
 
     @property
@@ -150,14 +164,15 @@ class StudyResults:
         return [cell for cell in self.cells if cell.status != "finished"]
 
 
-def read_study(folder: Path | str) -> StudyResults:
+def read_study(folder: Path | str, reference: str | None = None) -> StudyResults:
     """
     Read a study and every cell it asks for, finished or not.
 
     :param folder: What ``compare`` was given as ``--out``.
+    :param reference: The algorithm that the others are held against; by default the one that
+        ``compare`` was given, else the first that is not "random".
     :return: The study; nothing in it is averaged or left out.
-    :raises FileNotFoundError: If there is no such folder, or no study in it.
-    :raises ValueError: If its ``study.json`` cannot be read.
+    :raises SettingsError: If there is no study in the folder, or no such reference in it.
 
     Example::
 
@@ -167,18 +182,11 @@ def read_study(folder: Path | str) -> StudyResults:
         print([(cell.name, cell.status) for cell in study.troubled])
     """
     root = Path(folder)
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"folder: received {str(folder)!r}, which is not a folder. Fix: pass the folder that "
-            "`dqn-plugins compare` was given as --out."
-        )
     file = root / STUDY_FILE
     if not file.is_file():
-        content = "is empty" if not any(root.iterdir()) else f"holds no {STUDY_FILE}"
-        raise FileNotFoundError(
-            f"folder: received {str(folder)!r}, which {content}, so there is no comparison to "
-            "report. Fix: pass the folder that `dqn-plugins compare` was given as --out, or run "
-            "the comparison first."
+        raise SettingsError(
+            f"folder: received {str(folder)!r}, which holds no {STUDY_FILE}, so there is no "
+            "comparison to report. Pass the folder that `dqn-plugins compare` was given as --out."
         )
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
@@ -186,20 +194,27 @@ def read_study(folder: Path | str) -> StudyResults:
         algorithms = tuple(str(name) for name in settings["algorithms"])
         seeds = tuple(int(seed) for seed in settings["seeds"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
+        raise SettingsError(
             f"folder: {str(file)!r} is not the description of a comparison "
-            f"({type(error).__name__}: {error}). Fix: run the comparison again with the same "
-            "--out; finished cells are kept."
+            f"({type(error).__name__}: {error}). Run the comparison again with the same --out: it "
+            "writes the file anew and keeps finished cells."
         ) from error
+    first = next((name for name in algorithms if name != "random"), algorithms[0])
+    reference = reference or settings.get("reference") or first
+    if reference not in algorithms:
+        raise SettingsError(
+            f"reference: received {reference!r}, it must be one of {', '.join(algorithms)}."
+        )
     cells = tuple(
         read_cell(root, environment, algorithm, seed)
         for environment in environments
         for algorithm in algorithms
         for seed in seeds
     )
-    known = {cell.folder for cell in cells}
-    strangers = sorted(set(root.glob("*/*/seed_*")) - known)
-    return StudyResults(root, settings, environments, algorithms, seeds, cells, tuple(strangers))
+    strangers = set(root.glob("*/*/seed_*")) - {cell.folder for cell in cells}
+    return StudyResults(
+        root, settings, environments, algorithms, seeds, cells, reference, tuple(sorted(strangers))
+    )
 
 
 def read_cell(root: Path, environment: str, algorithm: str, seed: int) -> Cell:
@@ -224,8 +239,10 @@ def read_cell(root: Path, environment: str, algorithm: str, seed: int) -> Cell:
     )
     if not folder.is_dir():
         # A cell is worked on in a hidden folder beside its place, until it is whole.
-        begun = any(folder.parent.glob(f".{folder.name}.*"))
-        return replace(cell, status="unfinished") if begun else cell
+        begun = sorted(folder.parent.glob(f".{folder.name}.*"))
+        if not begun:
+            return cell
+        return replace(cell, status="unfinished", evaluations=_evaluations_so_far(begun[-1]))
     if (folder / "failure.json").is_file():
         failure = read_json(folder / "failure.json")
         return replace(

@@ -1,92 +1,120 @@
-"""The study that the settings of a comparison amount to."""
+"""Settings of a comparison as a user gives them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
 
-from dqn_plugins.experiments.algorithms import Variant, resolve
-from dqn_plugins.experiments.environments import make_environment
-from dqn_plugins.experiments.names import folder_name, is_file_safe
-from dqn_plugins.experiments.seeds import FIRST_EVALUATION_SEED
-from dqn_plugins.experiments.settings import ComparisonSettings
+from dqn_plugins.errors import SettingsError
+from dqn_plugins.experiments.running import (
+    FIRST_EVALUATION_SEED,
+    check_at_least,
+    check_tensorboard,
+)
+from dqn_plugins.experiments.settings import RunSettings
 
-__all__ = ["Study"]
+__all__ = ["ComparisonSettings"]
+
+Backend = Literal["local", "dask", "ray"]
 
 
 @dataclass(frozen=True)
-class Study:
+class ComparisonSettings(RunSettings):
     """
-    All that decides the results of a comparison.
+    Train algorithms on environments with several seeds each, evaluate them, and report.
 
-    :param settings: The settings it comes from.
-    :param variants: What is compared, in the order of the report.
-    :param hyperparameters: Of each environment and variant, complete and readable.
+    :param env: Environment, by its Gymnasium id; repeat for several.
+    :param algo: Algorithm or variant from --config, by name; repeat for several. All variants of
+        --config by default. Algorithms: naive_dqn, stream_q, dqn, dqn1, ppo, a2c, qrdqn, random.
+    :param seeds: Number of training runs per algorithm and environment.
+    :param first_seed: Seed of the first run; the others count up from it.
+    :param timesteps: Budget of a run in environment steps, as in learn(total_timesteps=...).
+    :param cpu_seconds: Budget of a run in CPU seconds of training, instead of --timesteps.
+    :param evaluations: Number of greedy evaluations during a run, evenly spread.
+    :param evaluation_episodes: Episodes of each evaluation, the same for all.
+    :param final_evaluation_episodes: Episodes of the greedy evaluation at the end.
+    :param max_episode_steps: Where an episode of an evaluation is cut that does not end.
+    :param reference: Algorithm that the others are held against, the first but random by default.
+    :param videos: Whether the best seed of each algorithm is recorded.
+    :param out: Folder of the study. What it holds already is not done again.
+    :param jobs: Runs at the same time, each in a process of its own; -1 for one per core.
+    :param cell_timeout: Seconds after which a run is given up; none by default.
+    :param backend: What runs them: local for the cores of this machine, or dask or ray.
+    :param dask_address: Address of a Dask scheduler; without one a local cluster is started.
+    :param variants: Variants by name: the algorithm's name under "algorithm", and hyperparameters.
     """
 
-    settings: ComparisonSettings
-    variants: tuple[Variant, ...]
-    hyperparameters: Mapping[str, Mapping[str, dict[str, Any]]]
-
-    @classmethod
-    def from_settings(cls, settings: ComparisonSettings) -> "Study":
-        """
-        Find out what the settings amount to, before anything is trained.
-
-        :param settings: The settings.
-        :return: The study.
-        :raises ValueError: If a name is unknown, or something cannot be done as asked.
-        """
-        settings.check()
-        names = settings.algo or tuple(settings.variants)
-        for name in names:
-            if not is_file_safe(name):
-                raise ValueError(
-                    f"algo: received {name!r}, the name is also a folder's: use letters, digits, "
-                    "'.', '_', '+' and '-'."
-                )
-        hyperparameters = {}
-        envs = {env_id: make_environment(env_id) for env_id in settings.env}
-        variants = tuple(resolve(name, settings.variants) for name in names)
-        for env_id, env in envs.items():
-            hyperparameters[env_id] = {variant.name: variant.described(env) for variant in variants}
-            env.close()
-        if len({folder_name(env_id) for env_id in settings.env}) < len(settings.env):
-            raise ValueError(f"env: received {settings.env}, two of them share a folder's name.")
-        return cls(settings, variants, hyperparameters)
-
-    def described(self) -> dict[str, Any]:
-        """
-        Describe the study for ``study.json``.
-
-        :return: Everything that decides results, readable.
-        """
-        settings = self.settings
-        algorithms = {
-            variant.name: {
-                "algorithm": variant.algorithm,
-                "algorithm_class": variant.class_name,
-                "hyperparameters": {
-                    env_id: self.hyperparameters[env_id][variant.name] for env_id in settings.env
-                },
-            }
-            for variant in self.variants
-        }
-        return {
-            "environments": list(settings.env),
-            "algorithms": algorithms,
-            "seeds": list(settings.seed_range),
-            "timesteps": settings.timesteps,
-            "cpu_seconds": settings.cpu_seconds,
-            "evaluations": settings.evaluations,
-            "evaluation": self.evaluation,
-            "final_evaluation_episodes": settings.final_evaluation_episodes,
-        }
+    env: tuple[str, ...] = ()
+    algo: tuple[str, ...] = ()
+    seeds: int = 5
+    first_seed: int = 0
+    timesteps: int | None = None
+    cpu_seconds: float | None = None
+    evaluations: int = 10
+    evaluation_episodes: int = 10
+    final_evaluation_episodes: int = 20
+    max_episode_steps: int = 10_000
+    reference: str | None = None
+    videos: bool = True
+    out: Path = Path("runs/comparison")
+    jobs: int = -1
+    cell_timeout: float | None = None
+    backend: Backend = "local"
+    dask_address: str | None = None
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
-    def evaluation(self) -> dict[str, Any]:
-        """How the periodic evaluations are taken."""
-        return {
-            "every": self.settings.evaluate_every,
-            "episodes": self.settings.evaluation_episodes,
-            "seed": FIRST_EVALUATION_SEED,
-        }
+    def names(self) -> tuple[str, ...]:
+        """Names of what is compared."""
+        return self.algo or tuple(self.variants)
+
+    def check(self) -> None:
+        """
+        Check everything that can be checked without importing an algorithm.
+
+        :raises SettingsError: If a setting is missing, out of its range or contradicts another.
+        """
+        positive = ("seeds", "timesteps", "evaluations", "max_episode_steps")
+        episodes = ("evaluation_episodes", "final_evaluation_episodes")
+        check_at_least(self, first_seed=0, **dict.fromkeys((*positive, *episodes), 1))
+        if self.jobs != -1:
+            check_at_least(self, jobs=1)
+        if self.first_seed + self.seeds > FIRST_EVALUATION_SEED:
+            raise SettingsError(
+                f"seeds: received {self.seeds} from {self.first_seed} on, they must stay below "
+                f"{FIRST_EVALUATION_SEED:,}, where the seeds of evaluations begin."
+            )
+        if max(self.evaluation_episodes, self.final_evaluation_episodes) > FIRST_EVALUATION_SEED:
+            raise SettingsError(
+                f"evaluation_episodes: at most {FIRST_EVALUATION_SEED:,}, each has its own seed."
+            )
+        if (self.timesteps is None) == (self.cpu_seconds is None):
+            received = "neither" if self.timesteps is None else "both"
+            raise SettingsError(
+                f"timesteps, cpu_seconds: received {received}, exactly one sets the budget of a "
+                "run. Pass --timesteps 100000, or --cpu-seconds 60."
+            )
+        for name in ("cpu_seconds", "cell_timeout"):
+            seconds = getattr(self, name)
+            is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+            if seconds is not None and not (is_number and 0 < seconds < float("inf")):
+                raise SettingsError(f"{name}: received {seconds!r}, it must be above 0. Try 60.")
+        if self.backend not in get_args(Backend):
+            raise SettingsError(
+                f"backend: received {self.backend!r}, it must be one of {get_args(Backend)}."
+            )
+        if self.dask_address is not None and self.backend != "dask":
+            raise SettingsError(
+                f"dask_address: received {self.dask_address!r} with the backend "
+                f"{self.backend!r}. Pass --backend dask too."
+            )
+        for name, example in (("env", "LunarLander-v3"), ("names", "stream_q")):
+            values, flag = getattr(self, name), name.replace("names", "algo")
+            if not values:
+                raise SettingsError(
+                    f"{flag}: received none. Pass at least one, such as --{flag} {example}."
+                )
+            if len(set(values)) < len(values):
+                raise SettingsError(f"{flag}: received {values}, each may be there once.")
+        if self.tensorboard:
+            check_tensorboard()

@@ -1,4 +1,4 @@
-"""Interquartile mean, bootstrap intervals and probability of improvement, over seeds."""
+"""What seeds allow to say: interquartile means, intervals, tests, as `rliable` defines them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from scipy import stats
 
 __all__ = [
     "Estimate",
+    "aggregate_iqm",
+    "clearly_below",
     "interquartile_mean",
     "iqm_band",
-    "iqm_difference",
     "iqm_estimate",
+    "performance_profile",
     "probability_of_improvement",
 ]
 
@@ -26,6 +28,12 @@ RESAMPLES = 10_000
 BAND_RESAMPLES = 2_000
 # The same cells must give the same digits, in whatever order intervals are asked for.
 BOOTSTRAP_SEED = 0
+# The Games-Howell test is a little liberal for few seeds: at 5 % it errs in 5.6 % of studies of
+# 12 algorithms and 5 seeds, at 4 % in 4.5 %.
+SIGNIFICANCE_LEVEL = 0.04
+# With three seeds of each, two algorithms whose seeds either land or crash are often told apart by
+# luck alone, with no spread in either that would warn of it.
+SEEDS_FOR_A_CLAIM = 4
 
 
 class Estimate(NamedTuple):
@@ -59,10 +67,10 @@ def _interval(
     samples: Sequence[FloatArray],
     statistic: Callable[..., Any],
     resamples: int = RESAMPLES,
-) -> tuple[Any, Any] | None:
+) -> tuple[Any, Any]:
     # Each sample is a stratum: SciPy draws from each with replacement, as many as it holds.
     if any(len(sample) < 2 for sample in samples):
-        return None
+        return None, None
     low, high = stats.bootstrap(
         samples,
         statistic,
@@ -77,31 +85,25 @@ def _interval(
     return low, high
 
 
-def _estimate(samples: Sequence[FloatArray], statistic: Callable[..., Any]) -> Estimate:
-    value = float(statistic(*samples, axis=0))
-    interval = _interval(samples, statistic)
-    if interval is None:
-        return Estimate(value, None, None)
-    return Estimate(value, float(interval[0]), float(interval[1]))
-
-
-def _as_samples(samples: Sequence[npt.ArrayLike]) -> list[FloatArray]:
+def _estimate(samples: Sequence[npt.ArrayLike], statistic: Callable[..., Any]) -> Estimate:
     arrays = [np.asarray(sample, dtype=np.float64) for sample in samples]
-    if not arrays or any(array.ndim != 1 or array.size == 0 for array in arrays):
-        raise ValueError(
-            f"scores: received samples of shapes {[array.shape for array in arrays]}, each must be "
-            "a list of at least one number. Fix: leave out what has no scores."
-        )
-    return arrays
+    value = float(statistic(*arrays, axis=0))
+    low, high = _interval(arrays, statistic)
+    if low is None or high is None:
+        return Estimate(value, None, None)
+    return Estimate(value, float(low), float(high))
+
+
+def _pooled(statistic: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *samples, axis: statistic(np.concatenate(samples, axis=axis), axis=axis)
 
 
 def iqm_estimate(scores: npt.ArrayLike) -> Estimate:
     """
     The interquartile mean over seeds with its percentile bootstrap interval.
 
-    :param scores: One number per seed, shape (n_seeds,).
+    :param scores: One number per seed, shape (n_seeds,), at least one.
     :return: The estimate; without an interval if there is one seed only.
-    :raises ValueError: If there is no score.
 
     Example::
 
@@ -109,7 +111,18 @@ def iqm_estimate(scores: npt.ArrayLike) -> Estimate:
 
         value, low, high = iqm_estimate([200.0, 210.0, 190.0, 230.0, -40.0])
     """
-    return _estimate(_as_samples([scores]), interquartile_mean)
+    return aggregate_iqm([scores])
+
+
+def aggregate_iqm(scores: Sequence[npt.ArrayLike]) -> Estimate:
+    """
+    The interquartile mean of all runs on all environments together, with a stratified bootstrap
+    interval: each environment's seeds are drawn among themselves.
+
+    :param scores: Per environment, one normalised score per seed.
+    :return: The estimate; without an interval if some environment has one seed only.
+    """
+    return _estimate(scores, _pooled(interquartile_mean))
 
 
 def iqm_band(curves: npt.ArrayLike) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
@@ -123,26 +136,26 @@ def iqm_band(curves: npt.ArrayLike) -> tuple[FloatArray, FloatArray | None, Floa
     """
     rows = np.asarray(curves, dtype=np.float64)
     middle = np.asarray(interquartile_mean(rows), dtype=np.float64)
-    interval = _interval([rows], interquartile_mean, BAND_RESAMPLES)
-    if interval is None:
-        return middle, None, None
-    return middle, np.asarray(interval[0]), np.asarray(interval[1])
+    return middle, *_interval([rows], interquartile_mean, BAND_RESAMPLES)
 
 
-def iqm_difference(scores: npt.ArrayLike, others: npt.ArrayLike) -> Estimate:
+def performance_profile(
+    scores: Sequence[npt.ArrayLike], thresholds: npt.ArrayLike
+) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
     """
-    How far one interquartile mean lies above another, with its bootstrap interval.
+    The share of all runs on all environments that score above each threshold, with a stratified
+    bootstrap band.
 
-    :param scores: One number per seed of the one, shape (n_seeds,).
-    :param others: One number per seed of the other, shape (n_other_seeds,).
-    :return: The estimate; without an interval if either has one seed only.
-    :raises ValueError: If either has no score.
+    :param scores: Per environment, one normalised score per seed.
+    :param thresholds: Shape (n_thresholds,).
+    :return: Shares, lower and upper ends, each of shape (n_thresholds,); the ends are None if some
+        environment has one seed only.
     """
-
-    def difference(first: Any, second: Any, axis: int) -> Any:
-        return interquartile_mean(first, axis) - interquartile_mean(second, axis)
-
-    return _estimate(_as_samples([scores, others]), difference)
+    above = [
+        (np.asarray(sample)[:, None] > np.asarray(thresholds)).astype(np.float64)
+        for sample in scores
+    ]
+    return np.concatenate(above).mean(axis=0), *_interval(above, _pooled(np.mean), BAND_RESAMPLES)
 
 
 def _share_of_wins(first: Any, second: Any, axis: int) -> Any:
@@ -157,13 +170,12 @@ def probability_of_improvement(
     """
     The probability that a run of one algorithm ends above a run of another on the same
     environment: the share of all pairs of seeds, ties counting half, averaged over environments.
-    The bootstrap is stratified: each environment's seeds are drawn among themselves.
+    The bootstrap is stratified.
 
     :param scores: Per environment, one number per seed of the one.
     :param others: Per environment, in the same order, one number per seed of the other.
     :return: The estimate, from 0 to 1; 0.5 where neither is ahead. Without an interval if some
         environment has one seed only.
-    :raises ValueError: If the environments differ in number, or one has no score.
 
     Example::
 
@@ -171,15 +183,45 @@ def probability_of_improvement(
 
         assert probability_of_improvement([[3.0, 5.0]], [[1.0, 4.0]]).value == 0.75
     """
-    if len(scores) != len(others):
-        raise ValueError(
-            f"scores: received {len(scores)} environments against {len(others)}, they must be the "
-            "same ones. Fix: leave out the environments that only one of the two has."
-        )
-    environments = len(scores)
+    n_environments = len(scores)
 
     def averaged(*samples: Any, axis: int) -> Any:
-        pairs = zip(samples[:environments], samples[environments:], strict=True)
+        pairs = zip(samples[:n_environments], samples[n_environments:], strict=True)
         return np.mean([_share_of_wins(mine, theirs, axis) for mine, theirs in pairs], axis=0)
 
-    return _estimate(_as_samples([*scores, *others]), averaged)
+    return _estimate([*scores, *others], averaged)
+
+
+def clearly_below(
+    best: npt.ArrayLike, others: Sequence[npt.ArrayLike], n_claims: int = 1
+) -> list[bool]:
+    """
+    Find those whose mean lies below that of the best beyond doubt. The best was picked after the
+    fact among all of them, so each pair is held against the distribution of the largest
+    difference of any two (Games and Howell 1976: Tukey's range test for unequal variances). If all
+    are equal, at most 5 % of studies call one of them clearly below.
+
+    :param best: One number per seed of whichever did best.
+    :param others: One number per seed of each other one.
+    :param n_claims: Number of such tests in the study, one per environment, which share the 5 %.
+    :return: Whether the best is clearly above, for each other one. Never with fewer than four
+        seeds of either.
+    """
+    level = SIGNIFICANCE_LEVEL / n_claims
+    return [_games_howell(best, other, 1 + len(others)) < level for other in others]
+
+
+def _games_howell(first: npt.ArrayLike, second: npt.ArrayLike, n_groups: int) -> float:
+    """The probability of a difference of means this large or larger if all groups are equal."""
+    pair = [np.asarray(sample, dtype=np.float64) for sample in (first, second)]
+    difference = pair[0].mean() - pair[1].mean()
+    if min(map(len, pair)) < SEEDS_FOR_A_CLAIM or difference <= 0:
+        return 1.0
+    squared_errors = [sample.var(ddof=1) / len(sample) for sample in pair]
+    if not any(squared_errors):
+        return 0.0
+    degrees = sum(squared_errors) ** 2 / sum(
+        error**2 / (len(sample) - 1) for error, sample in zip(squared_errors, pair, strict=True)
+    )
+    statistic = difference / np.sqrt(sum(squared_errors) / 2)
+    return float(stats.studentized_range.sf(statistic, n_groups, degrees))

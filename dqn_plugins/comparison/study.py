@@ -1,31 +1,50 @@
-"""A study from beginning to end: what is missing, who does it, what came of it."""
+"""A study from beginning to end: what is asked for, what is missing of it, what came of it."""
 
-import contextlib
 import json
-import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 
-from dqn_plugins.comparison.cell import CellJob, cell_folder, reason_to_redo, run_cell
-from dqn_plugins.comparison.fan_out import number_of_workers, run_in_parallel
+from dqn_plugins.comparison.cell import (
+    VIDEO,
+    CellJob,
+    cell_folder,
+    reason_to_redo,
+    remove_leftovers,
+)
+from dqn_plugins.comparison.processes import run_tasks
 from dqn_plugins.comparison.progress import LiveProgress
-from dqn_plugins.comparison.settings import Study
-from dqn_plugins.experiments.algorithms import ALGORITHMS
-from dqn_plugins.experiments.settings import ComparisonSettings
-from dqn_plugins.files import write_json
+from dqn_plugins.comparison.results import STUDY_FILE, read_cell
+from dqn_plugins.comparison.settings import ComparisonSettings
+from dqn_plugins.errors import SettingsError
+from dqn_plugins.experiments.algorithms import ALGORITHMS, check_flags, resolve
+from dqn_plugins.experiments.environments import make_environment
+from dqn_plugins.experiments.names import folder_name, nearest_names
+from dqn_plugins.experiments.settings import own_modules
+from dqn_plugins.files import read_json, write_json
 
 __all__ = ["ComparisonResult", "run_comparison"]
 
 LOCK = ".lock"
 _NOTHING = "nothing"
+# What every cell of a study has in common; only environments, algorithms and seeds are added.
+COMMON = (
+    "timesteps",
+    "cpu_seconds",
+    "evaluations",
+    "evaluation_episodes",
+    "final_evaluation_episodes",
+    "max_episode_steps",
+)
 
 
 @dataclass(frozen=True)
@@ -49,137 +68,216 @@ def run_comparison(
     settings: ComparisonSettings, command: str | None = None, console: Console | None = None
 ) -> ComparisonResult:
     """
-    Do what is missing of a study.
+    Do what is missing of a study. A study grows: more seeds, algorithms or environments add cells
+    to what is there.
 
     :param settings: The study, and how to run it.
     :param command: Command line that stands for it, kept for the report.
     :param console: Where progress is shown; standard error by default.
     :return: What was done and what failed. Report it with
         :func:`~dqn_plugins.comparison.write_report`.
-    :raises ValueError: If a setting is wrong, or the folder holds a different study.
-    :raises RuntimeError: If another run is at work on the folder, or a worker process died.
+    :raises SettingsError: If a setting is wrong, another run is at work on the folder, or cells in
+        it were made with other settings.
     """
     console = console or Console(stderr=True, highlight=False)
-    study = Study.from_settings(settings)
+    described, cells = plan(settings)
+    modules = own_modules([*settings.env, *map(str, settings.wrapper)])
+    if modules:
+        console.print(f"Imports {', '.join(modules)}, as the settings ask.", markup=False)
     out = settings.out.absolute()
-    cells = cells_of(study, out)
-    with _only_run(out):
-        _claim_folder(out, study, command)
-        _remove_leftovers(out)
-        result = ComparisonResult(out)
-        missing = []
-        for cell in cells:
-            reason = reason_to_redo(cell)
-            if reason is None:
-                result.kept.append(cell.name)
-                continue
-            missing.append(cell)
-            if reason:
-                line = f"{cell.name}: {reason}, so it is done again."
-                console.print(line, markup=False, soft_wrap=True)
-                shutil.rmtree(cell.folder)
-        if result.kept:
-            console.print(f"{len(result.kept)} of {len(cells)} cells are finished already.")
-        # Long ones first: otherwise the last of them would run while other workers are idle.
-        missing.sort(key=lambda cell: -ALGORITHMS[cell.variant.algorithm].cost)
-        _run(missing, settings, result, console)
-    return result
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out / LOCK, timeout=0):
+            _claim_folder(out, described, command or shlex.join(["python", *sys.argv]), console)
+            remove_leftovers(out)
+            result = _run(cells, settings, out, console)
+            if settings.videos:
+                _record_videos(cells, settings, console)
+            return result
+    except Timeout as error:
+        raise SettingsError(
+            f"out: another run is at work on {out}. Wait for it, or pass another --out."
+        ) from error
 
 
-def cells_of(study: Study, out: Path) -> list[CellJob]:
+def plan(settings: ComparisonSettings) -> tuple[dict[str, Any], list[CellJob]]:
     """
-    List a study's cells.
+    Find out what settings amount to, before anything is trained.
 
-    :param study: The study.
-    :param out: Its folder.
-    :return: Cells by environment, algorithm and seed.
+    :param settings: The settings.
+    :return: The content of ``study.json``, and the cells by environment, algorithm and seed.
+    :raises SettingsError: If a name is unknown, or something cannot be done as asked.
     """
-    settings = study.settings
-    return [
-        CellJob(
-            folder=cell_folder(out, env_id, variant.name, seed),
-            variant=variant,
-            environment=env_id,
-            seed=seed,
-            timesteps=settings.timesteps,
-            cpu_seconds=settings.cpu_seconds,
-            evaluations=settings.evaluations,
-            evaluation=study.evaluation,
-            final_evaluation_episodes=settings.final_evaluation_episodes,
-            hyperparameters=study.hyperparameters[env_id][variant.name],
-        )
-        for env_id in settings.env
-        for variant in study.variants
-        for seed in settings.seed_range
-    ]
+    settings.check()
+    run_id = token_hex(4)
+    algorithms: dict[str, Any] = {}
+    cells, variants = [], []
+    for env_id in settings.env:
+        for name in settings.names:
+            variant = resolve(
+                name, env_id, settings.variants, settings.environment, settings.zoo, settings.hp
+            )
+            variants.append(variant)
+            env = make_environment(env_id, variant.environment)
+            hyperparameters = json.loads(json.dumps(variant.described(env)))
+            env.close()
+            entry = algorithms.setdefault(
+                name, {"algorithm": variant.algorithm, "hyperparameters": {}}
+            )
+            entry["hyperparameters"][env_id] = hyperparameters
+            cells += [
+                CellJob(
+                    cell_folder(settings.out.absolute(), env_id, name, seed),
+                    run_id,
+                    variant,
+                    env_id,
+                    seed,
+                    **{key: getattr(settings, key) for key in COMMON},
+                    hyperparameters=hyperparameters,
+                    tensorboard=settings.tensorboard,
+                )
+                for seed in range(settings.first_seed, settings.first_seed + settings.seeds)
+            ]
+    check_flags(settings.hp, variants)
+    if len({folder_name(env_id) for env_id in settings.env}) < len(settings.env):
+        raise SettingsError(f"env: received {settings.env}, two of them share a folder's name.")
+    described = {
+        "environments": list(settings.env),
+        "algorithms": algorithms,
+        "seeds": sorted({cell.seed for cell in cells}),
+        **{key: getattr(settings, key) for key in COMMON},
+        "reference": settings.reference,
+    }
+    return described, cells
 
 
 def _run(
-    cells: list[CellJob], settings: ComparisonSettings, result: ComparisonResult, console: Console
-) -> None:
-    if not cells:
+    cells: list[CellJob], settings: ComparisonSettings, out: Path, console: Console
+) -> ComparisonResult:
+    result = ComparisonResult(out)
+    missing = []
+    for cell in cells:
+        reason = reason_to_redo(cell)
+        if reason is None:
+            result.kept.append(cell.name)
+            continue
+        missing.append(cell)
+        if reason:
+            line = f"{cell.name}: {reason}, so it is done again."
+            console.print(line, markup=False, soft_wrap=True)
+            shutil.rmtree(cell.folder)
+    if result.kept:
+        console.print(f"{len(result.kept)} of {len(cells)} cells are finished already.")
+    # Long ones first: otherwise the last of them would run while other workers are idle.
+    missing.sort(key=lambda cell: -ALGORITHMS[cell.variant.algorithm].cost)
+    tasks = [cell.run for cell in missing]
+    where = (settings.jobs, settings.backend, settings.dask_address, settings.cell_timeout)
+    with LiveProgress(missing, console) as progress:
+        for end in run_tasks(tasks, *where) if tasks else ():
+            if end is None:
+                progress.look()
+                continue
+            cell = missing[end[0]]
+            problem = cell.put_in_place(end[1])
+            if problem is None:
+                result.finished.append(cell.name)
+            else:
+                result.failed[cell.name] = problem
+            progress.report(cell, problem)
+    return result
+
+
+def _record_videos(cells: list[CellJob], settings: ComparisonSettings, console: Console) -> None:
+    """Record the best seed of each algorithm, where that was not done before."""
+    best: dict[tuple[str, str], tuple[float, CellJob]] = {}
+    for cell in cells:
+        read = read_cell(settings.out.absolute(), cell.environment, cell.variant.name, cell.seed)
+        key = (cell.environment, cell.variant.name)
+        if read.status == "finished" and (key not in best or read.final_return > best[key][0]):
+            best[key] = (read.final_return, cell)
+    missing = [cell for _, cell in best.values() if not (cell.folder / VIDEO).exists()]
+    if not missing:
         return
-    run_id = token_hex(4)
-    jobs = [(cell, run_id, os.getpid()) for cell in cells]
-    n_workers = number_of_workers(settings.jobs, settings.backend)
-    with LiveProgress(cells, run_id, console):
-        problems = run_in_parallel(
-            run_cell, jobs, n_workers, settings.backend, settings.dask_address
-        )
-    for cell, problem in zip(cells, problems, strict=True):
-        if problem is None:
-            result.finished.append(cell.name)
-        else:
-            result.failed[cell.name] = problem
+    # Only where every algorithm has Q-values: panels of different content invite no comparison.
+    with_q_values = all(ALGORITHMS[cell.variant.algorithm].has_q_values for cell in cells)
+    tasks = [partial(cell.record_video, with_q_values) for cell in missing]
+    where = (settings.jobs, settings.backend, settings.dask_address, settings.cell_timeout)
+    with console.status(f"Recording {len(missing)} episodes"):
+        for _ in run_tasks(tasks, *where):
+            pass
 
 
-def _claim_folder(out: Path, study: Study, command: str | None) -> None:
-    """
-    Make the folder this study's, or see that it is.
-
-    :param out: The folder.
-    :param study: The study.
-    :param command: Command line that stands for it.
-    :raises ValueError: If it holds a different study or something else.
-    """
-    file = out / "study.json"
-    described = json.loads(json.dumps(study.described()))
-    if not file.exists():
-        others = [path.name for path in out.iterdir() if path.name != LOCK]
-        if others:
-            raise ValueError(
-                f"out: {out} holds {', '.join(sorted(others)[:3])} and no study. Pass a folder "
-                "that is empty or not there yet."
+def _claim_folder(out: Path, wanted: dict[str, Any], command: str, console: Console) -> None:
+    """Make the folder this study's, or add to the study that is there."""
+    file = out / STUDY_FILE
+    present = read_json(file)
+    if not isinstance(present.get("algorithms"), dict):
+        present = {}
+        others = sorted(path.name for path in out.iterdir() if path.name != LOCK)
+        if others and not (file.exists() or any(out.glob("*/*/seed_*/settings.json"))):
+            raise SettingsError(
+                f"out: {out} holds {', '.join(others[:3])} and no study. Pass a folder that is "
+                "empty or not there yet."
             )
-        command = command or shlex.join(["python", *sys.argv])
-        write_json(file, {**described, "command": command})
-        return
-    try:
-        present = json.loads(file.read_text())
-        present.pop("command", None)
-    except (ValueError, AttributeError) as error:
-        raise ValueError(
-            f"out: {file} cannot be read ({error}). Delete it if this is the folder of the same "
-            "study: finished cells are kept if they fit."
-        ) from error
-    differences = list(_differences(present, described))
+        if file.exists():
+            console.print(f"{file} is damaged and is written anew.", markup=False, soft_wrap=True)
+    differences = {
+        line
+        for there, asked, where in _descriptions(out, present, wanted)
+        for line in _differences(there, {key: asked[key] for key in there}, where)
+    }
     if differences:
-        raise ValueError(
-            f"out: {out} holds a different study:\n  "
-            + "\n  ".join(differences)
-            + "\nPass another --out, or the settings of the study that is there."
+        raise SettingsError(
+            f"out: {out} holds cells with other settings:\n  "
+            + "\n  ".join(sorted(differences))
+            + "\nPass another --out, or the settings of the cells that are there."
         )
+    merged = {
+        **wanted,
+        "environments": _union(present.get("environments", ()), wanted["environments"]),
+        "algorithms": _merged(present.get("algorithms", {}), wanted["algorithms"]),
+        "seeds": sorted(_union(present.get("seeds", ()), wanted["seeds"])),
+    }
+    names = list(merged["algorithms"])
+    reference = wanted["reference"] or present.get("reference")
+    if reference is not None and reference not in names:
+        raise SettingsError(
+            f"reference: received {reference!r}, which is not compared."
+            f"{nearest_names(reference, names)}"
+        )
+    write_json(file, {**merged, "reference": reference, "command": command})
+
+
+def _merged(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {**present, **wanted}
+    for name, variant in merged.items():
+        earlier = present.get(name, {}).get("hyperparameters", {})
+        variant["hyperparameters"] = {**earlier, **variant["hyperparameters"]}
+    return merged
+
+
+def _union(present: Iterable[Any], wanted: Iterable[Any]) -> list[Any]:
+    return list(dict.fromkeys([*present, *wanted]))
+
+
+def _descriptions(
+    out: Path, present: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> Iterator[tuple[dict[str, Any], dict[str, Any], str]]:
+    """Pair what is there with what is asked for: the study's settings, and each cell's."""
+    common = {key: wanted[key] for key in COMMON}
+    yield {key: present[key] for key in COMMON if key in present}, common, ""
+    for name, variant in wanted["algorithms"].items():
+        for env_id, hyperparameters in variant["hyperparameters"].items():
+            asked = {**common, "hyperparameters": hyperparameters}
+            for folder in cell_folder(out, env_id, name, 0).parent.glob("seed_*"):
+                there = read_json(folder / "settings.json")
+                if there and not (folder / "failure.json").exists():  # failed ones are done again
+                    there = {key: there.get(key, _NOTHING) for key in asked}
+                    yield there, asked, f"{name} on {env_id}"
 
 
 def _differences(present: Any, wanted: Any, where: str = "") -> Iterator[str]:
-    """
-    Compare two descriptions.
-
-    :param present: What is there.
-    :param wanted: What was asked for.
-    :param where: Path to both.
-    :return: One line per difference.
-    """
+    """Compare two descriptions: one line per difference."""
     if isinstance(present, dict) and isinstance(wanted, dict):
         for key in {**present, **wanted}:
             below = f"{where}.{key}" if where else key
@@ -191,37 +289,3 @@ def _differences(present: Any, wanted: Any, where: str = "") -> Iterator[str]:
 def _short(value: Any) -> str:
     text = value if value == _NOTHING else json.dumps(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _remove_leftovers(out: Path) -> None:
-    """
-    Remove what runs that were cut short were working on.
-
-    :param out: The study's folder.
-    """
-    for leftover in out.glob("*/*/.seed_*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _only_run(out: Path) -> Iterator[None]:
-    """
-    Make sure that no other run is at work on a folder.
-
-    :param out: The folder; made if missing.
-    :raises RuntimeError: If there is another.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / LOCK).open("w") as file:
-        if sys.platform != "win32":
-            import fcntl
-
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RuntimeError(
-                    f"out: another run is at work on {out}. Wait for it, or pass another --out."
-                ) from error
-            except OSError:  # a file system without locks
-                pass
-        yield

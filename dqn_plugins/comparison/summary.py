@@ -12,7 +12,8 @@ import pandas as pd
 from dqn_plugins.comparison.results import Cell, CellStatus, StudyResults
 from dqn_plugins.comparison.statistics import (
     Estimate,
-    iqm_difference,
+    aggregate_iqm,
+    clearly_below,
     iqm_estimate,
     probability_of_improvement,
 )
@@ -32,9 +33,7 @@ TIMINGS = (
 TIMING_COLUMNS = tuple(f"median_{name}" for name in TIMINGS)
 
 FEW_SEEDS = 5
-# With three seeds of each of two equal algorithms, all of one lie above all of the other in one
-# study out of ten, and a bootstrap does not notice: below four seeds nothing is clear.
-SEEDS_FOR_A_CLAIM = 4
+RANDOM = "random"
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,8 @@ class AlgorithmSummary:
     :param cells: All seeds, whatever became of them.
     :param final: Interquartile mean over the finished seeds of their final return; None if no
         seed is finished.
-    :param improvement: Probability that a run of it ends above a run of the first algorithm; None
-        for the first algorithm itself, and where either has no finished seed.
+    :param improvement: Probability that a run of it ends above a run of the reference; None for
+        the reference itself, and where either has no finished seed.
     """
 
     environment: str
@@ -96,12 +95,7 @@ class AlgorithmSummary:
         return max(self.finished, key=lambda cell: cell.final_return, default=None)
 
     def count(self, status: CellStatus) -> int:
-        """
-        Count the seeds in a state.
-
-        :param status: The state.
-        :return: How many.
-        """
+        """Count the seeds in a state."""
         return sum(cell.status == status for cell in self.cells)
 
     def timing(self, name: str) -> float | None:
@@ -116,36 +110,46 @@ class AlgorithmSummary:
 
 
 @dataclass(frozen=True)
+class Overall:
+    """
+    An algorithm on all environments together.
+
+    :param algorithm: Name of the variant.
+    :param scores: Per environment, each seed's final return normalised so that random actions score
+        0 and the reference 1; None where that cannot be done.
+    :param iqm: Interquartile mean of all these scores; None likewise.
+    :param improvement: Probability of improvement over the reference, averaged over environments;
+        None for the reference, and where some environment has no finished seed of either.
+    """
+
+    algorithm: str
+    scores: list[list[float]] | None
+    iqm: Estimate | None
+    improvement: Estimate | None
+
+
+@dataclass(frozen=True)
 class Summary:
     """
     All figures of a study.
 
     :param study: What was read.
     :param rows: One per environment and algorithm, in the study's order.
-    :param overall_improvement: Probability of improvement over the first algorithm, averaged over
-        all environments, by algorithm; None where some environment has no finished seed of either.
+    :param overall: One per algorithm, in the study's order.
+    :param unnormalised: Why there are no normalised scores; empty if there are.
     """
 
     study: StudyResults
     rows: tuple[AlgorithmSummary, ...]
-    overall_improvement: Mapping[str, Estimate | None]
+    overall: tuple[Overall, ...]
+    unnormalised: str
 
     def of(self, environment: str) -> list[AlgorithmSummary]:
-        """
-        The rows of one environment.
-
-        :param environment: Its id.
-        :return: One per algorithm.
-        """
+        """The rows of one environment, one per algorithm."""
         return [row for row in self.rows if row.environment == environment]
 
     def ranked(self, environment: str) -> list[AlgorithmSummary]:
-        """
-        The rows of one environment, the highest final return first, what has none last.
-
-        :param environment: Its id.
-        :return: One per algorithm.
-        """
+        """The rows of one environment, the highest final return first, what has none last."""
         return sorted(
             self.of(environment),
             key=lambda row: -np.inf if row.final is None else row.final.value,
@@ -154,8 +158,7 @@ class Summary:
 
     def headline(self, environment: str) -> str:
         """
-        Say which algorithm did best, as far as the intervals allow. The best is held against
-        each other one by the bootstrap interval of their difference.
+        Say which algorithm did best, as far as the seeds allow.
 
         :param environment: Its id.
         :return: A sentence or two.
@@ -176,7 +179,7 @@ class Summary:
             result += f" ({best.seeds_label})"
         if not others:
             return f"{result}, but no other algorithm has a finished run."
-        sentence = f"{result}, {_verdict(best, others)}."
+        sentence = f"{result}, {_verdict(best, others, len(self.study.environments))}."
         silent = [row.algorithm for row in self.of(environment) if row.final is None]
         if silent:
             sentence += (
@@ -200,21 +203,21 @@ class Summary:
                 "Where there is one seed only, no interval can be given, and a difference may be "
                 "luck. Run more with --seeds 5."
             )
-        if (
-            len(
-                {tuple(sorted(cell.versions.items())) for cell in self.study.cells if cell.versions}
+        cut = [cell.name for cell in self.study.cells if cell.cut_episodes]
+        if cut:
+            cautions.append(
+                f"Some final episodes did not end and were cut, see --max-episode-steps: "
+                f"{shortly(cut)}."
             )
-            > 1
-        ):
+        cells = self.study.cells
+        if len({tuple(sorted(cell.versions.items())) for cell in cells if cell.versions}) > 1:
             cautions.append(
                 "Not all cells ran with the same package versions or on the same machine: see "
                 "Versions."
             )
         if self.study.strangers:
-            names = listed(
-                [str(path.relative_to(self.study.folder)) for path in self.study.strangers]
-            )
-            cautions.append(f"Left out, because this study does not ask for it: {names}.")
+            names = [str(path.relative_to(self.study.folder)) for path in self.study.strangers]
+            cautions.append(f"Left out, because this study does not ask for it: {shortly(names)}.")
         return cautions
 
     def table(self) -> pd.DataFrame:
@@ -227,7 +230,7 @@ class Summary:
         return pd.DataFrame([self._table_row(row) for row in self.rows])
 
     def _table_row(self, row: AlgorithmSummary) -> dict[str, Any]:
-        overall = self.overall_improvement.get(row.algorithm)
+        overall = next(each for each in self.overall if each.algorithm == row.algorithm)
         return {
             "environment": row.environment,
             "algorithm": row.algorithm,
@@ -244,7 +247,8 @@ class Summary:
             "final_return_median": row.median,
             "final_return_max": max(row.returns, default=None),
             **_columns("probability_of_improvement", row.improvement),
-            **_columns("overall_probability_of_improvement", overall),
+            **_columns("overall_probability_of_improvement", overall.improvement),
+            **_columns("overall_normalised_iqm", overall.iqm),
             "median_training_steps": row.timing("training_steps"),
             **{f"median_{name}": row.timing(name) for name in TIMINGS},
         }
@@ -257,16 +261,19 @@ def summarise(study: StudyResults) -> Summary:
     :param study: What was read from disk.
     :return: The figures, the same digits for the same cells.
     """
-    first = study.algorithms[0]
+    reference = study.reference
+    returns = {
+        algorithm: [
+            [cell.final_return for cell in study.finished(environment, algorithm)]
+            for environment in study.environments
+        ]
+        for algorithm in study.algorithms
+    }
     rows = []
-    returns: dict[tuple[str, str], list[float]] = {}
-    for environment in study.environments:
+    for index, environment in enumerate(study.environments):
         for algorithm in study.algorithms:
-            returns[environment, algorithm] = [
-                cell.final_return for cell in study.finished(environment, algorithm)
-            ]
-            scores, others = returns[environment, algorithm], returns[environment, first]
-            compared = algorithm != first and scores and others
+            scores, others = returns[algorithm][index], returns[reference][index]
+            compared = algorithm != reference and bool(scores and others)
             rows.append(
                 AlgorithmSummary(
                     environment,
@@ -276,40 +283,63 @@ def summarise(study: StudyResults) -> Summary:
                     probability_of_improvement([scores], [others]) if compared else None,
                 )
             )
-    overall: dict[str, Estimate | None] = {}
-    for algorithm in study.algorithms[1:]:
-        mine = [returns[environment, algorithm] for environment in study.environments]
-        theirs = [returns[environment, first] for environment in study.environments]
-        complete = all(mine) and all(theirs)
-        overall[algorithm] = probability_of_improvement(mine, theirs) if complete else None
-    return Summary(study, tuple(rows), overall)
+    unnormalised = _why_unnormalised(study, returns)
+    overall = []
+    for algorithm, mine in returns.items():
+        theirs = returns[reference]
+        compared = algorithm != reference and all(mine) and all(theirs)
+        scores_of_all = None
+        if all(mine) and not unnormalised:
+            scores_of_all = _normalised(mine, returns[RANDOM], theirs)
+        overall.append(
+            Overall(
+                algorithm,
+                scores_of_all,
+                aggregate_iqm(scores_of_all) if scores_of_all else None,
+                probability_of_improvement(mine, theirs) if compared else None,
+            )
+        )
+    return Summary(study, tuple(rows), tuple(overall), unnormalised)
 
 
-def _verdict(best: AlgorithmSummary, others: list[AlgorithmSummary]) -> str:
-    """
-    Say how far the seeds tell the best algorithm from the others.
+def _why_unnormalised(study: StudyResults, returns: Mapping[str, list[list[float]]]) -> str:
+    reference = study.reference
+    if RANDOM not in study.algorithms or reference == RANDOM:
+        return "They need random actions and a reference to be measured between: add --algo random."
+    if not all(returns[RANDOM]) or not all(returns[reference]):
+        return f"{RANDOM} and {reference} are not finished on every environment."
+    for environment, low, high in zip(
+        study.environments, returns[RANDOM], returns[reference], strict=True
+    ):
+        if np.mean(high) <= np.mean(low):
+            return (
+                f"The reference {reference} is no better than random actions on {environment}: "
+                "pass another one as --reference."
+            )
+    return ""
 
-    :param best: Highest final return.
-    :param others: All others with a finished seed, at least one.
-    :return: Part of a sentence.
-    """
+
+def _normalised(
+    returns: list[list[float]], lows: list[list[float]], highs: list[list[float]]
+) -> list[list[float]]:
+    return [
+        list((np.asarray(scores) - np.mean(low)) / (np.mean(high) - np.mean(low)))
+        for scores, low, high in zip(returns, lows, highs, strict=True)
+    ]
+
+
+def _verdict(best: AlgorithmSummary, others: list[AlgorithmSummary], n_claims: int) -> str:
     single = [row.algorithm for row in (best, *others) if len(row.finished) == 1]
     if single:
         who = "every algorithm" if len(single) == 1 + len(others) else listed(single)
         return f"but with one seed of {who} that may be luck: no interval exists"
-    ahead = [row.algorithm for row in others if _is_above(best, row)]
+    below = clearly_below(best.returns, [row.returns for row in others], n_claims)
+    ahead = [row.algorithm for row, clear in zip(others, below, strict=True) if clear]
     level = [row.algorithm for row in others if row.algorithm not in ahead]
     if not level:
         return f"clearly ahead of {listed(ahead)}"
     verdict = f"but the seeds do not tell it apart from {listed(level)}"
     return f"{verdict}; it is clearly ahead of {listed(ahead)}" if ahead else verdict
-
-
-def _is_above(better: AlgorithmSummary, other: AlgorithmSummary) -> bool:
-    if min(len(better.finished), len(other.finished)) < SEEDS_FOR_A_CLAIM:
-        return False
-    difference = iqm_difference(better.returns, other.returns)
-    return difference.low is not None and difference.low > 0
 
 
 def _columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:
@@ -346,10 +376,10 @@ def interval(estimate: Estimate | None, written: Callable[[float | None], str] =
 
 
 def listed(names: list[str]) -> str:
-    """
-    Join names into a phrase.
-
-    :param names: At least one.
-    :return: Such as "a, b and c".
-    """
+    """Join names into a phrase such as "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def shortly(names: list[str], most: int = 6) -> str:
+    """Join names into a phrase, of which only the first few are named."""
+    return listed([*names[:most], f"{len(names) - most} more"] if len(names) > most else names)

@@ -1,7 +1,7 @@
 """Algorithms by name: this package's, Stable-Baselines3's, and what to hold them against."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import Parameter, signature
@@ -11,15 +11,21 @@ from zipfile import BadZipFile
 
 import gymnasium as gym
 
-from dqn_plugins.experiments.environments import policy_for
-from dqn_plugins.experiments.hyperparameters import build, describe
-from dqn_plugins.experiments.names import nearest_names
+from dqn_plugins.errors import SettingsError
+from dqn_plugins.experiments.environments import EnvironmentSettings, policy_for
+from dqn_plugins.experiments.hyperparameters import (
+    build,
+    describe,
+    parse_value,
+    zoo_hyperparameters,
+)
+from dqn_plugins.experiments.names import is_file_safe, nearest_names
 
 __all__ = [
     "ALGORITHMS",
     "Algorithm",
     "Variant",
-    "known_algorithms",
+    "check_flags",
     "load_model",
     "make_model",
     "resolve",
@@ -31,6 +37,7 @@ NOT_HYPERPARAMETERS = frozenset(
         "self",
         "env",
         "seed",
+        "settings",
         "verbose",
         "tensorboard_log",
         "stats_window_size",
@@ -38,6 +45,7 @@ NOT_HYPERPARAMETERS = frozenset(
         "_init_setup_model",
     }
 )
+ENVIRONMENT_SETTINGS = frozenset(each.name for each in fields(EnvironmentSettings))
 
 
 @dataclass(frozen=True)
@@ -50,12 +58,16 @@ class Algorithm:
     :param hyperparameters: Keyword arguments that make it what its name says.
     :param cost: Microseconds per environment step, roughly: what is to be begun first, so that a
         study does not end with one long cell and idle workers.
+    :param sign: Attribute that saved models of its class have, and those of later entries have not.
+    :param has_q_values: Whether videos can show what it thinks of each action.
     """
 
     module: str
     class_name: str
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     cost: float = 100.0
+    sign: str = ""
+    has_q_values: bool = True
 
     @property
     def is_installed(self) -> bool:
@@ -63,18 +75,15 @@ class Algorithm:
         return find_spec(self.module.partition(".")[0]) is not None
 
     def load_class(self) -> Any:
-        """
-        Import its class.
-
-        :return: The class.
-        """
+        """Import its class."""
         return getattr(import_module(self.module), self.class_name)
 
 
 ALGORITHMS: dict[str, Algorithm] = {
-    "naive_dqn": Algorithm("dqn_plugins", "NaiveDQN", cost=60),
-    "stream_q": Algorithm("dqn_plugins", "StreamQ", cost=100),
-    "dqn": Algorithm("stable_baselines3", "DQN", cost=1_000),
+    "stream_q": Algorithm("dqn_plugins", "StreamQ", cost=100, sign="trace_decay"),
+    "naive_dqn": Algorithm("dqn_plugins", "NaiveDQN", cost=60, sign="q_step_size"),
+    "qrdqn": Algorithm("sb3_contrib", "QRDQN", cost=1_500, sign="quantile_net"),
+    "dqn": Algorithm("stable_baselines3", "DQN", cost=1_000, sign="target_update_interval"),
     # Learns from each transition once, as it arrives: what remains of DQN without its buffer.
     "dqn1": Algorithm(
         "stable_baselines3",
@@ -88,10 +97,11 @@ ALGORITHMS: dict[str, Algorithm] = {
         },
         cost=1_500,
     ),
-    "ppo": Algorithm("stable_baselines3", "PPO", cost=600),
-    "a2c": Algorithm("stable_baselines3", "A2C", cost=600),
-    "qrdqn": Algorithm("sb3_contrib", "QRDQN", cost=1_500),
-    "random": Algorithm("dqn_plugins.experiments.random_policy", "RandomPolicy", cost=30),
+    "ppo": Algorithm("stable_baselines3", "PPO", {}, 600, "clip_range", has_q_values=False),
+    "a2c": Algorithm("stable_baselines3", "A2C", {}, 600, "gae_lambda", has_q_values=False),
+    "random": Algorithm(
+        "dqn_plugins.experiments.random_policy", "RandomPolicy", {}, 30, "acting", False
+    ),
 }
 """Algorithms by name."""
 
@@ -99,16 +109,18 @@ ALGORITHMS: dict[str, Algorithm] = {
 @dataclass(frozen=True)
 class Variant:
     """
-    An algorithm with hyperparameters, under a name of its own.
+    An algorithm with all that was chosen for it on one environment, under a name of its own.
 
     :param name: Its name in folders, tables and charts.
     :param algorithm: Name of its algorithm, a key of :data:`ALGORITHMS`.
     :param hyperparameters: Keyword arguments for the algorithm, as YAML or Python has them.
+    :param environment: How its environments are made.
     """
 
     name: str
     algorithm: str
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    environment: EnvironmentSettings = field(default_factory=EnvironmentSettings)
 
     @property
     def class_name(self) -> str:
@@ -125,23 +137,24 @@ class Variant:
 
     def described(self, env: gym.Env[Any, Any]) -> dict[str, Any]:
         """
-        Describe all hyperparameters, also those left at their defaults.
+        Describe all that decides what it learns, also what was left at its default.
 
         :param env: The environment, on which the policy depends.
-        :return: Hyperparameters by name, readable.
+        :return: Readable values by name.
         """
         cls = ALGORITHMS[self.algorithm].load_class()
-        chosen = self.arguments
-        if self.algorithm == "random":
-            return {}
-        values = {**_defaults(cls), "policy": policy_for(env.observation_space), **chosen}
+        values = {
+            **_defaults(cls),
+            "policy": policy_for(env.observation_space),
+            **self.arguments,
+        }
         policy = cls.policy_aliases.get(values["policy"], values["policy"])
         values["policy_kwargs"] = {
             **_defaults(policy),
             **(values.get("policy_kwargs") or {}),
         }
-        described: dict[str, Any] = describe(values)
-        return described
+        described: dict[str, Any] = describe(values, self.name)
+        return {**described, **self.environment.described()}
 
 
 def _defaults(cls: Any) -> dict[str, Any]:
@@ -152,151 +165,192 @@ def _defaults(cls: Any) -> dict[str, Any]:
     }
 
 
-def known_algorithms() -> list[str]:
-    """
-    List the algorithms whose packages are installed.
-
-    :return: Their names.
-    """
-    return [name for name, algorithm in ALGORITHMS.items() if algorithm.is_installed]
+def _parameters(algorithm: str) -> set[str]:
+    names = {*signature(ALGORITHMS[algorithm].load_class().__init__).parameters}
+    return names - NOT_HYPERPARAMETERS | {"device"}
 
 
-def resolve(name: str, variants: Mapping[str, Mapping[str, Any]]) -> Variant:
+def resolve(
+    name: str,
+    env_id: str,
+    variants: Mapping[str, Mapping[str, Any]] | None = None,
+    environment: EnvironmentSettings | None = None,
+    zoo: Iterable[Path] = (),
+    hp: Sequence[str] = (),
+) -> Variant:
     """
-    Find what a name stands for.
+    Find what a name stands for on an environment. Later sources go before earlier ones: the
+    algorithm's defaults, RL Zoo's file, the variant, its entry for the environment, flags.
 
     :param name: Name of an algorithm or of a variant.
+    :param env_id: Id of the environment.
     :param variants: Variants by name: each a mapping with the key "algorithm", whose other entries
-        are hyperparameters.
+        are hyperparameters or settings of the environment, with "zoo" for one of RL Zoo's files and
+        "environments" for entries that hold on one environment only.
+    :param environment: How environments are made where nothing else is said.
+    :param zoo: RL Zoo's files for algorithms by these names, such as ``dqn.yml``.
+    :param hp: Flags such as "gamma:0.995", or "dqn.gamma:0.995" for one algorithm.
     :return: The variant.
-    :raises ValueError: If the name is unknown, with the nearest ones; if a hyperparameter is; or
+    :raises SettingsError: If the name is unknown, with the nearest ones; if a hyperparameter is; or
         if a package is missing.
     """
-    if name in variants:
-        hyperparameters = dict(variants[name])
-        algorithm = str(hyperparameters.pop("algorithm", name))
-        where = f"algorithm of {name!r}"
-    else:
-        algorithm, hyperparameters, where = name, {}, "algo"
+    variants = variants or {}
+    chosen = dict(variants.get(name, {}))
+    algorithm = str(chosen.pop("algorithm", name))
+    where = f"algorithm of {name!r}" if name in variants else "algo"
+    if not is_file_safe(name):
+        raise SettingsError(
+            f"algo: received {name!r}, the name is also a folder's: use letters, digits, '.', "
+            "'_', '+' and '-'."
+        )
     if algorithm not in ALGORITHMS:
-        known = known_algorithms() if where != "algo" else [*variants, *known_algorithms()]
-        raise ValueError(
+        known = [each for each in ALGORITHMS if ALGORITHMS[each].is_installed]
+        raise SettingsError(
             f"{where}: received {algorithm!r}, there is no such algorithm."
-            f"{nearest_names(algorithm, known)}"
+            f"{nearest_names(algorithm, known if name in variants else [*variants, *known])}"
         )
     if not ALGORITHMS[algorithm].is_installed:
         package = ALGORITHMS[algorithm].module.replace("_", "-")
-        raise ValueError(
+        raise SettingsError(
             f"{where}: received {algorithm!r}, which is in {package}, and that is not installed. "
             f"Run `pip install {package}`."
         )
-    variant = Variant(name, algorithm, hyperparameters)
+    files = [Path(chosen.pop("zoo"))] if "zoo" in chosen else []
+    files += [path for path in zoo if path.stem in (name, algorithm)]
+    here = (chosen.pop("environments", None) or {}).get(env_id) or {}
+    sources = [zoo_hyperparameters(path, env_id) for path in files[:1]]
+    values: dict[str, Any] = {}
+    for source in (*sources, chosen, here):
+        values |= source
+    for flag in hp:
+        _set_by_flag(values, flag, name, algorithm)
+    shared = {} if environment is None else asdict(environment)
+    made = EnvironmentSettings.from_mapping({**shared, **values})
+    made.check()
+    hyperparameters = {
+        key: value for key, value in values.items() if key not in ENVIRONMENT_SETTINGS
+    }
+    variant = Variant(name, algorithm, hyperparameters, made)
     _check_hyperparameters(variant)
     return variant
 
 
-def _check_hyperparameters(variant: Variant) -> None:
-    """
-    Check the names of a variant's hyperparameters.
+def _set_by_flag(values: dict[str, Any], flag: str, name: str, algorithm: str) -> None:
+    path, colon, text = flag.partition(":")
+    keys = path.split(".")
+    if not colon or not all(keys):
+        raise SettingsError(f"hp: received {flag!r}, it must be such as gamma:0.995.")
+    allowed = _parameters(algorithm) | ENVIRONMENT_SETTINGS
+    if keys[0] in (name, algorithm) and len(keys) > 1:
+        keys = keys[1:]
+    elif keys[0] not in allowed:
+        return  # another algorithm's, see check_flags
+    for key in keys[:-1]:
+        inner = values.get(key)
+        values[key] = dict(inner) if isinstance(inner, Mapping) else {}
+        values = values[key]
+    values[keys[-1]] = parse_value(text)
 
-    :param variant: The variant.
-    :raises ValueError: If one is unknown, with the nearest ones.
+
+def check_flags(hp: Sequence[str], variants: Iterable[Variant]) -> None:
     """
+    See that each flag reached an algorithm.
+
+    :param hp: Flags such as "gamma:0.995".
+    :param variants: What they may be meant for.
+    :raises SettingsError: If one is a hyperparameter of none, with the nearest names.
+    """
+    names = {name for each in variants for name in (each.name, each.algorithm)}
+    known = set(ENVIRONMENT_SETTINGS).union(*(_parameters(each.algorithm) for each in variants))
+    for flag in hp:
+        first = flag.partition(":")[0].partition(".")[0]
+        if first not in names | known:
+            raise SettingsError(
+                f"hp: received {flag!r}, but no algorithm here has {first!r}."
+                f"{nearest_names(first, names | known)}"
+            )
+
+
+def _check_hyperparameters(variant: Variant) -> None:
     for key, value in variant.hyperparameters.items():
-        if key.endswith("_kwargs") and isinstance(value, str):
-            raise ValueError(
+        if str(key).endswith("_kwargs") and isinstance(value, str):
+            raise SettingsError(
                 f"{key} of {variant.name!r}: received {value!r}, it must be a mapping, such as "
                 f"'{key}: {{net_arch: [64, 64]}}'."
             )
-    cls = ALGORITHMS[variant.algorithm].load_class()
-    allowed = {*signature(cls.__init__).parameters} - NOT_HYPERPARAMETERS | {"device"}
+    allowed = _parameters(variant.algorithm)
     for key in variant.arguments:
-        if variant.algorithm == "random" or key not in allowed:
-            raise ValueError(
+        if key not in allowed:
+            raise SettingsError(
                 f"hyperparameters of {variant.name!r}: received {key!r}, which "
-                f"{variant.class_name} does not have.{nearest_names(key, allowed)}"
+                f"{variant.class_name} does not have."
+                f"{nearest_names(str(key), allowed | ENVIRONMENT_SETTINGS)}"
             )
 
 
-def make_model(variant: Variant, env: gym.Env[Any, Any], seed: int) -> Any:
+def make_model(variant: Variant, env: Any, seed: int, tensorboard_log: str | None = None) -> Any:
     """
     Make an untrained model.
 
     :param variant: What to make.
-    :param env: The environment to learn from.
+    :param env: The environment, or Stable-Baselines3's ``VecEnv``, to learn from.
     :param seed: Seed of everything random.
-    :return: A model with ``learn``, ``predict`` and, except for random actions, ``save``.
+    :param tensorboard_log: Folder of TensorBoard's files; None for none.
+    :return: A model with ``learn``, ``predict`` and ``save``.
+    :raises SettingsError: If the algorithm refuses a hyperparameter.
     """
-    cls = ALGORITHMS[variant.algorithm].load_class()
     arguments = variant.arguments
     policy = arguments.pop("policy", policy_for(env.observation_space))
-    if variant.algorithm != "random":
-        # Workers side by side on one GPU would get in each other's way, and CPU seconds could
-        # not be compared.
-        arguments.setdefault("device", "cpu")
-    return cls(policy, env, seed=seed, **arguments)
+    # Workers side by side on one GPU would get in each other's way, and CPU seconds could not be
+    # compared.
+    arguments.setdefault("device", "cpu")
+    cls = ALGORITHMS[variant.algorithm].load_class()
+    try:
+        return cls(policy, env, seed=seed, tensorboard_log=tensorboard_log, **arguments)
+    except (ValueError, TypeError, AssertionError) as error:
+        raise SettingsError(f"{variant.name}: {error}") from error
 
 
-def load_model(
-    path: Path, algorithm: str | None = None, env: gym.Env[Any, Any] | None = None
-) -> Any:
+def load_model(path: Path, algorithm: str | None = None, env: Any = None) -> Any:
     """
-    Load a saved model of any of the algorithms.
+    Load a saved model of any of the algorithms. What is loaded is unpickled, which can run code.
 
     :param path: The file that ``save`` wrote, or the folder of a cell or of a training run.
     :param algorithm: Name of the algorithm; None to find out.
     :param env: An environment to go on learning from; None if the model shall only predict.
     :return: The model.
-    :raises ValueError: If the name is unknown, or there is no such file.
+    :raises SettingsError: If the name is unknown, or there is no such file.
     """
     file = path / "model.zip" if path.is_dir() else path
     if not file.exists() and file.with_name(file.name + ".zip").exists():
         file = file.with_name(file.name + ".zip")
     if not file.is_file():
-        raise ValueError(f"model: {file} is not there. Pass a file that `save` wrote.")
-    if algorithm is None:
-        algorithm = _algorithm_of(file)
-    elif algorithm not in ALGORITHMS or algorithm == "random":
-        raise ValueError(
-            f"algo: received {algorithm!r}, which saves no models."
-            f"{nearest_names(algorithm, known_algorithms())}"
+        raise SettingsError(f"model: {file} is not there. Pass a file that `save` wrote.")
+    if algorithm is not None and algorithm not in ALGORITHMS:
+        raise SettingsError(
+            f"algo: received {algorithm!r}, there is no such algorithm."
+            f"{nearest_names(algorithm, ALGORITHMS)}"
         )
-    return ALGORITHMS[algorithm].load_class().load(file, env=env, device="cpu")
-
-
-# Attributes that a saved model of one class has, and one of the classes below it has not.
-_SIGNS = {
-    "trace_decay": "stream_q",
-    "q_step_size": "naive_dqn",
-    "quantile_net": "qrdqn",
-    "clip_range": "ppo",
-    "gae_lambda": "a2c",
-    "target_update_interval": "dqn",
-}
+    return (
+        ALGORITHMS[algorithm or _algorithm_of(file)].load_class().load(file, env=env, device="cpu")
+    )
 
 
 def _algorithm_of(file: Path) -> str:
-    """
-    Find out which algorithm a saved model is of.
-
-    :param file: The file.
-    :return: Name of the algorithm.
-    :raises ValueError: If it cannot be told.
-    """
     from stable_baselines3.common.save_util import load_from_zip_file
 
     try:
         data, _, _ = load_from_zip_file(file, device="cpu")
     except (OSError, ValueError, BadZipFile) as error:
-        raise ValueError(f"model: {file} cannot be read ({error}). Save it again.") from error
+        raise SettingsError(f"model: {file} cannot be read ({error}). Save it again.") from error
     assert data is not None
     # QRDQN and DQN differ in their policies only.
     policy = data["policy_class"].__module__
     attributes = {*data, *(["quantile_net"] if "qrdqn" in policy else [])}
-    for sign, algorithm in _SIGNS.items():
-        if sign in attributes:
-            return algorithm
-    raise ValueError(
+    for name, algorithm in ALGORITHMS.items():
+        if algorithm.sign in attributes:
+            return name
+    raise SettingsError(
         f"model: {file} does not tell which algorithm it is of. Pass --algo with one of "
-        f"{', '.join(known_algorithms())}."
+        f"{', '.join(ALGORITHMS)}."
     )

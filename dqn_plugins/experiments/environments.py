@@ -1,55 +1,271 @@
-"""Environments of a study: made without rendering, and looked at before anything is trained."""
+"""Environments of a run: arguments, wrappers, how many, normalisation, stacked frames."""
 
-from typing import Any
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
 
 import gymnasium as gym
+import numpy as np
 from gymnasium import spaces
 
+from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.names import nearest_names
+from dqn_plugins.experiments.running import check_at_least
 
-__all__ = ["check_environment", "make_environment", "policy_for"]
+__all__ = [
+    "EnvironmentSettings",
+    "TrainingEnvironment",
+    "load_normalization",
+    "make_environment",
+    "policy_for",
+    "save_normalization",
+    "vectorized",
+]
+
+WRAPPER_PACKAGES = (
+    "gymnasium.wrappers",
+    "stable_baselines3.common",
+    "sb3_contrib.common",
+    "dqn_plugins.wrappers",
+)
 
 
-def make_environment(env_id: str, render_mode: str | None = None) -> gym.Env[Any, Any]:
+@dataclass(frozen=True)
+class EnvironmentSettings:
     """
-    Make an environment.
+    How an environment is made.
+
+    :param env_kwargs: Keyword arguments of ``gymnasium.make``.
+    :param wrappers: Wrappers around it, the innermost first: each a dotted name in one of
+        ``gymnasium.wrappers``, ``stable_baselines3.common``, ``sb3_contrib.common`` and
+        ``dqn_plugins.wrappers``, ``module:Name`` for one of your own, or a mapping from such a
+        name to keyword arguments, as in RL Zoo.
+    :param n_envs: Copies to learn from at the same time.
+    :param vectorization: Whether they take turns in one process (``"sync"``) or have one each
+        (``"async"``).
+    :param normalize: Whether Stable-Baselines3's ``VecNormalize`` is around them, or its keyword
+        arguments. ``StreamQ`` normalises by itself.
+    :param frame_stack: Observations that are stacked by ``VecFrameStack``; 1 for none.
+    """
+
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    wrappers: tuple[str | Mapping[str, Any], ...] = ()
+    n_envs: int = 1
+    vectorization: Literal["sync", "async"] = "sync"
+    normalize: bool | Mapping[str, Any] = False
+    frame_stack: int = 1
+
+    def check(self) -> None:
+        """
+        Check what needs no environment.
+
+        :raises SettingsError: If a setting is out of its range.
+        """
+        check_at_least(self, n_envs=1, frame_stack=1)
+        if self.vectorization not in ("sync", "async"):
+            raise SettingsError(
+                f"vectorization: received {self.vectorization!r}, it must be 'sync' or 'async'."
+            )
+        for name, kinds, example in (
+            ("env_kwargs", Mapping, "{gravity: -5}"),
+            ("normalize", (bool, Mapping), "true or {norm_reward: false}"),
+            ("wrappers", (list, tuple), "[gymnasium.wrappers.TimeAwareObservation]"),
+        ):
+            if not isinstance(getattr(self, name), kinds):
+                raise SettingsError(
+                    f"{name}: received {getattr(self, name)!r}, it must be such as {example}."
+                )
+
+    def described(self) -> dict[str, Any]:
+        """Return what differs from a plain environment, as JSON has it."""
+        plain = EnvironmentSettings()
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+            if value != getattr(plain, name)
+        }
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> "EnvironmentSettings":
+        """
+        Read the settings out of a mapping that may hold others.
+
+        :param values: Settings by name.
+        :return: Those that are meant here.
+        """
+        mine = {each.name: values[each.name] for each in fields(cls) if each.name in values}
+        if isinstance(mine.get("wrappers"), list):
+            mine["wrappers"] = tuple(mine["wrappers"])
+        return cls(**mine)
+
+
+PLAIN = EnvironmentSettings()
+
+
+def make_environment(
+    env_id: str, settings: EnvironmentSettings = PLAIN, render_mode: str | None = None
+) -> gym.Env[Any, Any]:
+    """
+    Make one environment with its wrappers.
 
     :param env_id: Its id in Gymnasium; ``"module:Name-v0"`` imports the module first.
+    :param settings: Its arguments and wrappers.
     :param render_mode: None unless frames are wanted: environments that render step many times
         slower.
     :return: The environment.
-    :raises ValueError: If there is no such environment, or its actions are not discrete.
+    :raises SettingsError: If it cannot be made, or its actions are not discrete.
     """
     try:
-        env = gym.make(env_id, render_mode=render_mode)
-    except (gym.error.UnregisteredEnv, gym.error.DeprecatedEnv, ModuleNotFoundError) as error:
+        env = gym.make(env_id, render_mode=render_mode, **settings.env_kwargs)
+    except (gym.error.Error, ModuleNotFoundError, TypeError) as error:
         name = env_id.rpartition(":")[2]
-        raise ValueError(
-            f"env: received {env_id!r}, which Gymnasium cannot make ({error})."
-            f"{nearest_names(name, gym.registry)} For an environment of your own, pass "
-            "'its_module:ItsName-v0'."
+        hint = "" if isinstance(error, TypeError) else nearest_names(name, gym.registry)
+        raise SettingsError(
+            f"env: received {env_id!r}, which Gymnasium cannot make ({error}).{hint} For an "
+            "environment of your own, pass 'its_module:ItsName-v0'."
         ) from error
+    for wrapper in settings.wrappers:
+        ((name, arguments),) = (
+            wrapper.items() if isinstance(wrapper, Mapping) else ((wrapper, None),)
+        )
+        env = _wrapper_class(name)(env, **(arguments or {}))
     if not isinstance(env.action_space, spaces.Discrete):
         kind = "continuous" if isinstance(env.action_space, spaces.Box) else "not Discrete"
         space = env.action_space
         env.close()
-        raise ValueError(
+        raise SettingsError(
             f"env: received {env_id!r}, whose actions are {kind}: {space}. The algorithms here "
             "choose among discrete actions: take an environment with a Discrete action space, such "
-            "as 'LunarLander-v3', or register a wrapper of this one that offers a few fixed "
-            "actions."
+            "as 'LunarLander-v3', or pass --wrapper with one that offers a few fixed actions."
         )
     return env
 
 
-def check_environment(env_id: str) -> None:
-    """
-    Check that an environment can be made and has discrete actions.
+def _wrapper_class(name: str) -> Any:
+    own_module, colon, own_name = name.partition(":")
+    module, _, class_name = (own_module, "", own_name) if colon else name.rpartition(".")
+    if not colon and not f"{module}.".startswith(tuple(f"{each}." for each in WRAPPER_PACKAGES)):
+        raise SettingsError(
+            f"wrappers: received {name!r}, it must be a dotted name in one of "
+            f"{', '.join(WRAPPER_PACKAGES)}, or 'module:Name' for one of your own."
+        )
+    try:
+        cls = getattr(importlib.import_module(module), class_name)
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(
+            f"wrappers: received {name!r}, which leads nowhere ({error})."
+        ) from error
+    if not (isinstance(cls, type) and issubclass(cls, gym.Wrapper)):
+        raise SettingsError(f"wrappers: received {name!r}, it must be a gymnasium.Wrapper.")
+    return cls
 
-    :param env_id: Its id in Gymnasium.
-    :raises ValueError: If it cannot, with the nearest names, or has others, with the fix.
+
+def vectorized(
+    makers: Sequence[Callable[[], gym.Env[Any, Any]]],
+    settings: EnvironmentSettings,
+    evaluating: bool,
+    below: Callable[[Any], Any] = lambda venv: venv,
+) -> tuple[Any, Any]:
     """
-    make_environment(env_id).close()
+    Put environments side by side as Stable-Baselines3 has them, in RL Zoo's order.
+
+    :param makers: One function per environment.
+    :param settings: Normalisation and stacked frames.
+    :param evaluating: Whether statistics are only read, and rewards stay as they are.
+    :param below: Wraps them before they are normalised.
+    :return: The ``VecEnv``, and the ``VecNormalize`` in it or None.
+    """
+    from stable_baselines3.common.vec_env import (
+        DummyVecEnv,
+        SubprocVecEnv,
+        VecFrameStack,
+        VecNormalize,
+    )
+
+    several = SubprocVecEnv if settings.vectorization == "async" and not evaluating else DummyVecEnv
+    venv: Any = below(several(list(makers)))
+    normalization = None
+    if settings.normalize is not False:
+        arguments = {} if settings.normalize is True else dict(settings.normalize)
+        if evaluating:
+            arguments |= {"training": False, "norm_reward": False}
+        venv = normalization = VecNormalize(venv, **arguments)
+    if settings.frame_stack > 1:
+        venv = VecFrameStack(venv, settings.frame_stack)
+    return venv, normalization
+
+
+class TrainingEnvironment:
+    """
+    What a model learns from, with a log of its episodes.
+
+    :param env_id: Id in Gymnasium.
+    :param settings: How it is made.
+    :param log_file: Log of the episodes; of several environments one each, with a number.
+    :param gamma: Discount factor of the algorithm, for normalised rewards; None if it has none.
+    """
+
+    def __init__(
+        self,
+        env_id: str,
+        settings: EnvironmentSettings,
+        log_file: Path,
+        gamma: float | None = None,
+    ) -> None:
+        from dqn_plugins.wrappers import EpisodeReward, VecEpisodeReward
+
+        def make() -> gym.Env[Any, Any]:
+            return make_environment(env_id, settings)
+
+        self.rewards: Any = None
+        self.normalization: Any = None
+        # A single environment stays one: this package's algorithms are faster with it.
+        if settings.n_envs == 1 and settings.normalize is False and settings.frame_stack == 1:
+            self.env: Any = EpisodeReward(make(), window=100, log_file=log_file)
+            self.rewards = self.env
+            return
+
+        def watched(venv: Any) -> Any:
+            self.rewards = VecEpisodeReward(venv, window=100, log_file=log_file)
+            return self.rewards
+
+        self.env, self.normalization = vectorized(
+            [make] * settings.n_envs, settings, evaluating=False, below=watched
+        )
+        if self.normalization is not None and gamma is not None:
+            self.normalization.gamma = gamma
+
+
+def save_normalization(normalization: Any, path: Path) -> None:
+    """
+    Write what ``VecNormalize`` knows of observations, so that it can be read without unpickling.
+
+    :param normalization: A ``VecNormalize``.
+    :param path: A file that ends in ``.npz``.
+    """
+    statistics = normalization.obs_rms
+    parts = statistics if isinstance(statistics, dict) else {"": statistics}
+    np.savez(
+        path,
+        **{f"mean.{key}": each.mean for key, each in parts.items()},
+        **{f"var.{key}": each.var for key, each in parts.items()},
+    )
+
+
+def load_normalization(normalization: Any, path: Path) -> None:
+    """
+    Read what :func:`save_normalization` wrote.
+
+    :param normalization: A ``VecNormalize``, changed in place.
+    :param path: The file.
+    """
+    statistics = normalization.obs_rms
+    parts = statistics if isinstance(statistics, dict) else {"": statistics}
+    with np.load(path, allow_pickle=False) as content:
+        for key, each in parts.items():
+            each.mean, each.var = content[f"mean.{key}"], content[f"var.{key}"]
 
 
 def policy_for(observation_space: spaces.Space[Any]) -> str:

@@ -1,66 +1,94 @@
-"""Random actions as an algorithm: what any learning has to beat."""
+"""Random actions as an algorithm of Stable-Baselines3: what any learning has to beat."""
 
-from typing import Any
+from typing import Any, ClassVar
 
-import gymnasium as gym
 import numpy as np
+import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 
 __all__ = ["RandomPolicy"]
 
 
-class RandomPolicy:
+class RandomActions(BasePolicy):
+    """The policy of :class:`RandomPolicy`, with a generator of its own."""
+
+    rng: np.random.Generator
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> th.Tensor:
+        assert isinstance(self.action_space, spaces.Discrete)
+        first = next(iter(observation.values())) if isinstance(observation, dict) else observation
+        actions = self.rng.integers(self.action_space.n, size=len(first))
+        return th.as_tensor(self.action_space.start + actions)
+
+
+class RandomPolicy(BaseAlgorithm):
     """
     Takes every action with the same probability and learns nothing.
 
-    :param policy: Without effect; where Stable-Baselines3's algorithms have their policy.
+    :param policy: Name of a policy; all mean the same.
     :param env: The environment, with discrete actions.
     :param seed: Seed of the actions and of the environment.
+    :param settings: Keyword arguments of Stable-Baselines3's ``BaseAlgorithm``.
     """
 
-    def __init__(self, policy: str, env: gym.Env[Any, Any], seed: int | None = None) -> None:
-        assert isinstance(env.action_space, spaces.Discrete)
-        self.env = env
-        self.seed = seed
-        self.num_timesteps = 0
-        self._first_action = int(env.action_space.start)
-        self._n_actions = int(env.action_space.n)
-        acting, predicting = np.random.SeedSequence(seed).spawn(2)
-        # Evaluating must not change which episodes are played while "training".
-        self._rng = np.random.default_rng(acting)
-        self._predict_rng = np.random.default_rng(predicting)
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
+        ("MlpPolicy", "CnnPolicy", "MultiInputPolicy"), RandomActions
+    )
+    policy: RandomActions
 
-    def learn(self, total_timesteps: int) -> "RandomPolicy":
+    def __init__(self, policy: Any, env: Any, seed: int | None = None, **settings: Any) -> None:
+        build = settings.pop("_init_setup_model", True)
+        super().__init__(
+            policy, env, 0.0, seed=seed, supported_action_spaces=(spaces.Discrete,), **settings
+        )
+        if build:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        self.set_random_seed(self.seed)
+        self.policy = RandomActions(self.observation_space, self.action_space)
+        # Evaluating must not change which episodes are played while "training".
+        seeds = np.random.SeedSequence(self.seed).spawn(2)
+        self.acting, self.policy.rng = (np.random.default_rng(seed) for seed in seeds)
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: Any = None,
+        log_interval: int = 1,
+        tb_log_name: str = "RandomPolicy",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> "RandomPolicy":
         """
         Play without learning.
 
         :param total_timesteps: Environment steps to do.
+        :param callback: As everywhere in Stable-Baselines3.
+        :param log_interval: Without effect.
+        :param tb_log_name: Name of the run in TensorBoard.
+        :param reset_num_timesteps: Whether steps are counted from 0.
+        :param progress_bar: Whether to show one.
         :return: This policy.
         """
-        self.env.reset(seed=self.seed)
-        while self.num_timesteps < total_timesteps:
-            action = self._first_action + int(self._rng.integers(self._n_actions))
-            _, _, terminated, truncated, _ = self.env.step(action)
-            self.num_timesteps += 1
-            if terminated or truncated:
-                self.env.reset()
+        total, callback = self._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+        callback.on_training_start(locals(), globals())
+        space = self.action_space
+        assert self.env is not None
+        assert isinstance(space, spaces.Discrete)
+        while self.num_timesteps < total:
+            actions = space.start + self.acting.integers(space.n, size=self.n_envs)
+            new_obs: Any
+            new_obs, rewards, dones, infos = self.env.step(actions)
+            self.num_timesteps += self.n_envs
+            callback.update_locals(locals())
+            if not callback.on_step():
+                break
+            self._update_info_buffer(infos, dones)
+            self._last_obs = new_obs
+        callback.on_training_end()
         return self
-
-    def predict(
-        self, observation: Any, deterministic: bool = False
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """
-        Choose actions.
-
-        :param observation: One observation, or one per environment, shape (n, ...).
-        :param deterministic: Without effect.
-        :return: The actions, shape () or (n,), int64, and None.
-        """
-        space = self.env.observation_space
-        if isinstance(space, spaces.Dict):
-            key = next(iter(space))
-            space, observation = space[key], observation[key]
-        n_dimensions = len(space.shape or ())
-        batch_shape = np.shape(observation)[: np.ndim(observation) - n_dimensions]
-        actions = self._predict_rng.integers(self._n_actions, size=batch_shape)
-        return np.asarray(self._first_action + actions), None

@@ -1,17 +1,17 @@
 """Record episodes of a saved model."""
 
-import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.algorithms import load_model
-from dqn_plugins.experiments.environments import make_environment
-from dqn_plugins.experiments.random_policy import RandomPolicy
-from dqn_plugins.experiments.rollout import play_episodes
-from dqn_plugins.experiments.seeds import FIRST_FINAL_EVALUATION_SEED
+from dqn_plugins.experiments.environments import EnvironmentSettings, load_normalization
+from dqn_plugins.experiments.rollout import Player
+from dqn_plugins.experiments.running import FIRST_FINAL_EVALUATION_SEED, check_at_least
+from dqn_plugins.files import read_json, write_json
 
 __all__ = ["RecordSettings", "record"]
 
@@ -22,12 +22,13 @@ class RecordSettings:
     Record greedy episodes of a saved model.
 
     :param model: File that `save` wrote, or folder of a training run or of a cell of a comparison.
-    :param env: Environment, by its Gymnasium id. By default the one it was trained on, which the
-        settings.json beside the model tells.
+    :param env: Environment, by its Gymnasium id. By default the one it was trained on, with its
+        arguments and wrappers, which the settings.json beside the model tells.
     :param algo: Algorithm of the model, by name; by default the file tells.
     :param episodes: Number of episodes, one video each.
     :param seed: Seed of the first episode; the others count up from it. By default the first
         episodes of a comparison's final evaluation.
+    :param max_episode_steps: Where an episode is cut that does not end.
     :param out: Folder of the videos.
     """
 
@@ -36,6 +37,7 @@ class RecordSettings:
     algo: str | None = None
     episodes: int = 3
     seed: int = FIRST_FINAL_EVALUATION_SEED
+    max_episode_steps: int = 10_000
     out: Path = Path("videos")
 
 
@@ -45,70 +47,61 @@ def record(settings: RecordSettings, console: Console | None = None) -> list[Pat
 
     :param settings: What to record.
     :param console: Where the return of each episode is shown; standard error by default.
-    :return: The videos.
-    :raises ValueError: If a setting is wrong, or something is not there.
+    :return: The videos. Beside each is a JSON file with what happened.
+    :raises SettingsError: If a setting is wrong, or something is not there.
     """
-    from dqn_plugins.wrappers import RecordVideo
-
-    if settings.episodes < 1:
-        raise ValueError(f"episodes: received {settings.episodes}, it must be at least 1.")
+    check_at_least(settings, episodes=1, seed=0, max_episode_steps=1)
     console = console or Console(stderr=True, highlight=False)
-    trained_with = _settings_beside(settings.model)
+    folder = settings.model if settings.model.is_dir() else settings.model.parent
+    # A checkpoint lies one folder deeper.
+    trained_with = read_json(folder / "settings.json") or read_json(folder.parent / "settings.json")
     env_id = settings.env or trained_with.get("environment")
     if env_id is None:
-        raise ValueError(
+        raise SettingsError(
             f"env: there is no settings.json beside {settings.model} that tells what it was "
             "trained on. Pass --env, such as --env LunarLander-v3."
         )
-    frames = make_environment(env_id, render_mode="rgb_array")
-    if trained_with.get("algorithm_class") == "RandomPolicy":
-        model: Any = RandomPolicy("MlpPolicy", frames, trained_with["seed"])
-    else:
-        model = load_model(settings.model, settings.algo)
-        _check_spaces(model, frames, env_id)
-    has_q_values = hasattr(getattr(model, "policy", None), "q_net")
+    model = load_model(settings.model, settings.algo)
+    made = EnvironmentSettings.from_mapping(trained_with.get("hyperparameters", {}))
+    player = Player(env_id, made, settings.max_episode_steps, render_mode="rgb_array")
+    if player.normalization is not None:
+        load_normalization(player.normalization, _statistics_of(settings.model, folder))
+    _check_spaces(model, player.venv, env_id)
     name = str(trained_with.get("algorithm") or type(model).__name__)
-    env = RecordVideo(
-        frames,
-        str(settings.out),
-        episode_trigger=lambda episode: True,
-        name_prefix=name,
-        caption=True,
-        model=model if has_q_values else None,
-    )
+    has_q_values = hasattr(model.policy, "q_net")
+    settings.out.mkdir(parents=True, exist_ok=True)
     videos = []
-    for seed in range(settings.seed, settings.seed + settings.episodes):
-        (episode,) = play_episodes(model, [env], [seed])
-        env.stop_recording()
-        assert env.video_path is not None
-        videos.append(Path(env.video_path))
-        line = f"{env.video_path}: return {episode.episode_return:.1f}, seed {seed}"
+    for number in range(settings.episodes):
+        seed = settings.seed + number
+        place = settings.out / f"{name}-episode-{number}.mp4"
+        path, episode = player.record(model, seed, place, has_q_values)
+        write_json(path.with_suffix(".json"), {"video": path.name, **asdict(episode)})
+        line = f"{path}: return {episode.episode_return:.1f}, seed {seed}"
         console.print(line, markup=False, soft_wrap=True)
-    env.close()
+        videos.append(path)
+    player.close()
     return videos
 
 
-def _settings_beside(model: Path) -> dict[str, Any]:
-    """
-    Read what a model was trained with, if that is written beside it.
-
-    :param model: The file or the folder that it is in.
-    :return: The settings, empty if there are none.
-    """
-    folder = model if model.is_dir() else model.parent
-    # A checkpoint lies one folder deeper.
-    for file in (folder / "settings.json", folder.parent / "settings.json"):
-        if file.exists():
-            content: dict[str, Any] = json.loads(file.read_text())
-            return content
-    return {}
+def _statistics_of(model: Path, folder: Path) -> Path:
+    of_checkpoint = model.stem.startswith("model_")
+    name = model.stem.replace("model_", "model_vecnormalize_") if of_checkpoint else "vecnormalize"
+    file = folder / f"{name}.npz"
+    if not file.is_file():
+        raise SettingsError(
+            f"model: {file} is not there, which holds what its observations are normalised with. "
+            "Pass the model in the folder that it was trained into."
+        )
+    return file
 
 
 def _check_spaces(model: Any, env: Any, env_id: str) -> None:
     for name in ("observation_space", "action_space"):
         its, there = getattr(model, name), getattr(env, name)
-        if its != there and (its.shape != there.shape or name == "action_space"):
-            raise ValueError(
+        # Stable-Baselines3 moves the channels of images to the front.
+        shapes = [sorted(space.shape or ()) for space in (its, there)]
+        if shapes[0] != shapes[1] or (name == "action_space" and its != there):
+            raise SettingsError(
                 f"env: received {env_id!r}, whose {name.replace('_', ' ')} is {there}; the model "
                 f"has {its}. Pass the environment it was trained on."
             )

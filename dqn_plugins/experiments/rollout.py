@@ -1,15 +1,26 @@
-"""Greedy episodes on seeds of their own, side by side, and the files they are kept in."""
+"""Greedy episodes on seeds of their own: played, kept in files, recorded."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.core import ActType, ObsType
 
-__all__ = ["Episode", "EvaluationLog", "play_episodes", "rollout", "save_episodes"]
+from dqn_plugins.experiments.environments import EnvironmentSettings, make_environment, vectorized
+from dqn_plugins.files import written_whole
+
+__all__ = ["Episode", "EvaluationLog", "Player", "save_episodes"]
+
+# Side by side, so that the model is asked once per step for all of them: what it costs to ask a
+# torch model is mostly the asking.
+MOST_ENVIRONMENTS = 8
+DEFAULT_FPS = 30.0
 
 
 @dataclass
@@ -18,67 +29,184 @@ class Episode:
     A greedy episode, as far as it has been played.
 
     :param seed: Of the environment's reset.
-    :param observation: The newest.
-    :param reward: Of the last step.
     :param episode_return: Sum of the rewards.
     :param length: Number of steps.
-    :param is_over: Whether the last step ended it.
+    :param is_cut: Whether it was stopped at the limit, not by the environment.
+    :param reward: Of the last step.
     """
 
     seed: int
-    observation: Any
-    reward: float = 0.0
     episode_return: float = 0.0
     length: int = 0
-    is_over: bool = False
+    is_cut: bool = False
+    reward: float = 0.0
 
 
-def rollout(
-    model: Any, envs: Sequence[gym.Env[Any, Any]], seeds: Sequence[int]
-) -> Iterator[list[Episode]]:
+class _SeededEpisodes(gym.Wrapper[ObsType, ActType, ObsType, ActType]):
     """
-    Play one greedy episode in each environment, and stop after each step to let others look.
+    Plays the episodes of a queue of seeds, one after the other, and stands still when it is empty.
 
-    The episodes run side by side, so that the model is asked once per step for all of them: what
-    it costs to ask a torch model is mostly the asking.
-
-    :param model: Has Stable-Baselines3's ``predict``.
-    :param envs: The environments.
-    :param seeds: Seed of each one's reset.
-    :return: Iterator over the episodes, the same objects each time: after the resets, then after
-        each step of those that are not over.
+    :param env: The environment.
+    :param seeds: Shared by all that play side by side.
+    :param finished: Where episodes go that are over.
+    :param most_steps: Where an episode is cut.
     """
-    episodes = [
-        Episode(seed, env.reset(seed=seed)[0]) for env, seed in zip(envs, seeds, strict=True)
-    ]
-    yield episodes
-    while running := [pair for pair in zip(episodes, envs, strict=True) if not pair[0].is_over]:
-        observations = _stack([episode.observation for episode, _ in running])
-        actions, _ = model.predict(observations, deterministic=True)
-        for (episode, env), action in zip(running, actions, strict=True):
-            episode.observation, reward, terminated, truncated, _ = env.step(action)
-            episode.reward = float(reward)
-            episode.episode_return += episode.reward
-            episode.length += 1
-            episode.is_over = bool(terminated or truncated)
-        yield episodes
+
+    def __init__(
+        self,
+        env: gym.Env[ObsType, ActType],
+        seeds: deque[int],
+        finished: list[Episode],
+        most_steps: int,
+    ) -> None:
+        super().__init__(env)
+        self.seeds, self.finished, self.most_steps = seeds, finished, most_steps
+        self.episode: Episode | None = None
+        self.observation: Any = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[ObsType, dict[str, Any]]:
+        """Begin the next episode, if there is one."""
+        self.episode = Episode(self.seeds.popleft()) if self.seeds else None
+        if self.episode is not None:
+            self.observation, _ = self.env.reset(seed=self.episode.seed)
+        elif self.observation is None:
+            self.observation, _ = self.env.reset(seed=0)
+        return self.observation, {}
+
+    def step(self, action: ActType) -> tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Take a step in the running episode, if there is one."""
+        episode = self.episode
+        if episode is None:
+            return self.observation, 0.0, False, False, {}
+        self.observation, reward, terminated, truncated, _ = self.env.step(action)
+        episode.reward = float(reward)
+        episode.episode_return += episode.reward
+        episode.length += 1
+        if not (terminated or truncated) and episode.length >= self.most_steps:
+            episode.is_cut = truncated = True
+        if terminated or truncated:
+            self.finished.append(episode)
+        return self.observation, reward, bool(terminated), bool(truncated), {}
 
 
-def play_episodes(
-    model: Any, envs: Sequence[gym.Env[Any, Any]], seeds: Sequence[int]
-) -> list[Episode]:
+class Player:
     """
-    Play one greedy episode in each environment to its end.
+    Environments for greedy episodes, made once and used for all evaluations of a run.
 
-    :param model: Has Stable-Baselines3's ``predict``.
-    :param envs: The environments.
-    :param seeds: Seed of each one's reset.
-    :return: The episodes.
+    :param env_id: Id in Gymnasium.
+    :param settings: How the environment is made for training; statistics of normalised
+        observations are only read.
+    :param most_steps: Where an episode is cut that does not end.
+    :param n_envs: Episodes at the same time, at most.
+    :param render_mode: As for ``gymnasium.make``.
     """
-    episodes: list[Episode] = []
-    for episodes in rollout(model, envs, seeds):  # noqa: B007 - the last is kept
-        pass
-    return episodes
+
+    def __init__(
+        self,
+        env_id: str,
+        settings: EnvironmentSettings,
+        most_steps: int,
+        n_envs: int = 1,
+        render_mode: str | None = None,
+    ) -> None:
+        self._seeds: deque[int] = deque()
+        self._finished: list[Episode] = []
+
+        def make() -> gym.Env[Any, Any]:
+            env = make_environment(env_id, settings, render_mode)
+            return _SeededEpisodes(env, self._seeds, self._finished, most_steps)
+
+        n_envs = min(n_envs, MOST_ENVIRONMENTS)
+        self.venv, self.normalization = vectorized([make] * n_envs, settings, evaluating=True)
+        self.envs: list[_SeededEpisodes[Any, Any]] = self.venv.unwrapped.envs
+
+    def normalizes_like(self, normalization: Any) -> None:
+        """
+        Normalise observations as training does.
+
+        :param normalization: The training's ``VecNormalize``, whose statistics are shared; None
+            changes nothing.
+        """
+        if self.normalization is not None and normalization is not None:
+            self.normalization.obs_rms = normalization.obs_rms
+
+    def play(
+        self,
+        model: Any,
+        seeds: Sequence[int],
+        watch: Callable[[Any], object] = lambda observations: None,
+    ) -> list[Episode]:
+        """
+        Play greedy episodes.
+
+        :param model: Has Stable-Baselines3's ``predict``.
+        :param seeds: Of the environments' resets, one per episode.
+        :param watch: Called with what the model sees, after the reset and after each step.
+        :return: The episodes, in the order of the seeds.
+        """
+        self._seeds.extend(seeds)
+        self._finished.clear()
+        observations = self.venv.reset()
+        watch(observations)
+        while len(self._finished) < len(seeds):
+            actions, _ = model.predict(observations, deterministic=True)
+            observations, *_ = self.venv.step(actions)
+            watch(observations)
+        return sorted(self._finished, key=lambda episode: seeds.index(episode.seed))
+
+    def record(
+        self,
+        model: Any,
+        seed: int,
+        path: Path,
+        with_q_values: bool,
+        most_frames: float = float("inf"),
+    ) -> tuple[Path, Episode]:
+        """
+        Record one greedy episode, with a caption. The first environment must render frames.
+
+        :param model: Has Stable-Baselines3's ``predict``.
+        :param seed: Of the environment's reset.
+        :param path: The video; if the name is taken, the next number is used.
+        :param with_q_values: Whether to draw ``model.policy.q_net`` under the frames.
+        :param most_frames: Where the video stops, not the episode.
+        :return: The file, and the episode.
+        """
+        from dqn_plugins.wrappers import FrameDetails, VideoWriter
+        from dqn_plugins.wrappers.drawing.lettering import signed
+        from dqn_plugins.wrappers.drawing.overlay import Overlay
+
+        env = self.envs[0]
+
+        def caption(details: FrameDetails) -> dict[str, str]:
+            score = signed(details.episode_return, 1)
+            return {"step": f"{details.step:,}", "return": score}
+
+        def write(writer: VideoWriter, overlay: Overlay, observations: Any) -> None:
+            if writer.frame_count >= most_frames:
+                return
+            # The last frame is that of the terminal state: nothing is reset without a seed.
+            episode = env.episode or self._finished[-1]
+            seen = observations
+            if isinstance(seen, dict):
+                seen = {key: value[0] for key, value in seen.items()}
+            else:
+                seen = seen[0]
+            details = FrameDetails(0, episode.length, episode.reward, episode.episode_return, seen)
+            frame: Any = env.render()
+            writer.write(overlay.draw(frame, details))
+
+        overlay = Overlay(caption=caption, model=model if with_q_values else None)
+        fps = float(env.metadata.get("render_fps") or DEFAULT_FPS)
+        with VideoWriter(path, fps) as writer:
+            (episode,) = self.play(model, [seed], partial(write, writer, overlay))
+        return writer.path, episode
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.venv.close()
 
 
 def save_episodes(episodes: Sequence[Episode], path: Path) -> None:
@@ -90,15 +218,9 @@ def save_episodes(episodes: Sequence[Episode], path: Path) -> None:
     """
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["episode", "seed", "return", "length"])
-        for number, episode in enumerate(episodes):
-            writer.writerow([number, episode.seed, episode.episode_return, episode.length])
-
-
-def _stack(observations: list[Any]) -> Any:
-    if isinstance(observations[0], dict):
-        return {key: np.stack([each[key] for each in observations]) for key in observations[0]}
-    return np.stack(observations)
+        writer.writerow(["episode", "seed", "return", "length", "cut"])
+        for number, each in enumerate(episodes):
+            writer.writerow([number, each.seed, each.episode_return, each.length, each.is_cut])
 
 
 @dataclass
@@ -106,8 +228,11 @@ class EvaluationLog:
     """
     The evaluations of one training run, in the file format of Stable-Baselines3's
     ``EvalCallback``, with the training's CPU seconds beside its steps.
+
+    :param path: The file, ending in ``.npz``, whole after each evaluation.
     """
 
+    path: Path
     timesteps: list[int] = field(default_factory=list)
     cpu_seconds: list[float] = field(default_factory=list)
     results: list[list[float]] = field(default_factory=list)
@@ -115,7 +240,7 @@ class EvaluationLog:
 
     def add(self, timesteps: int, cpu_seconds: float, episodes: Sequence[Episode]) -> None:
         """
-        Take in an evaluation.
+        Take in an evaluation, and write the file.
 
         :param timesteps: Environment steps that the model was trained for.
         :param cpu_seconds: CPU seconds that it was trained for.
@@ -125,17 +250,11 @@ class EvaluationLog:
         self.cpu_seconds.append(cpu_seconds)
         self.results.append([episode.episode_return for episode in episodes])
         self.ep_lengths.append([episode.length for episode in episodes])
-
-    def save(self, path: Path) -> None:
-        """
-        Write the file.
-
-        :param path: It ends in ``.npz``.
-        """
-        np.savez(
-            path,
-            timesteps=np.array(self.timesteps, dtype=np.int64),
-            results=np.array(self.results, dtype=np.float64),
-            ep_lengths=np.array(self.ep_lengths, dtype=np.int64),
-            cpu_seconds=np.array(self.cpu_seconds, dtype=np.float64),
-        )
+        with written_whole(self.path) as unfinished:
+            np.savez(
+                unfinished,
+                timesteps=np.array(self.timesteps, dtype=np.int64),
+                results=np.array(self.results, dtype=np.float64),
+                ep_lengths=np.array(self.ep_lengths, dtype=np.int64),
+                cpu_seconds=np.array(self.cpu_seconds, dtype=np.float64),
+            )

@@ -1,11 +1,25 @@
-"""What every run does alike: torch's threads, the versions it notes down."""
+"""What every run does alike: seeds of evaluations, torch's threads, the versions it notes down."""
 
 import contextlib
 import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
-__all__ = ["installed_versions", "one_torch_thread"]
+from dqn_plugins.errors import SettingsError
+
+__all__ = [
+    "FIRST_EVALUATION_SEED",
+    "FIRST_FINAL_EVALUATION_SEED",
+    "check_at_least",
+    "check_tensorboard",
+    "installed_versions",
+    "one_torch_thread",
+]
+
+# What is learned from and what is judged never share a seed.
+FIRST_EVALUATION_SEED = 1_000_000
+FIRST_FINAL_EVALUATION_SEED = 2_000_000
 
 PACKAGES = (
     "dqn_plugins",
@@ -42,3 +56,34 @@ def one_torch_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(n_threads)
+
+
+def check_at_least(settings: object, **least: int) -> None:
+    """
+    Check settings that are whole numbers; None is none and passes.
+
+    :param settings: What has them as attributes.
+    :param least: The least that is allowed, by name.
+    :raises SettingsError: If one is smaller or something else.
+    """
+    for name, smallest in least.items():
+        value = getattr(settings, name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+            raise SettingsError(
+                f"{name}: received {value!r}, it must be a whole number of at least {smallest}."
+            )
+
+
+def check_tensorboard() -> None:
+    """
+    Check that TensorBoard's files can be written.
+
+    :raises SettingsError: If its package is missing.
+    """
+    if find_spec("tensorboard") is None:
+        raise SettingsError(
+            "tensorboard: received True, but TensorBoard is not installed. Run "
+            "`pip install 'dqn-plugins[tensorboard]'`."
+        )

@@ -1,16 +1,17 @@
-"""What a training run has used of its budget, measured from inside its environment."""
+"""What a training run has used of its budget, and what is due on the way."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
 from gymnasium.core import ActType, ObsType
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
 __all__ = ["BudgetSpent", "TrainingClock"]
 
-CHECKS_PER_RUN = 100
 MORE_STEPS_THAN_CAN_BE_DONE = 10**15
 
 
@@ -22,78 +23,93 @@ class BudgetSpent(BaseException):
     """
 
 
-class TrainingClock(gym.Wrapper[ObsType, ActType, ObsType, ActType]):
+@dataclass
+class _Event:
+    period: float
+    action: Callable[[], object]
+    times: float
+    next_time: float
+
+
+class TrainingClock:
     """
     Counts steps and CPU seconds, and interrupts the training when something is due.
 
-    What is due takes place in ``step``, before the step is done: then the model has learned from
-    all steps before. Stable-Baselines3 would have a callback for this, which is called at every
-    step; that costs an algorithm that learns in microseconds a third of its speed.
+    What is due takes place before the next step is done: then the model has learned from all steps
+    before. Stable-Baselines3 would have a callback for this, which comes before the model learns.
 
-    :param env: The environment that is learned from.
     :param timesteps: Budget in environment steps, None if it is CPU seconds.
     :param cpu_seconds: Budget in CPU seconds of this process; None if it is steps.
-    :param evaluations: Number of evaluations, evenly spread over the budget.
-    :param evaluate: Called for each evaluation, off the clock.
-    :param look: Called a hundred times during the training, to show and measure how it goes, off
-        the clock too.
+    :param steps: Environment steps done already.
     """
 
     def __init__(
-        self,
-        env: gym.Env[ObsType, ActType],
-        timesteps: int | None,
-        cpu_seconds: float | None,
-        evaluations: int,
-        evaluate: Callable[[], None],
-        look: Callable[[], None],
+        self, timesteps: int | None, cpu_seconds: float | None = None, steps: int = 0
     ) -> None:
-        super().__init__(env)
-        self.timesteps = timesteps
-        self.cpu_budget = cpu_seconds
-        self.steps = 0
-        self.cpu_seconds = 0.0
-        self.wall_seconds = 0.0
-        self.evaluation_cpu_seconds = 0.0
-        if timesteps is not None:
-            # Whole numbers: every run of a study is evaluated after the same steps.
-            self._evaluate_every: float = max(timesteps // evaluations, 1)
-            self._look_every: float = max(timesteps // CHECKS_PER_RUN, 1)
-        else:
-            assert cpu_seconds is not None
-            self._evaluate_every = cpu_seconds / evaluations
-            self._look_every = cpu_seconds / CHECKS_PER_RUN
-        self._evaluate = evaluate
-        self._look = look
-        self._next_evaluation = self._evaluate_every
-        self._next_look = self._look_every
-        self._next_event = min(self._next_evaluation, self._next_look)
+        self.timesteps, self.cpu_budget, self.steps = timesteps, cpu_seconds, steps
+        self.cpu_seconds = self.wall_seconds = 0.0
+        self.paused_cpu_seconds = 0.0
+        self._events: list[_Event] = []
+        self._next_time = float("inf")
+        self._steps_at_once = 1
+
+    @property
+    def spent(self) -> float:
+        """What is spent of the budget, in its unit."""
+        return self.steps if self.cpu_budget is None else self.cpu_seconds
 
     @property
     def progress(self) -> float:
         """Fraction of the budget that is spent, from 0 to 1."""
-        if self.timesteps is not None:
-            return min(self.steps / self.timesteps, 1.0)
-        assert self.cpu_budget is not None
-        return min(self.cpu_seconds / self.cpu_budget, 1.0)
+        budget = self.cpu_budget if self.timesteps is None else self.timesteps
+        assert budget is not None
+        return min(self.spent / budget, 1.0)
 
-    def train(self, model: Any) -> None:
+    def every(
+        self, period: float, action: Callable[[], object], times: float = float("inf")
+    ) -> None:
         """
-        Let a model that learns from this environment spend the budget.
+        Have something done now and then, off the clock.
+
+        :param period: How much of the budget is spent between two times.
+        :param action: What is done. If it returns False it could not be done, and is tried again
+            before the next step.
+        :param times: How often at most.
+        """
+        done = self.spent // period
+        self._events.append(_Event(period, action, times - done, (done + 1) * period))
+        self._next_time = min(self._next_time, self._events[-1].next_time)
+
+    def attached_to(self, env: Any) -> Any:
+        """
+        Put the clock between a model and its environment.
+
+        :param env: A Gymnasium environment or a ``VecEnv``.
+        :return: The same, counted.
+        """
+        if isinstance(env, VecEnv):
+            self._steps_at_once = env.num_envs
+            return _VecPace(env, self)
+        return _Pace(env, self)
+
+    def train(self, model: Any, **arguments: Any) -> None:
+        """
+        Let a model that learns from this environment spend what is left of the budget.
 
         If the budget is CPU seconds, the model's schedules follow these instead of its steps.
 
         :param model: The model.
+        :param arguments: Keyword arguments of ``learn``.
         """
         self._resume()
         try:
             if self.timesteps is not None:
-                model.learn(self.timesteps)
+                model.learn(self.timesteps - self.steps, **arguments)
             else:
                 model._update_current_progress_remaining = lambda *_: setattr(
                     model, "_current_progress_remaining", 1.0 - self.progress
                 )
-                model.learn(MORE_STEPS_THAN_CAN_BE_DONE)
+                model.learn(MORE_STEPS_THAN_CAN_BE_DONE, **arguments)
         except BudgetSpent:
             pass
         finally:
@@ -110,42 +126,60 @@ class TrainingClock(gym.Wrapper[ObsType, ActType, ObsType, ActType]):
         self.wall_seconds = time.perf_counter() - self._wall_start
 
     @contextmanager
-    def _off_the_clock(self) -> Iterator[None]:
-        self._stop()
+    def paused(self) -> Iterator[None]:
+        """Stop the clock for a while."""
+        start = time.process_time()
         yield
-        self._resume()
+        self.paused_cpu_seconds += time.process_time() - start
 
-    def step(self, action: ActType) -> tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
+    def before_step(self) -> None:
         """
-        Do what is due, then take the step.
+        Do what is due, and count the step that follows.
 
-        :param action: The action.
-        :return: What the environment returns.
         :raises BudgetSpent: If the CPU seconds are.
         """
-        if self.cpu_budget is None:
-            spent: float = self.steps
-        else:
+        spent: float = self.steps
+        if self.cpu_budget is not None:
             spent = self.cpu_seconds = time.process_time() - self._cpu_start
             if spent >= self.cpu_budget:
                 raise BudgetSpent
-        if spent >= self._next_event:
-            with self._off_the_clock():
+        if spent >= self._next_time:
+            self._stop()
+            with self.paused():
                 self._do_what_is_due(spent)
-        self.steps += 1
-        return self.env.step(action)
+            self._resume()
+        self.steps += self._steps_at_once
 
     def _do_what_is_due(self, spent: float) -> None:
-        if spent >= self._next_evaluation:
-            self.evaluate()
-            self._next_evaluation = (spent // self._evaluate_every + 1) * self._evaluate_every
-        if spent >= self._next_look:
-            self._look()
-            self._next_look = (spent // self._look_every + 1) * self._look_every
-        self._next_event = min(self._next_evaluation, self._next_look)
+        for event in self._events:
+            if spent >= event.next_time and event.times > 0 and event.action() is not False:
+                event.times -= 1
+                event.next_time = (spent // event.period + 1) * event.period
+        times = [event.next_time for event in self._events if event.times > 0]
+        self._next_time = min(times, default=float("inf"))
 
-    def evaluate(self) -> None:
-        """Evaluate now. Only while the training stands still."""
-        start = time.process_time()
-        self._evaluate()
-        self.evaluation_cpu_seconds += time.process_time() - start
+
+class _Pace(gym.Wrapper[ObsType, ActType, ObsType, ActType]):
+    def __init__(self, env: gym.Env[ObsType, ActType], clock: TrainingClock) -> None:
+        super().__init__(env)
+        self._before_step = clock.before_step
+
+    def step(self, action: ActType) -> tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
+        self._before_step()
+        return self.env.step(action)
+
+
+class _VecPace(VecEnvWrapper):
+    def __init__(self, venv: VecEnv, clock: TrainingClock) -> None:
+        super().__init__(venv)
+        self._before_step = clock.before_step
+
+    def reset(self) -> Any:
+        return self.venv.reset()
+
+    def step_async(self, actions: Any) -> None:
+        self._before_step()
+        self.venv.step_async(actions)
+
+    def step_wait(self) -> Any:
+        return self.venv.step_wait()

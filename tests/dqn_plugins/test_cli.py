@@ -49,7 +49,7 @@ def test_the_module_is_the_command(
 
 
 def test_only_the_command_line_imports_tyro() -> None:
-    rooms = "comparison.study, comparison.report.write, experiments.record, experiments.train"
+    rooms = "comparison.study, comparison.report.page, experiments.record, experiments.train"
     imports = "; ".join(f"import dqn_plugins.{room}" for room in rooms.split(", "))
     code = f"{imports}; import sys; sys.exit('tyro' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,27 +8,34 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dqn_plugins.comparison.report.curves import (
-    Curve,
     Progress,
     aggregate_curve,
     needs_log_axis,
     progress_of,
 )
 from dqn_plugins.comparison.results import Cell
-from dqn_plugins.comparison.statistics import Estimate
-from dqn_plugins.comparison.summary import AlgorithmSummary, Summary, interval, number
-from dqn_plugins.wrappers.drawing.lettering import signed
+from dqn_plugins.comparison.statistics import Estimate, performance_profile
+from dqn_plugins.comparison.summary import Summary, interval, number
 
 if TYPE_CHECKING:  # half a second that a comparison need not wait for before it begins
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "curves_files", "curves_svg", "final_returns_svg", "improvement_svg"]
+__all__ = [
+    "COLOURS",
+    "curves_files",
+    "curves_svg",
+    "final_returns_svg",
+    "improvement_svg",
+    "normalised_svg",
+    "profiles_svg",
+]
 
 AXES: tuple[Progress, Progress] = ("steps", "cpu_seconds")
 
@@ -100,28 +107,28 @@ _VARIABLES = {
 INCH = 72.0
 PANEL_WIDTH, PANEL_HEIGHT = 400.0, 290.0
 ROW_HEIGHT = 34.0
-FONT_SIZE = 12.0
+SMALL = 10.0
 # Space for names beside a chart: about this much per character.
 CHARACTER_WIDTH = 6.9
 LONGEST_NAME = 18
+PROFILE_POINTS = 101
 
 
 @contextmanager
-def _style(name: str) -> Iterator[None]:
-    import matplotlib as mpl
+def _style(name: str, colours: Colours) -> Iterator[None]:
+    from matplotlib import style
 
-    with mpl.rc_context(
-        {
-            "font.family": "sans-serif",
-            "font.sans-serif": ["DejaVu Sans"],
-            "font.size": FONT_SIZE,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.unicode_minus": True,
-            "svg.fonttype": "none",
-            "svg.hashsalt": name,  # the same file for the same study
-            "path.simplify": True,
-        }
+    quiet = ("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "axes.titlecolor")
+    with style.context(
+        [
+            Path(__file__).with_name("charts.mplstyle"),
+            {
+                "svg.hashsalt": name,  # the same file for the same study
+                "text.color": colours.ink,
+                "grid.color": colours.grid,
+                **dict.fromkeys(quiet, colours.quiet),
+            },
+        ]
     ):
         yield
 
@@ -137,13 +144,43 @@ def _series(colours: Colours, summary: Summary, algorithm: str) -> tuple[str, An
     return colours.series[index % n_colours], "-" if index < n_colours else (0, (7, 2, 1, 2))
 
 
-def _dress(axes: Axes, colours: Colours) -> None:
-    axes.set_facecolor("none")
-    axes.tick_params(colors=colours.quiet, labelcolor=colours.quiet, length=3, width=0.8)
-    for spine in axes.spines.values():
-        spine.set_color(colours.quiet)
-        spine.set_linewidth(0.8)
-    axes.set_axisbelow(True)
+def _new_figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width / INCH, height / INCH), facecolor="none")
+
+
+def _place(figure: Figure, left: float, top: float, right: float, bottom: float) -> Axes:
+    width, height = figure.get_size_inches() * INCH
+    return figure.add_axes(
+        (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
+    )
+
+
+def _name_space(summary: Summary) -> float:
+    return CHARACTER_WIDTH * max(len(_shortened(name)) for name in summary.study.algorithms) + 26
+
+
+def _legend(axes: Axes, ends: dict[str, float]) -> None:
+    """Name the lines beside the chart, in the order in which they end."""
+    lines = {str(line.get_label()): line for line in axes.get_lines()}
+    names = sorted(ends, key=lambda name: -ends[name])
+    if names:
+        axes.legend(
+            [lines[name] for name in names],
+            [_shortened(name) for name in names],
+            loc="center left",
+            bbox_to_anchor=(1.0, 0.5),
+            handlelength=0.9,
+            handletextpad=0.6,
+            borderaxespad=0.4,
+            labelspacing=0.35,
+        )
+
+
+def _title_axis(axes: Axes, text: str) -> None:
+    # Above the axis rather than along it: read without turning the head, whatever the ticks' width.
+    axes.set_title(text, loc="left", fontsize=12, pad=8, x=-0.01)
 
 
 # --- learning curves ---
@@ -163,15 +200,16 @@ def draw_curves(
     :param colours: To draw in.
     :return: Whether thin lines leave the picture.
     """
+    from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
+
     study = summary.study
     log = axis == "cpu_seconds" and needs_log_axis(study, environment)
-    _dress(axes, colours)
-    axes.grid(axis="y", color=colours.grid, linewidth=0.8)
+    axes.grid(axis="y")
     if log:
         axes.set_xscale("log")
-    ends = []
+    ends: dict[str, float] = {}
     inside: list[Any] = []
-    everything: list[Any] = []
+    everything: list[Any] = [np.zeros(0)]
     for algorithm in reversed(study.algorithms):  # the first one on top
         colour, dashes = _series(colours, summary, algorithm)
         cells = study.cells_of(environment, algorithm)
@@ -179,34 +217,44 @@ def draw_curves(
         curve = aggregate_curve(study.finished(environment, algorithm), axis, log)
         if curve is None:
             continue
-        _draw_curve(axes, curve, colour, dashes)
+        single = "o" if len(curve.progress) == 1 else None
+        axes.plot(
+            curve.progress,
+            curve.middle,
+            color=colour,
+            linewidth=2.2,
+            linestyle=dashes,
+            marker=single,
+            label=algorithm,
+        )
+        axes.plot(curve.tail_progress, curve.tail_middle, ":", color=colour, linewidth=1.6)
         inside += [curve.middle, curve.tail_middle]
-        everything += [band for band in (curve.low, curve.high) if band is not None]
+        if curve.low is not None and curve.high is not None:
+            axes.fill_between(
+                curve.progress, curve.low, curve.high, color=colour, alpha=0.16, linewidth=0
+            )
+            everything += [curve.low, curve.high]
         last = curve.tail_middle if curve.tail_middle.size else curve.middle
-        ends.append((float(last[-1]), algorithm, colour))
-    seen = np.concatenate([*inside, *everything, np.zeros(0)])
+        ends[algorithm] = float(last[-1])
+    seen = np.concatenate([*inside, *everything])
     if not seen.size:
         seen = np.zeros(1)
     low, high = _limits(np.concatenate(inside) if inside else seen, seen)
     axes.set_ylim(low, high)
     axes.margins(x=0.02)
-    _write_names(axes, ends, colours)
-    axes.set_xlabel(
-        ("CPU seconds of training (log scale)" if log else "CPU seconds of training")
-        if axis == "cpu_seconds"
-        else "environment steps",
-        color=colours.quiet,
-    )
-    # Above the axis rather than along it: read without turning the head, whatever the ticks' width.
-    axes.annotate(
-        "greedy return",
-        (0, 1),
-        xycoords="axes fraction",
-        xytext=(-4, 8),
-        textcoords="offset points",
-        color=colours.quiet,
-    )
-    _write_ticks(axes, log)
+    _legend(axes, ends)
+    seconds = "CPU seconds of training" + (" (log scale)" if log else "")
+    axes.set_xlabel(seconds if axis == "cpu_seconds" else "environment steps")
+    _title_axis(axes, "greedy return")
+    axes.xaxis.set_major_formatter(EngFormatter(sep="") if axis == "steps" else "{x:,g}")
+    axes.yaxis.set_major_formatter("{x:,g}")
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    if log:
+        left, right = axes.get_xlim()
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if right < 300 * left else (1.0,)))
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(5))
     return bool(seen.min() < low or seen.max() > high)
 
 
@@ -229,21 +277,6 @@ def _draw_seed(axes: Axes, cell: Cell, axis: Progress, colour: str) -> Any:
     return returns
 
 
-def _draw_curve(axes: Axes, curve: Curve, colour: str, dashes: Any) -> None:
-    if curve.low is not None and curve.high is not None:
-        axes.fill_between(
-            curve.progress, curve.low, curve.high, color=colour, alpha=0.16, linewidth=0
-        )
-    marker = "o" if len(curve.progress) == 1 else None
-    axes.plot(
-        curve.progress, curve.middle, color=colour, linewidth=2.2, linestyle=dashes, marker=marker
-    )
-    if curve.tail_progress.size:
-        axes.plot(
-            curve.tail_progress, curve.tail_middle, color=colour, linewidth=1.6, linestyle=":"
-        )
-
-
 def _limits(means: Any, everything: Any) -> tuple[float, float]:
     # A seed that once falls to -5000 must not flatten what everybody else does.
     low = min(float(means.min()), float(np.quantile(everything, 0.03)))
@@ -257,91 +290,6 @@ def _limits(means: Any, everything: Any) -> tuple[float, float]:
     return low, high
 
 
-def _write_names(axes: Axes, ends: Sequence[tuple[float, str, str]], colours: Colours) -> None:
-    """
-    Write the algorithms' names beside the ends of their curves, moved apart where they collide.
-
-    :param axes: With its limits set.
-    :param ends: Last value, name and colour of each curve.
-    :param colours: Of the text.
-    """
-    low, high = axes.get_ylim()
-    height = axes.get_window_extent().height * INCH / axes.figure.dpi
-    gap = 1.35 * FONT_SIZE / height
-    ordered = sorted(ends)
-    places: list[float] = []
-    for value, _, _ in ordered:
-        place = (value - low) / (high - low)
-        places.append(max(place, places[-1] + gap) if places else place)
-    ceiling = 1.0
-    for index in range(len(places) - 1, -1, -1):
-        places[index] = min(places[index], ceiling)
-        ceiling = places[index] - gap
-    for (_, name, colour), place in zip(ordered, places, strict=True):
-        axes.plot(
-            [1.02, 1.05],
-            [place, place],
-            color=colour,
-            linewidth=2.6,
-            transform=axes.transAxes,
-            clip_on=False,
-            solid_capstyle="round",
-        )
-        axes.text(
-            1.07,
-            place,
-            _shortened(name),
-            transform=axes.transAxes,
-            va="center",
-            color=colours.ink,
-            fontsize=FONT_SIZE - 1,
-        )
-
-
-def _write_ticks(axes: Axes, log: bool) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
-
-    def short(value: float, _: int | None = None) -> str:
-        for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-            if abs(value) >= size:
-                return f"{value / size:g}{letter}"
-        return f"{value:g}"
-
-    def plain(value: float, _: int | None = None) -> str:
-        return f"{value:,g}".replace("-", "\N{MINUS SIGN}")
-
-    axes.xaxis.set_major_formatter(FuncFormatter(short))
-    axes.yaxis.set_major_formatter(FuncFormatter(plain))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
-    if not log:
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        return
-    low, high = axes.get_xlim()
-    narrow = high / low < 300
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if narrow else (1.0,)))
-    axes.xaxis.set_minor_locator(NullLocator())
-
-
-def _name_space(summary: Summary) -> float:
-    longest = max(len(_shortened(name)) for name in summary.study.algorithms)
-    return CHARACTER_WIDTH * longest + 26
-
-
-def _new_figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width / INCH, height / INCH), dpi=INCH)
-    figure.patch.set_alpha(0.0)
-    return figure
-
-
-def _place(figure: Figure, left: float, top: float, right: float, bottom: float) -> Axes:
-    width, height = figure.get_size_inches() * INCH
-    return figure.add_axes(
-        (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
-    )
-
-
 def curves_svg(summary: Summary, environment: str, axis: Progress) -> tuple[str, bool]:
     """
     Draw the learning curves of one environment for a page.
@@ -352,7 +300,7 @@ def curves_svg(summary: Summary, environment: str, axis: Progress) -> tuple[str,
     :return: An ``<svg>`` element in the page's colours, and whether thin lines leave the picture.
     """
     name = f"curves-{axis}-{environment}"
-    with _style(name):
+    with _style(name, _STAND_INS):
         figure = _new_figure(PANEL_WIDTH, PANEL_HEIGHT)
         axes = _place(figure, 50, 24, _name_space(summary), 42)
         cut = draw_curves(axes, summary, environment, axis, _STAND_INS)
@@ -369,27 +317,25 @@ def curves_files(summary: Summary) -> dict[str, bytes]:
     Draw the learning curves of all environments, one per row, against steps and CPU seconds.
 
     :param summary: Figures of the study.
-    :return: Content of ``curves.png`` and ``curves.svg``, on white.
+    :return: Content of ``curves.png``, ``curves.svg`` and ``curves.pdf``, on white.
     """
     environments = summary.study.environments
     colours = COLOURS["light"]
     row, space = PANEL_HEIGHT + 44, _name_space(summary)
-    with _style("curves"):
+    with _style("curves", colours):
         width, height = 2 * (PANEL_WIDTH + 40), row * len(environments) + 50
         figure = _new_figure(width, height)
-        figure.patch.set(alpha=1.0, facecolor="white")
+        figure.set_facecolor("white")
         for index, environment in enumerate(environments):
             top = index * row + 58
             below = height - top - PANEL_HEIGHT
             for column, axis in enumerate(AXES):
-                left = column * width / 2
-                right = width / 2 * (1 - column)
+                left, right = column * width / 2, width / 2 * (1 - column)
                 axes = _place(figure, left + 64, top, right + space + 6, below + 44)
                 draw_curves(axes, summary, environment, axis, colours)
                 if column == 0:
-                    axes.set_title(
-                        environment, loc="left", color=colours.ink, fontweight="bold", pad=26
-                    )
+                    place = (16 / width, 1 - (top - 32) / height)
+                    figure.text(*place, environment, fontsize=13, fontweight="bold")
         seeds = len(summary.study.seeds)
         note = (
             f"Bold: interquartile mean over {seeds} seeds, with 95 % bootstrap band. Thin: seeds. "
@@ -399,14 +345,13 @@ def curves_files(summary: Summary) -> dict[str, bytes]:
         )
         if summary.study.troubled:
             note += f" {len(summary.study.troubled)} runs are not finished (dashed, ×)."
-        figure.text(16 / width, 14 / height, note, color=colours.quiet, fontsize=FONT_SIZE - 2)
+        figure.text(16 / width, 14 / height, note, color=colours.quiet, fontsize=SMALL)
         files = {}
-        for suffix, options in (
-            ("png", {"dpi": 2 * INCH, "metadata": {"Software": None}}),
-            ("svg", {"metadata": {"Date": None, "Creator": None}}),
-        ):
+        dates = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
+        for suffix in ("png", "svg", "pdf"):
             content = io.BytesIO()
-            figure.savefig(content, format=suffix, **options)
+            metadata: Any = dates.get(suffix, {"Software": None})
+            figure.savefig(content, format=suffix, dpi=2 * INCH, metadata=metadata)
             files[f"curves.{suffix}"] = content.getvalue()
     return files
 
@@ -416,87 +361,87 @@ def curves_files(summary: Summary) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class _Row:
-    name: str
-    colour: str
+    algorithm: str
     estimate: Estimate | None
     points: Sequence[float]
     note: str
-    written: Callable[[float | None], str] = number
 
 
-def _draw_rows(rows: Sequence[_Row], name: str, description: str, **options: Any) -> str:
-    longest = max(len(row.name) for row in rows)
-    left = max(CHARACTER_WIDTH * longest + 22, 60)
-    with _style(name):
+def _draw_rows(
+    summary: Summary,
+    rows: Sequence[_Row],
+    name: str,
+    title: str,
+    label: str,
+    written: Callable[[float | None], str] = number,
+    limits: tuple[float, float] | None = None,
+    line: float | None = None,
+) -> str:
+    """
+    Draw estimates below each other, with their intervals as bars and their figures beside them.
+
+    :param summary: Figures of the study.
+    :param rows: What to draw, from above.
+    :param name: Unique in the page.
+    :param title: What it shows, for readers who do not see it.
+    :param label: Of the axis.
+    :param written: How to write a number.
+    :param limits: Of the axis, None for what is needed.
+    :param line: Where a dashed line stands, None for none.
+    :return: An ``<svg>`` element in the page's colours.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    left = max(CHARACTER_WIDTH * max(len(_shortened(row.algorithm)) for row in rows) + 22, 60)
+    with _style(name, _STAND_INS):
         figure = _new_figure(PANEL_WIDTH, ROW_HEIGHT * len(rows) + 52)
         axes = _place(figure, left, 8, 100, 44)
-        _dress(axes, _STAND_INS)
         axes.spines["left"].set_visible(False)
-        axes.grid(axis="x", color=_STAND_INS.grid, linewidth=0.8)
+        axes.grid(axis="x")
         for index, row in enumerate(rows):
-            _draw_row(axes, index, row)
+            _draw_row(axes, index, row, _series(_STAND_INS, summary, row.algorithm)[0], written)
         axes.set_ylim(len(rows) - 0.45, -0.55)
-        axes.set_yticks(range(len(rows)), [row.name for row in rows])
+        axes.set_yticks(range(len(rows)), [_shortened(row.algorithm) for row in rows])
         axes.tick_params(axis="y", length=0, pad=9, labelcolor=_STAND_INS.ink)
-        axes.set_xlabel(options["label"], color=_STAND_INS.quiet)
-        if "limits" in options:
-            axes.set_xlim(options["limits"])
-            axes.axvline(0.5, color=_STAND_INS.quiet, linewidth=1.0, linestyle=(0, (3, 2)))
-        else:
-            from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-            axes.xaxis.set_major_locator(MaxNLocator(4))
-            axes.xaxis.set_major_formatter(
-                FuncFormatter(
-                    lambda value, _: number(value) if value % 1 else signed(value, 0, ",")
-                )
-            )
-        return _inline(figure, name, description)
-
-
-def _draw_row(axes: Axes, index: int, row: _Row) -> None:
-    if row.points:
-        axes.plot(
-            row.points,
-            [index + 0.26] * len(row.points),
-            "o",
-            color=row.colour,
-            markersize=3.6,
-            alpha=0.6,
-            markeredgewidth=0,
-            clip_on=False,
+        axes.set_xlabel(label)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter("{x:,g}")
+        if limits is not None:
+            axes.set_xlim(limits)
+        if line is not None:
+            axes.axvline(line, color=_STAND_INS.quiet, linewidth=1.0, linestyle=(0, (3, 2)))
+        described = "; ".join(
+            f"{row.algorithm} {written(row.estimate.value)}, "
+            f"interval {interval(row.estimate, written)}"
+            for row in rows
+            if row.estimate is not None
         )
-    text = row.note
-    if row.estimate is not None:
-        value, low, high = row.estimate
-        if low is not None and high is not None:
-            axes.plot(
-                [low, high], [index, index], color=row.colour, linewidth=3.2, alpha=0.55,
-                solid_capstyle="round", clip_on=False,
-            )  # fmt: skip
-        axes.plot([value], [index], "o", color=row.colour, markersize=8, clip_on=False)
-        text = row.written(value)
-    axes.annotate(
-        text,
-        (1, index),
-        xycoords=("axes fraction", "data"),
-        xytext=(14, 5 if row.estimate is not None else 0),
-        textcoords="offset points",
-        va="center",
-        color=_STAND_INS.ink if row.estimate is not None else _STAND_INS.quiet,
-        fontweight="bold" if row.estimate is not None else "normal",
-    )
-    if row.estimate is not None:
-        axes.annotate(
-            interval(row.estimate, row.written) if row.estimate.low is not None else row.note,
-            (1, index),
-            xycoords=("axes fraction", "data"),
-            xytext=(14, -8),
-            textcoords="offset points",
-            va="center",
-            color=_STAND_INS.quiet,
-            fontsize=FONT_SIZE - 2,
-        )
+        return _inline(figure, name, f"{title}: {described or 'nothing is finished'}.")
+
+
+def _draw_row(
+    axes: Axes, index: int, row: _Row, colour: str, written: Callable[[float | None], str]
+) -> None:
+    heights = [index + 0.26] * len(row.points)
+    style: dict[str, Any] = {"color": colour, "clip_on": False}
+    axes.plot(row.points, heights, "o", markersize=3.6, alpha=0.6, markeredgewidth=0, **style)
+    beside: dict[str, Any] = {
+        "xycoords": ("axes fraction", "data"),
+        "textcoords": "offset points",
+        "va": "center",
+    }
+    quiet: dict[str, Any] = {"color": _STAND_INS.quiet, "fontsize": SMALL}
+    if row.estimate is None:
+        axes.annotate(row.note, (1, index), xytext=(14, 0), **quiet, **beside)
+        return
+    value, low, high = row.estimate
+    if low is not None and high is not None:
+        bar: dict[str, Any] = {"linewidth": 3.2, "alpha": 0.55, "solid_capstyle": "round"}
+        axes.plot([low, high], [index, index], **bar, **style)
+    axes.plot([value], [index], "o", markersize=8, **style)
+    axes.annotate(written(value), (1, index), xytext=(14, 5), fontweight="bold", **beside)
+    text = row.note if low is None else interval(row.estimate, written)
+    axes.annotate(text, (1, index), xytext=(14, -8), **quiet, **beside)
 
 
 def final_returns_svg(summary: Summary, environment: str) -> str:
@@ -510,66 +455,110 @@ def final_returns_svg(summary: Summary, environment: str) -> str:
     """
     rows = [
         _Row(
-            _shortened(row.algorithm),
-            _series(_STAND_INS, summary, row.algorithm)[0],
+            row.algorithm,
             row.final,
             row.returns,
-            _note(row),
+            "one seed: no interval" if row.finished else "no finished run",
         )
         for row in summary.ranked(environment)
     ]
-    described = "; ".join(
-        f"{row.algorithm} {number(row.final.value)}, interval {interval(row.final)}"
-        for row in summary.ranked(environment)
-        if row.final is not None
-    )
-    description = f"Final returns on {environment}: {described or 'no run is finished'}."
-    return _draw_rows(
-        rows, f"final-{environment}", description, label="greedy return after training"
-    )
+    title = f"Final returns on {environment}"
+    return _draw_rows(summary, rows, f"final-{environment}", title, "greedy return after training")
 
 
-def _note(row: AlgorithmSummary) -> str:
-    return "no finished run" if not row.finished else "one seed: no interval"
+def _note(estimate: Estimate | None) -> str:
+    return "one seed" if estimate else "not finished"
 
 
 def improvement_svg(summary: Summary, environment: str | None) -> str:
     """
-    Draw the probability of improvement over the first algorithm.
+    Draw the probability of improvement over the reference.
 
     :param summary: Figures of the study, of at least two algorithms.
     :param environment: Its id; None for all environments together.
     :return: An ``<svg>`` element in the page's colours.
     """
-    first, *others = summary.study.algorithms
-    if environment is None:
-        estimates = dict(summary.overall_improvement)
-    else:
-        estimates = {row.algorithm: row.improvement for row in summary.of(environment)}
+    reference = summary.study.reference
+    source = summary.overall if environment is None else summary.of(environment)
     rows = [
         _Row(
-            _shortened(algorithm),
-            _series(_STAND_INS, summary, algorithm)[0],
-            estimates[algorithm],
-            (),
-            "one seed" if estimates[algorithm] is not None else "not finished",
-            "{:.2f}".format,
+            each.algorithm, each.improvement, (), "one seed" if each.improvement else "not finished"
         )
-        for algorithm in others
+        for each in source
+        if each.algorithm != reference
     ]
     place = environment or "all environments"
-    described = "; ".join(
-        f"{algorithm} {estimate.value:.2f}, interval {interval(estimate, '{:.2f}'.format)}"
-        for algorithm in others
-        if (estimate := estimates[algorithm]) is not None
-    )
     return _draw_rows(
+        summary,
         rows,
         f"improvement-{place}",
-        f"Probability of improvement over {first} on {place}: {described or 'none'}.",
-        label=f"probability of ending above {_shortened(first)}",
+        f"Probability of improvement over {reference} on {place}",
+        f"probability of ending above {_shortened(reference)}",
+        written="{:.2f}".format,
         limits=(0.0, 1.0),
+        line=0.5,
     )
+
+
+def normalised_svg(summary: Summary) -> str:
+    """
+    Draw the interquartile mean of normalised scores over all environments.
+
+    :param summary: Figures of the study.
+    :return: An ``<svg>`` element in the page's colours.
+    """
+    rows = [
+        _Row(
+            each.algorithm,
+            each.iqm,
+            [score for scores in each.scores or [] for score in scores],
+            _note(each.iqm),
+        )
+        for each in sorted(summary.overall, key=lambda each: -(each.iqm or (-np.inf,))[0])
+    ]
+    label = f"normalised score: random 0, {_shortened(summary.study.reference)} 1"
+    title = "Normalised scores over all environments"
+    return _draw_rows(summary, rows, "normalised", title, label, "{:.2f}".format, line=1.0)
+
+
+def profiles_svg(summary: Summary) -> str:
+    """
+    Draw performance profiles: the share of runs above each normalised score.
+
+    :param summary: Figures of the study.
+    :return: An ``<svg>`` element in the page's colours.
+    """
+    shown = [each for each in summary.overall if each.scores]
+    everything = np.concatenate([score for each in shown for score in each.scores or []])
+    low, high = np.quantile(everything, [0.02, 0.98])
+    thresholds = np.linspace(min(low, 0.0), max(high, 1.0), PROFILE_POINTS)
+    with _style("profiles", _STAND_INS):
+        figure = _new_figure(PANEL_WIDTH, PANEL_HEIGHT)
+        axes = _place(figure, 50, 24, _name_space(summary), 42)
+        axes.grid(axis="y")
+        ends = {}
+        for each in shown:
+            colour, dashes = _series(_STAND_INS, summary, each.algorithm)
+            share, lower, upper = performance_profile(each.scores or [], thresholds)
+            axes.plot(
+                thresholds,
+                share,
+                color=colour,
+                linewidth=2.2,
+                linestyle=dashes,
+                label=each.algorithm,
+            )
+            if lower is not None and upper is not None:
+                axes.fill_between(thresholds, lower, upper, color=colour, alpha=0.16, linewidth=0)
+            ends[each.algorithm] = float(share.mean())
+        axes.set_ylim(-0.02, 1.02)
+        axes.margins(x=0.02)
+        _legend(axes, ends)
+        axes.set_xlabel("normalised score")
+        axes.xaxis.set_major_formatter("{x:,g}")
+        _title_axis(axes, "share of runs above")
+        title = "Performance profiles: the share of runs that score above each normalised score."
+        return _inline(figure, "profiles", title)
 
 
 # --- inside a page ---

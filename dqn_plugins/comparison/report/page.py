@@ -1,50 +1,124 @@
-"""The page of a comparison: everything in one file that opens from disk, without network."""
+"""A comparison's report: a table in the terminal, files, and one page that needs no network."""
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from gymnasium.error import DependencyNotInstalled
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape as plain
+from rich.table import Table
 
-from dqn_plugins.comparison.report.charts import (
-    COLOURS,
-    curves_svg,
-    final_returns_svg,
-    improvement_svg,
-)
+from dqn_plugins.comparison.report import charts
 from dqn_plugins.comparison.report.curves import needs_log_axis
-from dqn_plugins.comparison.report.videos import ReportVideo, poster_of, shrunk_to
-from dqn_plugins.comparison.results import Cell
-from dqn_plugins.comparison.summary import AlgorithmSummary, Summary, interval, listed, number
+from dqn_plugins.comparison.report.videos import ReportVideo, put_together
+from dqn_plugins.comparison.results import Cell, StudyResults, read_study
+from dqn_plugins.comparison.statistics import Estimate
+from dqn_plugins.comparison.summary import (
+    AlgorithmSummary,
+    Summary,
+    interval,
+    listed,
+    number,
+    shortly,
+    summarise,
+)
+from dqn_plugins.files import written_whole
 
-__all__ = ["render_page"]
+__all__ = ["write_report"]
 
-TEMPLATE = "report.html"
-STYLE = "report.css"
 # base64 makes four bytes of three; with charts and tables the page stays below 15 MB.
 MOST_VIDEO_BYTES = 9_000_000
 # Said by the page where the settings stand.
 PER_CELL = ("algorithm", "environment", "seed")
+TROUBLES = {
+    "failed": "failed",
+    "damaged": "cannot be read",
+    "unfinished": "not finished",
+    "missing": "not begun",
+}
 
 
-def render_page(
-    summary: Summary, videos: Sequence[ReportVideo], missing_videos: Mapping[str, str]
-) -> str:
+def write_report(folder: Path | str, videos: bool = True, reference: str | None = None) -> Path:
     """
-    Write the page.
+    Report a comparison, finished or not: print a table, and write ``summary.csv``, ``curves.png``,
+    ``curves.svg``, ``curves.pdf``, ``videos/`` and ``report.html`` into its folder, replacing those
+    of an earlier report. Runs that failed, are missing or not finished are named and enter no
+    figure. The same runs give the same ``summary.csv``. No code from the folder is run.
 
-    :param summary: Figures of the study.
-    :param videos: One per environment, as far as there are any.
-    :param missing_videos: Why there is none, by environment; under "" what holds for all.
-    :return: HTML that refers to no other file.
+    :param folder: What ``dqn-plugins compare`` was given as ``--out``.
+    :param videos: Whether the recordings of the best seeds are put side by side.
+    :param reference: The algorithm that the others are held against; by default the one that
+        ``compare`` was given.
+    :return: The path of ``report.html``, which needs no other file.
+    :raises SettingsError: If there is no comparison in the folder, or its description cannot be
+        read.
+
+    Example::
+
+        from dqn_plugins.comparison import write_report
+
+        print(write_report("runs/lander"))
     """
+    study = read_study(folder, reference)
+    summary = summarise(study)
+    recorded, missing = _videos(summary) if videos else ([], {"": "They were not asked for."})
+    files = {
+        "summary.csv": summary.table().to_csv(index=False).encode(),
+        **charts.curves_files(summary),
+        "report.html": _page(summary, recorded, missing).encode(),
+    }
+    for name, content in files.items():
+        with written_whole(study.folder / name) as unfinished:
+            unfinished.write_bytes(content)
+    _print(summary, missing if videos else {})
+    return study.folder / "report.html"
+
+
+def _videos(summary: Summary) -> tuple[list[ReportVideo], dict[str, str]]:
+    """Return one video per environment, and why there is none, by environment or "" for all."""
+    recorded, missing = [], {}
+    for environment in summary.study.environments:
+        try:
+            video = put_together(summary, environment, summary.study.folder / "videos")
+        except DependencyNotInstalled as error:
+            return [], {"": str(error)}
+        except (OSError, ValueError) as error:  # whatever is wrong with a file, the figures stand
+            video = f"{type(error).__name__}: {error}"
+        if isinstance(video, str):
+            missing[environment] = video
+        else:
+            recorded.append(video)
+    return recorded, missing
+
+
+# --- the page ---
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """What the page shows of one environment: rows by final return and in the study's order."""
+
+    environment: str
+    rows: Sequence[AlgorithmSummary]
+    in_order: Sequence[AlgorithmSummary]
+    final: Markup
+    curves: Sequence[Markup]
+    has_log_axis: bool
+    is_cut: bool
+    improvement: Markup | None
+    fastest: float
+
+
+def _page(summary: Summary, videos: Sequence[ReportVideo], missing: Mapping[str, str]) -> str:
     folder = Path(__file__).parent
     templates = Environment(
         loader=FileSystemLoader(folder),
@@ -53,87 +127,80 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {"number": number, "interval": interval, "readable": _readable}
+    templates.filters |= {
+        "number": number,
+        "interval": interval,
+        "shortly": shortly,
+        "readable": lambda value: (
+            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        ),
+    }
     study = summary.study
-    return templates.get_template(TEMPLATE).render(
+    n_environments, several = len(study.environments), len(study.algorithms) > 1
+    colours = charts.COLOURS["light"].series
+    troubles = [
+        (words, cells)
+        for status, words in TROUBLES.items()
+        if (cells := [cell for cell in study.cells if cell.status == status])
+    ]
+    return templates.get_template("report.html").render(
         study=study,
         summary=summary,
-        style=Markup((folder / STYLE).read_text(encoding="utf-8")),  # noqa: S704 - our own file
-        colours=_variables(),
-        colour_of=lambda name: (
-            f"var(--series-{study.algorithms.index(name) % len(COLOURS['light'].series)})"
-        ),
+        # Our own file.
+        style=Markup((folder / "report.css").read_text(encoding="utf-8")),  # noqa: S704
+        colours={
+            mode: {
+                "ink": each.ink,
+                "quiet": each.quiet,
+                "grid": each.grid,
+                **{f"series-{index}": colour for index, colour in enumerate(each.series)},
+            }
+            for mode, each in charts.COLOURS.items()
+        },
+        colour_of=lambda name: f"var(--series-{study.algorithms.index(name) % len(colours)})",
         title=f"{_together(study.algorithms, 'algorithms')} on "
         f"{_together(study.environments, 'environments')}",
-        facts=_facts(summary),
-        troubles=_troubles(summary),
-        settings_of=_settings_of,
+        facts=_facts(study),
+        troubles=troubles,
+        settings_of=lambda row: _grouped(row.cells, _flat_settings),
         headline_of=lambda panel: _headline(summary, panel),
         panels=[_panel(summary, environment) for environment in study.environments],
-        overall=Markup(improvement_svg(summary, None))  # noqa: S704 - escaped where it is drawn
-        if _has_overall(summary)
+        # The charts escape their texts themselves, hence Markup.
+        overall=Markup(charts.improvement_svg(summary, None))  # noqa: S704
+        if n_environments > 1 and several
         else None,
-        videos=[_embedded(video, len(study.environments)) for video in videos],
-        missing_videos=missing_videos,
-        versions=_versions(summary),
+        normalised=[
+            Markup(draw(summary))  # noqa: S704
+            for draw in (charts.normalised_svg, charts.profiles_svg)
+        ]
+        if any(each.scores for each in summary.overall)
+        else [],
+        videos=[
+            (video, video.address(MOST_VIDEO_BYTES // n_environments), video.poster)
+            for video in videos
+        ],
+        missing_videos=missing,
+        versions=_grouped(study.cells, lambda cell: cell.versions),
         written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 
-@dataclass(frozen=True)
-class _Panel:
-    """
-    What the page shows of one environment.
-
-    :param environment: Its id.
-    :param rows: The figures, the highest final return first.
-    :param in_order: The same, in the study's order.
-    :param final: Chart of the final returns.
-    :param steps: Curves against steps; None if nothing was evaluated during training.
-    :param seconds: Curves against CPU seconds; None likewise.
-    :param has_log_axis: Whether the latter are on a logarithmic axis.
-    :param is_cut: Whether lines of seeds leave the pictures.
-    :param improvement: Chart of the probabilities of improvement; None for one algorithm.
-    :param fastest: Most steps per CPU second of all algorithms.
-    """
-
-    environment: str
-    rows: Sequence[AlgorithmSummary]
-    in_order: Sequence[AlgorithmSummary]
-    final: Markup
-    steps: Markup | None
-    seconds: Markup | None
-    has_log_axis: bool
-    is_cut: bool
-    improvement: Markup | None
-    fastest: float
-
-
 def _panel(summary: Summary, environment: str) -> _Panel:
-    # The charts escape their texts themselves, hence Markup.
     study = summary.study
-    evaluated = any(
-        cell.evaluations is not None for cell in study.cells if cell.environment == environment
-    )
-    steps, seconds, is_cut = None, None, False
-    if evaluated:
-        svg, steps_cut = curves_svg(summary, environment, "steps")
-        steps = Markup(svg)  # noqa: S704
-        svg, seconds_cut = curves_svg(summary, environment, "cpu_seconds")
-        seconds = Markup(svg)  # noqa: S704
-        is_cut = steps_cut or seconds_cut
+    drawn = []
+    if any(cell.evaluations for cell in study.cells if cell.environment == environment):
+        drawn = [charts.curves_svg(summary, environment, axis) for axis in charts.AXES]
     rows = summary.of(environment)
     several = len(study.algorithms) > 1
     return _Panel(
         environment,
         summary.ranked(environment),
         rows,
-        Markup(final_returns_svg(summary, environment)),  # noqa: S704
-        steps,
-        seconds,
+        Markup(charts.final_returns_svg(summary, environment)),  # noqa: S704
+        [Markup(svg) for svg, _ in drawn],  # noqa: S704
         needs_log_axis(study, environment),
-        is_cut,
-        Markup(improvement_svg(summary, environment)) if several else None,  # noqa: S704
+        any(is_cut for _, is_cut in drawn),
+        Markup(charts.improvement_svg(summary, environment)) if several else None,  # noqa: S704
         max((row.timing("steps_per_cpu_second") or 0.0 for row in rows), default=0.0),
     )
 
@@ -144,104 +211,83 @@ def _headline(summary: Summary, panel: _Panel) -> Markup:
     return sentence.replace(best, Markup("<strong>{}</strong>").format(best), 1)
 
 
-def _has_overall(summary: Summary) -> bool:
-    return len(summary.study.environments) > 1 and len(summary.study.algorithms) > 1
-
-
-def _variables() -> dict[str, dict[str, str]]:
-    return {
-        mode: {
-            "ink": colours.ink,
-            "quiet": colours.quiet,
-            "grid": colours.grid,
-            **{f"series-{index}": colour for index, colour in enumerate(colours.series)},
-        }
-        for mode, colours in COLOURS.items()
-    }
-
-
 def _together(names: Sequence[str], noun: str) -> str:
     return listed(list(names)) if len(names) <= 3 else f"{len(names)} {noun}"
 
 
-def _facts(summary: Summary) -> list[tuple[str, str]]:
-    study = summary.study
-    n_finished = len(study.cells) - len(study.troubled)
+def _facts(study: StudyResults) -> list[tuple[str, str]]:
     steps, seconds = study.settings.get("timesteps"), study.settings.get("cpu_seconds")
-    budget = f"{steps:,} steps" if steps else f"{seconds:g} CPU s" if seconds else "–"
-    episodes = study.settings.get("final_evaluation_episodes")
     return [
         ("algorithms", str(len(study.algorithms))),
         ("environments", str(len(study.environments))),
         ("seeds each", str(len(study.seeds))),
-        ("per run", budget),
-        ("final episodes", "–" if episodes is None else str(episodes)),
-        ("runs finished", f"{n_finished} of {len(study.cells)}"),
+        ("per run", f"{steps:,} steps" if steps else f"{seconds:g} CPU s" if seconds else "–"),
+        ("final episodes", str(study.settings.get("final_evaluation_episodes") or "–")),
+        ("runs finished", f"{len(study.cells) - len(study.troubled)} of {len(study.cells)}"),
     ]
 
 
-def _troubles(summary: Summary) -> list[tuple[str, list[Cell]]]:
-    what = {
-        "failed": "failed",
-        "damaged": "cannot be read",
-        "unfinished": "not finished",
-        "missing": "not begun",
-    }
-    return [
-        (words, cells)
-        for status, words in what.items()
-        if (cells := [cell for cell in summary.study.cells if cell.status == status])
-    ]
+def _flat_settings(cell: Cell) -> Mapping[str, Any]:
+    shared = {key: value for key, value in cell.settings.items() if key not in PER_CELL}
+    return {**shared.pop("hyperparameters", {}), **shared}
 
 
-def _settings_of(row: AlgorithmSummary) -> list[tuple[Mapping[str, Any], list[Cell]]]:
-    """
-    List the settings of an algorithm's runs, once where they are the same.
-
-    :param row: The algorithm on one environment.
-    :return: Settings, hyperparameters among them, and the cells that have them.
-    """
+def _grouped(
+    cells: Sequence[Cell], facts_of: Callable[[Cell], Mapping[str, Any]]
+) -> list[tuple[Mapping[str, Any], list[Cell]]]:
+    """List what cells were made with, once where it is the same."""
     groups: dict[str, tuple[Mapping[str, Any], list[Cell]]] = {}
-    for cell in row.cells:
-        if cell.settings:
-            shared = {key: value for key, value in cell.settings.items() if key not in PER_CELL}
-            flat = {**shared.pop("hyperparameters", {}), **shared}
-            key = json.dumps(flat, sort_keys=True, default=str)
-            groups.setdefault(key, (flat, []))[1].append(cell)
+    for cell in cells:
+        if facts := facts_of(cell):
+            key = json.dumps(facts, sort_keys=True, default=str)
+            groups.setdefault(key, (facts, []))[1].append(cell)
     return list(groups.values())
 
 
-def _embedded(video: ReportVideo, n_environments: int) -> tuple[ReportVideo, str | None, str]:
-    """
-    Put a video into the page.
-
-    :param video: The video.
-    :param n_environments: How many share the room there is.
-    :return: The video; its ``data:`` address, None if it is too large; that of a picture of it.
-    """
-    content = shrunk_to(video.path, MOST_VIDEO_BYTES // n_environments)
-    address = None if content is None else _data_address("video/mp4", content)
-    return video, address, _data_address("image/jpeg", poster_of(video.path))
+# --- the terminal ---
 
 
-def _data_address(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+def _print(summary: Summary, missing_videos: Mapping[str, str]) -> None:
+    console = Console()
+    for environment in summary.study.environments:
+        console.print(_table(summary, environment))
+        console.print(f"{plain(summary.headline(environment))}\n", highlight=False)
+    for caution in summary.cautions:
+        console.print(f"[yellow]Note:[/] {plain(caution)}", highlight=False)
+    for cell in summary.study.troubled:
+        colour = "red" if cell.status in {"failed", "damaged"} else "yellow"
+        reason = f": {cell.error}" if cell.error else ""
+        console.print(f"[{colour}]{cell.status}[/] {plain(cell.name + reason)}", highlight=False)
+    for environment, reason in missing_videos.items():
+        where = f" of {environment}" if environment else ""
+        console.print(f"[yellow]No video{where}:[/] {plain(reason)}", highlight=False)
 
 
-def _versions(summary: Summary) -> list[tuple[Mapping[str, str], list[Cell]]]:
-    """
-    Group cells by what they ran with.
+def _table(summary: Summary, environment: str) -> Table:
+    several = len(summary.study.algorithms) > 1
+    table = Table(
+        title=environment, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
+    )
+    table.add_column("algorithm", style="bold", overflow="fold")
+    improvement = f"P(above {plain(summary.study.reference)})\n95 % interval"
+    titles = ["seeds", "return\n95 % interval", *[improvement][:several], "steps per\nCPU second"]
+    for title in titles:
+        # Folded where the terminal is narrow: an ellipsis would hide that seeds are missing.
+        table.add_column(title, justify="right", overflow="fold")
+    for row in summary.ranked(environment):
+        figures = [_figure(row.final, number), _figure(row.improvement, "{:.2f}".format)]
+        table.add_row(
+            plain(row.algorithm),
+            row.seeds_label.removesuffix("s").removesuffix(" seed"),
+            *figures[: 1 + several],
+            number(row.timing("steps_per_cpu_second")),
+        )
+    return table
 
-    :param summary: Figures of the study.
-    :return: Versions, and the cells that have them.
-    """
-    groups: dict[str, tuple[Mapping[str, str], list[Cell]]] = {}
-    for cell in summary.study.cells:
-        if cell.versions:
-            key = json.dumps(cell.versions, sort_keys=True)
-            groups.setdefault(key, (cell.versions, []))[1].append(cell)
-    return list(groups.values())
 
-
-def _readable(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _figure(estimate: Estimate | None, written: Callable[[float | None], str]) -> str:
+    if estimate is None:
+        return "–"
+    if estimate.low is None:
+        return f"{written(estimate.value)} (one seed)"
+    return plain(f"{written(estimate.value)} [{written(estimate.low)}, {written(estimate.high)}]")

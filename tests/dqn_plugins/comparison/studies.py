@@ -24,7 +24,8 @@ def small_study(out: Path, **changes: Any) -> ComparisonSettings:
         "evaluations": 3,
         "evaluation_episodes": 3,
         "final_evaluation_episodes": 4,
-        "jobs": 1,
+        "jobs": 2,
+        "videos": False,
         "out": out,
     }
     return ComparisonSettings(**{**settings, **changes})
@@ -39,17 +40,18 @@ def results(out: Path) -> dict[str, list[Any]]:
     """All results of all cells: no times, no dates."""
     found: dict[str, list[Any]] = {}
     for folder in cell_folders(out):
-        with (folder / "episodes.csv").open() as file:
-            next(file)
-            episodes = [(row["r"], row["l"], row["terminated"]) for row in csv.DictReader(file)]
+        episodes = []
+        for log in sorted(folder.glob("episodes*.csv")):
+            with log.open() as file:
+                next(file)
+                rows = csv.DictReader(file)
+                episodes += [(row["r"], row["l"], row["terminated"]) for row in rows]
         with np.load(folder / "evaluations.npz") as arrays:
             evaluations = {
                 name: arrays[name].tolist() for name in ("timesteps", "results", "ep_lengths")
             }
         final = (folder / "final_evaluation.csv").read_text()
-        weights = None
-        if (folder / "model.zip").exists():
-            with zipfile.ZipFile(folder / "model.zip") as file:
-                weights = file.read("policy.pth")
+        with zipfile.ZipFile(folder / "model.zip") as file:
+            weights = file.read("policy.pth")
         found[str(folder.relative_to(out))] = [episodes, evaluations, final, weights]
     return found

@@ -1,17 +1,23 @@
-"""Studies written to disk the way comparison runs write them, with results that are made up."""
+"""Studies with results that are made up, written to disk by what writes real ones."""
 
-import csv
-import hashlib
-import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+
+from dqn_plugins.comparison.cell import CellJob, _write_failure, cell_folder
+from dqn_plugins.comparison.settings import ComparisonSettings
+from dqn_plugins.comparison.study import _claim_folder, plan
+from dqn_plugins.experiments.algorithms import ALGORITHMS
+from dqn_plugins.experiments.rollout import Episode, EvaluationLog, save_episodes
+from dqn_plugins.files import write_json
 
 __all__ = ["fail_cell", "finish_cell", "write_study"]
 
 VERSIONS = {"python": "3.12.1", "dqn_plugins": "0.1.0", "gymnasium": "1.2.0", "platform": "Linux"}
-CLASSES = {"stream_q": "StreamQ", "naive_dqn": "NaiveDQN", "random": "RandomPolicy"}
+TEMPLATES: dict[Path, CellJob] = {}
 
 
 def write_study(
@@ -21,37 +27,37 @@ def write_study(
     seeds: int = 5,
     timesteps: int = 10_000,
 ) -> Path:
-    """``study.json`` alone, without any cell."""
+    """``study.json`` alone, without any cell. Names that are no algorithm's are random actions."""
+    settings = ComparisonSettings(
+        env=tuple(environments),
+        algo=tuple(algorithms),
+        seeds=seeds,
+        timesteps=timesteps,
+        final_evaluation_episodes=4,
+        out=folder,
+        variants={name: {"algorithm": "random"} for name in algorithms if name not in ALGORITHMS},
+    )
+    described, cells = plan(settings)
     folder.mkdir(parents=True, exist_ok=True)
-    described = {
-        "environments": list(environments),
-        "algorithms": {name: {"algorithm": name} for name in algorithms},
-        "seeds": list(range(seeds)),
-        "timesteps": timesteps,
-        "cpu_seconds": None,
-        "final_evaluation_episodes": 4,
-        "command": f"dqn-plugins compare --seeds {seeds} --out 'runs/<b>a & b</b>'",
-    }
-    (folder / "study.json").write_text(json.dumps(described))
+    command = f"dqn-plugins compare --seeds {seeds} --out 'runs/<b>a & b</b>'"
+    _claim_folder(folder, described, command, Console(quiet=True))
+    TEMPLATES[folder] = cells[0]
     return folder
 
 
-def cell_folder(folder: Path, environment: str, algorithm: str, seed: int) -> Path:
-    cell = folder / environment.replace("/", "-") / algorithm / f"seed_{seed}"
-    cell.mkdir(parents=True, exist_ok=True)
-    settings = {
-        "algorithm": algorithm,
-        "algorithm_class": CLASSES.get(algorithm, algorithm.upper()),
-        "environment": environment,
-        "seed": seed,
-        "timesteps": 10_000,
-        "cpu_seconds": None,
-        "hyperparameters": {"gamma": 0.99, "policy_kwargs": {"net_arch": [64, 64]}},
-        "evaluation": {"every": 1_000, "episodes": 2, "seed": 1_000_000},
-        "final_evaluation_episodes": 4,
-    }
-    (cell / "settings.json").write_text(json.dumps(settings))
-    (cell / "versions.json").write_text(json.dumps(VERSIONS))
+def _begin_cell(folder: Path, environment: str, algorithm: str, seed: int) -> CellJob:
+    template = TEMPLATES[folder]
+    cell = replace(
+        template,
+        folder=cell_folder(folder, environment, algorithm, seed),
+        environment=environment,
+        seed=seed,
+        variant=replace(template.variant, name=algorithm),
+        hyperparameters={"gamma": 0.99, "policy_kwargs": {"net_arch": [64, 64]}},
+    )
+    cell.working_folder.mkdir(parents=True, exist_ok=True)
+    write_json(cell.working_folder / "settings.json", cell.described())
+    write_json(cell.working_folder / "versions.json", VERSIONS)
     return cell
 
 
@@ -70,22 +76,18 @@ def finish_cell(
     A finished cell whose final episodes average to ``final``, and whose evaluations are ``curve``
     at ``steps``, every thousandth by default, straight up to ``final`` without a curve.
     """
-    cell = cell_folder(folder, environment, algorithm, seed)
+    cell = _begin_cell(folder, environment, algorithm, seed)
     curve = np.linspace(0, final, 10) if curve is None else np.asarray(curve, dtype=float)
     steps = 1_000 * (1 + np.arange(len(curve))) if steps is None else np.asarray(steps)
     seconds = steps * cpu_seconds_per_step if cpu_seconds is None else np.asarray(cpu_seconds)
-    np.savez(
-        cell / "evaluations.npz",
-        timesteps=steps,
-        results=np.stack([curve - 1, curve + 1], axis=1),
-        ep_lengths=np.full((len(curve), 2), 10),
-        cpu_seconds=seconds,
-    )
-    with (cell / "final_evaluation.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["episode", "seed", "return", "length"])
-        for episode, offset in enumerate((-2, 2, -1, 1)):
-            writer.writerow([episode, 2_000_000 + episode, final + offset, 10])
+    log = EvaluationLog(cell.working_folder / "evaluations.npz")
+    for values in zip(steps, seconds, curve, strict=True):
+        log.add(*values[:2], [Episode(1, values[2] - 1, 10), Episode(2, values[2] + 1, 10)])
+    episodes = [
+        Episode(2_000_000 + number, final + offset, 10)
+        for number, offset in enumerate((-2, 2, -1, 1))
+    ]
+    save_episodes(episodes, cell.working_folder / "final_evaluation.csv")
     timings = {
         "training_steps": int(steps[-1]),
         "training_cpu_seconds": float(seconds[-1]),
@@ -95,18 +97,18 @@ def finish_cell(
         "memory_growth_mib": 1.5 + seed,
         "peak_memory_mib": 300.0,
     }
-    (cell / "timings.json").write_text(json.dumps(timings))
-    digests = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(cell.iterdir())
-    }
-    done = {"finished": "2026-01-01T00:00:00+00:00", "sha256": digests}
-    (cell / "done.json").write_text(json.dumps(done))
-    return cell
+    write_json(cell.working_folder / "timings.json", timings)
+    assert cell.put_in_place(None) is None
+    return cell.folder
 
 
 def fail_cell(folder: Path, environment: str, algorithm: str, seed: int, error: str) -> Path:
-    """A cell that raised."""
-    cell = cell_folder(folder, environment, algorithm, seed)
+    """A cell that raised after two evaluations."""
+    cell = _begin_cell(folder, environment, algorithm, seed)
+    log = EvaluationLog(cell.working_folder / "evaluations.npz")
+    for steps in (1_000, 2_000):
+        log.add(steps, steps * 1e-4, [Episode(1, 20.0, 10)])
     traceback = f"Traceback (most recent call last):\n  in learn\n{error}"
-    (cell / "failure.json").write_text(json.dumps({"error": error, "traceback": traceback}))
-    return cell
+    _write_failure(cell.working_folder, error, traceback)
+    assert cell.put_in_place(None) == error
+    return cell.folder

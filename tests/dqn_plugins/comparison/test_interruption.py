@@ -26,7 +26,7 @@ if __name__ == "__main__":
     run_comparison(
         ComparisonSettings(
             env=("CartPole-v1",), algo=("stream_q", "a2c"), seeds={seeds}, timesteps={timesteps},
-            evaluations=3, evaluation_episodes=3, final_evaluation_episodes=4, jobs=2,
+            evaluations=3, evaluation_episodes=3, final_evaluation_episodes=4, jobs=2, videos=False,
             out=Path(sys.argv[1]),
         )
     )

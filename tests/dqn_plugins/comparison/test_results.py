@@ -2,9 +2,11 @@
 
 import json
 
+import gymnasium as gym
 import pytest
 
 from dqn_plugins.comparison.results import read_study
+from dqn_plugins.errors import SettingsError
 from tests.dqn_plugins.comparison.synthetic_study import fail_cell, finish_cell, write_study
 
 ENVIRONMENT = "CartPole-v1"
@@ -73,8 +75,9 @@ def test_a_finished_cell_keeps_its_figures(study):
 
 
 def test_names_with_a_slash_have_a_folder_with_a_dash(tmp_path):
-    write_study(tmp_path, ["ALE/Pong-v5"], ["dqn"], seeds=1)
-    finish_cell(tmp_path, "ALE/Pong-v5", "dqn", 0, 1.0)
+    gym.register("Mine/Pole-v5", "gymnasium.envs.classic_control:CartPoleEnv")
+    write_study(tmp_path, ["Mine/Pole-v5"], ["dqn"], seeds=1)
+    assert finish_cell(tmp_path, "Mine/Pole-v5", "dqn", 0, 1.0).parts[-3] == "Mine-Pole-v5"
     assert read_study(tmp_path).cells[0].status == "finished"
 
 
@@ -90,13 +93,21 @@ def test_cells_the_study_does_not_ask_for_are_named(study):
 
 
 def test_folders_without_a_study_are_refused_with_the_fix(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"not a folder\. Fix: pass the folder"):
+    with pytest.raises(SettingsError, match=r"holds no study\.json.*Pass the folder.*--out"):
         read_study(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"is empty.*--out"):
-        read_study(tmp_path)
-    (tmp_path / "holiday.txt").write_text("sun")
-    with pytest.raises(FileNotFoundError, match=r"holds no study\.json.*--out"):
-        read_study(tmp_path)
     (tmp_path / "study.json").write_text('{"environments": ["CartPole-v1"]}')
-    with pytest.raises(ValueError, match=r"KeyError: 'algorithms'.*Fix: run the comparison again"):
+    with pytest.raises(SettingsError, match=r"KeyError: 'algorithms'.*Run the comparison again"):
         read_study(tmp_path)
+
+
+def test_a_failed_cell_keeps_the_curve_that_it_had(study):
+    fail_cell(study, ENVIRONMENT, "dqn", 1, "ValueError: no")
+    assert read_study(study).cells[1].evaluations.returns.tolist() == [20.0, 20.0]
+
+
+def test_the_reference_is_chosen_and_must_be_there(tmp_path):
+    write_study(tmp_path, algorithms=["random", "dqn", "ppo"])
+    assert read_study(tmp_path).reference == "dqn"
+    assert read_study(tmp_path, "ppo").reference == "ppo"
+    with pytest.raises(SettingsError, match="reference: received 'a2c'"):
+        read_study(tmp_path, "a2c")

@@ -9,11 +9,12 @@ import yaml
 
 from dqn_plugins import NOTEBOOK_HYPERPARAMETERS, NaiveDQN
 from dqn_plugins.cli import main
-from dqn_plugins.comparison import ComparisonSettings, run_comparison, settings_from_file
-from dqn_plugins.comparison.settings import Study
+from dqn_plugins.comparison import ComparisonSettings, run_comparison
+from dqn_plugins.comparison.study import plan
 from dqn_plugins.experiments.algorithms import make_model, resolve
 from dqn_plugins.experiments.hyperparameters import describe
 from dqn_plugins.experiments.names import folder_name, is_file_safe
+from dqn_plugins.experiments.settings import read_settings
 from tests.dqn_plugins.comparison.studies import small_study
 
 CONFIGS = Path(__file__).parents[3] / "examples" / "configs"
@@ -26,6 +27,19 @@ CONFIGS = Path(__file__).parents[3] / "examples" / "configs"
         ({"algo": ("DQN1",)}, r"Did you mean 'dqn1'"),
         ({"env": ("LunarLander-v1",)}, r"env: received 'LunarLander-v1'.*LunarLander-v3"),
         ({"env": ("CartPole",)}, None),
+        ({"env": ("Lunar Lander",)}, r"env: received 'Lunar Lander'"),
+        ({"backend": "loki"}, r"backend: received 'loki', it must be one of \('local'"),
+        ({"cell_timeout": 0}, r"cell_timeout: received 0"),
+        ({"reference": "ppo"}, r"reference: received 'ppo'"),
+        ({"hp": ("gama:0.9",)}, r"no algorithm here has 'gama'.*'gamma'"),
+        ({"hp": ("gamma",)}, r"must be such as gamma:0.995"),
+        ({"env_kwargs": ("gravity",)}, r"must be such as gravity:-5"),
+        ({"env_kwargs": ("no_such:1",)}, r"unexpected keyword argument 'no_such'"),
+        ({"wrapper": ("os.system",)}, r"wrappers: received 'os.system'"),
+        ({"wrapper": ("gymnasium.wrappers.Nothing",)}, r"leads nowhere"),
+        ({"n_envs": 0}, r"n_envs: received 0"),
+        ({"frame_stack": 1.5}, r"frame_stack: received 1.5"),
+        ({"vectorization": "both"}, r"vectorization: received 'both'"),
         ({"env": ("CardPole-v1",)}, r"Did you mean 'CartPole-v1'"),
         ({"env": ("no_such_module:Env-v0",)}, r"no_such_module"),
         ({"env": ("Pendulum-v1",)}, r"'Pendulum-v1', whose actions are continuous.*Discrete"),
@@ -59,11 +73,11 @@ def test_bad_settings_are_refused_before_anything_is_written(
 ) -> None:
     settings = small_study(tmp_path / "study", **changes)
     if message is None:  # Gymnasium knows the newest version
-        Study.from_settings(settings)
+        plan(settings)
         return
     with pytest.raises(ValueError, match=f"(?s){message}"):
         run_comparison(settings)
-    assert not settings.out.exists()
+    assert not list(settings.out.glob("[!.]*"))
 
 
 def test_a_study_is_a_file(tmp_path):
@@ -76,20 +90,19 @@ def test_a_study_is_a_file(tmp_path):
         "  small: {algorithm: dqn, policy_kwargs: {net_arch: [8]}, train_freq: [1, episode]}\n"
         "  ppo:\n"
     )
-    settings = settings_from_file(path)
+    settings = read_settings(path, ComparisonSettings)
     assert settings.env == ("CartPole-v1", "Acrobot-v1")
     assert (settings.seeds, settings.cpu_seconds, settings.timesteps) == (3, 20, None)
-    study = Study.from_settings(settings)
-    assert [variant.name for variant in study.variants] == ["small", "ppo"]
-    model = make_model(study.variants[0], gym.make("CartPole-v1"), seed=0)
+    study, cells = plan(settings)
+    assert list(study["algorithms"]) == ["small", "ppo"]
+    model = make_model(cells[0].variant, gym.make("CartPole-v1"), seed=0)
     assert model.policy.net_arch == [8]
     assert model.train_freq.frequency == 1
-    described = study.described()["algorithms"]["small"]
-    assert described["algorithm_class"] == "DQN"
+    described = study["algorithms"]["small"]
     hyperparameters = described["hyperparameters"]["Acrobot-v1"]
     assert hyperparameters["policy_kwargs"]["net_arch"] == [8]
     assert hyperparameters["buffer_size"] == 1_000_000  # a default, written down too
-    json.dumps(study.described())
+    json.dumps(study)
 
 
 @pytest.mark.parametrize(
@@ -97,26 +110,31 @@ def test_a_study_is_a_file(tmp_path):
     [
         ("enw: CartPole-v1", r"'enw' is no setting.*'env'"),
         ("algorithms: {a: 3}", r"'a' under algorithms holds 3"),
+        ("algorithms: [dqn]", r"algorithms holds \['dqn'\], it must be a mapping"),
+        ("videos: 3", r"videos: received 3, it must be such as True"),
     ],
 )
 def test_a_study_that_says_what_nobody_knows_is_refused(tmp_path, text, message):
     path = tmp_path / "study.yaml"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
-        settings_from_file(path)
+        read_settings(path, ComparisonSettings)
 
 
 def test_the_ladder_begins_with_the_notebook_and_ends_with_stream_q():
-    settings = settings_from_file(CONFIGS / "ladder.yaml")
+    settings = read_settings(CONFIGS / "ladder.yaml", ComparisonSettings)
     env = gym.make(settings.env[0])
-    notebook = resolve("1_notebook", settings.variants)
+    notebook = resolve("1_notebook", settings.env[0], settings.variants)
     assert describe(notebook.arguments) == describe(NOTEBOOK_HYPERPARAMETERS)
-    last = resolve(list(settings.variants)[-1], settings.variants).described(env)
-    stream_q = resolve("stream_q", {}).described(env)
+    last = resolve(list(settings.variants)[-1], settings.env[0], settings.variants).described(env)
+    stream_q = resolve("stream_q", settings.env[0]).described(env)
     stream_q["policy_kwargs"]["net_arch"] = [128, 128]
     assert last == stream_q
     # Each rung differs from all others.
-    rungs = [describe(resolve(name, settings.variants).arguments) for name in settings.variants]
+    rungs = [
+        describe(resolve(name, settings.env[0], settings.variants).arguments)
+        for name in settings.variants
+    ]
     assert all(rungs.count(rung) == 1 for rung in rungs)
 
 
@@ -124,7 +142,9 @@ def test_the_zoo_file_says_what_the_zoo_says():
     zoo = pytest.importorskip("rl_zoo3")
     file = Path(zoo.__file__).parent / "hyperparams" / "dqn.yml"
     theirs = yaml.safe_load(file.read_text())["LunarLander-v3"]
-    ours = settings_from_file(CONFIGS / "lunar_lander_dqn_rl_zoo.yaml").variants["dqn_rl_zoo"]
+    ours = read_settings(CONFIGS / "lunar_lander_dqn_rl_zoo.yaml", ComparisonSettings).variants[
+        "dqn_rl_zoo"
+    ]
     kwargs = {
         key: value for key, value in ours.items() if key not in ("algorithm", "policy_kwargs")
     }
@@ -136,7 +156,7 @@ def test_the_zoo_file_says_what_the_zoo_says():
 
 def test_dqn1_has_a_buffer_of_one_and_learns_at_every_step():
     env = gym.make("CartPole-v1")
-    model = make_model(resolve("dqn1", {}), env, seed=0)
+    model = make_model(resolve("dqn1", "CartPole-v1"), env, seed=0)
     model.learn(20)
     assert model.replay_buffer.buffer_size == 1
     assert model.batch_size == 1
@@ -148,7 +168,7 @@ def test_variants_can_hold_python_objects_too():
 
     env = gym.make("CartPole-v1")
     variants = {"mine": {"algorithm": "naive_dqn", "policy_kwargs": {"activation_fn": th.nn.Tanh}}}
-    variant = resolve("mine", variants)
+    variant = resolve("mine", "CartPole-v1", variants)
     assert isinstance(make_model(variant, env, 0), NaiveDQN)
     assert variant.described(env)["policy_kwargs"]["activation_fn"] == "torch.nn.Tanh"
 

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from dqn_plugins.comparison import statistics
 from dqn_plugins.comparison.statistics import (
+    aggregate_iqm,
+    clearly_below,
     interquartile_mean,
     iqm_band,
-    iqm_difference,
     iqm_estimate,
+    performance_profile,
     probability_of_improvement,
 )
 
@@ -107,15 +110,77 @@ def test_the_interval_of_the_probability_by_brute_force():
     assert estimate.high == pytest.approx(np.quantile(resampled, 0.975, method="inverted_cdf"))
 
 
-def test_the_difference_of_two_interquartile_means():
-    estimate = iqm_difference([10.0, 11.0, 12.0, 50.0], [1.0, 2.0, 3.0, -50.0])
-    assert estimate.value == pytest.approx(11.5 - 1.5)
-    assert estimate.low > 0
-    assert iqm_difference([5.0, 5.0], [5.0, 5.0]) == (0.0, 0.0, 0.0)
+NULLS = {
+    "normal": lambda generator, size: generator.normal(size=size),
+    "skewed": lambda generator, size: -generator.lognormal(size=size),
+    # Most seeds land, some crash.
+    "bimodal": lambda generator, size: np.where(generator.random(size) < 0.8, 200.0, -100.0),
+}
 
 
-def test_what_cannot_be_compared_is_refused():
-    with pytest.raises(ValueError, match="at least one number"):
-        iqm_estimate([])
-    with pytest.raises(ValueError, match="1 environments against 2"):
-        probability_of_improvement([[1.0]], [[1.0], [2.0]])
+@pytest.mark.parametrize("distribution", NULLS)
+@pytest.mark.parametrize("n_seeds", [5, 10])
+@pytest.mark.parametrize("n_algorithms", [2, 6, 12])
+def test_of_equal_algorithms_none_is_clearly_ahead(distribution, n_algorithms, n_seeds):
+    generator = np.random.default_rng(n_algorithms)
+    studies = NULLS[distribution](generator, (1_000, n_algorithms, n_seeds))
+    # A statistic below the smallest critical value there is claims nothing: no need to look it up.
+    critical = stats.studentized_range.isf(0.04, n_algorithms, 2 * n_seeds - 2)
+    false_claims = 0
+    for study in studies:
+        index = int(np.argmax(interquartile_mean(study, axis=1)))
+        best, others = study[index], np.delete(study, index, axis=0)
+        squared_errors = (best.var(ddof=1) + others.var(axis=1, ddof=1)) / n_seeds
+        differences = best.mean() - others.mean(axis=1)
+        if np.any(differences > critical * np.sqrt(squared_errors / 2)):
+            false_claims += any(clearly_below(best, list(others)))
+    # 5 % of 1,000, and three standard deviations of what is counted
+    assert false_claims <= 50 + 3 * np.sqrt(1_000 * 0.05 * 0.95)
+    if distribution == "normal":
+        assert false_claims > 10  # a test that never claims would be honest too
+
+
+def test_the_claim_is_that_of_scipys_games_howell_test():
+    samples = np.random.default_rng(3).normal(
+        [[2.2], [0.0], [1.0], [-1.0]], [[1], [2], [1], [1]], (4, 6)
+    )
+    ours = [statistics._games_howell(samples[0], other, 4) for other in samples[1:]]
+    theirs = stats.tukey_hsd(*samples, equal_var=False).pvalue[0, 1:]
+    assert ours == pytest.approx(theirs)
+    claims = clearly_below(samples[0], list(samples[1:]))
+    assert claims == [p < 0.04 for p in theirs]
+    assert any(claims)
+    assert not all(claims)
+
+
+def test_claims_on_several_environments_share_their_errors():
+    best, other = [9.0, 10.0, 11.0, 10.0, 10.5], [8.0, 8.5, 9.0, 9.0, 9.5]
+    p = stats.tukey_hsd(best, other, equal_var=False).pvalue[0, 1]
+    assert 0.005 < p < 0.04
+    assert clearly_below(best, [other]) == [True]
+    assert clearly_below(best, [other], n_claims=10) == [False]
+
+
+def test_few_seeds_claim_nothing_and_seeds_without_spread_do():
+    assert clearly_below([9.0, 9.1, 9.2], [[1.0, 1.1, 1.2]]) == [False]
+    assert clearly_below([500.0] * 5, [[9.0] * 5]) == [True]
+    assert clearly_below([500.0] * 5, [[500.0] * 5]) == [False]
+
+
+def test_the_aggregate_iqm_is_that_of_all_runs_together():
+    # Eight scores in all: 0 and 1 left out below, 7 and 9 above.
+    estimate = aggregate_iqm([[0.0, 9.0, 2.0, 3.0], [1.0, 7.0, 4.0, 6.0]])
+    assert estimate.value == pytest.approx((2 + 3 + 4 + 6) / 4)
+    # Drawn within each environment: without spread there, there is none at all.
+    assert aggregate_iqm([[0.0, 0.0], [1.0, 1.0]]) == (0.5, 0.5, 0.5)
+    assert aggregate_iqm([[0.0, 0.0], [1.0]]) == (pytest.approx(1 / 3), None, None)
+
+
+def test_a_performance_profile_is_the_share_of_runs_above_each_score():
+    scores = [[0.0, 0.5, 1.0], [0.5, 2.0, 3.0]]
+    share, low, high = performance_profile(scores, [-1.0, 0.0, 0.5, 1.0, 3.0])
+    assert share == pytest.approx([1, 5 / 6, 3 / 6, 2 / 6, 0])
+    assert np.all(low <= share)
+    assert np.all(share <= high)
+    assert (low[0], high[-1]) == (1.0, 0.0)
+    assert performance_profile([[1.0]], [0.0])[1:] == (None, None)

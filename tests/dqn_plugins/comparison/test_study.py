@@ -10,11 +10,15 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
-from stable_baselines3 import DQN
+from filelock import FileLock
+from stable_baselines3 import A2C, DQN
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from dqn_plugins import StreamQ
 from dqn_plugins.comparison import run_comparison
+from dqn_plugins.comparison.results import read_study
+from dqn_plugins.comparison.summary import summarise
+from dqn_plugins.errors import SettingsError
 from tests.dqn_plugins.comparison.studies import ENVIRONMENT, cell_folders, results, small_study
 
 
@@ -41,7 +45,7 @@ def test_a_cell_holds_all_that_was_agreed_on(tmp_path):
     assert not (cell / "progress.json").exists()
     settings = json.loads((cell / "settings.json").read_text())
     assert settings["algorithm_class"] == "StreamQ"
-    assert settings["evaluation"] == {"every": 100, "episodes": 3, "seed": 1_000_000}
+    assert (settings["evaluations"], settings["evaluation_episodes"]) == (3, 3)
     assert settings["hyperparameters"]["trace_decay"] == 0.8
     assert settings["hyperparameters"]["policy_kwargs"]["layer_norm"] is True
     assert sum(lengths_of(cell)) == 300
@@ -60,7 +64,6 @@ def test_a_cell_holds_all_that_was_agreed_on(tmp_path):
     versions = json.loads((cell / "versions.json").read_text())
     assert {"python", "dqn_plugins", "stable_baselines3", "platform"} <= versions.keys()
     assert "finished" in json.loads((cell / "done.json").read_text())
-    assert not (out / ENVIRONMENT / "random" / "seed_0" / "model.zip").exists()
 
 
 def test_the_model_is_the_one_that_was_evaluated(tmp_path):
@@ -95,14 +98,14 @@ def test_evaluating_does_not_change_what_is_learned(tmp_path):
 
 
 def test_results_do_not_depend_on_the_number_of_jobs(tmp_path):
-    algorithms = ("stream_q", "naive_dqn", "dqn1", "a2c", "random")
-    one = small_study(tmp_path / "one", algo=algorithms, timesteps=200)
+    algorithms = ("stream_q", "dqn1", "random")
+    one = small_study(tmp_path / "one", algo=algorithms, timesteps=200, jobs=1)
     run_comparison(one)
     result = run_comparison(replace(one, out=tmp_path / "two", jobs=2))
-    assert len(result.finished) == 10
+    assert len(result.finished) == 6
     alone, together = results(tmp_path / "one"), results(tmp_path / "two")
     assert alone == together
-    assert len({str(values) for values in alone.values()}) == 10  # and on nothing but the seed
+    assert len({str(values) for values in alone.values()}) == 6  # and on nothing but the seed
 
 
 def test_what_is_finished_is_kept(tmp_path):
@@ -120,6 +123,15 @@ def test_what_is_finished_is_kept(tmp_path):
     assert results(settings.out) == before
 
 
+@pytest.fixture(scope="module")
+def random_study(tmp_path_factory):
+    """Two finished cells."""
+    out = tmp_path_factory.mktemp("random") / "study"
+    settings = small_study(out, algo=("random",), timesteps=60)
+    run_comparison(settings)
+    return settings
+
+
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
@@ -133,18 +145,16 @@ def test_what_is_finished_is_kept(tmp_path):
         ("final_evaluation.csv", lambda path: path.write_text("")),
     ],
 )
-def test_a_corrupt_cell_is_done_again_and_said(tmp_path, capsys, name, damage):
-    settings = small_study(tmp_path / "study", algo=("stream_q",), timesteps=60)
-    run_comparison(settings)
-    before = results(settings.out)
-    damage(settings.out / ENVIRONMENT / "stream_q" / "seed_1" / name)
-    capsys.readouterr()
+def test_a_corrupt_cell_is_done_again_and_said(random_study, tmp_path, capsys, name, damage):
+    settings = replace(random_study, out=tmp_path / "study")
+    shutil.copytree(random_study.out, settings.out)
+    damage(settings.out / ENVIRONMENT / "random" / "seed_1" / name)
     result = run_comparison(settings)
-    assert result.finished == [f"stream_q · {ENVIRONMENT} · seed 1"]
+    assert result.finished == [f"random · {ENVIRONMENT} · seed 1"]
     said = capsys.readouterr().err.replace("\n", " ")
     assert "seed 1: " in said
     assert "done again" in said
-    assert results(settings.out) == before
+    assert results(settings.out) == results(random_study.out)
 
 
 def test_a_cell_that_fails_stops_no_other_and_is_done_again(tmp_path, monkeypatch):
@@ -178,6 +188,128 @@ def test_a_cell_that_fails_stops_no_other_and_is_done_again(tmp_path, monkeypatc
     assert not list(settings.out.glob("*/*/*/failure.json"))
 
 
+SUICIDAL = """
+import os, signal, time
+import gymnasium as gym
+from gymnasium.envs.classic_control import CartPoleEnv
+
+class Suicidal(CartPoleEnv):
+    steps = 0
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 70:
+            if self.np_random_seed == 1:
+                print("about to leave", flush=True)
+                os._exit(3)
+            if self.np_random_seed == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.np_random_seed == 3:
+                time.sleep(1000)
+        return super().step(action)
+
+gym.register("Suicidal-v0", Suicidal, max_episode_steps=100)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_a_process_that_dies_or_hangs_is_its_cells_failure_alone(tmp_path, monkeypatch):
+    (tmp_path / "suicidal.py").write_text(SUICIDAL)
+    monkeypatch.syspath_prepend(tmp_path)
+    env_id = "suicidal:Suicidal-v0"
+    # Seeds of evaluations are none of those that it dies of.
+    settings = small_study(
+        tmp_path / "study", env=(env_id,), algo=("random",), seeds=5, cell_timeout=15.0
+    )
+    result = run_comparison(settings)
+    assert len(result.finished) == 2
+    read = {cell.seed: cell for cell in read_study(settings.out).cells}
+    assert {seed for seed, cell in read.items() if cell.status == "failed"} == {1, 2, 3}
+    assert read[1].error == "its process ended with exit code 3"
+    assert "about to leave" in read[1].traceback
+    assert read[2].error.startswith("its process was ended by SIGKILL")
+    assert read[3].error == "it was killed after 15 seconds, see --cell-timeout"
+    assert not list(settings.out.glob("*/*/.seed_*"))
+
+
+def test_a_cell_that_crashes_late_has_the_curve_up_to_there(tmp_path, monkeypatch):
+    (tmp_path / "late.py").write_text(SUICIDAL.replace("== 70", "== 250"))
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = small_study(
+        tmp_path / "study", env=("late:Suicidal-v0",), algo=("random",), seeds=1, first_seed=1
+    )
+    run_comparison(settings)
+    (cell,) = read_study(settings.out).cells
+    assert cell.status == "failed"
+    assert cell.evaluations.steps.tolist() == [100, 200]
+
+
+def test_greedy_episodes_that_never_end_are_cut_and_said(tmp_path, monkeypatch):
+    (tmp_path / "endless.py").write_text(
+        "import gymnasium as gym, numpy as np\n"
+        "class Endless(gym.Env):\n"
+        "    observation_space = gym.spaces.Box(0, 1, (1,))\n"
+        "    action_space = gym.spaces.Discrete(2)\n"
+        "    def __init__(self, render_mode=None): pass\n"
+        "    def reset(self, seed=None, options=None):\n"
+        "        return np.zeros(1, np.float32), {}\n"
+        "    def step(self, action):\n"
+        "        return np.zeros(1, np.float32), 1.0, False, False, {}\n"
+        "gym.register('Endless-v0', Endless)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = small_study(
+        tmp_path / "study", env=("endless:Endless-v0",), algo=("random",), seeds=1,
+        max_episode_steps=30,
+    )  # fmt: skip
+    assert not run_comparison(settings).failed
+    study = read_study(settings.out)
+    assert study.cells[0].final_return == 30
+    assert study.cells[0].cut_episodes == 4
+    assert "were cut, see --max-episode-steps" in summarise(study).cautions[1]
+
+
+def test_environments_are_made_as_asked_for_training_and_evaluation(tmp_path):
+    pytest.importorskip("tensorboard")
+    settings = small_study(
+        tmp_path / "study",
+        algo=("stream_q", "a2c"),
+        seeds=1,
+        timesteps=200,
+        env_kwargs=("sutton_barto_reward:true",),
+        wrapper=("gymnasium.wrappers.TimeAwareObservation",),
+        n_envs=2,
+        tensorboard=True,
+        videos=True,
+        variants={
+            "stream_q": {"vectorization": "async"},
+            "a2c": {"normalize": True, "frame_stack": 2, "policy_kwargs": {"net_arch": [8]}},
+        },
+        hp=("a2c.policy_kwargs.net_arch:[4]", "gamma:0.9"),
+    )
+    result = run_comparison(settings)
+    assert not result.failed
+    for cell in read_study(settings.out).cells:
+        # In Sutton and Barto's CartPole every step gives 0, and the fall -1.
+        assert set(cell.final_episodes["return"]) == {-1.0}
+        assert cell.settings["hyperparameters"]["gamma"] == 0.9
+        assert cell.video is not None, cell.video_facts
+        assert list(cell.folder.glob("tensorboard/*/events*"))
+        logs = sorted(path.name for path in cell.folder.glob("episodes*.csv"))
+        assert logs == ["episodes.0.csv", "episodes.1.csv"]
+    model = A2C.load(settings.out / ENVIRONMENT / "a2c" / "seed_0" / "model.zip")
+    assert model.observation_space.shape == (10,)  # four numbers and the time, twice
+    assert model.policy.net_arch == [4]
+
+
+def test_seven_evaluations_are_seven(tmp_path):
+    settings = small_study(tmp_path / "study", algo=("random",), seeds=1, evaluations=7)
+    run_comparison(settings)
+    steps = read_study(settings.out).cells[0].evaluations.steps
+    assert steps.tolist() == [43, 86, 129, 172, 215, 258, 300]
+
+
 def test_a_cell_that_fails_in_another_process_is_reported(tmp_path):
     variants = {"impossible": {"algorithm": "stream_q", "gamma": 2.0}}
     settings = small_study(
@@ -185,21 +317,57 @@ def test_a_cell_that_fails_in_another_process_is_reported(tmp_path):
     )
     result = run_comparison(settings)
     assert len(result.finished) == 2
-    assert [error.startswith("ValueError: gamma") for error in result.failed.values()] == [True] * 2
+    for error in result.failed.values():
+        assert error.startswith("SettingsError: impossible: gamma")
 
 
-def test_a_folder_with_a_different_study_is_refused_and_the_difference_shown(tmp_path):
+def test_a_changed_setting_of_a_cell_is_refused_and_the_difference_shown(tmp_path):
     settings = small_study(tmp_path / "study", algo=("random",), timesteps=50)
     run_comparison(settings)
-    with pytest.raises(ValueError, match=r"different study:\n  timesteps: there 50, asked for 60"):
+    with pytest.raises(ValueError, match=r"timesteps: there 50, asked for 60"):
         run_comparison(replace(settings, timesteps=60))
-    with pytest.raises(ValueError, match=r"algorithms.stream_q: there nothing"):
-        run_comparison(replace(settings, algo=("random", "stream_q")))
+    variants = {"random": {"n_envs": 2}}
+    with pytest.raises(SettingsError, match=r"random on CartPole-v1.*n_envs: there nothing"):
+        run_comparison(replace(settings, variants=variants))
     # How it is run is no part of what it is.
-    assert len(run_comparison(replace(settings, jobs=2)).kept) == 2
+    assert len(run_comparison(replace(settings, jobs=1)).kept) == 2
+
+
+def test_a_study_grows_and_keeps_what_is_there(tmp_path):
+    settings = small_study(tmp_path / "study", algo=("random",), seeds=1, timesteps=50)
+    run_comparison(settings)
+    more = replace(settings, algo=("a2c", "random"), seeds=2)
+    grown = run_comparison(more)
+    assert (len(grown.kept), len(grown.finished)) == (1, 3)
+    # Nothing is lost when less is asked for, and a new environment is one more.
+    other = replace(settings, env=("Acrobot-v1",))
+    assert len(run_comparison(other).finished) == 1
+    study = read_study(settings.out)
+    assert study.environments == (ENVIRONMENT, "Acrobot-v1")
+    assert study.algorithms == ("random", "a2c")
+    assert study.seeds == (0, 1)
+    assert [cell.status for cell in study.cells].count("finished") == 5
+    # The same as if it had been asked for at once.
+    whole = replace(more, out=tmp_path / "whole")
+    run_comparison(whole)
+    grown_results = results(settings.out)
+    assert all(grown_results[name] == each for name, each in results(whole.out).items())
+
+
+def test_a_damaged_study_is_mended_by_running_it_again(tmp_path):
+    settings = small_study(tmp_path / "study", algo=("random",), timesteps=50)
+    run_comparison(settings)
+    for damage in ((settings.out / "study.json").unlink, lambda: None):
+        damage()
+        if (settings.out / "study.json").exists():
+            (settings.out / "study.json").write_text("{")
+        with pytest.raises(SettingsError, match="--out"):
+            read_study(settings.out)
+        assert len(run_comparison(settings).kept) == 2
+        assert len(read_study(settings.out).cells) == 2
     (settings.out / "study.json").write_text("{")
-    with pytest.raises(ValueError, match=r"study.json cannot be read"):
-        run_comparison(settings)
+    with pytest.raises(SettingsError, match="timesteps: there 50, asked for 60"):
+        run_comparison(replace(settings, timesteps=60))
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path):
@@ -209,16 +377,14 @@ def test_a_folder_with_something_else_is_refused(tmp_path):
     assert cell_folders(tmp_path) == []
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no file locks")
 def test_two_runs_at_once_on_one_folder_are_refused(tmp_path):
-    import fcntl
-
     settings = small_study(tmp_path / "study")
     settings.out.mkdir()
-    with (settings.out / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(RuntimeError, match="another run is at work"):
-            run_comparison(settings)
+    with (
+        FileLock(settings.out / ".lock"),
+        pytest.raises(SettingsError, match="another run is at work"),
+    ):
+        run_comparison(settings)
 
 
 @pytest.mark.parametrize("algorithm", ["stream_q", "dqn", "ppo", "random"])
@@ -234,10 +400,9 @@ def test_a_budget_of_cpu_seconds_ends_the_training(tmp_path, algorithm):
     timings = json.loads((cell / "timings.json").read_text())
     assert timings["training_cpu_seconds"] >= 0.5
     assert timings["training_steps"] == sum(lengths_of(cell))
-    assert json.loads((cell / "settings.json").read_text())["evaluation"]["every"] is None
     with np.load(cell / "evaluations.npz") as evaluations:
         assert evaluations["timesteps"][-1] == timings["training_steps"]
-        assert 1 <= len(evaluations["timesteps"]) <= 4
+        assert 1 <= len(evaluations["timesteps"]) <= 3
     if algorithm in ("stream_q", "dqn"):
         # Exploration has come to its end with the budget, whatever the number of steps.
         model = (StreamQ if algorithm == "stream_q" else DQN).load(cell / "model.zip")

@@ -1,6 +1,8 @@
 import time
 
+import numpy as np
 import pytest
+from stable_baselines3.common.env_util import make_vec_env
 
 from dqn_plugins.experiments.training_clock import BudgetSpent, TrainingClock
 from tests.environments import RecordingEnv
@@ -22,37 +24,65 @@ class Stepper:
                 self.env.reset()
 
 
-def test_evaluations_are_evenly_spread_and_come_between_steps():
+def test_events_come_between_steps_as_often_as_they_may():
     env = RecordingEnv()
-    evaluated_at, looked_at = [], []
-    clock = TrainingClock(
-        env,
-        250,
-        None,
-        4,
-        lambda: evaluated_at.append((clock.steps, len(env.transitions))),
-        lambda: looked_at.append(clock.progress),
-    )
-    model = Stepper(clock)
+    every_62, looks = [], []
+    clock = TrainingClock(250)
+    clock.every(250 / 4, lambda: every_62.append((clock.steps, len(env.transitions))), times=3)
+    clock.every(2, lambda: looks.append(clock.progress))
+    model = Stepper(clock.attached_to(env))
     clock.train(model)
     assert model.asked == clock.steps == 250
-    # 250 // 4 = 62; the one at the end is left to the caller, who knows when it has come.
-    assert evaluated_at == [(62, 62), (124, 124), (186, 186), (248, 248)]
-    assert len(looked_at) == 124
-    assert looked_at == sorted(looked_at)
+    # 62.5, 125 and 187.5; the one at the end is left to the caller, who knows when it has come.
+    assert every_62 == [(63, 63), (125, 125), (188, 188)]
+    assert len(looks) == 124
+    assert looks == sorted(looks)
 
 
-def test_evaluations_are_off_the_clock():
+def test_what_cannot_be_done_is_tried_again_before_the_next_step():
+    clock, tried = TrainingClock(30), []
+
+    def only_at_odd_steps():
+        tried.append(clock.steps)
+        return clock.steps % 2 == 1
+
+    clock.every(10, only_at_odd_steps)
+    clock.train(Stepper(clock.attached_to(RecordingEnv())))
+    assert tried == [10, 11, 20, 21]
+
+
+def test_a_clock_goes_on_from_where_a_run_was_stopped():
+    clock, seen = TrainingClock(40, steps=25), []
+    clock.every(10, lambda: seen.append(clock.steps))
+    model = Stepper(clock.attached_to(RecordingEnv()))
+    clock.train(model)
+    assert (model.asked, clock.steps, seen) == (15, 40, [30])
+
+
+def test_steps_of_several_environments_are_counted_together():
+    clock, seen = TrainingClock(20), []
+    clock.every(5, lambda: seen.append(clock.steps))
+    venv = clock.attached_to(make_vec_env("CartPole-v1", 4, seed=0))
+    venv.reset()
+    clock._resume()
+    for _ in range(5):
+        venv.step(np.zeros(4, dtype=int))
+    assert clock.steps == 20
+    assert seen == [8, 12, 16]
+
+
+def test_events_are_off_the_clock():
     def evaluate():
         end = time.process_time() + 0.2
         while time.process_time() < end:
             pass
 
-    clock = TrainingClock(RecordingEnv(), 30, None, 3, evaluate, lambda: None)
-    clock.train(Stepper(clock))
-    # Evaluated after 10 and 20 steps; thirty steps of this environment take no tenth of a second.
-    assert clock.evaluation_cpu_seconds >= 0.4
-    assert clock.cpu_seconds < 0.1 < clock.evaluation_cpu_seconds
+    clock = TrainingClock(30)
+    clock.every(10, evaluate)
+    clock.train(Stepper(clock.attached_to(RecordingEnv())))
+    # After 10 and 20 steps; thirty steps of this environment take no tenth of a second.
+    assert clock.paused_cpu_seconds >= 0.4
+    assert clock.cpu_seconds < 0.1
 
 
 def test_cpu_seconds_end_the_training_and_move_the_schedules():
@@ -72,8 +102,8 @@ def test_cpu_seconds_end_the_training_and_move_the_schedules():
                 if terminated or truncated:
                     self.env.reset()
 
-    clock = TrainingClock(RecordingEnv(), None, 0.2, 2, lambda: None, lambda: None)
-    model = Scheduled(clock)
+    clock = TrainingClock(None, 0.2)
+    model = Scheduled(clock.attached_to(RecordingEnv()))
     clock.train(model)
     assert clock.cpu_seconds >= 0.2
     assert clock.progress == 1.0
@@ -86,8 +116,9 @@ def test_cpu_seconds_end_the_training_and_move_the_schedules():
 
 def test_what_handles_the_errors_of_environments_does_not_see_the_end_of_the_budget():
     assert not issubclass(BudgetSpent, Exception)
-    clock = TrainingClock(RecordingEnv(), None, 1e-9, 1, lambda: None, lambda: None)
+    clock = TrainingClock(None, 1e-9)
+    env = clock.attached_to(RecordingEnv())
     clock._resume()
-    clock.reset(seed=0)
+    env.reset(seed=0)
     with pytest.raises(BudgetSpent):
-        clock.step(0)
+        env.step(0)

@@ -7,10 +7,11 @@ import shutil
 
 import pytest
 
-from dqn_plugins.comparison.report.write import write_report
+from dqn_plugins.comparison.report.page import write_report
 from dqn_plugins.comparison.results import read_study
 from dqn_plugins.comparison.statistics import iqm_estimate
 from dqn_plugins.comparison.summary import TIMING_COLUMNS, number, summarise
+from dqn_plugins.errors import SettingsError
 from tests.dqn_plugins.comparison.synthetic_study import fail_cell, finish_cell, write_study
 
 ENVIRONMENT = "CartPole-v1"
@@ -132,14 +133,15 @@ def test_the_terminal_says_the_same(troubled, capsys):
 
 
 def test_a_second_report_replaces_the_first_and_leaves_nothing_else(troubled):
-    names = {"summary.csv", "curves.png", "curves.svg", "report.html"}
+    names = {"summary.csv", "curves.png", "curves.svg", "curves.pdf", "report.html"}
     before = {name: (troubled / name).read_bytes() for name in names}
     present = {path.name for path in troubled.iterdir()}
     write_report(troubled, videos=False)
     assert {path.name for path in troubled.iterdir()} == present
-    for name in ("summary.csv", "curves.png", "curves.svg"):
+    for name in names - {"report.html"}:
         assert (troubled / name).read_bytes() == before[name]
     assert before["curves.png"].startswith(b"\x89PNG")
+    assert before["curves.pdf"].startswith(b"%PDF")
 
 
 def test_running_again_changes_timings_and_nothing_else(tmp_path):
@@ -195,8 +197,8 @@ def test_all_environments_together_need_every_environment(tmp_path):
         finish_all(tmp_path, {"stream_q": [1, 2], "dqn": [3, 4]}, environment)
     finish_all(tmp_path, {"ppo": [0, 5]})
     summary = summarise(read_study(tmp_path))
-    assert summary.overall_improvement["dqn"] == (1.0, 1.0, 1.0)
-    assert summary.overall_improvement["ppo"] is None
+    assert summary.overall[1].improvement == (1.0, 1.0, 1.0)
+    assert summary.overall[2].improvement is None
     page = Page(write_report(tmp_path, videos=False).read_text()).text
     assert "All environments, each weighing the same" in page
 
@@ -259,6 +261,6 @@ def test_figures_have_about_three_digits(value, text):
 
 def test_a_folder_that_is_no_study_is_refused_and_left_alone(tmp_path):
     (tmp_path / "holiday.txt").write_text("sun")
-    with pytest.raises(FileNotFoundError, match="--out"):
+    with pytest.raises(SettingsError, match="--out"):
         write_report(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.txt"]

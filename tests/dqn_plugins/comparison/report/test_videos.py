@@ -1,38 +1,49 @@
 """Videos of models that were really trained, and reports without them."""
 
 import base64
+import hashlib
+import json
+import pickle
 import re
+import shutil
+import zipfile
+from dataclasses import replace
+from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pytest
 
 from dqn_plugins.cli import main
 from dqn_plugins.comparison import ComparisonSettings, run_comparison
-from dqn_plugins.comparison.report.videos import record_comparison, shrunk_to
-from dqn_plugins.comparison.report.write import write_report
+from dqn_plugins.comparison.report.page import write_report
+from dqn_plugins.comparison.report.videos import shrunk_to
 from dqn_plugins.comparison.results import read_study
+from dqn_plugins.comparison.study import plan
 from dqn_plugins.comparison.summary import summarise
+from dqn_plugins.files import read_json
 from dqn_plugins.wrappers import VideoWriter, read_frames
 
 ENVIRONMENT = "CartPole-v1"
+
+
+SETTINGS = ComparisonSettings(
+    env=(ENVIRONMENT,),
+    algo=("stream_q", "ppo", "random"),
+    seeds=1,
+    timesteps=300,
+    evaluations=2,
+    evaluation_episodes=2,
+    final_evaluation_episodes=2,
+    jobs=2,
+)
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """Two algorithms and random actions, barely trained."""
     out = tmp_path_factory.mktemp("study") / "runs"
-    settings = ComparisonSettings(
-        env=(ENVIRONMENT,),
-        algo=("stream_q", "ppo", "random"),
-        seeds=1,
-        timesteps=300,
-        evaluations=2,
-        evaluation_episodes=2,
-        final_evaluation_episodes=2,
-        out=out,
-        jobs=1,
-    )
-    assert not run_comparison(settings).failed
+    assert not run_comparison(replace(SETTINGS, out=out)).failed
     return out
 
 
@@ -53,14 +64,12 @@ def test_the_page_holds_the_video_of_every_algorithm_on_one_episode(study, tmp_p
     assert [path.name for path in (study / "videos").iterdir()] == [f"{ENVIRONMENT}.mp4"]
     # The deterministic ones play the first final episode again.
     summary = summarise(read_study(study))
-    video = record_comparison(summary, ENVIRONMENT, tmp_path)
-    assert video.episode_seed == 2_000_000
-    assert [episode.algorithm for episode in video.episodes] == ["stream_q", "ppo", "random"]
-    for row, episode in zip(summary.rows[:2], video.episodes[:2], strict=True):
-        assert episode.episode_return == row.cells[0].final_episodes["return"].iloc[0]
-        assert episode.length == row.cells[0].final_episodes["length"].iloc[0]
-    longest = max(episode.length for episode in video.episodes)
-    assert len(frames) >= longest
+    for row in summary.rows[:2]:
+        facts = row.cells[0].video_facts
+        assert facts["seed"] == 2_000_000
+        assert facts["episode_return"] == row.cells[0].final_episodes["return"].iloc[0]
+        assert facts["length"] == row.cells[0].final_episodes["length"].iloc[0]
+        assert len(frames) > facts["length"]
 
 
 def test_without_an_encoder_the_report_says_so(study, no_encoder, capsys):
@@ -70,16 +79,57 @@ def test_without_an_encoder_the_report_says_so(study, no_encoder, capsys):
     assert "No video: The ffmpeg at" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_model_that_cannot_be_read_is_named(study, tmp_path):
-    summary = summarise(read_study(study))
-    model = summary.rows[0].cells[0].model_file
-    content = model.read_bytes()
-    try:
-        model.unlink()
-        with pytest.raises(FileNotFoundError, match=r"stream_q on CartPole-v1, seed 0: its model"):
-            record_comparison(summary, ENVIRONMENT, tmp_path)
-    finally:
-        model.write_bytes(content)
+def test_a_report_runs_nothing_from_the_study(study, tmp_path):
+    """A model that would run a command when it is unpickled is never even opened."""
+    copy = shutil.copytree(study, tmp_path / "copy")
+    cell = copy / ENVIRONMENT / "ppo" / "seed_0"
+
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "exploded",))
+
+    (cell / "model.zip").write_bytes(pickle.dumps(Bomb()))
+    done = json.loads((cell / "done.json").read_text())
+    digest = hashlib.sha256((cell / "model.zip").read_bytes()).hexdigest()
+    done["sha256"]["model.zip"] = digest
+    (cell / "done.json").write_text(json.dumps(done))
+    assert "data:video" in write_report(copy).read_text()
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_recording_reads_weights_and_unpickles_nothing(study, tmp_path):
+    out = shutil.copytree(study, tmp_path / "copy")
+    settings = replace(SETTINGS, out=out)
+    (job,) = [job for job in plan(settings)[1] if job.variant.name == "ppo"]
+    with zipfile.ZipFile(job.folder / "model.zip") as file:
+        entries = {name: file.read(name) for name in file.namelist()}
+    data = json.loads(entries["data"])
+
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "exploded",))
+
+    bomb = base64.b64encode(cloudpickle.dumps(Bomb())).decode()
+    for value in data.values():
+        if isinstance(value, dict) and ":serialized:" in value:
+            value[":serialized:"] = bomb
+    entries["data"] = json.dumps(data).encode()
+    with zipfile.ZipFile(job.folder / "model.zip", "w") as file:
+        for name, content in entries.items():
+            file.writestr(name, content)
+    (job.folder / "episode.mp4").unlink()
+    job.record_video(with_q_values=False)
+    assert read_json(job.folder / "episode.json")["shown"] > 0
+    assert (job.folder / "episode.mp4").exists()
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_an_environment_that_cannot_be_drawn_is_named(study, tmp_path):
+    out = shutil.copytree(study, tmp_path / "copy")
+    for cell in read_study(out).cells:
+        cell.video.unlink()
+        (cell.folder / "episode.json").write_text('{"error": "RuntimeError: no screen"}')
+    assert "RuntimeError: no screen" in write_report(out).read_text()
 
 
 def test_videos_that_are_too_large_are_shrunk(tmp_path):

@@ -1,0 +1,108 @@
+"""Tasks in processes, and clusters, for real: a local Dask cluster, a local Ray."""
+
+import os
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from dqn_plugins.comparison import run_comparison
+from dqn_plugins.comparison.processes import run_tasks
+from dqn_plugins.errors import SettingsError
+from tests.dqn_plugins.comparison.studies import results, small_study
+
+
+def ends_of(tasks, **arguments):
+    return dict(end for end in run_tasks(tasks, 2, **arguments) if end is not None)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
+def test_each_end_of_a_process_is_told():
+    tasks = [partial(os._exit, 0), partial(os._exit, 7), os.abort, partial(time.sleep, 100)]
+    assert ends_of(tasks, timeout=8.0) == {
+        0: None,
+        1: "its process ended with exit code 7",
+        2: "its process was ended by SIGABRT",
+        3: "it was killed after 8 seconds, see --cell-timeout",
+    }
+
+
+def test_tasks_are_killed_with_whoever_asked_for_them(tmp_path):
+    started = tmp_path / "started"
+    run = run_tasks([partial(touch_and_sleep, started)], 1)
+    next(run)
+    while not started.exists():
+        next(run)
+    run.close()
+    pid = int(started.read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def touch_and_sleep(path: Path) -> None:
+    path.with_suffix(".new").write_text(str(os.getpid()))
+    path.with_suffix(".new").rename(path)
+    time.sleep(100)
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_gives_the_same_results(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    settings = small_study(tmp_path / "here", timesteps=100)
+    run_comparison(settings)
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, dashboard_address=None
+    ) as cluster:
+        there = replace(
+            settings,
+            out=tmp_path / "there",
+            backend="dask",
+            dask_address=cluster.scheduler_address,
+            jobs=-1,
+        )
+        result = run_comparison(there)
+    assert len(result.finished) == 4
+    assert results(there.out) == results(settings.out)
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_results(tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
+    short = tempfile.TemporaryDirectory(dir="/tmp")  # paths of sockets have at most 107 bytes
+    monkeypatch.setenv("RAY_TMPDIR", short.name)
+    settings = small_study(tmp_path / "here", timesteps=100)
+    run_comparison(settings)
+    try:
+        result = run_comparison(replace(settings, out=tmp_path / "there", backend="ray", jobs=2))
+    finally:
+        ray.shutdown()
+        short.cleanup()
+    assert len(result.finished) == 4
+    assert results(tmp_path / "there") == results(settings.out)
+
+
+@pytest.mark.skipif(find_spec("ray") is not None, reason="ray is installed")
+def test_a_backend_that_is_not_installed_is_named(tmp_path):
+    with pytest.raises(SettingsError, match=r"'ray', which is not installed.*dqn-plugins\[ray\]"):
+        run_comparison(small_study(tmp_path / "study", backend="ray", timesteps=50))
+
+
+def test_dask_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(SettingsError, match=r"'dask', which is not installed.*\[cluster\]"):
+        run_comparison(small_study(tmp_path / "study", backend="dask", timesteps=50))
+
+
+def test_the_number_of_cores_can_be_limited_from_outside(monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    running, most = set(), 0
+    for end in run_tasks([partial(time.sleep, 0.5)] * 2, -1):
+        running = {each.pid for each in __import__("multiprocessing").active_children()}
+        most = max(most, len(running))
+        assert end is None or end[1] is None
+    assert most == 1
