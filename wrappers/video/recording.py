@@ -59,6 +59,10 @@ class SharedReference(Generic[Shared]):
         return self
 
 
+# Episodes that the sidecar of one recording tells of: memory must not grow with their number.
+MOST_EPISODES = 1_000
+
+
 @dataclass
 class EpisodeProgress:
     """
@@ -268,7 +272,9 @@ class Recorder:
             ]
         picture = tile_frames(list(pictures))
         for progress in progresses:
-            self._episodes[progress.environment, progress.episode] = progress
+            key = (progress.environment, progress.episode)
+            if key in self._episodes or len(self._episodes) < MOST_EPISODES:
+                self._episodes[key] = progress
         if self._writer is None:
             assert self.name is not None
             writer = VideoWriter(self.folder / f"{self.name}.mp4", self.fps)

@@ -113,18 +113,18 @@ def checked_fps(fps: float) -> Fraction:
 
     :param fps: Frames per second.
     :return: The same number as a fraction, the form ffmpeg takes without rounding.
-    :raises ValueError: If it is not a finite number above zero.
+    :raises ValueError: If it is not a finite number of at least 0.001.
     """
     try:
-        valid = math.isfinite(fps) and fps > 0
+        rate = Fraction(float(fps)).limit_denominator(1001) if math.isfinite(fps) else Fraction(0)
     except TypeError:
-        valid = False
-    if not valid:
+        rate = Fraction(0)
+    if rate <= 0:
         raise ValueError(
-            f"fps={fps!r}: the frame rate must be a finite number above 0. Fix: pass fps=30, or "
-            'correct metadata["render_fps"] of the environment.'
+            f"fps={fps!r}: the frame rate must be a finite number above 0. Fix: pass "
+            'fps=30, or correct metadata["render_fps"] of the environment.'
         )
-    return Fraction(float(fps)).limit_denominator(1001)
+    return rate
 
 
 def reserve_path(path: Path) -> Path:

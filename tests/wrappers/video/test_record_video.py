@@ -20,6 +20,7 @@ from gymnasium.wrappers import RenderCollection
 from stable_baselines3 import DQN, PPO
 
 from dqn_plugins.wrappers import EpisodeReward, RecordVideo, read_frames
+from dqn_plugins.wrappers.video.recording import EpisodeProgress, Recorder
 from tests.wrappers.scripted import (
     Scripted,
     close_colours,
@@ -441,3 +442,17 @@ def test_recording_changes_nothing_for_the_agent(tmp_path: Path) -> None:
     wrapped = gym.make("LunarLander-v3", render_mode="rgb_array")
     wrapped = RecordVideo(EpisodeReward(wrapped), str(tmp_path), caption=True)
     assert trajectory(bare) == trajectory(wrapped)
+
+
+def test_the_sidecar_of_an_endless_recording_does_not_grow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dqn_plugins.wrappers.video.recording.MOST_EPISODES", 3)
+    recorder = Recorder(tmp_path, 10, {}, None)
+    recorder.start("long")
+    for number in range(10):
+        recorder.capture([np.zeros((16, 16, 3), np.uint8)], [EpisodeProgress(number)], [None])
+    path = recorder.stop()
+    assert path is not None
+    episodes = json.loads(path.with_suffix(".json").read_text())["episodes"]
+    assert [episode["episode"] for episode in episodes] == [0, 1, 2]

@@ -101,7 +101,7 @@ def test_a_frame_of_another_size_is_refused_and_the_rest_kept(tmp_path: Path) ->
         writer.write(flat(COLOURS[0]))
 
 
-@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), "30", None])
+@pytest.mark.parametrize("fps", [0, -1, 1e-4, float("nan"), float("inf"), "30", None])
 def test_frame_rates_out_of_range(tmp_path: Path, fps: float) -> None:
     with pytest.raises(ValueError, match="above 0"):
         VideoWriter(tmp_path / "a.mp4", fps)
