@@ -28,8 +28,8 @@ $(INSTALLED): pyproject.toml setup.cfg constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
-demo: $(INSTALLED)  ## Train NaiveDQN beside SB3's DQN on LunarLander, plot, record videos
-	$(BIN)/python examples/compare_with_dqn.py
+demo: $(INSTALLED)  ## Train NaiveDQN and StreamQ beside SB3's DQN on LunarLander, plot, record videos
+	$(BIN)/dqn-plugins compare --config examples/configs/demo.yaml
 
 test: $(INSTALLED)  ## Run the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)

@@ -2,10 +2,8 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
@@ -19,6 +17,7 @@ from dqn_plugins import NaiveDQN
 from dqn_plugins.wrappers import read_frames
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+MAKEFILE = (EXAMPLES.parent / "Makefile").read_text(encoding="utf-8")
 NOTEBOOK = EXAMPLES / "seed_notebook.ipynb"
 # A warning is the first thing a newcomer would stumble over, so none is let through.
 PYTHON = [sys.executable, "-W", "error::UserWarning"]
@@ -88,76 +87,31 @@ def test_seed_notebook_script(tmp_path: Path) -> None:
     assert NaiveDQN.load(folder / "model").bootstrap_at_terminal
 
 
-CURVES = {"NaiveDQN": (213, 94, 0), "StreamQ": (0, 158, 115), "DQN": (0, 114, 178)}
-
-
 @pytest.mark.slow
-def test_compare_with_dqn(tmp_path: Path) -> None:
-    arguments = ("--timesteps", 1_000, "--evaluation-episodes", 2, "--videos", 1)
-    printed = run(tmp_path, "compare_with_dqn.py", *arguments)
-    folder = tmp_path / "runs/demo"
-    for place in ("learning_curves.png", "videos", "*.zip", "*.monitor.csv"):
-        assert str(Path("runs/demo", place)) in printed
-
-    rows = [line[1:-1].split("│") for line in printed.splitlines() if line.startswith("│")]
-    assert [row[0].strip() for row in rows] == list(CURVES)
-    for name, steps, seconds, speed, training, greedy in rows:
-        assert int(steps.replace(",", "")) == 1_000
-        assert float(speed.replace(",", "")) > 0
-        assert float(seconds) > 0
-        log = pd.read_csv(folder / f"{name.strip()}.monitor.csv", skiprows=1)
-        complete = log[~log["incomplete"]]
-        assert float(training) == pytest.approx(complete["r"].tail(100).mean(), abs=0.06)
-        assert re.fullmatch(r"-?\d+\.\d ± \d+\.\d", greedy.strip())
-        assert (folder / f"{name.strip()}.zip").is_file()
-
-    with Image.open(folder / "learning_curves.png") as picture:
-        assert picture.size == (1800, 750)
-        pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
-    for color in CURVES.values():
-        assert (pixels == color).all(axis=1).sum() > 500
-
-    videos = sorted(folder.glob("videos/*.mp4"))
-    assert [video.name for video in videos] == ["NaiveDQN-episode-0.mp4", "StreamQ-episode-0.mp4"]
-    for video in videos:
-        assert_plays(video, height=512)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="sends the signal of Ctrl-C")
-def test_compare_with_dqn_interrupted(tmp_path: Path) -> None:
-    """Ctrl-C ends the demo in a sentence, and an earlier run's folder is left alone."""
-    earlier = tmp_path / "runs/demo"
-    earlier.mkdir(parents=True)
-    (earlier / "learning_curves.png").write_text("an earlier run's")
-    command = [*PYTHON, str(EXAMPLES / "compare_with_dqn.py"), "--timesteps", "1000000"]
-    with subprocess.Popen(
-        command,
+def test_demo(tmp_path: Path) -> None:
+    """What `make demo` runs, with fewer steps: a table, the curves and the videos side by side."""
+    recipe = next(line for line in MAKEFILE.splitlines() if line.endswith("configs/demo.yaml"))
+    command = [sys.executable, "-m", "dqn_plugins", *recipe.split()[1:3]]
+    arguments = ["--timesteps", "1000", "--seeds", "1", "--final-evaluation-episodes", "2"]
+    result = subprocess.run(
+        [*command, str(EXAMPLES / "configs/demo.yaml"), *arguments],
         cwd=tmp_path,
         env=SHELL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         encoding="utf-8",
-        # Programs that a shell starts in the background may inherit that Ctrl-C is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        try:
-            log = tmp_path / "runs/demo_1/NaiveDQN.monitor.csv"
-            deadline = time.monotonic() + 120
-            while not log.exists() or len(log.read_text().splitlines()) < 3:
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-            process.send_signal(signal.SIGINT)
-            printed, _ = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert process.returncode == 1
-    assert "Traceback" not in printed
-    assert "runs/demo is there already and stays; this run goes to runs/demo_1." in printed
-    assert printed.rstrip().endswith("Interrupted. What was done so far is in runs/demo_1.")
-    assert [path.name for path in earlier.iterdir()] == ["learning_curves.png"]
-    assert (earlier / "learning_curves.png").read_text() == "an earlier run's"
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "runs/demo"
+    for name in ("stream_q", "naive_dqn", "dqn"):
+        assert f" {name} " in result.stdout
+        assert (folder / f"LunarLander-v3/{name}/seed_0/model.zip").is_file()
+    with Image.open(folder / "curves.png") as picture:
+        assert len(picture.getcolors(2**24)) > 100
+    frames = list(read_frames(folder / "videos/LunarLander-v3.mp4"))
+    assert frames[0].shape[1] >= 3 * 600
+    assert any(np.any(frame != frames[0]) for frame in frames)
+    assert "data:video/mp4" in (folder / "report.html").read_text()
 
 
 def test_notebook_is_committed_without_outputs() -> None:
