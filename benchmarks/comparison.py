@@ -38,7 +38,7 @@ def train_and_evaluate(algorithm: str, seed: int, timesteps: int) -> float:
     """Return the seconds that a script would have taken for one run."""
     th.set_num_threads(1)
     start = time.perf_counter()
-    model = make_model(resolve(algorithm, {}), gym.make(ENVIRONMENT), seed)
+    model = make_model(resolve(algorithm, ENVIRONMENT), gym.make(ENVIRONMENT), seed)
     evaluation_env = Monitor(gym.make(ENVIRONMENT))
     evaluation_env.reset(seed=1_000_000)
     callback = EvalCallback(

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from dqn_plugins.comparison import ComparisonSettings, run_comparison, settings_from_file
+from dqn_plugins.comparison import ComparisonSettings, run_comparison
 from dqn_plugins.comparison.report.charts import curves_files
 from dqn_plugins.comparison.results import Cell, StudyResults, read_study
 from dqn_plugins.comparison.summary import AlgorithmSummary, interval, number, summarise
+from dqn_plugins.experiments.settings import variants_in
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -67,7 +68,7 @@ def questions() -> Iterator[Question]:
         {("Acrobot-v1", "stream_q"): "IQM ≥ −90", ("MountainCar-v0", "stream_q"): "none"},
     )
     # Few seeds: a run of RL Zoo's settings takes as long as seventy of StreamQ.
-    tuned = settings_from_file(TUNED_DQN).variants
+    tuned = variants_in(TUNED_DQN)
     yield Question(
         "lunar_lander_dqn",
         replace(
@@ -127,7 +128,9 @@ def lander_curves(studies: list[tuple[Question, StudyResults]]) -> bytes:
             names[name] = None
             cells.append(replace(cell, algorithm=name))
     seeds = tuple(sorted({cell.seed for cell in cells}))
-    together = StudyResults(RESULTS, {}, (LANDER,), tuple(names), seeds, tuple(cells))
+    together = StudyResults(
+        RESULTS, {}, (LANDER,), tuple(names), seeds, tuple(cells), next(iter(names))
+    )
     return curves_files(summarise(together))["curves.png"]
 
 
