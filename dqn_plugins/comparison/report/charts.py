@@ -140,7 +140,7 @@ def _shortened(name: str) -> str:
 def _series(colours: Colours, summary: Summary, algorithm: str) -> tuple[str, Any]:
     index = summary.study.algorithms.index(algorithm)
     n_colours = len(colours.series)
-    # The second round of colours is dash-dotted.
+    # The second round of colours is dash-dotted, its dots hollow.
     return colours.series[index % n_colours], "-" if index < n_colours else (0, (7, 2, 1, 2))
 
 
@@ -158,7 +158,7 @@ def _place(figure: Figure, left: float, top: float, right: float, bottom: float)
 
 
 def _name_space(summary: Summary) -> float:
-    return CHARACTER_WIDTH * max(len(_shortened(name)) for name in summary.study.algorithms) + 26
+    return CHARACTER_WIDTH * max(len(_shortened(name)) for name in summary.study.algorithms) + 34
 
 
 def _legend(axes: Axes, ends: dict[str, float]) -> None:
@@ -171,7 +171,7 @@ def _legend(axes: Axes, ends: dict[str, float]) -> None:
             [_shortened(name) for name in names],
             loc="center left",
             bbox_to_anchor=(1.0, 0.5),
-            handlelength=0.9,
+            handlelength=1.7,
             handletextpad=0.6,
             borderaxespad=0.4,
             labelspacing=0.35,
@@ -399,7 +399,7 @@ def _draw_rows(
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
         for index, row in enumerate(rows):
-            _draw_row(axes, index, row, _series(_STAND_INS, summary, row.algorithm)[0], written)
+            _draw_row(axes, index, row, *_series(_STAND_INS, summary, row.algorithm), written)
         axes.set_ylim(len(rows) - 0.45, -0.55)
         axes.set_yticks(range(len(rows)), [_shortened(row.algorithm) for row in rows])
         axes.tick_params(axis="y", length=0, pad=9, labelcolor=_STAND_INS.ink)
@@ -420,7 +420,12 @@ def _draw_rows(
 
 
 def _draw_row(
-    axes: Axes, index: int, row: _Row, colour: str, written: Callable[[float | None], str]
+    axes: Axes,
+    index: int,
+    row: _Row,
+    colour: str,
+    dashes: Any,
+    written: Callable[[float | None], str],
 ) -> None:
     heights = [index + 0.26] * len(row.points)
     style: dict[str, Any] = {"color": colour, "clip_on": False}
@@ -438,7 +443,8 @@ def _draw_row(
     if low is not None and high is not None:
         bar: dict[str, Any] = {"linewidth": 3.2, "alpha": 0.55, "solid_capstyle": "round"}
         axes.plot([low, high], [index, index], **bar, **style)
-    axes.plot([value], [index], "o", markersize=8, **style)
+    inside = colour if dashes == "-" else "none"
+    axes.plot([value], [index], "o", markersize=8, markeredgewidth=2, mfc=inside, **style)
     axes.annotate(written(value), (1, index), xytext=(14, 5), fontweight="bold", **beside)
     text = row.note if low is None else interval(row.estimate, written)
     axes.annotate(text, (1, index), xytext=(14, -8), **quiet, **beside)

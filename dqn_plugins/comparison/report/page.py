@@ -158,6 +158,7 @@ def _page(summary: Summary, videos: Sequence[ReportVideo], missing: Mapping[str,
             for mode, each in charts.COLOURS.items()
         },
         colour_of=lambda name: f"var(--series-{study.algorithms.index(name) % len(colours)})",
+        is_hollow=lambda name: study.algorithms.index(name) >= len(colours),
         title=f"{_together(study.algorithms, 'algorithms')} on "
         f"{_together(study.environments, 'environments')}",
         facts=_facts(study),
