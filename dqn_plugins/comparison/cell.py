@@ -4,6 +4,7 @@ import faulthandler
 import gc
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import sys
@@ -120,11 +121,7 @@ class CellJob:
         write_json(folder / "settings.json", self.described())
         write_json(folder / "versions.json", installed_versions())
         # What environments print would tear the progress bars, and is looked for after a crash.
-        output = os.open(folder / OUTPUT, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-        for descriptor in (1, 2):
-            os.dup2(output, descriptor)
-        sys.stdout = sys.stderr = os.fdopen(output, "a", buffering=1)
-        faulthandler.enable()
+        _send_output_to(folder / OUTPUT)
         try:
             with one_torch_thread():
                 _train_and_evaluate(self, folder)
@@ -164,6 +161,8 @@ class CellJob:
         :param with_q_values: Whether to draw what it thinks of each action.
         """
         folder = self.folder
+        if multiprocessing.parent_process() is not None:
+            _send_output_to(Path(os.devnull))
         for name in (VIDEO, VIDEO_FACTS):
             (folder / name).unlink(missing_ok=True)
         seed = FIRST_FINAL_EVALUATION_SEED
@@ -187,6 +186,15 @@ class CellJob:
         except Exception as error:  # whatever a renderer raises, the figures stand
             facts = {"error": f"{type(error).__name__}: {error}"}
         write_json(folder / VIDEO_FACTS, facts)
+
+
+def _send_output_to(path: Path) -> None:
+    """Send what this process and its libraries print to a file."""
+    output = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    for descriptor in (1, 2):
+        os.dup2(output, descriptor)
+    sys.stdout = sys.stderr = os.fdopen(output, "a", buffering=1)
+    faulthandler.enable()
 
 
 def _write_failure(folder: Path, problem: str, details: str) -> None:
@@ -286,15 +294,7 @@ class _Watch:
 
 
 def cell_folder(root: Path, environment: str, algorithm: str, seed: int) -> Path:
-    """
-    Where a cell's files are.
-
-    :param root: Folder of the study.
-    :param environment: Its id.
-    :param algorithm: Name of the variant.
-    :param seed: Of the training.
-    :return: The folder, which may not exist.
-    """
+    """Name the folder of a cell of the study in the folder ``root``."""
     return root / folder_name(environment) / algorithm / f"seed_{seed}"
 
 
@@ -335,11 +335,7 @@ def reason_to_redo(cell: CellJob) -> str | None:
 
 
 def remove_leftovers(out: Path) -> None:
-    """
-    Remove what runs that were cut short were working on.
-
-    :param out: The study's folder.
-    """
+    """Remove from a study's folder what runs that were cut short were working on."""
     for leftover in out.glob("*/*/.seed_*"):
         shutil.rmtree(leftover, ignore_errors=True)
 

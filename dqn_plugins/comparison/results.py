@@ -134,13 +134,7 @@ class StudyResults:
         return str(self.settings.get("command") or "")
 
     def cells_of(self, environment: str, algorithm: str) -> list[Cell]:
-        """
-        All seeds of an algorithm on an environment.
-
-        :param environment: Its id.
-        :param algorithm: Name of the variant.
-        :return: The cells, in the order of the seeds.
-        """
+        """Return all seeds of an algorithm on an environment, in their order."""
         return [
             cell
             for cell in self.cells
@@ -148,13 +142,7 @@ class StudyResults:
         ]
 
     def finished(self, environment: str, algorithm: str) -> list[Cell]:
-        """
-        The seeds that statistics may be made of.
-
-        :param environment: Its id.
-        :param algorithm: Name of the variant.
-        :return: The finished cells, in the order of the seeds.
-        """
+        """Return the seeds that statistics may be made of, in their order."""
         cells = self.cells_of(environment, algorithm)
         return [cell for cell in cells if cell.status == "finished"]
 
@@ -218,15 +206,7 @@ def read_study(folder: Path | str, reference: str | None = None) -> StudyResults
 
 
 def read_cell(root: Path, environment: str, algorithm: str, seed: int) -> Cell:
-    """
-    Read one cell, whatever state it is in.
-
-    :param root: Folder of the study.
-    :param environment: Its id.
-    :param algorithm: Name of the variant.
-    :param seed: Of the training.
-    :return: The cell, its status told.
-    """
+    """Read one cell of the study in the folder ``root``, whatever state it is in."""
     folder = cell_folder(root, environment, algorithm, seed)
     cell = Cell(
         environment,

@@ -6,11 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from dqn_plugins.errors import SettingsError
-from dqn_plugins.experiments.running import (
-    FIRST_EVALUATION_SEED,
-    check_at_least,
-    check_tensorboard,
-)
+from dqn_plugins.experiments.running import FIRST_EVALUATION_SEED, check_at_least, check_tensorboard
 from dqn_plugins.experiments.settings import RunSettings
 
 __all__ = ["ComparisonSettings"]

@@ -64,9 +64,7 @@ def interquartile_mean(scores: npt.ArrayLike, axis: int = 0) -> Any:
 
 
 def _interval(
-    samples: Sequence[FloatArray],
-    statistic: Callable[..., Any],
-    resamples: int = RESAMPLES,
+    samples: Sequence[FloatArray], statistic: Callable[..., Any], resamples: int = RESAMPLES
 ) -> tuple[Any, Any]:
     # Each sample is a stratum: SciPy draws from each with replacement, as many as it holds.
     if any(len(sample) < 2 for sample in samples):

@@ -32,19 +32,8 @@ __all__ = [
 ]
 
 # What a study or a training run settles itself, or what changes no result.
-NOT_HYPERPARAMETERS = frozenset(
-    {
-        "self",
-        "env",
-        "seed",
-        "settings",
-        "verbose",
-        "tensorboard_log",
-        "stats_window_size",
-        "device",
-        "_init_setup_model",
-    }
-)
+NOT_HYPERPARAMETERS = {"self", "env", "seed", "settings", "verbose", "tensorboard_log", "device"}
+NOT_HYPERPARAMETERS |= {"stats_window_size", "_init_setup_model"}
 ENVIRONMENT_SETTINGS = frozenset(each.name for each in fields(EnvironmentSettings))
 
 
@@ -143,16 +132,9 @@ class Variant:
         :return: Readable values by name.
         """
         cls = ALGORITHMS[self.algorithm].load_class()
-        values = {
-            **_defaults(cls),
-            "policy": policy_for(env.observation_space),
-            **self.arguments,
-        }
+        values = {**_defaults(cls), "policy": policy_for(env.observation_space), **self.arguments}
         policy = cls.policy_aliases.get(values["policy"], values["policy"])
-        values["policy_kwargs"] = {
-            **_defaults(policy),
-            **(values.get("policy_kwargs") or {}),
-        }
+        values["policy_kwargs"] = {**_defaults(policy), **(values.get("policy_kwargs") or {})}
         described: dict[str, Any] = describe(values, self.name)
         return {**described, **self.environment.described()}
 

@@ -208,11 +208,7 @@ class TrainingEnvironment:
     """
 
     def __init__(
-        self,
-        env_id: str,
-        settings: EnvironmentSettings,
-        log_file: Path,
-        gamma: float | None = None,
+        self, env_id: str, settings: EnvironmentSettings, log_file: Path, gamma: float | None = None
     ) -> None:
         from dqn_plugins.wrappers import EpisodeReward, VecEpisodeReward
 

@@ -64,31 +64,13 @@ COLOURS = {
         "#1b1f24",
         "#59626d",
         "#e3e6ea",
-        (
-            "#0072b2",
-            "#d55e00",
-            "#009e73",
-            "#8a2be2",
-            "#47301a",
-            "#d0719a",
-            "#6b6b1e",
-            "#5f6670",
-        ),
+        ("#0072b2", "#d55e00", "#009e73", "#8a2be2", "#47301a", "#d0719a", "#6b6b1e", "#5f6670"),
     ),
     "dark": Colours(
         "#e8eaed",
         "#a3acb8",
         "#2c323a",
-        (
-            "#56a8f0",
-            "#ff8b4a",
-            "#2fcb9d",
-            "#a689ff",
-            "#f2e36b",
-            "#f0a3c3",
-            "#d9f5b0",
-            "#8b93a0",
-        ),
+        ("#56a8f0", "#ff8b4a", "#2fcb9d", "#a689ff", "#f2e36b", "#f0a3c3", "#d9f5b0", "#8b93a0"),
     ),
 }
 
@@ -217,25 +199,10 @@ def draw_curves(
         curve = aggregate_curve(study.finished(environment, algorithm), axis, log)
         if curve is None:
             continue
-        single = "o" if len(curve.progress) == 1 else None
-        axes.plot(
-            curve.progress,
-            curve.middle,
-            color=colour,
-            linewidth=2.2,
-            linestyle=dashes,
-            marker=single,
-            label=algorithm,
-        )
-        axes.plot(curve.tail_progress, curve.tail_middle, ":", color=colour, linewidth=1.6)
-        inside += [curve.middle, curve.tail_middle]
-        if curve.low is not None and curve.high is not None:
-            axes.fill_between(
-                curve.progress, curve.low, curve.high, color=colour, alpha=0.16, linewidth=0
-            )
-            everything += [curve.low, curve.high]
-        last = curve.tail_middle if curve.tail_middle.size else curve.middle
-        ends[algorithm] = float(last[-1])
+        _draw_line(axes, curve, algorithm, colour, dashes)
+        inside.append(curve.middle)
+        everything += [end for end in (curve.low, curve.high) if end is not None]
+        ends[algorithm] = float(curve.middle[-1])
     seen = np.concatenate([*inside, *everything])
     if not seen.size:
         seen = np.zeros(1)
@@ -256,6 +223,16 @@ def draw_curves(
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5))
     return bool(seen.min() < low or seen.max() > high)
+
+
+def _draw_line(axes: Axes, line: Any, label: str, colour: str, dashes: Any) -> None:
+    """Draw a line of x, y, and the lower and upper ends of its band, which may be None."""
+    x, middle, low, high = line
+    marker = "o" if len(x) == 1 else None
+    style = {"linestyle": dashes, "marker": marker, "label": label}
+    axes.plot(x, middle, color=colour, linewidth=2.2, **style)
+    if low is not None:
+        axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
 
 
 def _draw_seed(axes: Axes, cell: Cell, axis: Progress, colour: str) -> Any:
@@ -338,8 +315,7 @@ def curves_files(summary: Summary) -> dict[str, bytes]:
                     figure.text(*place, environment, fontsize=13, fontweight="bold")
         seeds = len(summary.study.seeds)
         note = (
-            f"Bold: interquartile mean over {seeds} seeds, with 95 % bootstrap band. Thin: seeds. "
-            "Dotted: fewer seeds than before."
+            f"Bold: interquartile mean over {seeds} seeds, with 95 % bootstrap band. Thin: seeds."
             if seeds > 1
             else "One seed each: no interval."
         )
@@ -545,18 +521,9 @@ def profiles_svg(summary: Summary) -> str:
         ends = {}
         for each in shown:
             colour, dashes = _series(_STAND_INS, summary, each.algorithm)
-            share, lower, upper = performance_profile(each.scores or [], thresholds)
-            axes.plot(
-                thresholds,
-                share,
-                color=colour,
-                linewidth=2.2,
-                linestyle=dashes,
-                label=each.algorithm,
-            )
-            if lower is not None and upper is not None:
-                axes.fill_between(thresholds, lower, upper, color=colour, alpha=0.16, linewidth=0)
-            ends[each.algorithm] = float(share.mean())
+            profile = performance_profile(each.scores or [], thresholds)
+            _draw_line(axes, (thresholds, *profile), each.algorithm, colour, dashes)
+            ends[each.algorithm] = float(profile[0].mean())
         axes.set_ylim(-0.02, 1.02)
         axes.margins(x=0.02)
         _legend(axes, ends)

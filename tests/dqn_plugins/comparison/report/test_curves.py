@@ -30,23 +30,13 @@ def test_the_same_evaluation_steps_are_the_grid(cells_of):
     assert curve.middle == pytest.approx(np.mean(curves, axis=0))
     assert np.all(curve.low <= curve.middle)
     assert np.all(curve.middle <= curve.high)
-    assert curve.tail_progress.size == 0
 
 
-def test_a_curve_ends_where_the_first_seed_ends_and_goes_on_marked(cells_of):
+def test_a_curve_ends_where_the_first_seed_ends(cells_of):
     short, long = {"curve": [1, 2, 3]}, {"curve": [1, 2, 3, 10, 20]}
     curve = aggregate_curve(cells_of(short, long, long), "steps")
     assert list(curve.progress) == [1_000, 2_000, 3_000]
     assert list(curve.middle) == [1, 2, 3]
-    assert list(curve.tail_progress) == [3_000, 4_000, 5_000]
-    assert list(curve.tail_middle) == [3, 10, 20]
-
-
-def test_a_tail_of_less_than_half_the_seeds_is_left_out(cells_of):
-    short, long = {"curve": [1, 2, 3]}, {"curve": [1, 2, 3, 10, 20]}
-    curve = aggregate_curve(cells_of(short, short, long), "steps")
-    assert curve.progress[-1] == 3_000
-    assert curve.tail_progress.size == 0
 
 
 def test_between_evaluations_returns_are_interpolated(cells_of):
@@ -64,14 +54,12 @@ def test_cpu_seconds_differ_between_seeds(cells_of):
     curve = aggregate_curve(cells_of(fast, slow), "cpu_seconds")
     assert curve.progress == pytest.approx([1.1, 2.1, 3.0])
     assert curve.middle[1] == pytest.approx((2.1 + 2.1 / 1.1) / 2)
-    assert curve.tail_progress.size == 0  # within 15 %: no tail worth drawing
 
 
 def test_one_seed_has_a_curve_without_a_band(cells_of):
     curve = aggregate_curve(cells_of({"curve": [1, 5]}), "steps")
     assert list(curve.middle) == [1, 5]
     assert curve.low is None
-    assert curve.n_seeds == 1
 
 
 def test_a_log_axis_begins_after_zero(cells_of):
