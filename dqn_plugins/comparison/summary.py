@@ -67,19 +67,10 @@ class AlgorithmSummary:
         return [cell.final_return for cell in self.finished]
 
     @property
-    def mean(self) -> float | None:
-        """The mean over finished seeds of the final return; None without any."""
-        return float(np.mean(self.returns)) if self.finished else None
-
-    @property
-    def median(self) -> float | None:
-        """The median over finished seeds of the final return; None without any."""
-        return float(np.median(self.returns)) if self.finished else None
-
-    @property
-    def standard_deviation(self) -> float | None:
-        """The standard deviation of the final return between seeds; None below two."""
-        return float(np.std(self.returns, ddof=1)) if len(self.finished) > 1 else None
+    def spread(self) -> dict[str, float | None]:
+        """Mean, std, min, median and max over finished seeds of the final return."""
+        known = pd.Series(self.returns, dtype=float).agg(["mean", "std", "min", "median", "max"])
+        return {str(name): None if np.isnan(each) else each for name, each in known.items()}
 
     @property
     def seeds_label(self) -> str:
@@ -99,12 +90,7 @@ class AlgorithmSummary:
         return sum(cell.status == status for cell in self.cells)
 
     def timing(self, name: str) -> float | None:
-        """
-        The median over finished seeds of one of the timings.
-
-        :param name: As in ``timings.json``.
-        :return: The median; None where no seed has it.
-        """
+        """Return the median over finished seeds of an entry of ``timings.json``."""
         values = [cell.timings[name] for cell in self.finished if name in cell.timings]
         return float(np.median(values)) if values else None
 
@@ -241,11 +227,7 @@ class Summary:
             "missing": row.count("missing"),
             "damaged": row.count("damaged"),
             **_columns("final_return_iqm", row.final),
-            "final_return_mean": row.mean,
-            "final_return_std": row.standard_deviation,
-            "final_return_min": min(row.returns, default=None),
-            "final_return_median": row.median,
-            "final_return_max": max(row.returns, default=None),
+            **{f"final_return_{name}": value for name, value in row.spread.items()},
             **_columns("probability_of_improvement", row.improvement),
             **_columns("overall_probability_of_improvement", overall.improvement),
             **_columns("overall_normalised_iqm", overall.iqm),

@@ -235,42 +235,26 @@ class TrainingEnvironment:
 
 
 def save_normalization(normalization: Any, path: Path) -> None:
-    """
-    Write what ``VecNormalize`` knows of observations, so that it can be read without unpickling.
-
-    :param normalization: A ``VecNormalize``.
-    :param path: A file that ends in ``.npz``.
-    """
-    statistics = normalization.obs_rms
-    parts = statistics if isinstance(statistics, dict) else {"": statistics}
-    np.savez(
-        path,
-        **{f"mean.{key}": each.mean for key, each in parts.items()},
-        **{f"var.{key}": each.var for key, each in parts.items()},
-    )
+    """Write what a ``VecNormalize`` knows of observations, to be read without unpickling."""
+    parts = _statistics_of(normalization).items()
+    means = {f"mean.{key}": each.mean for key, each in parts}
+    np.savez(path, **means, **{f"var.{key}": each.var for key, each in parts})
 
 
 def load_normalization(normalization: Any, path: Path) -> None:
-    """
-    Read what :func:`save_normalization` wrote.
-
-    :param normalization: A ``VecNormalize``, changed in place.
-    :param path: The file.
-    """
-    statistics = normalization.obs_rms
-    parts = statistics if isinstance(statistics, dict) else {"": statistics}
+    """Put what :func:`save_normalization` wrote into a ``VecNormalize``."""
     with np.load(path, allow_pickle=False) as content:
-        for key, each in parts.items():
+        for key, each in _statistics_of(normalization).items():
             each.mean, each.var = content[f"mean.{key}"], content[f"var.{key}"]
 
 
-def policy_for(observation_space: spaces.Space[Any]) -> str:
-    """
-    Choose Stable-Baselines3's policy for what is observed.
+def _statistics_of(normalization: Any) -> dict[str, Any]:
+    statistics = normalization.obs_rms
+    return statistics if isinstance(statistics, dict) else {"": statistics}
 
-    :param observation_space: Observation space.
-    :return: "MlpPolicy", "CnnPolicy" for images or "MultiInputPolicy" for dictionaries.
-    """
+
+def policy_for(observation_space: spaces.Space[Any]) -> str:
+    """Name Stable-Baselines3's policy for what is observed: vectors, images or dictionaries."""
     from stable_baselines3.common.preprocessing import is_image_space
 
     if isinstance(observation_space, spaces.Dict):

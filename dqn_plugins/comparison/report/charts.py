@@ -1,4 +1,4 @@
-"""The charts of a comparison: curves for a paper, and the same inside a page in its own colours."""
+"""The charts of a comparison: curves for a paper, and ``<svg>`` for a page in its own colours."""
 
 from __future__ import annotations
 
@@ -168,19 +168,12 @@ def _title_axis(axes: Axes, text: str) -> None:
 # --- learning curves ---
 
 
-def draw_curves(
+def _draw_curves(
     axes: Axes, summary: Summary, environment: str, axis: Progress, colours: Colours
 ) -> bool:
     """
-    Draw return against steps or CPU seconds: every seed as a thin line, over them each
-    algorithm's interquartile mean with its 95 % bootstrap band.
-
-    :param axes: To draw in.
-    :param summary: Figures of the study.
-    :param environment: Its id.
-    :param axis: What is on the horizontal axis.
-    :param colours: To draw in.
-    :return: Whether thin lines leave the picture.
+    Draw every seed as a thin line, over them each algorithm's interquartile mean with its band, and
+    return whether thin lines leave the picture.
     """
     from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 
@@ -280,7 +273,7 @@ def curves_svg(summary: Summary, environment: str, axis: Progress) -> tuple[str,
     with _style(name, _STAND_INS):
         figure = _new_figure(PANEL_WIDTH, PANEL_HEIGHT)
         axes = _place(figure, 50, 24, _name_space(summary), 42)
-        cut = draw_curves(axes, summary, environment, axis, _STAND_INS)
+        cut = _draw_curves(axes, summary, environment, axis, _STAND_INS)
         measure = "environment steps" if axis == "steps" else "CPU seconds of training"
         description = (
             f"Learning curves on {environment}: greedy return against {measure}. The final "
@@ -309,7 +302,7 @@ def curves_files(summary: Summary) -> dict[str, bytes]:
             for column, axis in enumerate(AXES):
                 left, right = column * width / 2, width / 2 * (1 - column)
                 axes = _place(figure, left + 64, top, right + space + 6, below + 44)
-                draw_curves(axes, summary, environment, axis, colours)
+                _draw_curves(axes, summary, environment, axis, colours)
                 if column == 0:
                     place = (16 / width, 1 - (top - 32) / height)
                     figure.text(*place, environment, fontsize=13, fontweight="bold")
@@ -354,17 +347,8 @@ def _draw_rows(
     line: float | None = None,
 ) -> str:
     """
-    Draw estimates below each other, with their intervals as bars and their figures beside them.
-
-    :param summary: Figures of the study.
-    :param rows: What to draw, from above.
-    :param name: Unique in the page.
-    :param title: What it shows, for readers who do not see it.
-    :param label: Of the axis.
-    :param written: How to write a number.
-    :param limits: Of the axis, None for what is needed.
-    :param line: Where a dashed line stands, None for none.
-    :return: An ``<svg>`` element in the page's colours.
+    Draw estimates below each other, with their intervals as bars and their figures beside them. The
+    name is unique in the page, the title for readers who do not see it.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -427,14 +411,7 @@ def _draw_row(
 
 
 def final_returns_svg(summary: Summary, environment: str) -> str:
-    """
-    Draw the final return of each algorithm on one environment, the highest first: the
-    interquartile mean, its 95 % interval and every seed.
-
-    :param summary: Figures of the study.
-    :param environment: Its id.
-    :return: An ``<svg>`` element in the page's colours.
-    """
+    """Draw the final return of each algorithm on one environment, the highest first."""
     rows = [
         _Row(
             row.algorithm,
@@ -453,13 +430,7 @@ def _note(estimate: Estimate | None) -> str:
 
 
 def improvement_svg(summary: Summary, environment: str | None) -> str:
-    """
-    Draw the probability of improvement over the reference.
-
-    :param summary: Figures of the study, of at least two algorithms.
-    :param environment: Its id; None for all environments together.
-    :return: An ``<svg>`` element in the page's colours.
-    """
+    """Draw the probability of improvement over the reference, on all environments for None."""
     reference = summary.study.reference
     source = summary.overall if environment is None else summary.of(environment)
     rows = [
@@ -483,12 +454,7 @@ def improvement_svg(summary: Summary, environment: str | None) -> str:
 
 
 def normalised_svg(summary: Summary) -> str:
-    """
-    Draw the interquartile mean of normalised scores over all environments.
-
-    :param summary: Figures of the study.
-    :return: An ``<svg>`` element in the page's colours.
-    """
+    """Draw the interquartile mean of normalised scores over all environments."""
     rows = [
         _Row(
             each.algorithm,
@@ -504,12 +470,7 @@ def normalised_svg(summary: Summary) -> str:
 
 
 def profiles_svg(summary: Summary) -> str:
-    """
-    Draw performance profiles: the share of runs above each normalised score.
-
-    :param summary: Figures of the study.
-    :return: An ``<svg>`` element in the page's colours.
-    """
+    """Draw performance profiles: the share of runs above each normalised score."""
     shown = [each for each in summary.overall if each.scores]
     everything = np.concatenate([score for each in shown for score in each.scores or []])
     low, high = np.quantile(everything, [0.02, 0.98])
@@ -538,14 +499,7 @@ def profiles_svg(summary: Summary) -> str:
 
 
 def _inline(figure: Figure, name: str, description: str) -> str:
-    """
-    Turn a figure into an element of a page.
-
-    :param figure: Drawn in the colours that stand in for the page's variables.
-    :param name: Unique in the page.
-    :param description: For readers who do not see it.
-    :return: An ``<svg>`` element that takes the width it is given.
-    """
+    """Turn a figure in stand-in colours into an ``<svg>`` that takes the width it is given."""
     content = io.StringIO()
     figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
     svg = content.getvalue()
