@@ -1,0 +1,246 @@
+"""What the page asks of a model and changes in it, all through public attributes."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from dqn_plugins.files import checked_folder
+
+__all__ = ["Agent"]
+
+Numbers: TypeAlias = npt.NDArray[np.float64]
+
+NO_MODEL = "No model is attached: call view.attach(model), or pass callback=LiveCallback(view)."
+SIMPLE = (bool, int, float, str, type(None))
+
+
+class Agent:
+    """
+    A model as the page sees it. Works with Stable-Baselines3's and this package's algorithms; what
+    an algorithm does not have, it says why.
+
+    :param model: A Stable-Baselines3 model; a function from one observation to Q-values, shape
+        (n_actions,); or None.
+    """
+
+    def __init__(self, model: Any = None):
+        self.model = model
+        self.policy_is_known = hasattr(model, "policy")
+        self._schedule: Any = None
+        self._rates: tuple[Any, list[float]] | None = None
+
+    # What can be done
+
+    def reasons(self) -> dict[str, str]:
+        """
+        Tell what cannot be done with this model.
+
+        :return: Names of controls, and the reason why each cannot work.
+        """
+        model = self.model
+        if model is None:
+            return dict.fromkeys(("exploration", "learning", "look", "save"), NO_MODEL)
+        name = type(model).__name__
+        reasons = {}
+        if not hasattr(model, "exploration_schedule"):
+            reasons["exploration"] = f"{name} has no exploration rate: it does not act ε-greedily."
+        if not (hasattr(model, "lr_schedule") and hasattr(model.policy, "optimizer")):
+            reasons["learning"] = f"{name} has no learning rate that could be set to 0."
+        if not hasattr(model, "predict"):
+            reasons["look"] = f"{name} cannot be asked for greedy actions."
+        if not hasattr(model, "save"):
+            reasons["save"] = f"{name} cannot be saved."
+        return reasons
+
+    def settings(self) -> dict[str, str]:
+        """
+        Describe the model.
+
+        :return: The arguments it was made with, by name, and what its policy is.
+        """
+        model = self.model
+        if not self.policy_is_known:
+            return {}
+        described = {"algorithm": type(model).__name__, "policy": type(model.policy).__name__}
+        for name in inspect.signature(type(model).__init__).parameters:
+            value = getattr(model, name, self)
+            if name not in described and (
+                isinstance(value, SIMPLE) or (name == "policy_kwargs" and value)
+            ):
+                described[name] = str(value)
+        described["parameters"] = f"{sum(each.numel() for each in model.policy.parameters()):,}"
+        return described
+
+    # What it thinks
+
+    def values(self, observation: Any) -> tuple[str, Numbers] | None:
+        """
+        Ask what the model expects of its actions. Nothing random is drawn.
+
+        :param observation: One observation.
+        :return: ``"Q"`` and the Q-values, or ``"probability"`` and the policy's probabilities, both
+            of shape (n_actions,); None if the model has neither.
+        """
+        model = self.model
+        if model is None:
+            return None
+        if not self.policy_is_known:
+            return "Q", np.asarray(model(observation), np.float64).reshape(-1)
+        import torch
+
+        policy = model.policy
+        with torch.no_grad():
+            if getattr(policy, "q_net", None) is not None:
+                # By these it acts while it learns; `predict` may act by their average.
+                values = policy.q_net(self._tensor(observation))
+            elif getattr(policy, "quantile_net", None) is not None:
+                values = policy.quantile_net(self._tensor(observation)).mean(dim=1)
+            elif hasattr(policy, "get_distribution"):
+                distribution = policy.get_distribution(self._tensor(observation)).distribution
+                if not hasattr(distribution, "probs"):
+                    return None
+                return "probability", distribution.probs.cpu().numpy().astype(float).reshape(-1)
+            else:
+                return None
+        return "Q", values.cpu().numpy().astype(float).reshape(-1)
+
+    def _tensor(self, observation: Any) -> Any:
+        model = self.model
+        normalize = model.get_vec_normalize_env()
+        if normalize is not None:
+            observation = normalize.normalize_obs(observation)
+        return model.policy.obs_to_tensor(observation)[0]
+
+    def td_error(
+        self, value: float, reward: float, next_observation: Any, terminated: bool
+    ) -> float | None:
+        """
+        Compute the one-step TD error r + γ·max Q(s′, ·) − Q(s, a) of a transition.
+
+        :param value: Q(s, a) before the update.
+        :param reward: r, as the environment gave it.
+        :param next_observation: s′, the last observation of the episode if it ended.
+        :param terminated: Whether s′ is terminal.
+        :return: The TD error; None if the model does not tell its γ.
+        """
+        gamma = getattr(self.model, "gamma", None)
+        if gamma is None:
+            return None
+        bootstrap = 0.0
+        if not terminated:
+            answer = self.values(next_observation)
+            assert answer is not None
+            bootstrap = gamma * float(answer[1].max())
+        return reward + bootstrap - value
+
+    def greedy_action(self, observation: Any) -> Any:
+        """
+        Choose an action greedily.
+
+        :param observation: One observation.
+        :return: What ``predict(deterministic=True)`` gives.
+        """
+        normalize = self.model.get_vec_normalize_env()
+        if normalize is not None:
+            observation = normalize.normalize_obs(observation)
+        return self.model.predict(observation, deterministic=True)[0]
+
+    @property
+    def exploration_rate(self) -> float | None:
+        """The ε in force; None if the algorithm has none."""
+        rate = getattr(self.model, "exploration_rate", None)
+        return float(rate) if isinstance(rate, int | float) else None
+
+    # What is changed in it
+
+    @property
+    def can_explore(self) -> bool:
+        """Whether its exploration rate can be held."""
+        return hasattr(self.model, "exploration_schedule")
+
+    def hold_exploration(self, rate: float) -> None:
+        """
+        Hold ε from the algorithm's next step on, whatever its schedule says.
+
+        :param rate: ε, in [0, 1].
+        """
+        from stable_baselines3.common.utils import ConstantSchedule
+
+        if self._schedule is None:
+            self._schedule = self.model.exploration_schedule
+        self.model.exploration_schedule = ConstantSchedule(rate)
+
+    def release_exploration(self) -> None:
+        """Let ε follow its schedule again."""
+        if self._schedule is not None:
+            self.model.exploration_schedule = self._schedule
+            self._schedule = None
+
+    def stop_learning(self) -> None:
+        """Set the learning rate to 0, so that no weight changes."""
+        from stable_baselines3.common.utils import ConstantSchedule
+
+        if self._rates is None:
+            groups = self.model.policy.optimizer.param_groups
+            self._rates = self.model.lr_schedule, [group["lr"] for group in groups]
+            # Most algorithms set the rate from the schedule before each update, some never.
+            self.model.lr_schedule = ConstantSchedule(0.0)
+            for group in groups:
+                group["lr"] = 0.0
+
+    def go_on_learning(self) -> None:
+        """Undo :meth:`stop_learning`."""
+        if self._rates is not None:
+            self.model.lr_schedule, rates = self._rates
+            for group, rate in zip(self.model.policy.optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+            self._rates = None
+
+    def release(self) -> None:
+        """Undo whatever was changed."""
+        self.release_exploration()
+        self.go_on_learning()
+
+    def save(self, folder: str, steps: int) -> Path:
+        """
+        Save the model under a name of its own.
+
+        :param folder: Where to; made if missing.
+        :param steps: Steps trained, for the name.
+        :return: The file, which was not there before.
+        """
+        stem = f"{type(self.model).__name__}_{steps}_steps"
+        place = checked_folder(folder, "folder")
+        path, number = place / f"{stem}.zip", 0
+        while path.exists():
+            number += 1
+            path = place / f"{stem}_{number}.zip"
+        self.model.save(path)
+        return path
+
+
+def finite(values: Numbers) -> list[float | None]:
+    """
+    Prepare numbers for JSON, which has neither NaN nor infinity.
+
+    :param values: Numbers, shape (n,).
+    :return: The same, rounded to six digits, None for what is not finite.
+    """
+    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values.tolist()]
+
+
+def described(settings: Mapping[str, Any]) -> dict[str, str]:
+    """
+    Write values as text.
+
+    :param settings: Values by name.
+    :return: Text by name.
+    """
+    return {name: str(value) for name, value in settings.items()}

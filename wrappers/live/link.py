@@ -1,0 +1,192 @@
+"""What connects a training to its page, without ever waiting for it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import select
+import socket
+import sys
+import tempfile
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dqn_plugins.wrappers.live.live_page import PageAddress
+from dqn_plugins.wrappers.live.protocol import CAPACITY, FRAME, HEADER, LOOPBACK, REQUEST, WANTED
+
+__all__ = ["Link"]
+
+# What waits for a page that does not read. More than this is not kept: the page is dead or stopped.
+LARGEST_BACKLOG = 4 << 20
+CONNECT_SECONDS = 10.0
+
+
+class Link:
+    """
+    A connection to the page's process.
+
+    The page asks by counting up one byte of memory that both share, which costs the training a look
+    at that byte per step; it has no thread of its own. Frames go through the same memory, one at a
+    time: the page asks for the next when it has taken the last. Everything else is lines of JSON
+    over a socket that is never waited for.
+
+    :param address: Of the page.
+    :param hello: What to tell the page first.
+    :raises OSError: If the page is gone.
+    """
+
+    def __init__(self, address: PageAddress, hello: Mapping[str, Any]):
+        descriptor, path = tempfile.mkstemp(prefix="dqn-plugins-live-")
+        try:
+            os.ftruncate(descriptor, CAPACITY)
+            self.memory = mmap.mmap(descriptor, CAPACITY)
+        finally:
+            os.close(descriptor)
+        self._answered = 0
+        self._backlog = bytearray()
+        self._received = bytearray()
+        self.is_lost = False
+        try:
+            self._socket = socket.create_connection((LOOPBACK, address.feed_port), CONNECT_SECONDS)
+            self._finalizer = weakref.finalize(self, _shut, self._socket, self._backlog)
+            first = {"secret": address.secret, "memory": path, "process": os.getpid(), **hello}
+            self._socket.sendall(_line(first))
+            # The page has opened the memory when it answers, so that its name can go.
+            if not self._socket.recv(1):
+                raise ConnectionError("the page refused the training")
+        except OSError as error:
+            raise OSError(
+                f"page: the page at {address.url} cannot be reached ({error})."
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):  # Windows keeps files that are in use
+                os.unlink(path)
+        self._socket.setblocking(False)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether the page wants something that was not given yet."""
+        return self.memory[REQUEST] != self._answered
+
+    def wants_frame(self) -> bool:
+        """
+        Take note of the page's request.
+
+        :return: Whether it wants a frame beside the numbers.
+        """
+        self._answered = self.memory[REQUEST]
+        return bool(self.memory[WANTED] & FRAME)
+
+    def put_frame(self, frame: npt.NDArray[np.uint8]) -> tuple[int, int]:
+        """
+        Put a frame where the page takes it.
+
+        :param frame: A picture, shape (height, width, 3). One that is too large is thinned out.
+        :return: Its height and width, to be sent with the numbers.
+        """
+        stride = 1
+        while HEADER + frame[::stride, ::stride].size > CAPACITY:
+            stride += 1
+        frame = frame[::stride, ::stride]
+        shared = np.ndarray(frame.shape, np.uint8, self.memory, HEADER)
+        shared[:] = frame
+        return frame.shape[0], frame.shape[1]
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """
+        Send a message, now or when the page reads again.
+
+        :param message: What JSON can hold.
+        """
+        if not self.is_lost and len(self._backlog) < LARGEST_BACKLOG:
+            self._backlog += _line(message)
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is still to be sent, as far as the page reads it."""
+        try:
+            while self._backlog:
+                sent = self._socket.send(self._backlog)
+                del self._backlog[:sent]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._lose()
+
+    def receive(self) -> list[dict[str, Any]]:
+        """
+        Take the commands that have come, without waiting for more.
+
+        :return: The commands, oldest first.
+        """
+        if self.is_lost:
+            return []
+        try:
+            while True:
+                received = self._socket.recv(65536)
+                if not received:
+                    self._lose()
+                    break
+                self._received += received
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._lose()
+        *lines, rest = self._received.split(b"\n")
+        self._received = bytearray(rest)
+        return [json.loads(line) for line in lines if line]
+
+    def wait(self, seconds: float) -> None:
+        """
+        Wait until a command comes, but no longer than some time.
+
+        :param seconds: The time; at 0 or below nothing is waited for.
+        """
+        if seconds > 0 and not self.is_lost:
+            select.select([self._socket], [], [], seconds)
+
+    def _lose(self) -> None:
+        """Go on without the page."""
+        self.is_lost = True
+        self._answered = self.memory[REQUEST]
+        self._backlog.clear()
+
+    def close(self, farewell: Mapping[str, Any]) -> None:
+        """
+        Say good-bye.
+
+        :param farewell: The last message.
+        """
+        if self._finalizer.alive:
+            self.send(farewell)
+            self._finalizer()
+            self._lose()
+
+
+def _line(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":"), default=_plain).encode() + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    """Make something that JSON can hold of a NumPy number, or describe what it is."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return str(value)
+
+
+def _shut(connection: socket.socket, backlog: bytearray) -> None:
+    """End a connection that was not closed: the interpreter ends, or the view was let go."""
+    error = getattr(sys, "last_value", None)
+    with contextlib.suppress(OSError):
+        connection.setblocking(True)
+        connection.settimeout(1.0)
+        if error is not None:
+            backlog += _line({"ended": f"{type(error).__name__}: {error}", "failed": True})
+        connection.sendall(backlog)
+    connection.close()

@@ -1,0 +1,285 @@
+"""A live page of a :class:`gymnasium.Env` in training."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Generic, SupportsFloat
+
+import gymnasium as gym
+from gymnasium.core import ActType, ObsType, RenderFrame
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils import RecordConstructorArgs
+
+from dqn_plugins.wrappers.live.live_page import FIRST_PORT, LivePage, PageAddress, embedded
+from dqn_plugins.wrappers.live.render_switch import RenderSwitch
+from dqn_plugins.wrappers.live.replay import Replay
+from dqn_plugins.wrappers.live.training import DEFAULT_FPS, INTERVENTIONS, Scene, Training
+from dqn_plugins.wrappers.rewards.episode import RunningEpisode
+from dqn_plugins.wrappers.video.recording import SharedReference
+
+__all__ = ["LiveView"]
+
+NO_PICTURES = (
+    "render_mode: received {mode!r}, which gives no pictures to show. Make the environment with "
+    'render_mode="rgb_array", as in gym.make("LunarLander-v3", render_mode="rgb_array").'
+)
+
+
+def another_environment(spec: EnvSpec | None) -> gym.Env[Any, Any]:
+    """
+    Make an environment of the same kind, for what must not touch the one in training.
+
+    :param spec: How to make it.
+    :return: An environment that gives pictures.
+    :raises ValueError: If it is not known how to make it.
+    """
+    if spec is None:
+        raise ValueError("the environment was not made by gym.make, so no second one can be made.")
+    return gym.make(spec, render_mode="rgb_array")
+
+
+class PageProperties:
+    """What the views for one and for several environments have in common."""
+
+    _page: LivePage | PageAddress
+    _training: Training
+
+    @property
+    def url(self) -> str:
+        """What to open in a browser. It carries the token, if there is one."""
+        return self._page.url
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether a browser shows the page, as of the last step."""
+        return self._training.is_watched
+
+    def attach(self, model: Any, *, only_plays: bool = False) -> None:
+        """
+        Show what a model thinks, and let the page's controls change it.
+
+        :param model: A Stable-Baselines3 model, or a function from one observation to the Q-values,
+            shape (n_actions,).
+        :param only_plays: Whether the model acts but does not learn here.
+        """
+        self._training.attach(model, only_plays)
+
+    def _repr_html_(self) -> str:
+        return embedded(self.url)
+
+
+class LiveView(
+    PageProperties,
+    gym.Wrapper[ObsType, ActType, ObsType, ActType],
+    Generic[ObsType, ActType],
+    RecordConstructorArgs,
+):
+    """
+    Show a training on a web page of this machine while it goes on: the environment, the Q-values of
+    its actions, the return of each episode, and controls to pause it, slow it down and meddle.
+
+    The page is served by a process of its own. While nobody looks at it nothing is rendered, and a
+    step costs less than two microseconds more. Looking changes nothing: the weights are the same,
+    bit for bit. What a control changed in an episode is in the info of its last step, under
+    ``"interventions"`` ("" for nothing), on the page, and in the log of an
+    :class:`dqn_plugins.wrappers.EpisodeReward` around this wrapper. Its vector twin is
+    :class:`dqn_plugins.wrappers.VecLiveView`.
+
+    Training never waits for the page, except where a control says so (pause, real time, greedy
+    look, film), and these end when the last browser leaves.
+
+    :param env: The environment, made with a ``render_mode`` that returns pictures
+        (``"rgb_array"``, or one ending in ``_list``).
+    :param model: Whose Q-values are shown: a Stable-Baselines3 model, or a function from one
+        observation to an array of Q-values. A model that is made with this wrapper as its
+        environment is attached later, by :meth:`attach` or
+        :class:`dqn_plugins.wrappers.LiveCallback`.
+    :param action_names: Names of the actions; numbers by default.
+    :param name: Name of the training on the page; by default the algorithm's.
+    :param host: See :class:`dqn_plugins.wrappers.LivePage`.
+    :param port: See :class:`dqn_plugins.wrappers.LivePage`.
+    :param open_browser: Whether to open the page in a browser.
+    :param folder: Where the page's button saves models; made when it is used.
+    :param page: A page to appear on beside others, or its address; None makes a new page.
+    :raises ValueError: If the environment's render mode gives no pictures, or ``port`` is no port.
+    :raises DependencyNotInstalled: If the extra ``live`` is not installed.
+    :raises OSError: If the page cannot be served or reached.
+
+    Example::
+
+        import gymnasium as gym
+        from dqn_plugins import StreamQ
+        from dqn_plugins.wrappers import LiveView
+
+        env = LiveView(gym.make("CartPole-v1", render_mode="rgb_array"))
+        model = StreamQ("MlpPolicy", env)
+        env.attach(model)
+        model.learn(1_000)
+        env.close()
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[ObsType, ActType],
+        model: Any = None,
+        *,
+        action_names: Sequence[str] | None = None,
+        name: str | None = None,
+        host: str | None = None,
+        port: int = FIRST_PORT,
+        open_browser: bool = False,
+        folder: str | os.PathLike[str] = "live",
+        page: LivePage | PageAddress | None = None,
+    ):
+        if isinstance(model, SharedReference):  # rebuilt from a spec
+            model = model.value
+        RecordConstructorArgs.__init__(
+            self,
+            model=None if model is None else SharedReference(model),
+            action_names=action_names,
+            name=name,
+            host=host,
+            port=port,
+            open_browser=open_browser,
+            folder=folder,
+            page=page.address if isinstance(page, LivePage) else page,
+        )
+        gym.Wrapper.__init__(self, env)
+        if env.render_mode in {None, "human", "ansi"}:
+            raise ValueError(NO_PICTURES.format(mode=env.render_mode))
+        self._owns_page = page is None
+        self._page = LivePage(host, port, open_browser=open_browser) if page is None else page
+        spec = env.spec
+        fps = float(env.metadata.get("render_fps") or DEFAULT_FPS)
+        another = partial(another_environment, spec)
+        self._render_mode = env.render_mode
+        self._scene = _OneEnvironment(env)
+        self._running = self._scene.running
+        self._replay = Replay(another, fps)
+        self._training = Training(
+            self._scene,
+            self._page if isinstance(self._page, PageAddress) else self._page.address,
+            name=name,
+            environment=type(env.unwrapped).__name__ if spec is None else spec.id,
+            threshold=None if spec is None else spec.reward_threshold,
+            fps=fps,
+            actions=env.action_space,
+            action_names=action_names,
+            folder=folder,
+            make_env=another,
+            film=self._replay.film,
+        )
+        if model is not None:
+            self.attach(model)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[ObsType, dict[str, Any]]:
+        """
+        Reset the environment.
+
+        :param seed: Passed on.
+        :param options: Passed on.
+        :return: The first observation and the info.
+        """
+        training, scene = self._training, self._scene
+        if training.needs_attention:
+            training.obey()
+        if training.is_watched:
+            self._replay.begin(self.env, seed, options)
+        else:
+            self._replay.forget()
+        observation, info = self.env.reset(seed=seed, options=options)
+        scene.seen = observation
+        scene.episode += 1
+        scene.running.clear()
+        return observation, info
+
+    def step(self, action: ActType) -> tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
+        """
+        Take a step; before it, show where the agent is, and do what the controls say.
+
+        :param action: Passed on, unless the page says to disturb an algorithm that does not explore
+            by itself.
+        :return: Observation, reward, terminated, truncated and info. The page's reset truncates an
+            episode; the info of an episode's last step has the entry ``"interventions"``.
+        """
+        training = self._training
+        if training.needs_attention:
+            (action,) = training.before_step([action])
+        try:
+            observation, reward, terminated, truncated, info = self.env.step(action)
+        except Exception as error:
+            training.fail(error)
+            raise
+        self._scene.seen = observation
+        training.steps += 1
+        reward_number = float(reward)
+        self._running.add(reward_number)
+        if training.is_watched:
+            self._replay.step(action, reward_number)
+            training.after_step(reward_number, observation, bool(terminated), 0)
+            if training.resets_now:
+                training.resets_now.clear()
+                truncated = truncated or not terminated
+        if terminated or truncated:
+            running = self._running
+            running.over = True
+            self._replay.end()
+            info[INTERVENTIONS] = training.end_episode(0, running.episode_return, running.length)
+        return observation, reward, terminated, truncated, info
+
+    @property
+    def render_mode(self) -> str | None:  # type: ignore[override]
+        """The environment's render mode, as it was made."""
+        return self._render_mode
+
+    def render(self) -> RenderFrame | list[RenderFrame] | None:
+        """
+        Draw the environment.
+
+        :return: What the environment's ``render`` gives.
+        """
+        self._scene.switch.on()
+        return super().render()
+
+    def close(self) -> None:
+        """
+        Take leave of the page, which keeps the curve as long as somebody looks, and close the
+        environment.
+        """
+        try:
+            self._training.close()
+            if self._owns_page:
+                self._page.close()  # type: ignore[union-attr]
+        finally:
+            super().close()
+
+
+class _OneEnvironment(Scene):
+    """
+    What the page shows of one environment. It does not refer to the wrapper, so that a view nobody
+    holds any more goes, and the page hears of it.
+
+    :param env: The environment.
+    """
+
+    n_envs = 1
+
+    def __init__(self, env: gym.Env[Any, Any]):
+        self.env = env
+        self.switch = RenderSwitch([env])
+        self.seen: Any = None
+        self.episode = -1
+        self.running = RunningEpisode(None)
+
+    def render(self, index: int) -> Any:
+        return self.env.render()
+
+    def observation(self, index: int) -> Any:
+        return self.seen
+
+    def progress(self, index: int) -> tuple[int, int, float]:
+        return self.episode, self.running.length, self.running.episode_return

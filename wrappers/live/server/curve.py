@@ -1,0 +1,68 @@
+"""Returns over steps in bounded memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["Curve"]
+
+MOST_POINTS = 4_000
+MOST_RECENT = 100
+
+
+class Curve:
+    """
+    The episodes of a run. When there are too many to draw, neighbours become one point, their mean,
+    so a curve never takes more memory than some thousand points; the newest episodes stay as they
+    were, for the table.
+    """
+
+    def __init__(self) -> None:
+        self.points: list[list[Any]] = []
+        self.recent: deque[Sequence[Any]] = deque(maxlen=MOST_RECENT)
+        self.count = 0
+        self._per_point = 1
+        self._unfinished: list[Sequence[Any]] = []
+
+    def add(self, episodes: Sequence[Sequence[Any]]) -> bool:
+        """
+        Put episodes on the curve.
+
+        :param episodes: Of each: steps of the run at its end, seconds, return, length, and what
+            controls changed in it.
+        :return: Whether the points known before are no longer the same, but fewer.
+        """
+        was_thinned = False
+        for episode in episodes:
+            self.count += 1
+            self.recent.append(episode)
+            self._unfinished.append(episode)
+            if len(self._unfinished) == self._per_point:
+                self.points.append(_mean(self._unfinished))
+                self._unfinished = []
+            if len(self.points) == MOST_POINTS:
+                pairs = zip(self.points[::2], self.points[1::2], strict=True)
+                self.points = [_mean(pair) for pair in pairs]
+                self._per_point *= 2
+                was_thinned = True
+        return was_thinned
+
+    @property
+    def episodes_per_point(self) -> int:
+        """How many episodes are one point."""
+        return self._per_point
+
+
+def _mean(episodes: Sequence[Sequence[Any]]) -> list[Any]:
+    last = episodes[-1]
+    n = len(episodes)
+    interventions = {text for each in episodes for text in each[4].split("; ") if text}
+    return [
+        last[0],
+        last[1],
+        sum(each[2] for each in episodes) / n,
+        sum(each[3] for each in episodes) / n,
+        "; ".join(sorted(interventions)),
+    ]

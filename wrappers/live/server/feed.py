@@ -1,0 +1,227 @@
+"""One training, as its page's process knows it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import mmap
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+from dqn_plugins.wrappers.live.protocol import CAPACITY, FRAME, HEADER, REQUEST, STATUS, WANTED
+from dqn_plugins.wrappers.live.server.curve import Curve
+from dqn_plugins.wrappers.live.server.pictures import encoded
+
+__all__ = ["Feed"]
+
+FRAMES_PER_SECOND = 30.0
+LARGEST_FILM = 64 << 20
+
+
+class Feed:
+    """
+    A training: what it told, and how to ask it for more.
+
+    :param number: Its number on the page, from 0.
+    :param hello: What it said first.
+    :param writer: The connection to it.
+    :param publish: Sends an event to all browsers.
+    :param show: Sends a state and a picture to all browsers.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        hello: dict[str, Any],
+        writer: asyncio.StreamWriter,
+        publish: Callable[[dict[str, Any]], None],
+        show: Callable[[int, bytes], None],
+    ):
+        self.number = number
+        self.curve = Curve()
+        self.film: bytes | None = None
+        self.is_over = False
+        self._writer = writer
+        self._publish = publish
+        self._show = show
+        with open(hello.pop("memory"), "r+b") as file:
+            self._memory = mmap.mmap(file.fileno(), CAPACITY)
+        self._process_id = int(hello.pop("process"))
+        self._process: psutil.Process | None = None
+        self._known: dict[str, Any] = hello
+        self._state: dict[str, Any] = {}
+        self._picture = b""
+        self._answered = asyncio.Event()
+        self._size: tuple[int, int] | None = None
+        self._heard = time.monotonic()
+        self._measured = (time.monotonic(), 0)
+
+    # To the training
+
+    def ask(self, wanted: int | None = None) -> None:
+        """
+        Make the training look up before its next step.
+
+        :param wanted: What to answer with, of ``STATUS`` and ``FRAME``; None for what was asked
+            for before.
+        """
+        if wanted is not None:
+            self._memory[WANTED] = wanted
+        self._memory[REQUEST] = (self._memory[REQUEST] + 1) % 256
+
+    def command(self, control: str, value: Any = None) -> None:
+        """
+        Have a control do its work.
+
+        :param control: Its name.
+        :param value: What it is set to.
+        """
+        if not self.is_over:
+            line = json.dumps({"control": control, "value": value}) + "\n"
+            self._writer.write(line.encode())
+            self.ask()
+
+    async def pump(self, is_looked_at: asyncio.Event) -> None:
+        """
+        Ask for one frame after the other while somebody watches.
+
+        :param is_looked_at: Set while somebody does.
+        """
+        due = time.monotonic()
+        while True:
+            if not is_looked_at.is_set():
+                self.ask(0)
+                await is_looked_at.wait()
+            self._answered.clear()
+            self.ask(STATUS | FRAME)
+            await self._answered.wait()
+            self._memory[WANTED] = 0
+            if self._size is not None:
+                height, width = self._size
+                pixels = self._memory[HEADER : HEADER + 3 * height * width]
+                self._picture = await asyncio.to_thread(encoded, pixels, height, width)
+            self._show_state(self._picture if self._size is not None else b"")
+            due = max(due + 1 / FRAMES_PER_SECOND, time.monotonic())
+            await asyncio.sleep(due - time.monotonic())
+
+    def _show_state(self, picture: bytes) -> None:
+        header = json.dumps({"run": self.number, "state": self._state}).encode()
+        self._show(self.number, len(header).to_bytes(4, "little") + header + picture)
+
+    # From the training
+
+    async def listen(self, reader: asyncio.StreamReader) -> None:
+        """
+        Take in what the training tells, until it ends.
+
+        :param reader: The connection to it.
+        """
+        try:
+            async for line in reader:
+                self._heard = time.monotonic()
+                self._take(json.loads(line))
+        except (ConnectionError, ValueError):
+            pass
+        self.is_over = True
+        if "ended" not in self._known:
+            self._learn(
+                {
+                    "ended": "The training's process ended without a word: it was killed, or the "
+                    "machine ran out of memory.",
+                    "failed": True,
+                }
+            )
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "state" in message:
+            self._state = message["state"]
+            size = message.get("frame")
+            self._size = None if size is None else (size[0], size[1])
+            if "raised" in self._known:  # it goes on all the same
+                del self._known["raised"]
+                self.publish({"raised": None})
+            self._answered.set()
+        elif "outcome" in message or "notice" in message:
+            self.publish(message)
+        elif "episodes" in message:
+            if message["episodes"]:
+                if self.curve.add(message["episodes"]):
+                    self.publish({"snapshot": self.snapshot()})
+                else:
+                    self.publish({"episodes": message["episodes"], "count": self.curve.count})
+        elif "film" in message:
+            self._take_film(message["film"])
+        else:
+            self._learn(message)
+
+    def _learn(self, message: dict[str, Any]) -> None:
+        self._known |= message
+        self.publish(message)
+
+    def _take_film(self, path: str | None) -> None:
+        if path is not None:
+            if os.path.getsize(path) <= LARGEST_FILM:
+                with open(path, "rb") as file:
+                    self.film = file.read()
+            os.unlink(path)
+        self.publish({"film": path is not None})
+
+    # To the browsers
+
+    def publish(self, event: dict[str, Any]) -> None:
+        """
+        Tell all browsers something about this training.
+
+        :param event: What.
+        """
+        self._publish({"run": self.number, **event})
+
+    def snapshot(self) -> dict[str, Any]:
+        """
+        Tell all there is to know.
+
+        :return: What JSON can hold.
+        """
+        return {
+            **self._known,
+            "points": self.curve.points,
+            "recent": list(self.curve.recent),
+            "count": self.curve.count,
+            "per_point": self.curve.episodes_per_point,
+            "film": self.film is not None,
+        }
+
+    def last_picture(self) -> bytes:
+        """
+        Show a browser that has just come what the others see.
+
+        :return: State and picture, as :meth:`pump` sends them.
+        """
+        header = json.dumps({"run": self.number, "state": self._state}).encode()
+        return len(header).to_bytes(4, "little") + header + self._picture
+
+    def vitals(self) -> dict[str, Any]:
+        """
+        Measure how the training is.
+
+        :return: Its speed in steps per second since the last time, its memory in MiB, and for how
+            many seconds it has not been heard of.
+        """
+        now, steps = time.monotonic(), self._state.get("steps", 0)
+        then, before = self._measured
+        self._measured = now, steps
+        memory = None
+        try:
+            self._process = self._process or psutil.Process(self._process_id)
+            memory = self._process.memory_info().rss / 2**20
+        except psutil.Error:
+            pass
+        return {
+            "speed": max(steps - before, 0) / max(now - then, 1e-3),
+            "memory": memory,
+            "quiet": round(now - self._heard, 1),
+        }

@@ -1,0 +1,256 @@
+"""The page: its files, its trainings, and the browsers that show it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import secrets
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from dqn_plugins.wrappers.live.server.browser import Browser
+from dqn_plugins.wrappers.live.server.feed import Feed
+
+__all__ = ["Page"]
+
+FILES = Path(__file__).parents[1] / "page"
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; "
+        "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        # Notebooks on this machine may show the page; no other site may, or it could have clicks
+        # on its own buttons land on ours.
+        "frame-ancestors 'self' http://localhost:* http://127.0.0.1:* vscode-webview:"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+# How long the trainings that are paused or slowed down wait for a browser that was reloaded.
+GRACE_SECONDS = 3.0
+LARGEST_COMMAND = 1_000
+
+SPEEDS = (0, 1, 10)
+# Events of which nobody needs the one before.
+NEWEST_ONLY = ("outcome", "vitals")
+
+
+class Page:
+    """
+    Everything that the page's process knows.
+
+    :param secret: What a training must show.
+    """
+
+    def __init__(self, secret: str):
+        self.feeds: list[Feed] = []
+        self.browsers: set[Browser] = set()
+        self.is_watched = asyncio.Event()
+        self.is_looked_at = asyncio.Event()
+        self._secret = secret
+        self._leaving: asyncio.TimerHandle | None = None
+        self._films = tempfile.TemporaryDirectory(prefix="dqn-plugins-live-")
+
+    # Trainings
+
+    async def take_training(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """
+        Serve one training from its first word to its end.
+
+        :param reader: The connection.
+        :param writer: The connection.
+        """
+        with contextlib.suppress(ConnectionError):
+            try:
+                hello = json.loads(await asyncio.wait_for(reader.readline(), 10.0))
+                secret = hello.pop("secret")
+            except (ValueError, KeyError, TypeError, AttributeError, asyncio.TimeoutError):
+                writer.close()
+                return
+            if not secrets.compare_digest(str(secret).encode(), self._secret.encode()):
+                writer.close()
+                return
+            feed = Feed(len(self.feeds), hello, writer, self._publish, self._show)
+            self.feeds.append(feed)
+            writer.write(b"\n")
+            feed.publish({"snapshot": feed.snapshot()})
+            if self.browsers:
+                feed.command("watched", True)
+            pump = asyncio.create_task(feed.pump(self.is_looked_at))
+            try:
+                await feed.listen(reader)
+            finally:
+                pump.cancel()
+                writer.close()
+
+    def _publish(self, event: dict[str, Any]) -> None:
+        newest = next((kind for kind in NEWEST_ONLY if kind in event), None)
+        for browser in self.browsers:
+            if newest is None:
+                browser.tell(event)
+            else:
+                browser.tell_newest(event, newest)
+
+    def _show(self, run: int, picture: bytes) -> None:
+        for browser in self.browsers:
+            browser.show(run, picture)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no training goes on."""
+        return all(feed.is_over for feed in self.feeds)
+
+    async def measure(self) -> None:
+        """Tell the browsers each second how the trainings are."""
+        while True:
+            await asyncio.sleep(1.0)
+            for feed in self.feeds:
+                if self.browsers and not feed.is_over:
+                    feed.publish({"vitals": await asyncio.to_thread(feed.vitals)})
+
+    # Browsers
+
+    async def take_browser(self, socket: WebSocket) -> None:
+        """
+        Serve one browser for as long as it is there.
+
+        :param socket: The connection.
+        """
+        await socket.accept()
+        browser = Browser(socket, self._everything)
+        for feed in self.feeds:
+            browser.show(feed.number, feed.last_picture())
+        self._come(browser)
+        sender = asyncio.create_task(browser.send())
+        try:
+            while True:
+                self._obey(await socket.receive_text(), browser)
+        except (WebSocketDisconnect, KeyError, RuntimeError):
+            pass
+        finally:
+            self._leave(browser)
+            sender.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await sender
+
+    def _everything(self) -> list[dict[str, Any]]:
+        return [{"run": feed.number, "snapshot": feed.snapshot()} for feed in self.feeds]
+
+    def _come(self, browser: Browser) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+        if not self.is_watched.is_set():
+            for feed in self.feeds:
+                feed.command("watched", True)
+        self.browsers.add(browser)
+        self.is_watched.set()
+        self._count_eyes()
+
+    def _count_eyes(self) -> None:
+        """Find out whether anybody needs pictures: a tab behind others does not."""
+        if any(browser.wants_pictures for browser in self.browsers):
+            self.is_looked_at.set()
+        else:
+            self.is_looked_at.clear()
+
+    def _leave(self, browser: Browser) -> None:
+        self.browsers.discard(browser)
+        self._count_eyes()
+        if not self.browsers:
+            loop = asyncio.get_running_loop()
+            self._leaving = loop.call_later(GRACE_SECONDS, self._say_nobody_watches)
+
+    def _say_nobody_watches(self) -> None:
+        self._leaving = None
+        self.is_watched.clear()
+        for feed in self.feeds:
+            feed.command("watched", False)
+
+    def _obey(self, text: str, browser: Browser) -> None:
+        """Pass a control on, if it is one and its value makes sense."""
+        if len(text) > LARGEST_COMMAND:
+            return
+        try:
+            command = json.loads(text)
+            control, value, run = command["control"], command.get("value"), command.get("run")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return
+        if not isinstance(control, str) or not _makes_sense(control, value):
+            return
+        if control == "pictures":
+            browser.wants_pictures = value
+            self._count_eyes()
+            return
+        for feed in self.feeds:
+            if run is None or run == feed.number:
+                if control == "film":
+                    value = str(Path(self._films.name) / f"{feed.number}.mp4")
+                feed.command(control, value)
+
+    # Files
+
+    def app(self) -> Starlette:
+        """
+        Put the page together.
+
+        :return: The application.
+        """
+        kinds = {
+            "live.css": "text/css",
+            "live.js": "text/javascript",
+            "uplot.css": "text/css",
+            "uplot.js": "text/javascript",
+        }
+
+        def file(name: str, kind: str) -> Any:
+            async def answer(_: Request) -> Response:
+                return FileResponse(FILES / name, media_type=kind, headers=HEADERS)
+
+            return answer
+
+        return Starlette(
+            routes=[
+                Route("/", file("index.html", "text/html")),
+                *(Route(f"/{name}", file(name, kind)) for name, kind in kinds.items()),
+                Route("/film/{run:int}.mp4", self._film),
+                WebSocketRoute("/socket", self.take_browser),
+            ]
+        )
+
+    async def _film(self, request: Request) -> Response:
+        run = request.path_params["run"]
+        film = self.feeds[run].film if run < len(self.feeds) else None
+        if film is None:
+            return Response("No episode was filmed.\n", 404, headers=HEADERS)
+        disposition = f'attachment; filename="episode_{run}.mp4"'
+        return Response(
+            film, media_type="video/mp4", headers={**HEADERS, "Content-Disposition": disposition}
+        )
+
+
+def _makes_sense(control: str, value: Any) -> bool:
+    """Look at what a browser sends; the training's process gets nothing else."""
+    if control in {"pause", "learning", "pictures"}:
+        return isinstance(value, bool)
+    if control in {"step", "look", "disturb", "reset", "save", "film"}:
+        return value is None
+    if control == "speed":
+        return value in SPEEDS and not isinstance(value, bool)
+    if control == "environment":
+        return value is None or (type(value) is int and value >= 0)
+    if control == "exploration":
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return value is None or (is_number and math.isfinite(value) and 0 <= value <= 1)
+    return False
