@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from dqn_plugins.files import checked_folder
 
-__all__ = ["Agent"]
+__all__ = ["Agent", "finite", "free_path"]
 
 Numbers: TypeAlias = npt.NDArray[np.float64]
 
@@ -216,14 +215,26 @@ class Agent:
         :param steps: Steps trained, for the name.
         :return: The file, which was not there before.
         """
-        stem = f"{type(self.model).__name__}_{steps}_steps"
-        place = checked_folder(folder, "folder")
-        path, number = place / f"{stem}.zip", 0
-        while path.exists():
-            number += 1
-            path = place / f"{stem}_{number}.zip"
+        path = free_path(
+            checked_folder(folder, "folder"), f"{type(self.model).__name__}_{steps}_steps"
+        )
         self.model.save(path)
         return path
+
+
+def free_path(folder: Path, stem: str) -> Path:
+    """
+    Find a name for a model's file that is free.
+
+    :param folder: Where it goes.
+    :param stem: Its name without ``.zip``; if that is taken, a number is appended.
+    :return: The path.
+    """
+    path, number = folder / f"{stem}.zip", 0
+    while path.exists():
+        number += 1
+        path = folder / f"{stem}_{number}.zip"
+    return path
 
 
 def finite(values: Numbers) -> list[float | None]:
@@ -234,13 +245,3 @@ def finite(values: Numbers) -> list[float | None]:
     :return: The same, rounded to six digits, None for what is not finite.
     """
     return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values.tolist()]
-
-
-def described(settings: Mapping[str, Any]) -> dict[str, str]:
-    """
-    Write values as text.
-
-    :param settings: Values by name.
-    :return: Text by name.
-    """
-    return {name: str(value) for name, value in settings.items()}

@@ -25,6 +25,7 @@ __all__ = ["Link"]
 # What waits for a page that does not read. More than this is not kept: the page is dead or stopped.
 LARGEST_BACKLOG = 4 << 20
 CONNECT_SECONDS = 10.0
+FAREWELL_SECONDS = 1.0
 
 
 class Link:
@@ -164,7 +165,7 @@ class Link:
         :param farewell: The last message.
         """
         if self._finalizer.alive:
-            self.send(farewell)
+            self._backlog += _line(farewell)
             self._finalizer()
             self._lose()
 
@@ -181,12 +182,14 @@ def _plain(value: Any) -> Any:
 
 
 def _shut(connection: socket.socket, backlog: bytearray) -> None:
-    """End a connection that was not closed: the interpreter ends, or the view was let go."""
-    error = getattr(sys, "last_value", None)
+    """End a connection, also one that was not closed: the interpreter ends, or the view is gone."""
+    error = getattr(sys, "last_value", None)  # what ended the interpreter, if something did
     with contextlib.suppress(OSError):
-        connection.setblocking(True)
-        connection.settimeout(1.0)
-        if error is not None:
-            backlog += _line({"ended": f"{type(error).__name__}: {error}", "failed": True})
+        connection.settimeout(FAREWELL_SECONDS)
+        if b'"ended"' not in backlog:
+            words = "The program that trained is over."
+            if error is not None:
+                words = f"{type(error).__name__}: {error}"
+            backlog += _line({"ended": words, "failed": error is not None})
         connection.sendall(backlog)
     connection.close()

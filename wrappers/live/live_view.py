@@ -66,6 +66,15 @@ class PageProperties:
         """
         self._training.attach(model, only_plays)
 
+    def wait_until_watched(self, seconds: float = float("inf")) -> bool:
+        """
+        Wait for a browser to open the page, so that it misses nothing of the training.
+
+        :param seconds: For how long at most.
+        :return: Whether there is one.
+        """
+        return self._training.wait_until_watched(seconds)
+
     def _repr_html_(self) -> str:
         return embedded(self.url)
 
@@ -102,6 +111,8 @@ class LiveView(
     :param port: See :class:`dqn_plugins.wrappers.LivePage`.
     :param open_browser: Whether to open the page in a browser.
     :param folder: Where the page's button saves models; made when it is used.
+    :param speed: Pace at the beginning, and when the last browser has left: 1 for real time, 10 for
+        ten times that, 0 for full speed.
     :param page: A page to appear on beside others, or its address; None makes a new page.
     :raises ValueError: If the environment's render mode gives no pictures, or ``port`` is no port.
     :raises DependencyNotInstalled: If the extra ``live`` is not installed.
@@ -131,6 +142,7 @@ class LiveView(
         port: int = FIRST_PORT,
         open_browser: bool = False,
         folder: str | os.PathLike[str] = "live",
+        speed: float = 0.0,
         page: LivePage | PageAddress | None = None,
     ):
         if isinstance(model, SharedReference):  # rebuilt from a spec
@@ -144,6 +156,7 @@ class LiveView(
             port=port,
             open_browser=open_browser,
             folder=folder,
+            speed=speed,
             page=page.address if isinstance(page, LivePage) else page,
         )
         gym.Wrapper.__init__(self, env)
@@ -170,6 +183,7 @@ class LiveView(
             folder=folder,
             make_env=another,
             film=self._replay.film,
+            speed=speed,
         )
         if model is not None:
             self.attach(model)

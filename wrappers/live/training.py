@@ -85,6 +85,7 @@ class Training:
     :param action_names: One name per action; None for numbers.
     :param folder: Where models are saved.
     :param make_env: Makes another such environment for greedy looks, or raises an error.
+    :param speed: Pace in multiples of real time until a control sets it; 0 for full speed.
     :param film: Writes the last episode to a file, or raises an error; None if that is not known
         how to do.
     """
@@ -102,6 +103,7 @@ class Training:
         folder: str | os.PathLike[str],
         make_env: Callable[[], gym.Env[Any, Any]],
         film: Callable[[Path], None] | None,
+        speed: float,
     ):
         self.scene = scene
         self.agent = Agent()
@@ -120,7 +122,7 @@ class Training:
         self._chosen: int | None = None
         self._is_paused = False
         self._steps_allowed = 0
-        self._speed = 0.0
+        self._speed = self._usual_speed = speed
         self._next_step_at = 0.0
         self._rate: float | None = None
         self._is_learning = True
@@ -162,6 +164,21 @@ class Training:
     def shown_environment(self) -> int:
         """Index of the environment whose agent is on the page: the chosen one, or the first."""
         return self._chosen or 0
+
+    def wait_until_watched(self, seconds: float) -> bool:
+        """
+        Wait for a browser.
+
+        :param seconds: For how long at most.
+        :return: Whether there is one.
+        """
+        began = time.perf_counter()
+        deadline = began + seconds
+        while not self.is_watched and not self.link.is_lost and time.perf_counter() < deadline:
+            self.link.wait(LOOK_SECONDS)
+            self.obey()
+        self._waited += time.perf_counter() - began
+        return self.is_watched
 
     def attach(self, model: Any, only_plays: bool = False) -> None:
         """
@@ -418,7 +435,8 @@ class Training:
         self.is_watched = is_watched
         if not is_watched:
             # Nobody is left who could let it go on.
-            self._is_paused, self._speed, self._is_stopping_look = False, 0.0, True
+            self._is_paused, self._is_stopping_look = False, True
+            self._speed = self._usual_speed
             self.resets_now.clear()
         else:
             self.flush()

@@ -47,6 +47,8 @@ class VecLiveView(PageProperties, VecEnvWrapper):
     :param port: See :class:`dqn_plugins.wrappers.LivePage`.
     :param open_browser: Whether to open the page in a browser.
     :param folder: Where the page's button saves models; made when it is used.
+    :param speed: Pace at the beginning, and when the last browser has left: 1 for real time, 10 for
+        ten times that, 0 for full speed.
     :param page: A page to appear on beside others, or its address; None makes a new page.
     :raises ValueError: If the render mode gives no pictures, or ``port`` is no port.
     :raises DependencyNotInstalled: If the extra ``live`` is not installed.
@@ -77,6 +79,7 @@ class VecLiveView(PageProperties, VecEnvWrapper):
         port: int = FIRST_PORT,
         open_browser: bool = False,
         folder: str | os.PathLike[str] = "live",
+        speed: float = 0.0,
         page: LivePage | PageAddress | None = None,
     ):
         VecEnvWrapper.__init__(self, venv)
@@ -101,6 +104,7 @@ class VecLiveView(PageProperties, VecEnvWrapper):
             folder=folder,
             make_env=partial(another_environment, _spec_of(venv, spec)),
             film=None,
+            speed=speed,
         )
         if model is not None:
             self.attach(model)

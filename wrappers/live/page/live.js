@@ -321,6 +321,7 @@ class Run {
       if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
         canvas.width = bitmap.width;
         canvas.height = bitmap.height;
+        canvas.style.setProperty("--ratio", bitmap.width / bitmap.height);
         canvas.classList.toggle("few-pixels", bitmap.width < 300);
       }
       canvas.getContext("2d").drawImage(bitmap, 0, 0);

@@ -1,0 +1,221 @@
+"""Watch algorithms learn side by side, or a saved model play, on a page in the browser."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from dqn_plugins.experiments.algorithms import ALGORITHMS, load_model, make_model, resolve
+from dqn_plugins.experiments.environments import check_environment, make_environment
+from dqn_plugins.experiments.names import folder_name
+from dqn_plugins.experiments.running import one_torch_thread
+from dqn_plugins.experiments.settings import settings_from_file
+from dqn_plugins.files import read_json
+from dqn_plugins.wrappers.live.live_page import FIRST_PORT, LivePage, PageAddress
+
+__all__ = ["WatchSettings", "watch"]
+
+PATIENCE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """
+    Watch algorithms learn, each in a process of its own, on one page; or a saved model play.
+
+    :param model: File that `save` wrote, to see it play. Without it, something is trained.
+    :param env: Environment, by its Gymnasium id. For a saved model, by default the one it was
+        trained on, which the settings.json beside it tells.
+    :param algo: Algorithm or variant from --config, by name; repeat for several. Of a saved model,
+        the file tells it.
+    :param timesteps: Environment steps of each training.
+    :param seed: Seed of everything random.
+    :param config: YAML file with variants; see docs/comparison.md.
+    :param out: Folder of logs and models: those at the end, and those the page's button saves.
+    :param host: Address to serve the page on; by default only this machine reaches it. On any other
+        the page asks for a token, which the printed URL carries.
+    :param port: First port to try.
+    :param open: Open the page in the browser.
+    :param wait: Begin when a browser shows the page, so that nothing is missed.
+    """
+
+    model: Path | None = None
+    env: str | None = None
+    algo: tuple[str, ...] = ()
+    timesteps: int = 200_000
+    seed: int = 0
+    config: Path | None = None
+    out: Path = Path("runs/watch")
+    host: str | None = None
+    port: int = FIRST_PORT
+    open: bool = False
+    wait: bool = True
+
+    def check(self) -> None:
+        """
+        Check what can be checked without importing an algorithm.
+
+        :raises ValueError: If a setting is missing or out of its range.
+        """
+        if self.timesteps < 1:
+            raise ValueError(f"timesteps: received {self.timesteps}, it must be at least 1.")
+        if self.seed < 0:
+            raise ValueError(f"seed: received {self.seed}, it must be at least 0.")
+        if self.model is not None:
+            if len(self.algo) > 1:
+                raise ValueError(f"algo: received {self.algo}, a saved model is of one algorithm.")
+            return
+        if self.env is None:
+            raise ValueError("env: received none. Pass one, such as --env LunarLander-v3.")
+        if not self.algo:
+            raise ValueError("algo: received none. Pass at least one, such as --algo stream_q.")
+        if len(set(self.algo)) < len(self.algo):
+            raise ValueError(f"algo: received {self.algo}, each may be there once.")
+
+
+def watch(settings: WatchSettings, console: Console | None = None) -> int:
+    """
+    Serve the page, and train or play until the end or Ctrl-C.
+
+    :param settings: What to watch.
+    :param console: Where the page's address is shown; standard error by default.
+    :return: 0 if all went well, 1 if a training failed.
+    :raises ValueError: If a setting is wrong.
+    """
+    settings.check()
+    console = console or Console(stderr=True, highlight=False)
+    if settings.model is not None:
+        return _play(settings, console)
+    assert settings.env is not None
+    variants = {} if settings.config is None else settings_from_file(settings.config).variants
+    for name in settings.algo:
+        if name not in variants and name not in ALGORITHMS:
+            resolve(name, variants)  # raises
+    check_environment(settings.env)
+    page = _open_page(settings, console)
+    # spawned, so that nothing that was imported here, torch's threads above all, is forked
+    context = multiprocessing.get_context("spawn")
+    trainings = [
+        context.Process(target=_train, args=(settings, name, page.address), name=name)
+        for name in settings.algo
+    ]
+    for training in trainings:
+        training.start()
+    try:
+        for training in trainings:
+            training.join()
+    except KeyboardInterrupt:
+        for training in trainings:
+            training.join(PATIENCE_SECONDS)
+            # Ctrl-C in a terminal has reached it, too; a signal to this process alone has not.
+            if training.is_alive() and training.pid is not None:
+                os.kill(training.pid, signal.SIGTERM)
+                training.join()
+        raise
+    failed = [training.name for training in trainings if training.exitcode]
+    for name in failed:
+        console.print(f"Failed: {name}", style="red", markup=False)
+    return 1 if failed else 0
+
+
+def _open_page(settings: WatchSettings, console: Console) -> LivePage:
+    page = LivePage(settings.host, settings.port, open_browser=settings.open, quiet=True)
+    console.print(f"Watch at {page.url}", markup=False, soft_wrap=True)
+    if settings.wait and not settings.open:
+        console.print("It begins when a browser shows the page. Ctrl-C ends it.")
+    return page
+
+
+def _train(settings: WatchSettings, name: str, page: PageAddress) -> None:
+    """Train one algorithm, in a process of its own."""
+    from dqn_plugins.wrappers import EpisodeReward, LiveView
+    from dqn_plugins.wrappers.live.agent import free_path
+
+    _end_with_parent()
+    console = Console(stderr=True, highlight=False)
+    variants = {} if settings.config is None else settings_from_file(settings.config).variants
+    assert settings.env is not None
+    stem = f"{folder_name(settings.env)}_{name}_seed_{settings.seed}"
+    try:
+        env = make_environment(settings.env, render_mode="rgb_array")
+        view = LiveView(env, name=name, folder=settings.out, page=page)
+        logged = EpisodeReward(view, log_file=settings.out / stem, append=False)
+        with one_torch_thread():
+            model = make_model(resolve(name, variants), logged, settings.seed)
+            view.attach(model)
+            if settings.wait:
+                view.wait_until_watched()
+            model.learn(settings.timesteps)
+            if hasattr(model, "save"):
+                path = free_path(settings.out, stem)
+                model.save(path)
+                console.print(f"Saved {path}", markup=False, soft_wrap=True)
+        logged.close()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except (ValueError, RuntimeError, OSError) as error:
+        console.print(f"Error: {name}: {error}", style="red", markup=False, soft_wrap=True)
+        raise SystemExit(1) from error
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, in whatever way."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _play(settings: WatchSettings, console: Console) -> int:
+    """Play greedy episodes of a saved model while somebody watches."""
+    from dqn_plugins.wrappers import LiveView
+
+    assert settings.model is not None
+    env_id = settings.env or _trained_on(settings.model)
+    if env_id is None:
+        raise ValueError(
+            f"env: there is no settings.json beside {settings.model} that tells what it was "
+            "trained on. Pass --env, such as --env LunarLander-v3."
+        )
+    model: Any = load_model(settings.model, settings.algo[0] if settings.algo else None)
+    env = make_environment(env_id, render_mode="rgb_array")
+    for name in ("observation_space", "action_space"):
+        if getattr(model, name) != getattr(env, name):
+            raise ValueError(
+                f"env: received {env_id!r}, whose {name.replace('_', ' ')} is "
+                f"{getattr(env, name)}; the model has {getattr(model, name)}. Pass the "
+                "environment it was trained on."
+            )
+    page = _open_page(settings, console)
+    view = LiveView(env, folder=settings.out, speed=1.0, page=page)
+    view.attach(model, only_plays=True)
+    seed = settings.seed
+    with one_torch_thread():
+        while True:
+            view.wait_until_watched()
+            observation, _ = view.reset(seed=seed)
+            seed += 1
+            is_over = False
+            while not is_over:
+                action, _ = model.predict(observation, deterministic=True)
+                observation, _, terminated, truncated, _ = view.step(action)
+                is_over = terminated or truncated
+
+
+def _trained_on(model: Path) -> str | None:
+    folder = model if model.is_dir() else model.parent
+    for place in (folder, folder.parent):  # a checkpoint lies one folder deeper
+        found = read_json(place / "settings.json").get("environment")
+        if found is not None:
+            return str(found)
+    return None
