@@ -16,6 +16,7 @@ from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.record import RecordSettings, record
 from dqn_plugins.experiments.settings import RunSettings, read_settings
 from dqn_plugins.experiments.train import TrainSettings, train
+from dqn_plugins.experiments.watch import WatchSettings, watch
 
 __all__ = ["main"]
 
@@ -56,6 +57,14 @@ class Record(RecordSettings):
     """Record greedy episodes of a saved model."""
 
     model: Positional[Path]
+
+
+@dataclass(frozen=True)
+class Watch(WatchSettings):
+    """Watch algorithms learn side by side, or a saved model play, in the browser."""
+
+    model: Positional[Path | None] = None
+    algo: UseAppendAction[tuple[str, ...]] = ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,8 @@ def _run(arguments: list[str], console: Console) -> int:
         Annotated[Compare, tyro.conf.subcommand("compare", default=default)]
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Train, tyro.conf.subcommand("train")]
-        | Annotated[Record, tyro.conf.subcommand("record")],
+        | Annotated[Record, tyro.conf.subcommand("record")]
+        | Annotated[Watch, tyro.conf.subcommand("watch")],
         prog="dqn-plugins",
         description="Deep Q-learning from each transition once: compare, train, record.",
         args=arguments,
@@ -119,6 +129,8 @@ def _run(arguments: list[str], console: Console) -> int:
         train(command, console)
     elif isinstance(command, Record):
         record(command, console)
+    elif isinstance(command, Watch):
+        return watch(command, console)
     else:
         _report(command, console)
     return 0
