@@ -22,10 +22,7 @@ from dqn_plugins.wrappers.video.recording import package_versions
 from dqn_plugins.wrappers.video.tiling import tile_frames
 from dqn_plugins.wrappers.video.video_writer import to_rgb
 
-__all__ = ["INTERVENTIONS", "Scene", "Training", "picture_of"]
-
-#: Key in the info of an episode's last step: what controls changed in it, "" for nothing.
-INTERVENTIONS = "interventions"
+__all__ = ["Scene", "Training", "picture_of"]
 
 RANDOM_ACTIONS = 8
 FLUSH_SECONDS = 0.5

@@ -22,8 +22,8 @@ from dqn_plugins.wrappers.live.live_view import (
     another_environment,
 )
 from dqn_plugins.wrappers.live.render_switch import RenderSwitch
-from dqn_plugins.wrappers.live.training import DEFAULT_FPS, INTERVENTIONS, Scene, Training
-from dqn_plugins.wrappers.rewards.episode import RunningEpisode
+from dqn_plugins.wrappers.live.training import DEFAULT_FPS, Scene, Training
+from dqn_plugins.wrappers.rewards.episode import INTERVENTIONS, RunningEpisode
 from dqn_plugins.wrappers.video.vec_record_video import observation_of
 
 __all__ = ["VecLiveView"]

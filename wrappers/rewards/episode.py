@@ -6,7 +6,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["EpisodeRecord", "RunningEpisode"]
+__all__ = ["INTERVENTIONS", "EpisodeRecord", "RunningEpisode"]
+
+#: Key in the info of an episode's last step: what the controls of a live page changed in it.
+INTERVENTIONS = "interventions"
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class EpisodeRecord:
     :param discounted_return: The rewards' sum with the reward of step t multiplied by gamma**t;
         None if no ``gamma`` was given.
     :param environment: Index of the sub-environment; 0 where there is only one.
+    :param interventions: What the controls of a live page changed in it, in a few words; "" for
+        nothing. See :class:`dqn_plugins.wrappers.LiveView`.
     """
 
     episode_return: float
@@ -35,6 +40,7 @@ class EpisodeRecord:
     elapsed: float
     discounted_return: float | None = None
     environment: int = 0
+    interventions: str = ""
 
     def info(self) -> dict[str, Any]:
         """

@@ -32,6 +32,7 @@ COLUMNS = (
     "truncated",
     "incomplete",
     "discounted_return",
+    "interventions",
 )
 
 _open_files: set[Path] = set()
@@ -72,8 +73,8 @@ class EpisodeLog:
 
     Columns: ``r`` return, ``l`` length in steps, ``t`` seconds since the log was begun (the first
     run's beginning, if several runs append), ``duration`` seconds of the episode, ``last_reward``,
-    ``terminated``, ``truncated``, ``incomplete`` (given up before its end), and
-    ``discounted_return`` (empty without ``gamma``).
+    ``terminated``, ``truncated``, ``incomplete`` (given up before its end), ``discounted_return``
+    (empty without ``gamma``), and ``interventions`` (what the controls of a live page changed).
 
     :param log_file: Where to. A name that does not end in ``monitor.csv`` has ``.monitor.csv``
         appended, a folder gets ``monitor.csv``. If another environment is writing the file at this
@@ -221,6 +222,7 @@ class EpisodeLog:
             "truncated": record.truncated,
             "incomplete": record.incomplete,
             "discounted_return": record.discounted_return,
+            "interventions": record.interventions,
         }
         row = io.StringIO()
         csv.writer(row, lineterminator="\n").writerow(

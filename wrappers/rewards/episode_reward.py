@@ -13,6 +13,7 @@ from gymnasium.core import ActType, ObsType
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.wrappers import RecordEpisodeStatistics
 
+from dqn_plugins.wrappers.rewards.episode import INTERVENTIONS
 from dqn_plugins.wrappers.rewards.episode_log import EpisodeLog
 from dqn_plugins.wrappers.rewards.episode_statistics import (
     EpisodeStatistics,
@@ -183,7 +184,9 @@ class EpisodeReward(
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._running.add(float(reward))
         if terminated or truncated:
-            record = self.statistics.finish(0, bool(terminated), bool(truncated))
+            record = self.statistics.finish(
+                0, bool(terminated), bool(truncated), info.get(INTERVENTIONS, "")
+            )
             if claimed_from_above(self, self._stats_key):
                 info.pop(self._stats_key, None)
             else:

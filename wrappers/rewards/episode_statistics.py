@@ -87,7 +87,11 @@ class EpisodeStatistics:
         self._reported_last_reward = 0.0
 
     def finish(
-        self, environment: int, terminated: bool = False, truncated: bool = False
+        self,
+        environment: int,
+        terminated: bool = False,
+        truncated: bool = False,
+        interventions: str = "",
     ) -> EpisodeRecord:
         """
         Book the running episode of one environment. One that neither terminated nor was truncated
@@ -97,6 +101,7 @@ class EpisodeStatistics:
         :param environment: Index of the environment.
         :param terminated: Whether the episode ended by itself.
         :param truncated: Whether it was cut, as by a time limit.
+        :param interventions: What the controls of a live page changed in it.
         :return: Its record.
         """
         now = time.perf_counter()
@@ -112,6 +117,7 @@ class EpisodeStatistics:
             elapsed=now - self._created,
             discounted_return=None if self.gamma is None else running.discounted_return,
             environment=environment,
+            interventions=interventions,
         )
         if record.incomplete:
             self.incomplete_count += 1

@@ -11,6 +11,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from dqn_plugins.wrappers.environment_id import environment_id
+from dqn_plugins.wrappers.rewards.episode import INTERVENTIONS
 from dqn_plugins.wrappers.rewards.episode_log import SUFFIX, EpisodeLog
 from dqn_plugins.wrappers.rewards.episode_statistics import (
     EpisodeStatistics,
@@ -144,7 +145,8 @@ class VecEpisodeReward(WindowProperties, VecEnvWrapper):
             if dones[index]:
                 info = infos[index] = dict(infos[index])
                 truncated = bool(info.get("TimeLimit.truncated", False))
-                record = self.statistics.finish(index, not truncated, truncated)
+                interventions = info.get(INTERVENTIONS, "")
+                record = self.statistics.finish(index, not truncated, truncated, interventions)
                 info.setdefault(self._stats_key, record.info())
                 running.clear()
         return observations, rewards, dones, infos

@@ -31,7 +31,7 @@ def test_a_row_is_in_the_file_as_soon_as_it_is_written(tmp_path: Path) -> None:
     log.write(record())
     lines = log.path.read_text().splitlines()
     assert json.loads(lines[0][1:])["env_id"] == "Some-v0"
-    assert lines[2] == "1.5,3,0.5,0.25,0.5,True,False,False,"
+    assert lines[2] == "1.5,3,0.5,0.25,0.5,True,False,False,,"
     log.close()
     log.close()
     with pytest.raises(ValueError, match="is closed"):
