@@ -11,6 +11,7 @@ import socket
 import sys
 import tempfile
 import weakref
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,6 +53,7 @@ class Link:
         self._answered = 0
         self._backlog = bytearray()
         self._received = bytearray()
+        self._commands: deque[dict[str, Any]] = deque()
         self.is_lost = False
         try:
             self._socket = socket.create_connection((LOOPBACK, address.feed_port), CONNECT_SECONDS)
@@ -120,14 +122,17 @@ class Link:
         except OSError:
             self._lose()
 
-    def receive(self) -> list[dict[str, Any]]:
+    def next_command(self) -> dict[str, Any] | None:
         """
-        Take the commands that have come, without waiting for more.
+        Take the oldest command that has come, without waiting for one.
 
-        :return: The commands, oldest first.
+        :return: The command, None if there is none.
         """
-        if self.is_lost:
-            return []
+        if not self._commands and not self.is_lost:
+            self._receive()
+        return self._commands.popleft() if self._commands else None
+
+    def _receive(self) -> None:
         try:
             while True:
                 received = self._socket.recv(65536)
@@ -141,7 +146,7 @@ class Link:
             self._lose()
         *lines, rest = self._received.split(b"\n")
         self._received = bytearray(rest)
-        return [json.loads(line) for line in lines if line]
+        self._commands.extend(json.loads(line) for line in lines if line)
 
     def wait(self, seconds: float) -> None:
         """

@@ -58,7 +58,8 @@ class PageProperties:
 
     def attach(self, model: Any, *, only_plays: bool = False) -> None:
         """
-        Show what a model thinks, and let the page's controls change it.
+        Show what a model thinks, and let the page's controls change it. Like ``step``, this is for
+        the thread that trains.
 
         :param model: A Stable-Baselines3 model, or a function from one observation to the Q-values,
             shape (n_actions,).

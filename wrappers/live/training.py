@@ -173,7 +173,7 @@ class Training:
         deadline = began + seconds
         while not self.is_watched and not self.link.is_lost and time.perf_counter() < deadline:
             self.link.wait(LOOK_SECONDS)
-            self.obey()
+            self._obey()
         self._waited += time.perf_counter() - began
         return self.is_watched
 
@@ -409,9 +409,11 @@ class Training:
 
     def obey(self) -> None:
         """Do what has been asked for by controls, without waiting."""
-        if not self.link.is_asked:
-            return
-        for command in self.link.receive():
+        if self.link.is_asked:
+            self._obey()
+
+    def _obey(self) -> None:
+        while (command := self.link.next_command()) is not None:
             name, value = command["control"], command.get("value")
             getattr(self, f"_do_{name}")(value)
             self._tell_controls()
@@ -566,7 +568,7 @@ class Training:
             self._attend(actions)
 
     def _attend(self, actions: Sequence[Any]) -> None:
-        self.obey()
+        self._obey()
         self._answer(actions)
 
     def _is_alone(self) -> bool:

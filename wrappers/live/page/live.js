@@ -147,7 +147,7 @@ class Run {
   download() {
     const link = document.createElement("a");
     link.href = withToken(`film/${this.index}.mp4`);
-    link.download = `${this.known.environment}_${this.name}.mp4`;
+    link.download = ""; // the server names it
     link.click();
     this.say("The last episode was filmed.");
   }

@@ -6,6 +6,7 @@ import asyncio
 import json
 import mmap
 import os
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -195,12 +196,20 @@ class Feed:
             "film": self.film is not None,
         }
 
-    def last_picture(self) -> bytes:
+    @property
+    def file_name(self) -> str:
+        """What it is called in names of files, without a suffix."""
+        name = f"{self._known['environment']}_{self._known['name']}"
+        return re.sub(r"[^A-Za-z0-9._-]", "_", name)
+
+    def last_picture(self) -> bytes | None:
         """
         Show a browser that has just come what the others see.
 
-        :return: State and picture, as :meth:`pump` sends them.
+        :return: State and picture, as :meth:`pump` sends them; None if there is none yet.
         """
+        if not self._state:
+            return None
         header = json.dumps({"run": self.number, "state": self._state}).encode()
         return len(header).to_bytes(4, "little") + header + self._picture
 

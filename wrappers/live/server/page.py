@@ -130,7 +130,8 @@ class Page:
         await socket.accept()
         browser = Browser(socket, self._everything)
         for feed in self.feeds:
-            browser.show(feed.number, feed.last_picture())
+            if (picture := feed.last_picture()) is not None:
+                browser.show(feed.number, picture)
         self._come(browser)
         sender = asyncio.create_task(browser.send())
         try:
@@ -231,12 +232,14 @@ class Page:
 
     async def _film(self, request: Request) -> Response:
         run = request.path_params["run"]
-        film = self.feeds[run].film if run < len(self.feeds) else None
-        if film is None:
+        feed = self.feeds[run] if run < len(self.feeds) else None
+        if feed is None or feed.film is None:
             return Response("No episode was filmed.\n", 404, headers=HEADERS)
-        disposition = f'attachment; filename="episode_{run}.mp4"'
+        disposition = f'attachment; filename="{feed.file_name}.mp4"'
         return Response(
-            film, media_type="video/mp4", headers={**HEADERS, "Content-Disposition": disposition}
+            feed.film,
+            media_type="video/mp4",
+            headers={**HEADERS, "Content-Disposition": disposition},
         )
 
 

@@ -1,0 +1,180 @@
+"""Trainings in threads, and a browser without a screen."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from websockets.sync.client import connect
+
+PATIENCE = 30.0
+
+
+def until(condition: Callable[[], Any], what: str = "") -> Any:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"it never came: {what or condition}"
+        time.sleep(0.02)
+
+
+class Counting(gym.Env[Any, Any]):
+    """Observes how many steps the episode has, and notes the actions it is given."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012
+
+    def __init__(self, length: int = 50, render_mode: str | None = "rgb_array"):
+        self.length = length
+        self.render_mode = render_mode
+        self.observation_space = gym.spaces.Box(0, np.inf, (1,), np.float32)
+        # So many that a random action is not the agent's by chance
+        self.action_space = gym.spaces.Discrete(1_000_000_000)
+        self.actions: list[int] = []
+        self.renders = 0
+        self.steps = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.actions.append(int(action))
+        self.steps += 1
+        observation = np.array([self.steps], np.float32)
+        return observation, 1.0, self.steps == self.length, False, {}
+
+    def render(self) -> Any:
+        self.renders += 1
+        return np.full((40, 60, 3), self.steps % 256, np.uint8)
+
+
+class Steps(threading.Thread):
+    """Takes steps until it is stopped: a training without an algorithm."""
+
+    def __init__(self, env: Any, pause: float = 0.0005):
+        super().__init__(daemon=True)
+        self.env = env
+        self.count = 0
+        self.endings: list[tuple[bool, bool, dict[str, Any]]] = []
+        self._pause = pause
+        self._is_stopped = threading.Event()
+
+    def run(self) -> None:
+        self.env.reset(seed=0)
+        while not self._is_stopped.is_set():
+            _, _, terminated, truncated, info = self.env.step(0)
+            self.count += 1
+            time.sleep(self._pause)
+            if terminated or truncated:
+                self.endings.append((terminated, truncated, info))
+                self.env.reset()
+
+    def __enter__(self) -> Steps:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_stopped.set()
+        self.join(PATIENCE)
+        assert not self.is_alive()
+        self.env.close()
+
+
+class Learning(threading.Thread):
+    """Has a model learn until it is stopped."""
+
+    def __init__(self, model: Any, steps: int = 10_000_000):
+        super().__init__(daemon=True)
+        self.model = model
+        self._steps = steps
+        self._is_stopped = False
+        self._work: list[Callable[[], object]] = []
+
+    def run(self) -> None:
+        self.model.learn(self._steps, callback=self._on_step)
+
+    def _on_step(self, *_: object) -> bool:
+        while self._work:
+            self._work.pop(0)()
+        return not self._is_stopped
+
+    def between_steps(self, work: Callable[[], object]) -> None:
+        """Have something done by the thread that learns."""
+        self._work.append(work)
+
+    def __enter__(self) -> Learning:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_stopped = True
+        self.join(PATIENCE)
+        assert not self.is_alive()
+
+
+class Client:
+    """What a browser does, without one: connects, reads, sends controls."""
+
+    def __init__(self, url: str, origin: str | None = None):
+        address, _, query = url.partition("?")
+        self._stack = ExitStack()
+        self._socket = self._stack.enter_context(
+            connect(
+                address.replace("http", "ws", 1) + "socket" + (f"?{query}" if query else ""),
+                origin=origin or address.rstrip("/"),  # type: ignore[arg-type]
+                max_size=None,
+                close_timeout=0.5,  # what was not read would have to be first
+            )
+        )
+        self.known: dict[str, Any] = {}
+        self.episodes: list[Any] = []
+        self.states: list[dict[str, Any]] = []
+        self.pictures: list[bytes] = []
+        self.events: list[dict[str, Any]] = []
+
+    def send(self, control: str, value: Any = None, run: int | None = 0) -> None:
+        self._socket.send(json.dumps({"run": run, "control": control, "value": value}))
+
+    def send_text(self, text: str) -> None:
+        self._socket.send(text)
+
+    def read(self) -> None:
+        """Take in the next message."""
+        message = self._socket.recv(PATIENCE)
+        if isinstance(message, bytes):
+            length = int.from_bytes(message[:4], "little")
+            header = json.loads(message[4 : 4 + length])
+            self.states.append(header)
+            if len(message) > 4 + length:
+                self.pictures.append(message[4 + length :])
+            return
+        for event in json.loads(message):
+            self.events.append(event)
+            self.known |= event
+            self.known |= event.get("snapshot", {})
+            if "snapshot" in event:
+                self.episodes = event["snapshot"]["recent"]
+            self.episodes += event.get("episodes", [])
+
+    def until(self, condition: Callable[[], Any]) -> Any:
+        deadline = time.monotonic() + PATIENCE
+        while not (value := condition()):
+            assert time.monotonic() < deadline, "it never came"
+            self.read()
+        return value
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()

@@ -1,0 +1,48 @@
+"""The curve in bounded memory, and what is encoded how."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from dqn_plugins.wrappers.live.server.curve import MOST_POINTS, MOST_RECENT, Curve
+from dqn_plugins.wrappers.live.server.pictures import WIDEST, encoded
+
+
+def episode(number: int, interventions: str = "") -> list[object]:
+    return [10 * number, float(number), 2.0 * number, 10, interventions]
+
+
+def test_few_episodes_stay_as_they_are() -> None:
+    curve = Curve()
+    assert not curve.add([episode(0), episode(1, "reset")])
+    assert curve.points == [[0, 0.0, 0.0, 10, ""], [10, 1.0, 2.0, 10, "reset"]]
+
+
+def test_many_episodes_become_their_means() -> None:
+    curve = Curve()
+    marked = 7
+    n = 5 * MOST_POINTS
+    thinned = [curve.add([episode(i, "reset" if i == marked else "")]) for i in range(n)]
+    assert thinned.count(True) == 3
+    assert curve.count == n
+    assert curve.episodes_per_point == 8
+    assert MOST_POINTS / 2 <= len(curve.points) < MOST_POINTS
+    # Eight episodes: the place of the last, the mean of all, and what was changed in any
+    assert curve.points[0] == [70, 7.0, 7.0, 10, "reset"]
+    assert curve.points[1] == [150, 15.0, 2.0 * 11.5, 10, ""]
+    assert list(curve.recent) == [episode(i) for i in range(n - MOST_RECENT, n)]
+
+
+def test_small_frames_keep_every_pixel_and_large_ones_are_made_smaller() -> None:
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (10, 12, 3), np.uint8)
+    file = Image.open(io.BytesIO(encoded(small.tobytes(), 10, 12)))
+    assert file.format == "PNG"
+    np.testing.assert_array_equal(np.asarray(file), small)
+    large = np.full((1_000, 3 * WIDEST, 3), 99, np.uint8)
+    file = Image.open(io.BytesIO(encoded(large.tobytes(), *large.shape[:2])))
+    assert file.format == "JPEG"
+    assert file.size == (WIDEST, 334)

@@ -1,0 +1,901 @@
+"""What the wrapper and the page's process do, without a browser."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import psutil
+import pytest
+import torch as th
+from gymnasium.error import DependencyNotInstalled
+from PIL import Image
+from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+from dqn_plugins import NaiveDQN, StreamQ
+from dqn_plugins.wrappers import (
+    EpisodeReward,
+    LiveCallback,
+    LivePage,
+    LiveView,
+    VecEpisodeReward,
+    VecLiveView,
+    read_frames,
+)
+from dqn_plugins.wrappers.live import live_page
+from tests.wrappers.live.helpers import Client, Counting, Learning, Steps, until
+
+
+def cart_pole(**kwargs: Any) -> LiveView[Any, Any]:
+    return LiveView(gym.make("CartPole-v1", render_mode="rgb_array"), port=0, **kwargs)
+
+
+@pytest.fixture
+def counting() -> Iterator[LiveView[Any, Any]]:
+    env = LiveView(Counting(), port=0)
+    yield env
+    env.close()
+
+
+# What a training gives away
+
+
+def test_nothing_is_rendered_until_somebody_watches(counting: Any) -> None:
+    counting.reset()
+    for _ in range(49):
+        counting.step(0)
+    assert counting.unwrapped.renders == 0
+    assert not counting.is_watched
+    with Client(counting.url) as client:
+        until(lambda: counting.step(0) and counting.is_watched)
+        counting.reset()
+        until(lambda: counting.step(0) and counting.unwrapped.renders == 1)
+        client.until(lambda: client.pictures)
+
+
+def test_frames_show_the_state_in_which_the_action_was_chosen(counting: Any) -> None:
+    with Client(counting.url) as client, Steps(counting, pause=0.003):
+        client.until(lambda: len(client.pictures) > 5)
+        picture, state = client.pictures[-1], client.states[-1]["state"]
+        frame = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
+        assert frame.shape == (40, 60, 3)
+        assert (frame == state["length"]).all()
+        assert state["return"] == state["length"]
+        assert state["action"] == 0
+        assert "values" not in state
+
+
+def test_the_curve_has_every_episode(counting: Any) -> None:
+    """Also those from before somebody watched."""
+    counting.reset()
+    for _ in range(3):
+        for _ in range(50):
+            counting.step(0)
+        counting.reset()
+    with Client(counting.url) as client, Steps(counting, pause=0):
+        client.until(lambda: len(client.episodes) >= 10)
+        steps, seconds, returns, lengths, changed = zip(*client.episodes, strict=True)
+    assert list(steps) == [50 * number for number in range(1, len(steps) + 1)]
+    assert set(returns) == {50.0}
+    assert set(lengths) == {50}
+    assert set(changed) == {""}
+    assert list(seconds) == sorted(seconds)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "kwargs", "steps"),
+    [
+        (StreamQ, {}, 3_000),
+        (NaiveDQN, {"backend": "torch"}, 1_000),
+        (DQN, {"learning_starts": 100}, 1_500),
+        (PPO, {"n_steps": 256}, 1_500),
+    ],
+)
+@pytest.mark.numerics
+def test_watching_changes_no_bit(algorithm: Any, kwargs: Any, steps: int) -> None:
+    """On LunarLander, whose rendering moves bodies in the world that is simulated."""
+    weights = []
+    for is_watched in (False, True):
+        env: Any = gym.make("LunarLander-v3", render_mode="rgb_array")
+        if is_watched:
+            env = LiveView(env, port=0)
+        model = algorithm("MlpPolicy", env, seed=1, **kwargs)
+        if is_watched:
+            env.attach(model)
+            with Client(env.url) as client:
+                assert env.wait_until_watched(30)
+                for control, value in (("speed", 10), ("look", None), ("pause", True)):
+                    client.send(control, value)
+                client.send("step")
+                client.send("save")
+                client.send("film")
+                client.send("look")  # stops it
+                client.send("speed", 0)
+                client.send("pause", False)
+                with Learning(model, steps) as learning:
+                    client.until(lambda: len(client.pictures) > 3)
+                    until(lambda: model.num_timesteps >= steps, "the end of training")
+                    learning.join()
+            env.close()
+        else:
+            model.learn(steps)
+        weights.append(th.cat([each.detach().ravel() for each in model.policy.parameters()]))
+    assert th.equal(*weights)
+
+
+def test_q_values_probabilities_and_td_errors() -> None:
+    env = cart_pole()
+    model = DQN("MlpPolicy", env, gamma=0.5, learning_starts=10**9)
+    with Client(env.url) as client, Learning(model) as learning:
+        client.until(lambda: client.pictures)
+        assert "values" not in client.states[-1]["state"]
+        learning.between_steps(lambda: env.attach(model))
+        client.until(lambda: "values" in client.states[-1]["state"])
+        state = client.states[-1]["state"]
+        assert state["kind"] == "Q"
+        assert state["greedy"] == int(np.argmax(state["values"]))
+        assert client.known["settings"]["gamma"] == "0.5"
+        # 1 + γ max Q(s', ·) − Q(s, a), with Q near 0 in an untrained network
+        client.until(lambda: "td_error" in client.known.get("outcome", {}))
+        assert 0.2 < client.known["outcome"]["td_error"] < 1.8
+        assert client.known["outcome"]["reward"] == 1.0
+        on_policy = PPO("MlpPolicy", gym.make("CartPole-v1"))
+        learning.between_steps(lambda: env.attach(on_policy))
+        client.until(lambda: client.states[-1]["state"].get("kind") == "probability")
+        assert sum(client.states[-1]["state"]["values"]) == pytest.approx(1.0, abs=1e-4)
+        learning.between_steps(lambda: env.attach(lambda observation: [float("nan"), 2.0]))
+        client.until(lambda: client.states[-1]["state"].get("values") == [None, 2.0])
+        assert client.states[-1]["state"]["greedy"] is None
+    env.close()
+
+
+def test_the_td_error_is_of_the_transition_on_the_page() -> None:
+    env = LiveView(Counting(length=3), port=0)
+    seen: dict[float, float] = {}
+
+    def values(observation: Any) -> Any:
+        return np.full(3, 10.0 * float(observation[0]))
+
+    class Model:
+        gamma = 0.5
+        policy = None
+
+        def __call__(self, observation: Any) -> Any:
+            return values(observation)
+
+    model = Model()
+    del Model.policy
+    env.attach(model)
+    with Client(env.url) as client, Steps(env, pause=0.002):
+
+        def note() -> bool:
+            outcome, state = client.known.pop("outcome", None), client.states
+            if outcome and state:
+                seen[outcome["td_error"]] = state[-1]["state"]["length"]
+            return len(set(seen)) == 3
+
+        client.until(note)
+    # From 0: 1 + 0.5 * 10 - 0. From 1: 1 + 0.5 * 20 - 10. From 2 the next state is terminal.
+    assert set(seen) == {6.0, 1.0, -19.0}
+
+
+def test_a_callback_attaches_the_model() -> None:
+    env = cart_pole()
+    model = StreamQ("MlpPolicy", env)
+    with Client(env.url) as client:
+        model.learn(50, callback=LiveCallback(env))
+        client.until(lambda: client.known.get("settings", {}).get("algorithm") == "StreamQ")
+        client.until(lambda: client.known.get("name") == "StreamQ")
+        assert client.known["reasons"] == {}
+    env.close()
+
+
+def test_the_first_episode_of_a_watched_view_has_no_gap_in_its_seconds(counting: Any) -> None:
+    """Time that training waited for the page does not count."""
+    with Client(counting.url) as client:
+        assert counting.wait_until_watched(30)
+        with Steps(counting, pause=0):
+            client.send("pause", True)
+            client.until(lambda: client.known.get("controls", {}).get("paused"))
+            time.sleep(1.0)
+            client.episodes.clear()
+            client.send("pause", False)
+            client.until(lambda: client.episodes)
+            assert client.episodes[0][1] < 1.0
+
+
+# Controls
+
+
+def test_pause_and_one_step(counting: Any) -> None:
+    with Client(counting.url) as client, Steps(counting) as steps:
+        client.send("pause", True)
+        client.until(lambda: client.known.get("controls", {}).get("paused"))
+        before = until(lambda: steps.count)
+        time.sleep(0.1)
+        before = steps.count
+        for number in range(1, 4):
+            client.send("step")
+            until(lambda number=number: steps.count == before + number, "one step")
+        time.sleep(0.1)
+        assert steps.count == before + 3
+        client.send("pause", False)
+        until(lambda: steps.count > before + 20)
+
+
+def test_real_time(counting: Any) -> None:
+    with Client(counting.url) as client, Steps(counting, pause=0) as steps:
+        client.send("speed", 1)
+        client.until(lambda: client.known.get("controls", {}).get("speed") == 1)
+        before, began = steps.count, time.monotonic()
+        until(lambda: steps.count >= before + 15)
+        # 20 frames per second
+        assert time.monotonic() - began > 14 / 20 - 0.05
+
+
+def test_training_goes_on_when_the_last_browser_leaves(
+    counting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Steps(counting) as steps:
+        with Client(counting.url) as client:
+            client.send("speed", 1)
+            client.send("pause", True)
+            client.until(lambda: client.known.get("controls", {}).get("paused"))
+        before = steps.count
+        until(lambda: steps.count > before + 100, "training after the pause")
+        assert not counting.is_watched
+
+
+def test_exploration_rate_is_held_and_released() -> None:
+    env = EpisodeReward(cart_pole(), window=10_000)
+    view = env.env
+    model = StreamQ("MlpPolicy", env, exploration_fraction=0.0, exploration_final_eps=0.25)
+    view.attach(model)
+    schedule = model.exploration_schedule
+    with Client(view.url) as client, Learning(model):
+        client.until(lambda: client.states and client.states[-1]["state"]["exploration_rate"])
+        client.send("exploration", 0.75)
+        until(lambda: model.exploration_rate == 0.75)
+        client.until(lambda: any("held at 0.75" in episode[4] for episode in client.episodes))
+        client.send("exploration", None)
+        until(lambda: model.exploration_rate == 0.25)
+        assert model.exploration_schedule is schedule
+        client.until(lambda: client.episodes[-1][4] == "")
+    texts = [record.interventions for record in env.records]
+    assert texts[0] == texts[-1] == ""
+    assert "exploration rate held at 0.75" in texts
+    env.close()
+
+
+@pytest.mark.parametrize("algorithm", [StreamQ, DQN])
+def test_learning_off_keeps_every_weight(algorithm: Any) -> None:
+    env = cart_pole()
+    model = algorithm("MlpPolicy", env, seed=0, learning_rate=1e-3)
+    view = env
+    view.attach(model)
+
+    def weights() -> th.Tensor:
+        return th.cat([each.detach().ravel().clone() for each in model.q_net.parameters()])
+
+    with Client(env.url) as client, Learning(model):
+        until(lambda: model.num_timesteps > 200)
+        client.send("learning", False)
+        client.until(lambda: client.known.get("controls", {}).get("learning") is False)
+        n = model.num_timesteps
+        until(lambda: model.num_timesteps > n + 5)
+        before, n = weights(), model.num_timesteps
+        until(lambda: model.num_timesteps > n + 100)
+        assert th.equal(weights(), before)
+        client.send("learning", True)
+        until(lambda: not th.equal(weights(), before))
+        assert model.policy.optimizer.param_groups[0]["lr"] == 1e-3
+        client.until(lambda: any("learning off" in episode[4] for episode in client.episodes))
+    env.close()
+
+
+def test_disturbing_without_a_model_replaces_eight_actions(counting: Any) -> None:
+    with Client(counting.url) as client, Steps(counting):
+        client.until(lambda: client.pictures)
+        client.send("disturb")
+        client.until(lambda: client.known.get("controls", {}).get("disturbing"))
+        client.until(lambda: client.known["controls"]["disturbing"] is False)
+        client.until(lambda: any(episode[4] for episode in client.episodes))
+    actions = counting.unwrapped.actions
+    (random,) = np.nonzero(actions)
+    assert len(random) == 8
+    assert random[-1] - random[0] == 7
+    assert {episode[4] for episode in client.episodes} >= {"8 random actions"}
+
+
+def test_disturbing_has_the_algorithm_explore_by_itself() -> None:
+    """So that it learns from the actions that were taken."""
+    rates = []
+    env = cart_pole()
+    model = StreamQ("MlpPolicy", env, exploration_fraction=0.0, exploration_final_eps=0.0)
+    env.attach(model)
+
+    def note(*_: Any) -> bool:
+        rates.append(model.exploration_rate)
+        return len(rates) < 100_000 and 1.0 not in rates[:-20]
+
+    with Client(env.url) as client:
+        assert env.wait_until_watched(30)
+        client.send("disturb")
+        model.learn(10_000_000, callback=note)
+        assert rates.count(1.0) == 8
+        assert rates[-1] == 0.0
+    env.close()
+
+
+def test_reset_truncates(counting: Any) -> None:
+    with Client(counting.url) as client, Steps(counting, pause=0.01) as steps:
+        client.until(lambda: client.states and client.states[-1]["state"]["length"] > 3)
+        client.send("reset")
+        until(lambda: steps.endings)
+        terminated, truncated, info = steps.endings[0]
+        assert (terminated, truncated) == (False, True)
+        assert info["interventions"] == "reset"
+        client.until(lambda: client.episodes)
+        assert client.episodes[0][2] < 50
+        assert client.episodes[0][4] == "reset"
+
+
+def test_models_are_saved_into_one_folder(tmp_path: Path) -> None:
+    env = cart_pole(folder=tmp_path / "models")
+    model = StreamQ("MlpPolicy", env)
+    env.attach(model)
+    with Client(env.url) as client, Learning(model):
+        client.until(lambda: client.pictures)
+        client.send("save", "../elsewhere.zip")  # no control has such a value
+        client.send("pause", True)
+        client.until(lambda: client.known.get("controls", {}).get("paused"))
+        for _ in range(2):
+            client.send("save")
+        client.until(lambda: str(client.known.get("notice")).endswith("_1.zip"))
+        client.send("pause", False)
+    saved = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
+    steps = saved[0].split("_")[1]
+    assert saved == [f"StreamQ_{steps}_steps.zip", f"StreamQ_{steps}_steps_1.zip"]
+    assert StreamQ.load(tmp_path / "models" / saved[0]).num_timesteps == int(steps)
+    env.close()
+
+
+def test_saving_that_fails_costs_no_training(tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("in the way")
+    env = cart_pole(folder=tmp_path / "models")
+    model = StreamQ("MlpPolicy", env)
+    env.attach(model)
+    with Client(env.url) as client, Learning(model):
+        client.until(lambda: client.pictures)
+        client.send("save")
+        client.until(lambda: "could not be saved" in str(client.known.get("notice")))
+        n = model.num_timesteps
+        until(lambda: model.num_timesteps > n + 50)
+    env.close()
+
+
+def test_the_last_episode_is_played_again_and_filmed(tmp_path: Path) -> None:
+    env = cart_pole()
+    lengths = []
+    with Client(env.url) as client:
+        assert env.wait_until_watched(30)
+        rng = np.random.default_rng(0)
+        for seed in (3, None):
+            env.reset(seed=seed)
+            done, length = False, 0
+            while not done:
+                _, _, done, _, _ = env.step(int(rng.integers(2)))
+                length += 1
+            lengths.append(length)
+        env.reset()
+        client.send("film")
+        until(lambda: env._training.link.is_asked)
+        env.step(0)
+        client.until(lambda: client.known.get("film"))
+        video = tmp_path / "episode.mp4"
+        video.write_bytes(_get(env.url, "film/0.mp4")[2])
+        frames = list(read_frames(video))
+        assert len(frames) == lengths[1] + 1
+        # Its pole falls further from frame to frame.
+        assert np.any(frames[-1] != frames[0])
+    env.close()
+
+
+def test_an_episode_that_cannot_be_repeated_is_not_filmed() -> None:
+    gym.register("Unrepeatable-v0", entry_point=Unrepeatable)
+    try:
+        env = LiveView(gym.make("Unrepeatable-v0", render_mode="rgb_array"), port=0)
+        with Client(env.url) as client, Steps(env):
+            client.until(lambda: client.episodes)
+            client.send("film")
+            client.until(lambda: "does not repeat itself" in str(client.known.get("notice")))
+        env.close()
+    finally:
+        gym.registry.pop("Unrepeatable-v0")
+
+
+class Unrepeatable(Counting):
+    made = 0
+
+    def __init__(self, render_mode: str | None = None):
+        super().__init__(10, render_mode)
+        type(self).made += 1
+        self.number = self.made
+
+    def step(self, action: Any) -> Any:
+        observation, _, *rest = super().step(action)
+        return observation, float(self.number), *rest
+
+
+def test_an_environment_that_gym_did_not_make_is_not_filmed(counting: Any) -> None:
+    with Client(counting.url) as client, Steps(counting):
+        client.until(lambda: client.episodes)
+        client.send("film")
+        client.until(lambda: "not made by gym.make" in str(client.known.get("notice")))
+
+
+def test_a_greedy_look_leaves_training_where_it_is() -> None:
+    env = cart_pole()
+    model = StreamQ("MlpPolicy", env, seed=0)
+    env.attach(model)
+    with Client(env.url) as client, Learning(model):
+        client.send("look")
+        client.until(lambda: client.states and client.states[-1]["state"]["looking"])
+        n = model.num_timesteps
+        client.until(lambda: str(client.known.get("notice")).startswith("Greedy look: return"))
+        # Training was at the very step at which it began.
+        assert int(client.states[-1]["state"]["steps"]) >= n
+        until(lambda: model.num_timesteps > n + 50)
+        assert all("look" not in episode[4] for episode in client.episodes)
+    env.close()
+
+
+def test_a_model_without_exploration_says_why() -> None:
+    env = cart_pole()
+    model = PPO("MlpPolicy", env, n_steps=64)
+    env.attach(model)
+    with Client(env.url) as client, Learning(model):
+        client.until(
+            lambda: "not act ε-greedily" in client.known.get("reasons", {}).get("exploration", "")
+        )
+        client.send("exploration", 0.5)
+        n = len(client.states)
+        client.until(lambda: len(client.states) > n + 3)
+        assert client.known["controls"]["exploration"] is None
+    env.close()
+
+
+NO_CONTROLS = [
+    "",
+    "[]",
+    "{}",
+    "null",
+    '{"control": "close"}',
+    '{"control": "__init__"}',
+    '{"control": ["pause"]}',
+    '{"control": "exploration", "value": 2}',
+    '{"control": "exploration", "value": NaN}',
+    '{"control": "exploration", "value": true}',
+    '{"control": "speed", "value": 1e9}',
+    '{"control": "environment", "value": -1}',
+    '{"control": "film", "value": "/etc/passwd"}',
+    '{"control": "watched", "value": false}',
+    '{"control": "pause", "value": 1}',
+    '{"control": "pause", "value": true, "padding": "' + 2_000 * "x" + '"}',
+]
+
+
+def test_what_is_no_control_does_nothing(counting: Any) -> None:
+    with Client(counting.url) as client, Steps(counting) as steps:
+        client.until(lambda: client.pictures)
+        for text in NO_CONTROLS:
+            client.send_text(text)
+        client.send("speed", 10)
+        client.until(lambda: client.known["controls"]["speed"] == 10)
+        assert [event["controls"] for event in client.events if "controls" in event][-1] == {
+            "paused": False,
+            "speed": 10,
+            "exploration": None,
+            "learning": True,
+            "disturbing": False,
+            "looking": False,
+            "environment": None,
+        }
+        assert counting.is_watched
+    assert counting.unwrapped.actions == [0] * steps.count
+
+
+# Several environments
+
+
+def test_several_environments_in_a_grid_or_one() -> None:
+    venv = VecLiveView(DummyVecEnv([lambda: Counting(40)] * 3), port=0)
+    venv.reset()
+    zeros = np.zeros(3, np.int64)
+    with Client(venv.url) as client:
+        assert venv.wait_until_watched(30)
+
+        def step_until(condition: Any) -> None:
+            def take() -> Any:
+                venv.step(zeros)
+                time.sleep(0.002)
+                return condition()
+
+            until(take)
+
+        step_until(lambda: venv._training.link.is_asked)
+        venv.step(zeros)
+        client.until(lambda: client.pictures)
+        size = Image.open(io.BytesIO(client.pictures[-1])).size
+        assert size == (2 * 60 + 2, 2 * 40 + 2)
+        client.send("environment", 2)
+        step_until(lambda: venv._training.shown_environment == 2)
+        n = len(client.pictures)
+        step_until(lambda: venv._training.link.is_asked)
+        venv.step(zeros)
+        client.until(lambda: len(client.pictures) > n)
+        step_until(lambda: venv._training.link.is_asked)
+        venv.step(zeros)
+        client.until(lambda: Image.open(io.BytesIO(client.pictures[-1])).size == (60, 40))
+    venv.close()
+
+
+def test_one_of_several_environments_is_reset() -> None:
+    venv = VecEpisodeReward(VecLiveView(DummyVecEnv([lambda: Counting(40)] * 2), port=0))
+    view: Any = venv.venv
+    venv.reset()
+    zeros = np.zeros(2, np.int64)
+    with Client(view.url) as client:
+        assert view.wait_until_watched(30)
+        client.send("environment", 1)
+        until(lambda: view._training.shown_environment == 1 or venv.step(zeros)[2].any())
+        venv.reset()
+        for _ in range(5):
+            venv.step(zeros)
+        client.send("reset")
+        until(lambda: view._training.link.is_asked)
+        observations, _, dones, infos = venv.step(zeros)
+        while not dones.any():
+            observations, _, dones, infos = venv.step(zeros)
+    assert dones.tolist() == [False, True]
+    assert infos[1]["TimeLimit.truncated"]
+    assert infos[1]["interventions"] == "reset"
+    assert infos[1]["terminal_observation"] == observations[0]
+    assert observations[1] == 0
+    assert venv.records[-1].interventions == "reset"
+    assert venv.records[-1].environment == 1
+    venv.close()
+
+
+def test_several_watched_environments_learn_the_same() -> None:
+    weights = []
+    for is_watched in (False, True):
+        venv: Any = make_vec_env("CartPole-v1", 2, seed=0, env_kwargs={"render_mode": "rgb_array"})
+        if is_watched:
+            venv = VecLiveView(venv, port=0)
+        model = PPO("MlpPolicy", venv, n_steps=128, seed=0)
+        if is_watched:
+            venv.attach(model)
+            with Client(venv.url) as client:
+                assert venv.wait_until_watched(30)
+                with Learning(model, 1_024) as learning:
+                    client.until(lambda: client.pictures)
+                    learning.join()
+            venv.close()
+        else:
+            model.learn(1_024)
+        weights.append(th.cat([each.detach().ravel() for each in model.policy.parameters()]))
+    assert th.equal(*weights)
+
+
+def test_several_trainings_on_one_page() -> None:
+    page = LivePage(port=0, quiet=True)
+    views = [LiveView(Counting(), name=name, page=page) for name in ("left", "right")]
+    with Client(page.url) as client, Steps(views[0]) as left, Steps(views[1]) as right:
+        client.until(lambda: {state["run"] for state in client.states} == {0, 1})
+        names = {event["run"]: event["snapshot"]["name"] for event in client.events[:2]}
+        assert names == {0: "left", 1: "right"}
+        client.send("pause", True, run=1)
+        until(lambda: views[1]._training.is_held)
+        time.sleep(0.1)
+        before = left.count, right.count
+        until(lambda: left.count > before[0] + 50)
+        assert right.count <= before[1] + 1
+        client.send("pause", False, run=None)
+        until(lambda: right.count > before[1] + 50)
+    page.close()
+
+
+# Ends
+
+
+def test_an_environment_that_raises_is_said_and_raised() -> None:
+    class Broken(Counting):
+        def step(self, action: Any) -> Any:
+            if self.steps == 7:
+                raise RuntimeError("the motor is stuck")
+            return super().step(action)
+
+    env = LiveView(Broken(), port=0)
+    with Client(env.url) as client:
+        env.reset()
+        for _ in range(7):
+            env.step(0)
+        with pytest.raises(RuntimeError, match="the motor is stuck"):
+            env.step(0)
+        client.until(lambda: client.known.get("raised") == "RuntimeError: the motor is stuck")
+        # A program that goes on is shown to go on.
+        until(lambda: env.reset() and env.step(0) and env.is_watched)
+        with Steps(env.env.__class__ and LiveViewAgain(env)):
+            client.until(lambda: client.known.get("raised", "") is None)
+    env.close()
+
+
+class LiveViewAgain:
+    """Begins anew before the environment breaks again."""
+
+    def __init__(self, env: Any):
+        self.env = env
+
+    def reset(self, **kwargs: Any) -> Any:
+        return self.env.reset(**kwargs)
+
+    def step(self, action: Any) -> Any:
+        if self.env.unwrapped.steps == 6:
+            self.env.reset()
+        return self.env.step(action)
+
+    def close(self) -> None:
+        pass
+
+
+SCRIPT = """
+import sys
+import time
+from dqn_plugins.wrappers import LiveView
+from tests.wrappers.live.helpers import Counting
+
+env = LiveView(Counting(10), port=0)
+env.wait_until_watched()
+env.reset()
+while True:
+    terminated = env.step(0)[2]
+    time.sleep(0.001)
+    if terminated:
+        env.reset()
+    {ending}
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "words", "failed"),
+    [
+        ("if env._training.steps > 100: raise ValueError('lost')", "ValueError: lost", True),
+        ("if env._training.steps > 100: break", "The program that trained is over.", False),
+        ("if env._training.steps > 100: env.close(); time.sleep(60)", "Training is over.", False),
+        ("", "it was killed", True),
+    ],
+    ids=["raises", "ends", "closes", "killed"],
+)
+def test_the_page_outlives_the_training(
+    ending: str, words: str, failed: bool, tmp_path: Path
+) -> None:
+    root = Path(__file__).parents[3]
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(ending=ending))
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as training:
+        try:
+            assert training.stdout is not None
+            url = training.stdout.readline().split()[-1]
+            with Client(url) as client:
+                client.until(lambda: len(client.episodes) >= 5)
+                if not ending:
+                    training.send_signal(signal.SIGKILL)
+                client.until(lambda: words in str(client.known.get("ended")))
+                assert client.known["failed"] is failed
+                count = len(client.episodes)
+                # Who comes late sees the curve, too.
+                with Client(url) as late:
+                    late.until(lambda: late.known.get("ended"))
+                    assert len(late.episodes) >= count
+        finally:
+            training.kill()
+    port = int(url.rsplit(":", 1)[1].strip("/"))
+    until(lambda: _is_free(port), "the end of the page's process")
+
+
+def test_a_view_that_nobody_holds_lets_its_page_go() -> None:
+    env = LiveView(Counting(), port=0)
+    process = psutil.Process(env._page._process.pid)  # type: ignore[union-attr]
+    env.reset()
+    del env
+    until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_training_goes_on_when_the_page_is_killed(counting: Any) -> None:
+    with Steps(counting) as steps:
+        with Client(counting.url) as client:
+            client.send("pause", True)
+            client.until(lambda: client.known.get("controls", {}).get("paused"))
+            counting._page._process.kill()
+        before = steps.count
+        until(lambda: steps.count > before + 100)
+        counting.attach(lambda observation: [0.0])
+
+
+def test_a_browser_that_does_not_read_holds_up_nobody() -> None:
+    """Its picture waits; the others', and training, do not."""
+    env = LiveView(BigPictures(), port=0)
+    address = env.url.removeprefix("http://").rstrip("/")
+    with socket.create_connection((address.split(":")[0], int(address.split(":")[1]))) as stalled:
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.sendall(
+            f"GET /socket HTTP/1.1\r\nHost: {address}\r\nOrigin: http://{address}\r\n"
+            "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+        )
+        with Client(env.url) as client, Steps(env, pause=0) as steps:
+            server = psutil.Process(env._page._process.pid)  # type: ignore[union-attr]
+            client.until(lambda: len(client.pictures) >= 10)
+            memory, before = server.memory_info().rss, steps.count
+            client.until(lambda: len(client.pictures) >= 60)
+            assert steps.count > before + 1_000
+            # 50 pictures of 100 KB each do not wait for it.
+            assert server.memory_info().rss - memory < 4 << 20
+
+
+class BigPictures(Counting):
+    def render(self) -> Any:
+        noise = np.random.default_rng(self.steps).integers(0, 256, (60, 90, 3), np.uint8)
+        return noise.repeat(4, axis=0).repeat(4, axis=1)
+
+
+# Bad input
+
+
+def test_an_environment_without_pictures_is_refused() -> None:
+    with pytest.raises(ValueError, match="render_mode: received None"):
+        LiveView(gym.make("CartPole-v1"))
+    with pytest.raises(ValueError, match="render_mode: received None"):
+        VecLiveView(DummyVecEnv([lambda: gym.make("CartPole-v1")]))
+
+
+@pytest.mark.parametrize("port", [-1, 65536, True, "8700"])
+def test_a_wrong_port_is_refused(port: Any) -> None:
+    with pytest.raises(ValueError, match="port: received"):
+        LivePage(port=port)
+
+
+def test_a_host_of_another_machine_is_refused() -> None:
+    with pytest.raises(OSError, match=r"host, port: received '192\.0\.2\.1'"):
+        LivePage("192.0.2.1", quiet=True)
+
+
+def test_a_page_that_is_gone_is_said() -> None:
+    page = LivePage(port=0, quiet=True)
+    page._process.kill()
+    page._process.wait()
+    with pytest.raises(OSError, match=r"page: the page at .* cannot be reached"):
+        LiveView(Counting(), page=page.address)
+
+
+def test_the_next_free_port_is_taken_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        page = LivePage(port=port)
+    found = int(page.url.rsplit(":", 1)[1].strip("/"))
+    assert found > port
+    said = capsys.readouterr().out
+    assert said == f"Port {port} is taken, so the page is on {found}.\nWatch at {page.url}\n"
+    page.close()
+
+
+def test_what_cannot_be_rendered_is_said_and_trained_on() -> None:
+    class Blind(Counting):
+        def render(self) -> Any:
+            raise RuntimeError("no display")
+
+    env = LiveView(Blind(), port=0)
+    with Client(env.url) as client, Steps(env) as steps:
+        client.until(lambda: "no display" in str(client.known.get("blind")))
+        before, n = steps.count, len(client.states)
+        client.until(lambda: len(client.states) > n + 5)
+        assert steps.count > before
+        assert client.pictures == []
+
+
+def test_a_model_that_sees_other_observations_is_said_and_trained_on() -> None:
+    model = DQN("MlpPolicy", gym.make("Acrobot-v1"))
+    env = cart_pole(model=model)
+    with Client(env.url) as client, Steps(env):
+        client.until(lambda: "make LiveView the outermost" in str(client.known.get("notice")))
+        n = len(client.pictures)
+        client.until(lambda: len(client.pictures) > n + 3)
+
+
+def test_the_extra_to_install_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        live_page.importlib.util, "find_spec", lambda name: None if name == "uvicorn" else name
+    )
+    with pytest.raises(DependencyNotInstalled, match=r"pip install 'dqn-plugins\[live\]'"):
+        LiveView(Counting())
+
+
+def test_recording_wrappers_import_no_server() -> None:
+    program = """
+        import sys
+        from dqn_plugins.wrappers import RecordVideo
+        assert not {"starlette", "uvicorn", "websockets"} & set(sys.modules)
+        import dqn_plugins.wrappers.live.live_view
+        assert not {"starlette", "uvicorn", "websockets"} & set(sys.modules)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=120)
+
+
+def test_the_server_imports_no_torch() -> None:
+    program = """
+        import sys
+        import dqn_plugins.wrappers.live.server.main
+        assert not {"torch", "gymnasium", "stable_baselines3"} & set(sys.modules)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=True, timeout=120)
+
+
+def test_a_notebook_shows_the_page(counting: Any) -> None:
+    assert f'<iframe src="{counting.url}"' in counting._repr_html_()
+
+
+def _get(url: str, path: str) -> tuple[int, Any, bytes]:
+    from http.client import HTTPConnection
+
+    connection = HTTPConnection(url.removeprefix("http://").rstrip("/"), timeout=30)
+    connection.request("GET", f"/{path}")
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+    return response.status, response.headers, content
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_snapshots_are_valid_json(counting: Any) -> None:
+    """Browsers know no NaN, which an environment may give as a reward."""
+
+    class Odd(Counting):
+        def step(self, action: Any) -> Any:
+            observation, _, *rest = super().step(action)
+            return observation, float("nan"), *rest
+
+    env = LiveView(Odd(5), model=lambda observation: [float("nan")], port=0)
+    with Client(env.url) as client, Steps(env):
+        client.until(lambda: client.pictures and "outcome" in client.known)
+        assert client.known["outcome"]["reward"] is None
+        assert client.states[-1]["state"]["return"] in {None, 0}
+        text = json.dumps(client.events)
+    assert "NaN" not in text

@@ -1,0 +1,351 @@
+"""The page in a real browser: what it shows, and that every control does what it says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+
+from dqn_plugins import StreamQ
+from dqn_plugins.wrappers import LivePage, LiveView
+from tests.wrappers.live.helpers import Counting, Learning, Steps, until
+
+FILES = Path(__file__).parents[3] / "wrappers" / "live" / "page"
+
+
+class Shown:
+    """The page of one training, as a user finds it."""
+
+    def __init__(self, browser: Any, url: str):
+        self.browser = browser
+        browser.get(url)
+
+    def find(self, selector: str) -> Any:
+        return self.browser.find_element("css selector", selector)
+
+    def text(self, part: str) -> str:
+        text: str = self.browser.execute_script(
+            "return document.querySelector(arguments[0])?.textContent ?? ''", f"[data-is='{part}']"
+        )
+        return text
+
+    def button(self, control: str, value: str | None = None) -> Any:
+        more = "" if value is None else f"[data-value='{value}']"
+        return self.find(f"button[data-control='{control}']{more}")
+
+    def click(self, control: str, value: str | None = None) -> None:
+        self.button(control, value).click()
+
+    def press(self, key: str) -> None:
+        self.find("body").send_keys(key)
+
+    def pictures(self) -> int:
+        return int(self.browser.execute_script("return runs[0]?.pictures ?? 0"))
+
+    def pixel(self) -> list[int]:
+        pixel: list[int] = self.browser.execute_script(
+            "return [...document.querySelector('canvas').getContext('2d')"
+            ".getImageData(5, 5, 1, 1).data]"
+        )
+        return pixel[:3]
+
+    def is_pressed(self, control: str, value: str | None = None) -> bool:
+        return bool(self.button(control, value).get_attribute("aria-pressed") == "true")
+
+
+@pytest.fixture(scope="module")
+def lander() -> Iterator[tuple[LiveView[Any, Any], StreamQ]]:
+    """One training for all tests of controls, held up between them by nothing."""
+    env = LiveView(gym.make("CartPole-v1", render_mode="rgb_array"), port=0)
+    model = StreamQ("MlpPolicy", env, seed=0, exploration_final_eps=0.125, exploration_fraction=0)
+    env.attach(model)
+    with Learning(model):
+        yield env, model
+    env.close()
+
+
+@pytest.fixture
+def shown(browser: Any, lander: Any) -> Shown:
+    page = Shown(browser, lander[0].url)
+    until(lambda: page.pictures() > 0, "a picture")
+    return page
+
+
+def test_frames_numbers_and_bars_change(shown: Shown) -> None:
+    assert shown.browser.title == "StreamQ on CartPole-v1"
+    assert shown.text("status") == "Training"
+    before = shown.pictures(), shown.text("steps")
+    until(lambda: shown.pictures() > before[0] + 5)
+    until(lambda: shown.text("steps") != before[1])
+    assert len(shown.browser.find_elements("css selector", "[data-is='values'] li")) == 2
+    until(lambda: len(shown.browser.find_elements("css selector", "li.greedy")) == 1)
+    until(lambda: shown.text("td_error") not in {"", "–"})
+    until(lambda: "steps/s" in shown.text("speed"))
+    assert "MiB" in shown.text("memory")
+
+
+def test_the_curve_and_its_table_grow(shown: Shown) -> None:
+    def count() -> int:
+        return int(shown.browser.execute_script("return runs[0].points.length"))
+
+    until(lambda: count() > 3)
+    before = count()
+    until(lambda: count() > before)
+    until(lambda: shown.browser.find_elements("css selector", "#chart canvas"))
+    painted = shown.browser.execute_script(
+        "const c = document.querySelector('#chart canvas');"
+        "return c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(x => x > 0)"
+    )
+    assert painted
+    shown.find("#episodes summary").click()
+    rows = until(lambda: shown.browser.find_elements("css selector", "#rows tr"))
+    assert len(rows) <= 100
+    assert rows[0].text.startswith("StreamQ")
+    # CartPole-v1 counts as solved from 475 on.
+    assert shown.browser.execute_script("return runs[0].known.threshold") == 475
+    shown.find("[data-axis='seconds']").click()
+    until(lambda: shown.browser.execute_script("return chart.layout.startsWith('seconds')"))
+
+
+def test_the_picture_is_the_environment_s(browser: Any) -> None:
+    env = LiveView(Counting(), port=0)
+    with Steps(env, pause=0.005):
+        page = Shown(browser, env.url)
+        until(lambda: page.pictures() > 0)
+        page.press(" ")
+        until(lambda: page.text("over") == "Paused")
+        length = until(lambda: env.unwrapped.steps)
+        time.sleep(0.2)
+        length = env.unwrapped.steps
+        until(lambda: page.text("length") == str(length))
+        until(lambda: page.pixel() == [length] * 3, "the picture of the state it is paused in")
+        assert page.text("no-values").startswith("No model is attached")
+        assert page.button("save").get_attribute("aria-disabled") == "true"
+        page.press(" ")
+        until(lambda: env.unwrapped.steps != length)
+
+
+def test_pause_step_and_speed(shown: Shown, lander: Any) -> None:
+    _, model = lander
+    shown.click("pause")
+    until(lambda: shown.text("status") == "Paused")
+    assert shown.text("pause-label") == "Go on"
+    time.sleep(0.1)
+    before = model.num_timesteps
+    shown.click("step")
+    until(lambda: model.num_timesteps == before + 1)
+    shown.press(".")
+    until(lambda: model.num_timesteps == before + 2)
+    time.sleep(0.1)
+    assert model.num_timesteps == before + 2
+    shown.click("pause")
+    until(lambda: model.num_timesteps > before + 100)
+    shown.click("speed", "1")
+    until(lambda: shown.is_pressed("speed", "1"))
+    before, began = model.num_timesteps, time.monotonic()
+    until(lambda: model.num_timesteps > before + 20)
+    assert time.monotonic() - began > 18 / 50  # CartPole has 50 frames a second
+    shown.press("3")
+    until(lambda: shown.is_pressed("speed", "0"))
+
+
+def test_exploration(shown: Shown, lander: Any) -> None:
+    _, model = lander
+    until(lambda: shown.text("rate") == "0.13")
+    shown.browser.execute_script(
+        "const slider = document.querySelector('[data-is=slider]'); slider.value = 0.5;"
+        "slider.dispatchEvent(new Event('input'))"
+    )
+    until(lambda: model.exploration_rate == 0.5)
+    until(lambda: shown.text("hold") == "Release ε")
+    until(lambda: _last_change(shown) == "exploration rate held at 0.5")
+    shown.find("[data-is='hold']").click()
+    until(lambda: model.exploration_rate == 0.125)
+    until(lambda: _last_change(shown) == "")
+
+
+def _last_change(shown: Shown) -> str:
+    text: str = shown.browser.execute_script("return runs[0].recent.at(-1)?.[4] ?? 'nothing'")
+    return text
+
+
+def test_learning_off_and_on(shown: Shown, lander: Any) -> None:
+    _, model = lander
+
+    def weights() -> th.Tensor:
+        return th.cat([each.detach().ravel().clone() for each in model.q_net.parameters()])
+
+    shown.click("learning")
+    until(lambda: shown.text("status") == "Learning is off")
+    before, n = weights(), model.num_timesteps
+    until(lambda: model.num_timesteps > n + 50)
+    assert th.equal(weights(), before)
+    shown.press("l")
+    until(lambda: not th.equal(weights(), before))
+    until(lambda: shown.is_pressed("learning"))
+
+
+def test_disturb_and_reset(shown: Shown) -> None:
+    for control, words in (("disturb", "8 random actions"), ("reset", "reset")):
+        shown.click(control)
+        until(
+            lambda words=words: any(
+                words in episode[4]
+                for episode in shown.browser.execute_script("return runs[0].recent")
+            ),
+            words,
+        )
+
+
+def test_greedy_look_and_film(shown: Shown, tmp_path: Path) -> None:
+    shown.browser.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
+    )
+    shown.press("g")
+    until(lambda: shown.text("over") == "Greedy look")
+    shown.press("g")
+    until(lambda: shown.text("notice").startswith("Greedy look: return"))
+    shown.click("film")
+    video = until(lambda: list(tmp_path.glob("*.mp4")), "the downloaded video")[0]
+    assert video.name == "CartPole-v1_StreamQ.mp4"
+    until(lambda: b"moov" in video.read_bytes())
+
+
+def test_save(browser: Any, tmp_path: Path) -> None:
+    env = LiveView(
+        gym.make("CartPole-v1", render_mode="rgb_array"), port=0, folder=tmp_path / "models"
+    )
+    model = StreamQ("MlpPolicy", env, seed=0)
+    env.attach(model)
+    with Learning(model):
+        page = Shown(browser, env.url)
+        until(lambda: page.pictures() > 0)
+        page.press("s")
+        until(lambda: page.text("notice").startswith("Saved "))
+        (file,) = (tmp_path / "models").iterdir()
+        assert str(file) in page.text("notice")
+    StreamQ.load(file)
+    env.close()
+
+
+def test_side_by_side(browser: Any) -> None:
+    live = LivePage(port=0, quiet=True)
+    views = [LiveView(Counting(), name=name, page=live) for name in ("left", "right")]
+    with Steps(views[0]) as left, Steps(views[1]) as right:
+        page = Shown(browser, live.url)
+        until(lambda: len(browser.find_elements("css selector", "article")) == 2)
+        until(lambda: browser.execute_script("return runs.every(run => run.pictures > 0)"))
+        boxes = [each.rect for each in browser.find_elements("css selector", "article")]
+        assert boxes[0]["y"] == boxes[1]["y"]
+        # A key means the training that has the focus, or all.
+        browser.execute_script("runs[1].element.querySelector('[data-control=step]').focus()")
+        browser.switch_to.active_element.send_keys("1")
+        until(lambda: views[1]._training.is_held)
+        assert not views[0]._training.is_held
+        browser.execute_script("document.activeElement.blur()")
+        page.press(" ")
+        until(lambda: all(view._training._is_paused for view in views))
+        before = left.count, right.count
+        page.press(" ")
+        until(lambda: left.count > before[0] + 5 and right.count > before[1] + 5)
+    live.close()
+
+
+@pytest.mark.parametrize("width", [360, 390, 1280])
+def test_it_fits_the_screen_and_has_names_for_all(shown: Shown, width: int) -> None:
+    browser = shown.browser
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": False},
+    )
+    until(lambda: browser.execute_script("return innerWidth") == width)
+    # A chart that was laid out for another width follows.
+    until(lambda: browser.execute_script("return document.documentElement.scrollWidth") <= width)
+    for element in browser.find_elements("css selector", "button, input, select"):
+        if element.is_displayed():
+            assert element.accessible_name, element.get_attribute("outerHTML")
+
+
+def test_both_colour_schemes_can_be_read(shown: Shown) -> None:
+    """Text has at least the contrast that WCAG AA asks of it."""
+    for scheme in ("light", "dark"):
+        shown.browser.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia",
+            {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
+        )
+        colours = shown.browser.execute_script(
+            """
+            const style = getComputedStyle(document.documentElement);
+            const probe = document.body.appendChild(document.createElement("i"));
+            const read = (name) => {
+              probe.style.color = style.getPropertyValue(name);
+              return getComputedStyle(probe).color.match(/[0-9.]+/g).map(Number);
+            };
+            const names = ["--card", "--ink", "--soft", "--accent", "--warning", "--track"];
+            const all = names.map(read);
+            probe.remove();
+            return all;
+            """
+        )
+        card, *inks, track = colours
+        for ink in inks:
+            assert contrast(ink, card) >= 4.5, (scheme, ink)
+            assert contrast(ink, track) >= 4.5, (scheme, ink)
+    shown.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def contrast(a: list[float], b: list[float]) -> float:
+    def luminance(colour: list[float]) -> float:
+        parts = np.array(colour[:3]) / 255
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ [0.2126, 0.7152, 0.0722])
+
+    high, low = sorted((luminance(a), luminance(b)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_the_curve_stays_when_training_ends(browser: Any) -> None:
+    env = LiveView(Counting(5), port=0)
+    page = None
+    with Steps(env):
+        page = Shown(browser, env.url)
+        until(lambda: browser.execute_script("return runs[0]?.points.length > 3"))
+    until(lambda: page.text("status") == "Ended")
+    assert page.text("notice") == "Training is over."
+    count = browser.execute_script("return runs[0].points.length")
+    browser.refresh()
+    until(lambda: browser.execute_script("return runs[0]?.points.length") == count)
+    assert page.button("pause").get_attribute("aria-disabled") == "true"
+
+
+def test_a_tab_behind_others_asks_for_no_pictures(browser: Any) -> None:
+    env = LiveView(Counting(), port=0)
+    with Steps(env):
+        page = Shown(browser, env.url)
+        until(lambda: page.pictures() > 0)
+        browser.execute_script("send(null, 'pictures', false)")
+        time.sleep(0.2)
+        renders = env.unwrapped.renders
+        time.sleep(0.3)
+        assert env.unwrapped.renders <= renders + 1
+        assert env.is_watched
+        browser.execute_script("send(null, 'pictures', true)")
+        until(lambda: env.unwrapped.renders > renders + 3)
+
+
+def test_nothing_comes_from_elsewhere(shown: Shown) -> None:
+    names = shown.browser.execute_script(
+        "return performance.getEntriesByType('resource').map(entry => entry.name)"
+    )
+    assert names
+    assert all(name.startswith(("http://127.0.0.1:", "data:")) for name in names)
+
+
+def test_the_page_is_small() -> None:
+    assert sum(file.stat().st_size for file in FILES.iterdir()) <= 200_000
