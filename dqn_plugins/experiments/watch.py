@@ -144,6 +144,8 @@ def _train(settings: WatchSettings, name: str, page: PageAddress) -> None:
     try:
         env = make_environment(settings.env, render_mode="rgb_array")
         view = LiveView(env, name=name, folder=settings.out, page=page)
+        view.reset(seed=settings.seed)
+        view.show()  # while torch is still being imported
         logged = EpisodeReward(view, log_file=settings.out / stem, append=False)
         with one_torch_thread():
             model = make_model(resolve(name, variants), logged, settings.seed)

@@ -91,6 +91,8 @@ class Agent:
         if model is None:
             return None
         if not self.policy_is_known:
+            if not callable(model):
+                return None
             return "Q", np.asarray(model(observation), np.float64).reshape(-1)
         import torch
 

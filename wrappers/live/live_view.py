@@ -67,6 +67,13 @@ class PageProperties:
         """
         self._training.attach(model, only_plays)
 
+    def show(self) -> None:
+        """
+        Show where the environment is, also if nobody watches yet, so that the first browser sees
+        something at once. Call it after a reset.
+        """
+        self._training.show()
+
     def wait_until_watched(self, seconds: float = float("inf")) -> bool:
         """
         Wait for a browser to open the page, so that it misses nothing of the training.
@@ -289,6 +296,10 @@ class _OneEnvironment(Scene):
         self.seen: Any = None
         self.episode = -1
         self.running = RunningEpisode(None)
+
+    @property
+    def has_begun(self) -> bool:
+        return self.episode >= 0
 
     def render(self, index: int) -> Any:
         return self.env.render()

@@ -40,6 +40,11 @@ class Scene(ABC):
     n_envs: int
     switch: RenderSwitch
 
+    @property
+    @abstractmethod
+    def has_begun(self) -> bool:
+        """Whether there was a reset, so that there is something to see."""
+
     @abstractmethod
     def render(self, index: int) -> Any:
         """
@@ -102,6 +107,8 @@ class Training:
         film: Callable[[Path], None] | None,
         speed: float,
     ):
+        # SDL, with which many environments draw, would take SIGTERM from the training.
+        os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")
         self.scene = scene
         self.agent = Agent()
         self.is_held = False
@@ -173,9 +180,13 @@ class Training:
         deadline = began + seconds
         while not self.is_watched and not self.link.is_lost and time.perf_counter() < deadline:
             self.link.wait(LOOK_SECONDS)
-            self._obey()
+            self._attend(None)
         self._waited += time.perf_counter() - began
         return self.is_watched
+
+    def show(self) -> None:
+        """Show where the environment is, also if nobody asked."""
+        self._show(None)
 
     def attach(self, model: Any, only_plays: bool = False) -> None:
         """
@@ -349,10 +360,11 @@ class Training:
             )
             return None
 
-    def _answer(self, actions: Sequence[Any]) -> None:
-        if not self.link.is_asked:
-            return
-        wants_frame = self.link.wants_frame()
+    def _answer(self, actions: Sequence[Any] | None) -> None:
+        if self.link.is_asked:
+            self._show(actions, self.link.wants_frame())
+
+    def _show(self, actions: Sequence[Any] | None, wants_frame: bool = True) -> None:
         look = self._look
         scene = self.scene if look is None else look
         index = 0 if look is not None else self.shown_environment
@@ -367,9 +379,8 @@ class Training:
         }
         self._is_shown = None
         answer = self._tried(lambda: self.agent.values(scene.observation(index)))
-        action = actions[index]
-        if isinstance(self._actions, gym.spaces.Discrete):
-            state["action"] = int(action) - int(self._actions.start)
+        if actions is not None and isinstance(self._actions, gym.spaces.Discrete):
+            state["action"] = int(actions[index]) - int(self._actions.start)
         if answer is not None:
             kind, values = answer
             state["kind"], state["values"] = kind, finite(values)
@@ -567,9 +578,10 @@ class Training:
             self.link.wait(min(left, LOOK_SECONDS))
             self._attend(actions)
 
-    def _attend(self, actions: Sequence[Any]) -> None:
+    def _attend(self, actions: Sequence[Any] | None) -> None:
         self._obey()
-        self._answer(actions)
+        if self.scene.has_begun:
+            self._answer(actions)
 
     def _is_alone(self) -> bool:
         """Whether the page's process is gone, so that nobody could end a wait."""
@@ -605,6 +617,7 @@ class _Look(Scene):
     """
 
     n_envs = 1
+    has_begun = True
 
     def __init__(self, env: gym.Env[Any, Any], seed: int):
         self.env = env

@@ -226,6 +226,10 @@ class _Environments(Scene):
         self.episodes = [-1] * venv.num_envs
         self.running = [RunningEpisode(None) for _ in range(venv.num_envs)]
 
+    @property
+    def has_begun(self) -> bool:
+        return self.seen is not None
+
     def render(self, index: int) -> Any:
         return self.venv.env_method("render", indices=[index])[0]
 

@@ -67,6 +67,16 @@ def test_nothing_is_rendered_until_somebody_watches(counting: Any) -> None:
         client.until(lambda: client.pictures)
 
 
+def test_the_first_state_can_be_shown_before_anybody_watches(counting: Any) -> None:
+    counting.reset()
+    counting.step(0)
+    counting.show()
+    with Client(counting.url) as client:
+        client.until(lambda: client.pictures)
+        assert client.states[-1]["state"]["length"] == 1
+        assert counting.unwrapped.renders == 1
+
+
 def test_frames_show_the_state_in_which_the_action_was_chosen(counting: Any) -> None:
     with Client(counting.url) as client, Steps(counting, pause=0.003):
         client.until(lambda: len(client.pictures) > 5)
@@ -116,6 +126,7 @@ def test_watching_changes_no_bit(algorithm: Any, kwargs: Any, steps: int) -> Non
         model = algorithm("MlpPolicy", env, seed=1, **kwargs)
         if is_watched:
             env.attach(model)
+            learning = Learning(model, steps)
             with Client(env.url) as client:
                 assert env.wait_until_watched(30)
                 for control, value in (("speed", 10), ("look", None), ("pause", True)):
@@ -126,9 +137,8 @@ def test_watching_changes_no_bit(algorithm: Any, kwargs: Any, steps: int) -> Non
                 client.send("look")  # stops it
                 client.send("speed", 0)
                 client.send("pause", False)
-                with Learning(model, steps) as learning:
+                with learning:
                     client.until(lambda: len(client.pictures) > 3)
-                    until(lambda: model.num_timesteps >= steps, "the end of training")
                     learning.join()
             env.close()
         else:

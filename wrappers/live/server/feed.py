@@ -57,6 +57,7 @@ class Feed:
         self._state: dict[str, Any] = {}
         self._picture = b""
         self._answered = asyncio.Event()
+        self._is_awaited = False
         self._size: tuple[int, int] | None = None
         self._heard = time.monotonic()
         self._measured = (time.monotonic(), 0)
@@ -98,16 +99,21 @@ class Feed:
                 self.ask(0)
                 await is_looked_at.wait()
             self._answered.clear()
+            self._is_awaited = True
             self.ask(STATUS | FRAME)
             await self._answered.wait()
+            self._is_awaited = False
             self._memory[WANTED] = 0
             if self._size is not None:
-                height, width = self._size
-                pixels = self._memory[HEADER : HEADER + 3 * height * width]
-                self._picture = await asyncio.to_thread(encoded, pixels, height, width)
+                self._picture = await asyncio.to_thread(encoded, *self._frame())
             self._show_state(self._picture if self._size is not None else b"")
             due = max(due + 1 / FRAMES_PER_SECOND, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
+
+    def _frame(self) -> tuple[bytes, int, int]:
+        assert self._size is not None
+        height, width = self._size
+        return self._memory[HEADER : HEADER + 3 * height * width], height, width
 
     def _show_state(self, picture: bytes) -> None:
         header = json.dumps({"run": self.number, "state": self._state}).encode()
@@ -145,6 +151,8 @@ class Feed:
             if "raised" in self._known:  # it goes on all the same
                 del self._known["raised"]
                 self.publish({"raised": None})
+            if self._size is not None and not self._is_awaited:  # shown before anybody asked
+                self._picture = encoded(*self._frame())
             self._answered.set()
         elif "outcome" in message or "notice" in message:
             self.publish(message)

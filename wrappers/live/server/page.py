@@ -104,7 +104,8 @@ class Page:
 
     def _show(self, run: int, picture: bytes) -> None:
         for browser in self.browsers:
-            browser.show(run, picture)
+            if browser.wants_pictures:
+                browser.show(run, picture)
 
     @property
     def is_over(self) -> bool:

@@ -1,0 +1,142 @@
+"""The command that trains side by side on one page, or shows a saved model play."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+
+from dqn_plugins import NaiveDQN
+from dqn_plugins.experiments.watch import WatchSettings, watch
+from tests.wrappers.live.helpers import Client, until
+
+
+@contextmanager
+def watching(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run the command; the process and the page's address."""
+    command = [sys.executable, "-m", "dqn_plugins", "watch", *arguments, "--port", "0"]
+    with subprocess.Popen(
+        command,
+        cwd=folder,
+        env=os.environ | {"COLUMNS": "200"},
+        stderr=subprocess.PIPE,
+        text=True,
+        # Programs that a shell starts in the background may inherit that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        try:
+            assert process.stderr is not None
+            found = re.match(r"Watch at (http://\S+)\n", process.stderr.readline())
+            assert found is not None
+            yield process, found[1]
+        finally:
+            if process.poll() is None:
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    child.kill()
+                process.kill()
+
+
+@pytest.mark.slow
+def test_two_algorithms_side_by_side(tmp_path: Path) -> None:
+    algorithms = ("--algo", "naive_dqn", "--algo", "random")
+    arguments = ("--env", "CartPole-v1", *algorithms, "--timesteps", "3000", "--seed", "5")
+    with watching(tmp_path, *arguments) as (process, url):
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("It begins when a browser shows the page.")
+        time.sleep(1.0)
+        assert process.poll() is None
+        with Client(url) as client:
+            client.until(lambda: {state["run"] for state in client.states} == {0, 1})
+            names = set()
+
+            def both_have_ended() -> bool:
+                for event in client.events:
+                    if "ended" in event or "ended" in event.get("snapshot", {}):
+                        names.add(event["run"])
+                return names == {0, 1}
+
+            client.until(both_have_ended)
+        assert process.wait(60) == 0
+    folder = tmp_path / "runs" / "watch"
+    assert NaiveDQN.load(folder / "CartPole-v1_naive_dqn_seed_5").num_timesteps == 3_000
+    log = pd.read_csv(folder / "CartPole-v1_naive_dqn_seed_5.monitor.csv", skiprows=1)
+    assert log["l"].sum() == 3_000
+    assert (folder / "CartPole-v1_random_seed_5.monitor.csv").exists()
+
+
+def test_ctrl_c_ends_all(tmp_path: Path) -> None:
+    arguments = ("--env", "CartPole-v1", "--algo", "random", "--timesteps", "100000000")
+    with watching(tmp_path, *arguments) as (process, url):
+        with Client(url) as client:
+            client.until(lambda: client.pictures)
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(signal.SIGINT)
+            client.until(lambda: client.known.get("ended"))
+            assert process.wait(60) == 130
+        until(lambda: not any(child.is_running() for child in children), "the end of all")
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_a_saved_model_plays(tmp_path: Path) -> None:
+    NaiveDQN("MlpPolicy", "CartPole-v1", seed=0, backend="torch").save(tmp_path / "model.zip")
+    (tmp_path / "settings.json").write_text('{"environment": "CartPole-v1"}')
+    with watching(tmp_path, "model.zip") as (_, url), Client(url) as client:
+        client.until(lambda: client.episodes)
+        state: dict[str, Any] = client.states[-1]["state"]
+        assert state["action"] == state["greedy"]
+        assert client.known["reasons"]["learning"] == "This model only plays."
+        assert client.known["controls"]["speed"] == 1
+
+
+def test_a_training_that_fails_is_said_and_the_others_go_on(tmp_path: Path) -> None:
+    config = tmp_path / "variants.yaml"
+    config.write_text(
+        "algorithms:\n  bad: {algorithm: naive_dqn, learning_rate: -1}\n"
+        "  good: {algorithm: random}\n"
+    )
+    arguments = ("--env", "CartPole-v1", "--algo", "bad", "--algo", "good", "--timesteps", "50")
+    with watching(tmp_path, *arguments, "--no-wait", "--config", str(config)) as (process, _):
+        assert process.stderr is not None
+        said = process.stderr.read()
+        assert process.wait(60) == 1
+    assert "Error: bad: learning_rate: received -1" in said
+    assert "Failed: bad" in said
+    assert "Failed: good" not in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (WatchSettings(), "env: received none"),
+        (WatchSettings(env="CartPole-v1"), "algo: received none"),
+        (WatchSettings(env="CartPole-v1", algo=("dqn", "dqn")), "each may be there once"),
+        (WatchSettings(env="CartPole-v1", algo=("strem_q",)), "there is no such algorithm"),
+        (WatchSettings(env="CartPol-v1", algo=("dqn",)), "which Gymnasium cannot make"),
+        (WatchSettings(env="CartPole-v1", algo=("dqn",), timesteps=0), "timesteps: received 0"),
+        (WatchSettings(env="CartPole-v1", algo=("dqn",), seed=-1), "seed: received -1"),
+        (WatchSettings(model=Path("nothing.zip")), "env: there is no settings.json"),
+        (WatchSettings(model=Path("nothing.zip"), env="CartPole-v1"), "is not there"),
+        (WatchSettings(model=Path("nothing.zip"), algo=("dqn", "ppo")), "is of one algorithm"),
+    ],
+)
+def test_bad_settings_are_refused(settings: WatchSettings, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        watch(settings)
+
+
+def test_a_model_of_another_environment_is_refused(tmp_path: Path) -> None:
+    NaiveDQN("MlpPolicy", "CartPole-v1", backend="torch").save(tmp_path / "model.zip")
+    with pytest.raises(ValueError, match="Pass the environment it was trained on"):
+        watch(WatchSettings(model=tmp_path / "model.zip", env="Acrobot-v1"))
