@@ -13,7 +13,7 @@ export OMP_NUM_THREADS ?= 1
 PROCESSORS ?= generic haswell skylake-avx512 znver3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-comparison bench-wrappers bench-streams clean
+.PHONY: help install demo test test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-comparison bench-wrappers bench-streams bench-live clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -97,7 +97,7 @@ typecheck: $(INSTALLED)  ## Check types with mypy
 	ln -s $(CURDIR)/dqn_plugins/* $(CURDIR)/policies $(CURDIR)/wrappers build/typecheck/dqn_plugins/
 	cd build/typecheck && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p dqn_plugins
 
-bench: bench-speed bench-learning bench-comparison bench-wrappers bench-streams  ## Run all benchmarks
+bench: bench-speed bench-learning bench-comparison bench-wrappers bench-streams bench-live  ## Run all benchmarks
 
 bench-speed: $(INSTALLED)  ## Measure steps per second and memory
 	$(BIN)/python benchmarks/speed.py
@@ -113,6 +113,9 @@ bench-streams: $(INSTALLED)  ## Measure what many environments buy (resumable)
 
 bench-wrappers: $(INSTALLED)  ## Measure the recording wrappers
 	$(BIN)/python -W ignore benchmarks/wrappers.py
+
+bench-live: $(INSTALLED)  ## Measure the live page: what it costs, and who can watch at once
+	$(BIN)/python -W ignore benchmarks/live.py
 
 clean:  ## Remove everything that can be made again
 	rm -rf $(VENV) $(OLDEST_VENV) $(VENV)-audit build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
