@@ -151,3 +151,9 @@ def test_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert film.data["text/html"].count('<video width="360"') == 2
         for number in range(2):
             assert_plays(tmp_path / f"runs/seed_notebook/{prefix}-episode-{number}.mp4", height=512)
+
+
+def test_live(tmp_path: Path) -> None:
+    printed = run(tmp_path, "live.py", "--timesteps", 500, "--port", 0, "--no-wait").splitlines()
+    assert re.fullmatch(r"Watch at http://127\.0\.0\.1:\d+/", printed[0])
+    assert printed[-1] == "Learned from 500 transitions, each once."

@@ -242,7 +242,8 @@ class LiveView(
         self._running.add(reward_number)
         if training.is_watched:
             self._replay.step(action, reward_number)
-            training.after_step(reward_number, observation, bool(terminated), 0)
+            if training.awaits_outcome:
+                training.after_step(reward_number, observation, bool(terminated), 0)
             if training.resets_now:
                 training.resets_now.clear()
                 truncated = truncated or not terminated

@@ -165,6 +165,11 @@ class Training:
         return self.is_held or self.link.is_asked
 
     @property
+    def awaits_outcome(self) -> bool:
+        """Whether :meth:`after_step` is to be called."""
+        return self._is_shown is not None
+
+    @property
     def shown_environment(self) -> int:
         """Index of the environment whose agent is on the page: the chosen one, or the first."""
         return self._chosen or 0

@@ -116,13 +116,13 @@ def test_the_curve_has_every_episode(counting: Any) -> None:
     ],
 )
 @pytest.mark.numerics
-def test_watching_changes_no_bit(algorithm: Any, kwargs: Any, steps: int) -> None:
+def test_watching_changes_no_bit(algorithm: Any, kwargs: Any, steps: int, tmp_path: Path) -> None:
     """On LunarLander, whose rendering moves bodies in the world that is simulated."""
     weights = []
     for is_watched in (False, True):
         env: Any = gym.make("LunarLander-v3", render_mode="rgb_array")
         if is_watched:
-            env = LiveView(env, port=0)
+            env = LiveView(env, port=0, folder=tmp_path)
         model = algorithm("MlpPolicy", env, seed=1, **kwargs)
         if is_watched:
             env.attach(model)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.parse import quote
 
 import gymnasium as gym
 import numpy as np
@@ -337,6 +341,42 @@ def test_a_tab_behind_others_asks_for_no_pictures(browser: Any) -> None:
         assert env.is_watched
         browser.execute_script("send(null, 'pictures', true)")
         until(lambda: env.unwrapped.renders > renders + 3)
+
+
+def test_a_notebook_of_this_machine_may_show_it_and_other_sites_may_not(
+    browser: Any, tmp_path: Path
+) -> None:
+    """Or else another site could have clicks on its own buttons land on the page's."""
+    env = LiveView(Counting(), port=0)
+    (tmp_path / "index.html").write_text(f"<title>notebook</title>{env._repr_html_()}")
+    handler = partial(QuietHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as notebook, Steps(env):
+        Thread(target=notebook.serve_forever, daemon=True).start()
+
+        def is_shown() -> bool:
+            browser.switch_to.frame(browser.find_element("css selector", "iframe"))
+            try:
+                return bool(browser.execute_script("return typeof runs === 'object'"))
+            finally:
+                browser.switch_to.default_content()
+
+        browser.get(f"http://localhost:{notebook.server_port}/")
+        until(is_shown)
+        browser.get(f"data:text/html,<title>elsewhere</title>{quote(env._repr_html_())}")
+        until(lambda: browser.title == "elsewhere")
+        time.sleep(0.3)
+        assert not is_shown()
+        browser.get_log("browser")  # it says so
+        notebook.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def send_error(self, *arguments: Any, **kwargs: Any) -> None:
+        self.send_response(204)  # an icon, which nobody has
+        self.end_headers()
 
 
 def test_nothing_comes_from_elsewhere(shown: Shown) -> None:
