@@ -61,13 +61,15 @@ def browsers(url: str, number: int) -> Iterator[list[int]]:
             for line in process.stdout:
                 pictures[0] = int(line)
 
-        threading.Thread(target=count, daemon=True).start()
+        counting = threading.Thread(target=count, daemon=True)
+        counting.start()
         try:
             while pictures[0] == 0:
                 time.sleep(0.05)
             yield pictures
         finally:
             process.kill()
+            counting.join()
 
 
 # What a step costs
