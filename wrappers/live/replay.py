@@ -61,11 +61,12 @@ class Replay:
         if self._running is not None:
             self._last, self._running = self._running, None
 
-    def film(self, path: Path) -> None:
+    def film(self, path: Path, _index: int = 0) -> bool:
         """
         Play the last whole episode again, and write it to a file.
 
         :param path: An MP4 file.
+        :return: True: it is complete.
         :raises ValueError: If there is no such episode, or it went otherwise this time.
         """
         episode = self._last
@@ -89,6 +90,7 @@ class Replay:
                     video.write(picture_of(env.render()))
         finally:
             env.close()
+        return True
 
 
 class _Episode:

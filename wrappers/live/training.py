@@ -88,8 +88,9 @@ class Training:
     :param folder: Where models are saved.
     :param make_env: Makes another such environment for greedy looks, or raises an error.
     :param speed: Pace in multiples of real time until a control sets it; 0 for full speed.
-    :param film: Writes the last episode to a file, or raises an error; None if that is not known
-        how to do.
+    :param film: Writes the last episode of an environment to a file and returns True, or raises an
+        error. Or begins to film the next one and returns False, so that :meth:`filmed` is called in
+        the end.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Training:
         action_names: Sequence[str] | None,
         folder: str | os.PathLike[str],
         make_env: Callable[[], gym.Env[Any, Any]],
-        film: Callable[[Path], None] | None,
+        film: Callable[[Path, int], bool],
         speed: float,
     ):
         # SDL, with which many environments draw, would take SIGTERM from the training.
@@ -322,8 +323,6 @@ class Training:
         if self._only_plays:
             words = "This model only plays."
             reasons |= {"learning": words, "exploration": words, "look": "It plays greedily."}
-        if self._film is None:
-            reasons["film"] = "Of several environments no episode is filmed: see VecRecordVideo."
         name = self._name or settings.get("algorithm")
         self.link.send(
             {"settings": settings, "reasons": reasons, **({"name": name} if name else {})}
@@ -535,17 +534,31 @@ class Training:
         self._notice(f"Saved {path}")
 
     def _do_film(self, path: str) -> None:
-        if self._film is None:
-            return
         began = time.perf_counter()
         try:
-            self._film(Path(path))
-            self.link.send({"film": path})
+            if self._film(Path(path), self.shown_environment):
+                self.filmed(path)
         except Exception as error:
             # It happens in another environment, so training can go on.
-            self._notice(f"The last episode cannot be filmed: {error}")
-            self.link.send({"film": None})
+            self.film_failed(error)
         self._waited += time.perf_counter() - began
+
+    def filmed(self, path: str | os.PathLike[str]) -> None:
+        """
+        Give the page a video.
+
+        :param path: The file, which the page takes away.
+        """
+        self.link.send({"film": os.fspath(path)})
+
+    def film_failed(self, error: Exception) -> None:
+        """
+        Say on the page why there is no video.
+
+        :param error: What went wrong.
+        """
+        self._notice(f"The episode cannot be filmed: {error}")
+        self.link.send({"film": None})
 
     def _do_look(self, _: Any) -> None:
         if self._look is not None:

@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from dqn_plugins.wrappers.environment_id import environment_id
+from dqn_plugins.wrappers.live.camera import Camera
 from dqn_plugins.wrappers.live.live_page import FIRST_PORT, LivePage, PageAddress
 from dqn_plugins.wrappers.live.live_view import (
     NO_PICTURES,
@@ -33,11 +34,12 @@ class VecLiveView(PageProperties, VecEnvWrapper):
     """
     Show a training on several environments on a web page of this machine while it goes on: the
     twin of :class:`dqn_plugins.wrappers.LiveView`, with the same page and the same controls. The
-    page shows all environments in a grid, at most 16 of them, or the one that is chosen there.
+    page shows all environments in a grid, at most 16 of them, or the one that is chosen there. Its
+    button for a video films the next episode of that one, since one that is over cannot be played
+    again.
 
     Put it outermost: a model sees the observations that this wrapper gives, and is asked for its
-    values of these. The page's button for a video is off; see
-    :class:`dqn_plugins.wrappers.VecRecordVideo`.
+    values of these.
 
     :param venv: The vectorised environment, with ``render_mode="rgb_array"``.
     :param model: See :class:`dqn_plugins.wrappers.LiveView`.
@@ -92,18 +94,20 @@ class VecLiveView(PageProperties, VecEnvWrapper):
         spec = None if name_of_environment is None else gym.registry.get(name_of_environment)
         self._scene = _Environments(venv)
         self._running = self._scene.running
+        fps = float(metadata.get("render_fps") or DEFAULT_FPS)
+        self._camera = Camera(venv, self._scene.switch, fps)
         self._training = Training(
             self._scene,
             self._page if isinstance(self._page, PageAddress) else self._page.address,
             name=name,
             environment=name_of_environment or "Environment",
             threshold=None if spec is None else spec.reward_threshold,
-            fps=float(metadata.get("render_fps") or DEFAULT_FPS),
+            fps=fps,
             actions=venv.action_space,
             action_names=action_names,
             folder=folder,
             make_env=partial(another_environment, _spec_of(venv, spec)),
-            film=None,
+            film=self._camera.film,
             speed=speed,
         )
         if model is not None:
@@ -163,6 +167,8 @@ class VecLiveView(PageProperties, VecEnvWrapper):
                 if not dones[index]:
                     self._cut(index, observations, dones, infos[index])
             training.resets_now.clear()
+        if self._camera.is_on:
+            self._film_step(dones, infos)
         for index in np.flatnonzero(dones).tolist():
             running = self._running[index]
             infos[index][INTERVENTIONS] = training.end_episode(
@@ -172,6 +178,15 @@ class VecLiveView(PageProperties, VecEnvWrapper):
             scene.episodes[index] += 1
         scene.seen = observations
         return observations, rewards, dones, infos
+
+    def _film_step(self, dones: Any, infos: Any) -> None:
+        try:
+            if self._camera.look(dones, infos):
+                self._training.filmed(self._camera.path)
+        except Exception as error:
+            # A full disk costs the video, not the training.
+            self._camera.stop()
+            self._training.film_failed(error)
 
     def _cut(self, index: int, observations: Any, dones: Any, info: dict[str, Any]) -> None:
         """Do what a sub-environment does at a time limit: its last observation is not terminal."""
@@ -204,6 +219,7 @@ class VecLiveView(PageProperties, VecEnvWrapper):
         sub-environments.
         """
         try:
+            self._camera.stop()
             self._training.close()
             if self._owns_page:
                 self._page.close()  # type: ignore[union-attr]

@@ -24,6 +24,7 @@ from gymnasium.error import DependencyNotInstalled
 from PIL import Image
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from dqn_plugins import NaiveDQN, StreamQ
@@ -455,7 +456,8 @@ def test_an_environment_that_gym_did_not_make_is_not_filmed(counting: Any) -> No
     with Client(counting.url) as client, Steps(counting):
         client.until(lambda: client.episodes)
         client.send("film")
-        client.until(lambda: "not made by gym.make" in str(client.known.get("notice")))
+        client.until(lambda: "cannot be filmed" in str(client.known.get("notice")))
+        assert "not made by gym.make" in client.known["notice"]
 
 
 def test_a_greedy_look_leaves_training_where_it_is() -> None:
@@ -588,6 +590,28 @@ def test_one_of_several_environments_is_reset() -> None:
     assert observations[1] == 0
     assert venv.records[-1].interventions == "reset"
     assert venv.records[-1].environment == 1
+    venv.close()
+
+
+def test_the_next_episode_of_one_of_several_environments_is_filmed(tmp_path: Path) -> None:
+    envs = [lambda n=n: Monitor(Counting(n)) for n in (7, 9)]
+    venv = VecLiveView(DummyVecEnv(envs), port=0)
+    venv.reset()
+    zeros = np.zeros(2, np.int64)
+    with Client(venv.url) as client:
+        assert venv.wait_until_watched(30)
+        client.send("environment", 1)
+        client.send("film")
+        until(lambda: venv.step(zeros) and venv._camera.is_on)
+        infos: list[Any] = []
+        while venv._camera.is_on:
+            infos += venv.step(zeros)[3]
+        client.until(lambda: client.known.get("film"))
+        video = tmp_path / "episode.mp4"
+        video.write_bytes(_get(venv.url, "film/0.mp4")[2])
+    brightness = [frame.mean() for frame in read_frames(video)]
+    np.testing.assert_allclose(brightness, range(10), atol=3)
+    assert not any("terminal_frame" in info for info in infos)
     venv.close()
 
 

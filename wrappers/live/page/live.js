@@ -91,7 +91,7 @@ class Run {
     } else {
       if (control === "film") {
         this.isFilming = true;
-        this.say("Filming the last episode …");
+        this.say(`Filming the ${this.known.n_envs > 1 ? "next" : "last"} episode …`);
       }
       send(this.index, control, null);
     }
@@ -149,7 +149,7 @@ class Run {
     link.href = withToken(`film/${this.index}.mp4`);
     link.download = ""; // the server names it
     link.click();
-    this.say("The last episode was filmed.");
+    this.say("The episode was filmed.");
   }
 
   describe() {
