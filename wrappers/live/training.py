@@ -108,6 +108,10 @@ class Training:
         film: Callable[[Path, int], bool],
         speed: float,
     ):
+        if speed < 0:
+            raise ValueError(
+                f"speed: received {speed}, it must be 0 for full speed, or a multiple of real time."
+            )
         # SDL, with which many environments draw, would take SIGTERM from the training.
         os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")
         self.scene = scene
@@ -131,6 +135,7 @@ class Training:
         self._next_step_at = 0.0
         self._rate: float | None = None
         self._is_learning = True
+        self._only_plays = False
         self._random_left = 0
         self._look: _Look | None = None
         self._is_stopping_look = False
@@ -201,13 +206,13 @@ class Training:
         :param model: See :class:`dqn_plugins.wrappers.live.agent.Agent`.
         :param only_plays: Whether it does not learn.
         """
-        self.agent.release()
-        self.agent = Agent(model)
+        if model is not self.agent.model:
+            self.agent.release()
+            self.agent = Agent(model)
+            self._rate, self._is_learning, self._random_left = None, True, 0
+            self._values_failed = None
         self._only_plays = only_plays
-        self._values_failed = None
         self._describe()
-
-    _only_plays = False
 
     def before_step(self, actions: list[Any]) -> list[Any]:
         """

@@ -278,7 +278,7 @@ def test_exploration_rate_is_held_and_released() -> None:
     view.attach(model)
     schedule = model.exploration_schedule
     with Client(view.url) as client, Learning(model):
-        client.until(lambda: client.states and client.states[-1]["state"]["exploration_rate"])
+        client.until(lambda: client.episodes)
         client.send("exploration", 0.75)
         until(lambda: model.exploration_rate == 0.75)
         client.until(lambda: any("held at 0.75" in episode[4] for episode in client.episodes))
@@ -290,6 +290,27 @@ def test_exploration_rate_is_held_and_released() -> None:
     assert texts[0] == texts[-1] == ""
     assert "exploration rate held at 0.75" in texts
     env.close()
+
+
+def test_attaching_another_model_gives_the_first_its_own_back(counting: Any) -> None:
+    first, second = (DQN("MlpPolicy", gym.make("CartPole-v1")) for _ in range(2))
+    schedules = first.exploration_schedule, first.lr_schedule
+    counting.attach(first)
+    with Client(counting.url) as client:
+        assert counting.wait_until_watched(30)
+        client.send("exploration", 0.5)
+        client.send("learning", False)
+        counting.reset()
+        until(lambda: counting.step(0) and not counting._training._is_learning)
+        counting.attach(first)  # as a callback does at each call of learn
+        assert first.exploration_schedule(1.0) == 0.5
+        assert first.policy.optimizer.param_groups[0]["lr"] == 0.0
+        counting.attach(second)
+        assert (first.exploration_schedule, first.lr_schedule) == schedules
+        assert first.policy.optimizer.param_groups[0]["lr"] == 1e-4
+        client.until(lambda: client.known.get("controls", {}).get("exploration") == 0.5)
+        client.until(lambda: client.known["controls"]["exploration"] is None)
+        assert client.known["controls"]["learning"]
 
 
 @pytest.mark.parametrize("algorithm", [StreamQ, DQN])
@@ -819,6 +840,11 @@ def test_an_environment_without_pictures_is_refused() -> None:
 def test_a_wrong_port_is_refused(port: Any) -> None:
     with pytest.raises(ValueError, match="port: received"):
         LivePage(port=port)
+
+
+def test_a_speed_below_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="speed: received -1"):
+        LiveView(Counting(), port=0, speed=-1)
 
 
 def test_a_host_of_another_machine_is_refused() -> None:
