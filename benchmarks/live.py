@@ -279,6 +279,8 @@ def measure_equality(steps: int) -> dict[str, Any]:
         model = StreamQ("MlpPolicy", env, seed=0)
         if is_watched:
             env.attach(model)
+            env.reset(seed=0)
+            env.show()
             with browsers(page.url, 1) as received:
                 env.wait_until_watched()
                 model.learn(steps)
@@ -461,7 +463,7 @@ def main() -> None:
     load = os.getloadavg()[1]
     result["step"] = measure_step(3 if quick else 11, 20_000 if quick else 100_000)
     print(json.dumps(result["step"]), flush=True)
-    result["watching"] = measure_watching(2 if quick else 8, 2 if quick else 4)
+    result["watching"] = measure_watching(2 if quick else 6, 2 if quick else 4)
     print(json.dumps(result["watching"]), flush=True)
     result["equality"] = measure_equality(10_000 if quick else 100_000)
     print(json.dumps(result["equality"]), flush=True)
@@ -472,7 +474,7 @@ def main() -> None:
     print(json.dumps(result["first_frame"]), flush=True)
     result["paint"] = measure_paint(3 if quick else 9)
     print(json.dumps(result["paint"]), flush=True)
-    result["crowd"] = measure_crowd(2 if quick else 10, 6 if quick else 40, 50)
+    result["crowd"] = measure_crowd(2 if quick else 5, 6 if quick else 72, 50)
     print(json.dumps(result["crowd"]), flush=True)
     result["load"] = load, os.getloadavg()[1]
     text = "\n\n".join(
