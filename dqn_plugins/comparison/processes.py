@@ -121,6 +121,7 @@ def _run_with_dask(
 ) -> Iterator[tuple[int, str | None] | None]:
     try:
         from distributed import Client, wait
+        from distributed import TimeoutError as NotYet
     except ImportError as error:
         raise _not_installed("dask", "pip install 'dqn-plugins[cluster]'") from error
     # One thread per worker: a cell has a core to itself.
@@ -137,7 +138,7 @@ def _run_with_dask(
             try:
                 look: Any = wait  # untyped
                 ended = look(list(waiting), SECONDS_BETWEEN_LOOKS, "FIRST_COMPLETED").done
-            except TimeoutError:
+            except NotYet:
                 ended = set()
             for future in ended:
                 lost = future.exception()

@@ -125,7 +125,7 @@ def test_of_equal_algorithms_none_is_clearly_ahead(distribution, n_algorithms, n
     generator = np.random.default_rng(n_algorithms)
     studies = NULLS[distribution](generator, (1_000, n_algorithms, n_seeds))
     # A statistic below the smallest critical value there is claims nothing: no need to look it up.
-    critical = stats.studentized_range.isf(0.04, n_algorithms, 2 * n_seeds - 2)
+    critical = stats.studentized_range.isf(0.035, n_algorithms, 2 * n_seeds - 2)
     false_claims = 0
     for study in studies:
         index = int(np.argmax(interquartile_mean(study, axis=1)))
@@ -134,13 +134,13 @@ def test_of_equal_algorithms_none_is_clearly_ahead(distribution, n_algorithms, n
         differences = best.mean() - others.mean(axis=1)
         if np.any(differences > critical * np.sqrt(squared_errors / 2)):
             false_claims += any(clearly_below(best, list(others)))
-    # 5 % of 1,000, and three standard deviations of what is counted
-    assert false_claims <= 50 + 3 * np.sqrt(1_000 * 0.05 * 0.95)
+    assert false_claims <= 50
     if distribution == "normal":
         assert false_claims > 10  # a test that never claims would be honest too
 
 
 def test_the_claim_is_that_of_scipys_games_howell_test():
+    pytest.importorskip("scipy", "1.15")
     samples = np.random.default_rng(3).normal(
         [[2.2], [0.0], [1.0], [-1.0]], [[1], [2], [1], [1]], (4, 6)
     )
@@ -148,15 +148,16 @@ def test_the_claim_is_that_of_scipys_games_howell_test():
     theirs = stats.tukey_hsd(*samples, equal_var=False).pvalue[0, 1:]
     assert ours == pytest.approx(theirs)
     claims = clearly_below(samples[0], list(samples[1:]))
-    assert claims == [p < 0.04 for p in theirs]
+    assert claims == [p < 0.035 for p in theirs]
     assert any(claims)
     assert not all(claims)
 
 
 def test_claims_on_several_environments_share_their_errors():
+    pytest.importorskip("scipy", "1.15")
     best, other = [9.0, 10.0, 11.0, 10.0, 10.5], [8.0, 8.5, 9.0, 9.0, 9.5]
     p = stats.tukey_hsd(best, other, equal_var=False).pvalue[0, 1]
-    assert 0.005 < p < 0.04
+    assert 0.005 < p < 0.035
     assert clearly_below(best, [other]) == [True]
     assert clearly_below(best, [other], n_claims=10) == [False]
 
