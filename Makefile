@@ -9,6 +9,8 @@ OLDEST_BIN := $(OLDEST_VENV)/bin
 OLDEST_INSTALLED := $(OLDEST_VENV)/.installed
 # What a benchmark or a test measures is one thread's work.
 export OMP_NUM_THREADS ?= 1
+# EnvPool is large: tests of it are skipped where it is missing.
+EXTRAS ?= dev
 # Processors that LLVM knows, for whose instructions test-processors compiles.
 PROCESSORS ?= generic haswell skylake-avx512 znver3
 
@@ -25,11 +27,12 @@ install: $(INSTALLED)  ## Set up the virtual environment in .venv
 $(INSTALLED): pyproject.toml setup.cfg constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	@touch $@
 
 demo: $(INSTALLED)  ## Train NaiveDQN and StreamQ beside SB3's DQN on LunarLander, plot, record videos
 	$(BIN)/dqn-plugins compare --config examples/configs/demo.yaml
+	@echo "Watch it learn: $(BIN)/dqn-plugins watch --env LunarLander-v3 --algo stream_q --algo naive_dqn --open"
 
 test: $(INSTALLED)  ## Run the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
@@ -109,6 +112,7 @@ bench-comparison: $(INSTALLED)  ## Measure what dqn-plugins compare costs over i
 	$(BIN)/python benchmarks/comparison.py
 
 bench-streams: $(INSTALLED)  ## Measure what many environments buy (resumable)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[envpool]"
 	$(BIN)/python -W ignore benchmarks/streams.py
 
 bench-wrappers: $(INSTALLED)  ## Measure the recording wrappers

@@ -62,7 +62,7 @@ def test_ladder(tmp_path: Path) -> None:
     summary = pd.read_csv(tmp_path / "runs/ladder/summary.csv")
     rungs = summary["algorithm"].tolist()
     assert rungs[0] == "1_notebook"
-    assert rungs == sorted(rungs)
+    assert rungs == sorted(rungs, key=lambda rung: int(rung.partition("_")[0]))
     assert (summary["finished"] == 1).all()
 
 

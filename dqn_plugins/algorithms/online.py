@@ -249,7 +249,7 @@ class OnlineQAlgorithm(OwnLoop, Saving):
                     # an error, begin anew.
                     self._last_obs = None
                     transition, infos = stream.step(obs, actions, self.num_timesteps + len(actions))
-                    self.num_timesteps += transition.count
+                    self.num_timesteps += transition.n_transitions
                     self._learn_from(transition)
                     obs = self._last_obs = transition.new_obs
                     dones = self._last_episode_starts = transition.dones

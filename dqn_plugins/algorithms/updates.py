@@ -105,7 +105,7 @@ class Updates(EpsilonGreedy):
             error.step = self.num_timesteps
             raise
         self._explore_on(transition)
-        count, errors = transition.count, td_errors.tolist()
+        count, errors = transition.n_transitions, td_errors.tolist()
         self._n_updates += count if self.update == "each" else min(count, 1)
         self._td_error_count += count
         self._last_td_error = errors[-1]

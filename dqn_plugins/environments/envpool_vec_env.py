@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import VectorEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
@@ -31,13 +30,13 @@ class EnvPoolVecEnv(GymnasiumVecEnv):
 
     def __init__(
         self,
-        pool: VectorEnv[Any, Any, Any],
-        make: Callable[..., VectorEnv[Any, Any, Any]] | None = None,
+        pool: Any,
+        make: Callable[..., Any] | None = None,
         observation_space: spaces.Space[Any] | None = None,
     ) -> None:
-        self.pool: Any = pool
-        config = self.pool.config
-        if self.pool.is_async:
+        self.pool = pool
+        if pool.is_async:
+            config = pool.config
             raise ValueError(
                 f"env: received a pool with batch_size={config['batch_size']} of num_envs="
                 f"{config['num_envs']}, they must be equal: otherwise the order of the "

@@ -14,8 +14,6 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
-from dqn_plugins.learning.transition import Observation
-
 __all__ = ["GymnasiumVecEnv"]
 
 
@@ -79,7 +77,7 @@ class GymnasiumVecEnv(VecEnv):
         """The processes that the environments run in; none if they run in this one."""
         return getattr(self.env.unwrapped, "processes", ())
 
-    def reset(self) -> Observation:  # type: ignore[override]
+    def reset(self) -> Any:
         """
         Begin an episode in every environment.
 
@@ -99,7 +97,7 @@ class GymnasiumVecEnv(VecEnv):
         return deepcopy(obs) if self._has_to_copy else obs
 
     def _reset_env(self, seeds: list[Any] | None, options: dict[str, Any] | None) -> Any:
-        return self.env.reset(seed=seeds, options=options)[0]
+        return self.env.reset(seed=seeds, options=options)[0]  # type: ignore[arg-type]
 
     def step_async(self, actions: np.ndarray) -> None:
         """

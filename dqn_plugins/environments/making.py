@@ -1,7 +1,9 @@
 """Makes environments from ids, and vectorised environments from whatever was given."""
 
 import warnings
+from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from typing import Any, Literal, TypeAlias, get_args
 
 import gymnasium as gym
@@ -112,7 +114,8 @@ def make_vec_env(
     elif n_envs == 1:
         env = wrap_env(make_env(env_id, **kwargs))
     else:
-        makers = [partial(_make_monitored, env_id, **kwargs)] * n_envs
+        make: Callable[[], gym.Env[Any, Any]] = partial(_make_monitored, env_id, **kwargs)
+        makers = [make] * n_envs
         env = (DummyVecEnv if vectorization == "sync" else SubprocVecEnv)(makers)
     env.seed(seed)
     return env
@@ -127,7 +130,7 @@ def _make_pools(env_id: str, n_envs: int, seed: int | None, env_kwargs: dict[str
     import joblib
 
     try:
-        import envpool
+        envpool: Any = import_module("envpool")
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "vectorization: received 'envpool', but EnvPool is not installed. "

@@ -29,7 +29,7 @@ class TransitionStream:
         self.env = env
         self._space = observation_space
         self._every_row = np.ones(env.num_envs, np.bool_)
-        self._takes_turns = type(env) is TurnTakingVecEnv
+        self._turns = env if type(env) is TurnTakingVecEnv else None
         # Where a step may be none, its environments say so.
         source = env.unwrapped
         self._source = source if isinstance(source, GymnasiumVecEnv | TurnTakingVecEnv) else None
@@ -40,7 +40,7 @@ class TransitionStream:
     @property
     def first_env_index(self) -> int:
         """Index of the first environment that is to act."""
-        return self.env.first_env_index if self._takes_turns else 0
+        return self._turns.first_env_index if self._turns is not None else 0
 
     def step(
         self, obs: Observation, actions: np.ndarray, step: int
@@ -59,8 +59,8 @@ class TransitionStream:
         """
         first = 0
         try:
-            if self._takes_turns:
-                first, obs, actions, result, valid, begun = self.env.exchange(actions)
+            if self._turns is not None:
+                first, obs, actions, result, valid, begun = self._turns.exchange(actions)
                 new_obs, rewards, dones, infos = result
             else:
                 new_obs, rewards, dones, infos = self._step(actions)
@@ -77,7 +77,7 @@ class TransitionStream:
         next_obs, terminated = true_next_observation(new_obs, dones, infos)  # type: ignore[arg-type]
         if self._source is None:
             begun = None if next_obs is new_obs else dones
-        elif not self._takes_turns:
+        elif self._turns is None:
             valid, begun = self._source.valid, self._source.begun
         transition = Transition(
             obs,

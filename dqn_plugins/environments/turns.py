@@ -53,7 +53,8 @@ class _Group:
         if actions is None:
             n = env.num_envs
             nothing = np.zeros(n, np.bool_)
-            result = (obs, np.zeros(n, np.float32), nothing, [{} for _ in range(n)])
+            infos: list[dict[str, Any]] = [{} for _ in range(n)]
+            result: VecEnvStepReturn = obs, np.zeros(n, np.float32), nothing, infos
             actions = np.zeros(n, np.int64)
             return Turn(self.first_env_index, obs, actions, result, nothing, None)
         result = env.step_wait()
@@ -116,7 +117,7 @@ class TurnTakingVecEnv(VecEnv):
             self._turn = (self._turn + 1) % len(self.groups)
         return self.groups[self._turn].finish()
 
-    def reset(self) -> Observation:  # type: ignore[override]
+    def reset(self) -> Any:
         """
         Begin an episode in every environment.
 

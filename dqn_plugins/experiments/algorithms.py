@@ -33,7 +33,7 @@ __all__ = [
 
 # What a study or a training run settles itself, or what changes no result.
 NOT_HYPERPARAMETERS = {"self", "env", "seed", "settings", "verbose", "tensorboard_log", "device"}
-NOT_HYPERPARAMETERS |= {"stats_window_size", "_init_setup_model"}
+NOT_HYPERPARAMETERS |= {"stats_window_size", "_init_setup_model", "n_envs", "vectorization"}
 ENVIRONMENT_SETTINGS = frozenset(each.name for each in fields(EnvironmentSettings))
 
 

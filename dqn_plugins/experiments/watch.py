@@ -10,11 +10,12 @@ from typing import Any
 
 from rich.console import Console
 
+from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.algorithms import ALGORITHMS, load_model, make_model, resolve
-from dqn_plugins.experiments.environments import check_environment, make_environment
+from dqn_plugins.experiments.environments import make_environment
 from dqn_plugins.experiments.names import folder_name
 from dqn_plugins.experiments.running import one_torch_thread
-from dqn_plugins.experiments.settings import settings_from_file
+from dqn_plugins.experiments.settings import variants_in
 from dqn_plugins.files import read_json
 from dqn_plugins.wrappers.live.live_page import FIRST_PORT, LivePage, PageAddress
 
@@ -60,22 +61,24 @@ class WatchSettings:
         """
         Check what can be checked without importing an algorithm.
 
-        :raises ValueError: If a setting is missing or out of its range.
+        :raises SettingsError: If a setting is missing or out of its range.
         """
         if self.timesteps < 1:
-            raise ValueError(f"timesteps: received {self.timesteps}, it must be at least 1.")
+            raise SettingsError(f"timesteps: received {self.timesteps}, it must be at least 1.")
         if self.seed < 0:
-            raise ValueError(f"seed: received {self.seed}, it must be at least 0.")
+            raise SettingsError(f"seed: received {self.seed}, it must be at least 0.")
         if self.model is not None:
             if len(self.algo) > 1:
-                raise ValueError(f"algo: received {self.algo}, a saved model is of one algorithm.")
+                raise SettingsError(
+                    f"algo: received {self.algo}, a saved model is of one algorithm."
+                )
             return
         if self.env is None:
-            raise ValueError("env: received none. Pass one, such as --env LunarLander-v3.")
+            raise SettingsError("env: received none. Pass one, such as --env LunarLander-v3.")
         if not self.algo:
-            raise ValueError("algo: received none. Pass at least one, such as --algo stream_q.")
+            raise SettingsError("algo: received none. Pass at least one, such as --algo stream_q.")
         if len(set(self.algo)) < len(self.algo):
-            raise ValueError(f"algo: received {self.algo}, each may be there once.")
+            raise SettingsError(f"algo: received {self.algo}, each may be there once.")
 
 
 def watch(settings: WatchSettings, console: Console | None = None) -> int:
@@ -85,18 +88,18 @@ def watch(settings: WatchSettings, console: Console | None = None) -> int:
     :param settings: What to watch.
     :param console: Where the page's address is shown; standard error by default.
     :return: 0 if all went well, 1 if a training failed.
-    :raises ValueError: If a setting is wrong.
+    :raises SettingsError: If a setting is wrong.
     """
     settings.check()
     console = console or Console(stderr=True, highlight=False)
     if settings.model is not None:
         return _play(settings, console)
     assert settings.env is not None
-    variants = {} if settings.config is None else settings_from_file(settings.config).variants
+    variants = {} if settings.config is None else variants_in(settings.config)
     for name in settings.algo:
         if name not in variants and name not in ALGORITHMS:
-            resolve(name, variants)  # raises
-    check_environment(settings.env)
+            resolve(name, settings.env, variants)  # raises
+    make_environment(settings.env).close()
     page = _open_page(settings, console)
     # spawned, so that nothing that was imported here, torch's threads above all, is forked
     context = multiprocessing.get_context("spawn")
@@ -138,7 +141,7 @@ def _train(settings: WatchSettings, name: str, page: PageAddress) -> None:
 
     _end_with_parent()
     console = Console(stderr=True, highlight=False)
-    variants = {} if settings.config is None else settings_from_file(settings.config).variants
+    variants = {} if settings.config is None else variants_in(settings.config)
     assert settings.env is not None
     stem = f"{folder_name(settings.env)}_{name}_seed_{settings.seed}"
     try:
@@ -148,7 +151,7 @@ def _train(settings: WatchSettings, name: str, page: PageAddress) -> None:
         view.show()  # while torch is still being imported
         logged = EpisodeReward(view, log_file=settings.out / stem, append=False)
         with one_torch_thread():
-            model = make_model(resolve(name, variants), logged, settings.seed)
+            model = make_model(resolve(name, settings.env, variants), logged, settings.seed)
             view.attach(model)
             if settings.wait:
                 view.wait_until_watched()
@@ -161,7 +164,8 @@ def _train(settings: WatchSettings, name: str, page: PageAddress) -> None:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except (ValueError, RuntimeError, OSError) as error:
-        console.print(f"Error: {name}: {error}", style="red", markup=False, soft_wrap=True)
+        problem = str(error).removeprefix(f"{name}: ")
+        console.print(f"Error: {name}: {problem}", style="red", markup=False, soft_wrap=True)
         raise SystemExit(1) from error
 
 
@@ -185,7 +189,7 @@ def _play(settings: WatchSettings, console: Console) -> int:
     assert settings.model is not None
     env_id = settings.env or _trained_on(settings.model)
     if env_id is None:
-        raise ValueError(
+        raise SettingsError(
             f"env: there is no settings.json beside {settings.model} that tells what it was "
             "trained on. Pass --env, such as --env LunarLander-v3."
         )
@@ -193,7 +197,7 @@ def _play(settings: WatchSettings, console: Console) -> int:
     env = make_environment(env_id, render_mode="rgb_array")
     for name in ("observation_space", "action_space"):
         if getattr(model, name) != getattr(env, name):
-            raise ValueError(
+            raise SettingsError(
                 f"env: received {env_id!r}, whose {name.replace('_', ' ')} is "
                 f"{getattr(env, name)}; the model has {getattr(model, name)}. Pass the "
                 "environment it was trained on."

@@ -46,9 +46,10 @@ class Transition(NamedTuple):
     first_env_index: int = 0
 
     @property
-    def count(self) -> int:
+    def n_transitions(self) -> int:
         """How many transitions these are."""
-        return self.valid.tolist().count(True)
+        n: int = self.valid.tolist().count(True)
+        return n
 
 
 def raise_if_not_finite(

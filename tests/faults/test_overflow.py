@@ -92,7 +92,8 @@ def test_an_optimiser_that_would_overflow_is_refused_before_it_does(
     algorithm, name, value, named, backend
 ):
     # Also where a schedule or the user sets its numbers later on
-    model = algorithm("MlpPolicy", RecordingEnv(), seed=0, backend=backend).learn(5)
+    kwargs = {"learning_rate": 1e-3, "seed": 0, "backend": backend}
+    model = algorithm("MlpPolicy", RecordingEnv(), **kwargs).learn(5)
     before, group = everything(model), model.policy.optimizer.param_groups[0]
     good, group[name] = group[name], value
     with pytest.raises(ValueError, match=f"{named}: received {value!r}".replace("+", r"\+")):

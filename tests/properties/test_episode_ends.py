@@ -243,6 +243,7 @@ def test_an_episode_is_learned_as_if_it_were_the_first(
             learning_rate=0.0,
             exploration_fraction=0.0,
             exploration_final_eps=0.0,  # the same actions for the same observations
+            exploration="epsilon_greedy",
             trace_cut=trace_cut,
             policy_kwargs={"net_arch": [4], "normalize_observations": False},
             seed=0,

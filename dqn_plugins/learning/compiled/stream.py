@@ -236,7 +236,7 @@ def clipped(state: StreamState, td_error: float) -> float:
     clip = numbers[TD_ERROR_CLIP]
     if np.isfinite(numbers[TD_ERROR_CLIP_RMS]):
         clip = min(clip, numbers[TD_ERROR_CLIP_RMS] * np.sqrt(total[0] / weight[0]))
-    return min(max(td_error, -clip), clip)
+    return float(min(max(td_error, -clip), clip))
 
 
 @compiled

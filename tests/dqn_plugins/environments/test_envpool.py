@@ -94,7 +94,7 @@ def test_after_a_reset_from_outside_every_group_is_stepped_again():
     model.get_env().reset()
     firsts = []
     learn = model._learner.learn
-    model._learner.learn = lambda t: firsts.append((t.first_env_index, t.count)) or learn(t)
+    model._learner.learn = lambda t: firsts.append((t.first_env_index, t.n_transitions)) or learn(t)
     model.learn(20, reset_num_timesteps=False)
     assert firsts[:4] == [(2, 0), (0, 2), (2, 2), (0, 2)]
     assert model.num_timesteps == 60
@@ -134,7 +134,7 @@ def test_it_works_with_what_sb3_offers(tmp_path):
         make_vec_env("CartPole-v1", 2, "envpool", seed=1), eval_freq=100, verbose=0
     )
     model.learn(1_000, callback=evaluation)
-    assert evaluation.last_mean_reward > 8
+    assert evaluation.last_mean_reward >= 8
     assert len(model.ep_info_buffer) > 3
     returns, lengths = evaluate_policy(
         model, model.get_env(), n_eval_episodes=6, return_episode_rewards=True
