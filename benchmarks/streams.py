@@ -39,7 +39,7 @@ LANDER, CART_POLE = "LunarLander-v3", "CartPole-v1"
 PROGRESS = Console(stderr=True)
 N_ENVS = (1, 8, 32, 128)
 FIRST_SEED, SEEDS = 100, 10
-EVALUATIONS, EPISODES = 20, 20
+EVALUATIONS, EPISODES = 10, 10
 
 # Speed
 
@@ -319,7 +319,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="rounds of the measurement of speed")
     parser.add_argument("--out", type=Path, default=Path("runs/streams"), help="work in progress")
     parser.add_argument(
-        "--totals", type=int, nargs="+", default=[100_000, 200_000], help="transitions of a run"
+        "--totals", type=int, nargs="+", default=[100_000], help="transitions of a run"
     )
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*precision lowered.*")
