@@ -254,8 +254,9 @@ def draw(results: dict[str, Any], totals: tuple[int, ...]) -> None:
             points = [
                 (route.n_envs, statistics.median(rates[route.name]))
                 for route in SUBJECTS[env_id]
-                if route.environments == environments
-                or (route.n_envs == 1 and route.algorithm is not DQN and environments == "sync")
+                if route.algorithm is not DQN
+                and route.environments in (environments, "one environment")
+                and not (environments == "EnvPool" and route.environments == "one environment")
             ]
             label = f"{SUBJECTS[env_id][0].algorithm.__name__}, {env_id}, {environments}"
             left.plot(*zip(*points, strict=True), style, color=color, label=label, ms=4)
