@@ -236,9 +236,10 @@ def test_pause_and_one_step(counting: Any) -> None:
     with Client(counting.url) as client, Steps(counting) as steps:
         client.send("pause", True)
         client.until(lambda: client.known.get("controls", {}).get("paused"))
-        before = until(lambda: steps.count)
-        time.sleep(0.1)
-        before = steps.count
+        before = -1
+        while steps.count != before:  # a busy machine may take its time for the last step
+            before = steps.count
+            time.sleep(0.5)
         for number in range(1, 4):
             client.send("step")
             until(lambda number=number: steps.count == before + number, "one step")
@@ -357,7 +358,8 @@ def test_disturbing_has_the_algorithm_explore_by_itself() -> None:
     """So that it learns from the actions that were taken."""
     rates = []
     env = cart_pole()
-    model = StreamQ("MlpPolicy", env, exploration_fraction=0.0, exploration_final_eps=0.0)
+    greedy = {"exploration_fraction": 0.0, "exploration_final_eps": 0.0}
+    model = StreamQ("MlpPolicy", env, exploration="epsilon_greedy", **greedy)
     env.attach(model)
 
     def note(*_: Any) -> bool:
@@ -486,12 +488,9 @@ def test_a_greedy_look_leaves_training_where_it_is() -> None:
     model = StreamQ("MlpPolicy", env, seed=0)
     env.attach(model)
     with Client(env.url) as client, Learning(model):
-        client.send("look")
-        client.until(lambda: client.states and client.states[-1]["state"]["looking"])
         n = model.num_timesteps
+        client.send("look")
         client.until(lambda: str(client.known.get("notice")).startswith("Greedy look: return"))
-        # Training was at the very step at which it began.
-        assert int(client.states[-1]["state"]["steps"]) >= n
         until(lambda: model.num_timesteps > n + 50)
         assert all("look" not in episode[4] for episode in client.episodes)
     env.close()
