@@ -53,11 +53,14 @@ class Route:
     n_envs: int
     steps: int
     """Transitions of a round, so that slow routes do not take all the time."""
+    n_envs_per_turn: int = 4
+    """How many of EnvPool's environments step at once."""
 
     @property
     def name(self) -> str:
         """What it is called in tables."""
-        return f"{self.algorithm.__name__}, {self.environments}, {self.n_envs}"
+        at_once = f" ({self.n_envs_per_turn} at once)" if self.environments == "EnvPool" else ""
+        return f"{self.algorithm.__name__}, {self.environments}{at_once}, {self.n_envs}"
 
     def make(self, env_id: str) -> Any:
         """Return the model."""
@@ -68,7 +71,10 @@ class Route:
             env = gym.make_vec(env_id, self.n_envs, vectorization_mode="sync")
         else:
             vectorization: Any = self.environments.split()[0].lower()
-            env = make_vec_env(env_id, self.n_envs, vectorization, seed=0)
+            at_once = self.n_envs_per_turn
+            env = make_vec_env(
+                env_id, self.n_envs, vectorization, seed=0, n_envs_per_turn=at_once
+            )
         return self.algorithm("MlpPolicy", env, seed=0, device="cpu")
 
 
@@ -80,6 +86,8 @@ def routes(algorithm: Callable[..., Any], steps: int) -> list[Route]:
         *(Route(algorithm, "Gymnasium's make_vec", n, steps) for n in several),
         Route(algorithm, "async", 8, steps // 5),
         *(Route(algorithm, "EnvPool", n, 4 * steps) for n in N_ENVS),
+        Route(algorithm, "EnvPool", 32, 4 * steps, 16),
+        Route(algorithm, "EnvPool", 128, 4 * steps, 64),
         Route(DQN, "one environment", 1, steps // 10),
     ]
 
@@ -256,6 +264,7 @@ def draw(results: dict[str, Any], totals: tuple[int, ...]) -> None:
                 for route in SUBJECTS[env_id]
                 if route.algorithm is not DQN
                 and route.environments in (environments, "one environment")
+                and route.n_envs_per_turn == 4
                 and not (environments == "EnvPool" and route.environments == "one environment")
             ]
             label = f"{SUBJECTS[env_id][0].algorithm.__name__}, {env_id}, {environments}"

@@ -232,10 +232,11 @@ class OnlineQAlgorithm(OwnLoop, Saving):
         total_timesteps, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, name
         )
-        env, obs = self.env, self._last_obs
+        env = self.env
         assert env is not None
-        assert obs is not None
+        assert self._last_obs is not None
         stream = TransitionStream(env, self.observation_space)
+        obs = stream.to_act_on(self._last_obs)
         watched = not _is_empty(callback)
         with Interruption() as interruption:
             bar = ProgressBar(self, total_timesteps) if progress_bar else None
@@ -251,7 +252,7 @@ class OnlineQAlgorithm(OwnLoop, Saving):
                     transition, infos = stream.step(obs, actions, self.num_timesteps + len(actions))
                     self.num_timesteps += transition.n_transitions
                     self._learn_from(transition)
-                    obs = self._last_obs = transition.new_obs
+                    obs = self._last_obs = stream.to_act_on(transition.new_obs)
                     dones = self._last_episode_starts = transition.dones
                     n_ended = dones.tolist().count(True)
                     if n_ended:

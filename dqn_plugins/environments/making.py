@@ -86,6 +86,7 @@ def make_vec_env(
     vectorization: Vectorization = "sync",
     seed: int | None = None,
     env_kwargs: dict[str, Any] | None = None,
+    n_envs_per_turn: int = 4,
 ) -> VecEnv:
     """
     Make several environments from an id.
@@ -94,10 +95,12 @@ def make_vec_env(
     :param n_envs: How many, at least 1.
     :param vectorization: Where they run: "sync" one after the other in this process; "async" each
         in a process of its own, which pays where a step takes milliseconds; "envpool" in threads of
-        C++, which is the fastest where EnvPool has the environment. There, one half of them steps
-        while the other half is learned from.
+        C++, which is the fastest where EnvPool has the environment. There they take turns: a few
+        step while those before them are learned from.
     :param seed: Seed of the first one, the others' follow; None for any.
     :param env_kwargs: Keyword arguments for each.
+    :param n_envs_per_turn: With "envpool", how many step at once, at least 1. More are faster; with
+        fewer, more is learned from each transition, since fewer act by the same weights.
     :return: The environments, to be given to an algorithm.
     :raises ValueError: If an argument is out of its range, or EnvPool does not have them.
     :raises ModuleNotFoundError: If EnvPool is not installed.
@@ -107,10 +110,15 @@ def make_vec_env(
             f"n_envs: received {n_envs!r}, it must be an integer of at least 1. Try 8."
         )
     check_one_of("vectorization", vectorization, get_args(Vectorization), "Try 'sync'.")
+    if not is_integer(n_envs_per_turn) or n_envs_per_turn < 1:
+        raise ValueError(
+            f"n_envs_per_turn: received {n_envs_per_turn!r}, it must be an integer of at least 1. "
+            "Try 4."
+        )
     kwargs = env_kwargs or {}
     env: VecEnv
     if vectorization == "envpool":
-        env = _make_pools(env_id, n_envs, seed, kwargs)
+        env = _make_pools(env_id, n_envs, seed, kwargs, n_envs_per_turn)
     elif n_envs == 1:
         env = wrap_env(make_env(env_id, **kwargs))
     else:
@@ -125,7 +133,9 @@ def _make_monitored(env_id: str, **env_kwargs: Any) -> gym.Env[Any, Any]:
     return ConstantMemoryMonitor(make_env(env_id, **env_kwargs))
 
 
-def _make_pools(env_id: str, n_envs: int, seed: int | None, env_kwargs: dict[str, Any]) -> VecEnv:
+def _make_pools(
+    env_id: str, n_envs: int, seed: int | None, env_kwargs: dict[str, Any], n_envs_per_turn: int
+) -> VecEnv:
     """Make pools of EnvPool that take turns."""
     import joblib
 
@@ -146,18 +156,18 @@ def _make_pools(env_id: str, n_envs: int, seed: int | None, env_kwargs: dict[str
     space = gym.make(env_id).observation_space if env_id in gym.registry else None
     first_seed = int(np.random.default_rng().integers(2**30)) if seed is None else seed
     n_threads = max(1, joblib.cpu_count() - 1)  # this thread learns
+    n_pools = max(min(n_envs, 2), -(-n_envs // n_envs_per_turn))
     pools = []
-    for first, n in (0, n_envs - n_envs // 2), (n_envs - n_envs // 2, n_envs // 2):
+    for indices in np.array_split(np.arange(n_envs), n_pools):
         make = partial(
             envpool.make,
             env_id,
             env_type="gymnasium",
-            num_envs=n,
-            num_threads=min(n_threads, n),
+            num_envs=len(indices),
+            num_threads=min(n_threads, len(indices)),
             **env_kwargs,
         )
-        if n > 0:
-            pools.append(EnvPoolVecEnv(make(seed=first_seed + first), make, space))
+        pools.append(EnvPoolVecEnv(make(seed=first_seed + int(indices[0])), make, space))
     return TurnTakingVecEnv(pools) if len(pools) > 1 else pools[0]
 
 

@@ -42,11 +42,20 @@ class TransitionStream:
         """Index of the first environment that is to act."""
         return self._turns.first_env_index if self._turns is not None else 0
 
+    def to_act_on(self, obs: Observation) -> Observation:
+        """
+        Return what the environments see that act next.
+
+        :param obs: What all of them saw last, shape (n_envs, ...).
+        :return: The same; of environments that take turns, that of those whose turn it is.
+        """
+        return self._turns.obs if self._turns is not None else obs
+
     def step(
         self, obs: Observation, actions: np.ndarray, step: int
     ) -> tuple[Transition, list[dict[str, Any]]]:
         """
-        Step the environments. Where they take turns, the transitions are those of the next ones.
+        Step the environments. Where they take turns, the transitions are those of the ones before.
 
         :param obs: Observations to act on, shape (n_envs, ...).
         :param actions: Actions, shape (n_envs,), int64.

@@ -67,10 +67,14 @@ class TurnTakingVecEnv(VecEnv):
     Groups of environments of which one is learned from while the others step.
 
     As a ``VecEnv`` it steps all groups together. :meth:`exchange` is the other way to step it:
-    begin the step of one group, and finish that of the next. The turns go round in order, so that a
-    seed decides everything, however quick each group is.
+    begin the step of one group, and finish that of the one before. The turns go round in order, so
+    that a seed decides everything, however quick each group is.
 
-    :param groups: The groups, of one kind.
+    Only two groups are ever under way, so that the weights by which a group acts are at most two
+    groups old when it is learned from. The others wait: the more environments act by the same
+    weights, the less is learned from each of their transitions.
+
+    :param groups: The groups, of one kind, at least two.
     """
 
     def __init__(self, groups: Sequence[GymnasiumVecEnv]) -> None:
@@ -101,21 +105,23 @@ class TurnTakingVecEnv(VecEnv):
         """Index of the first environment of the group whose turn it is."""
         return self.groups[self._turn].first_env_index
 
+    @property
+    def obs(self) -> Observation:
+        """What the environments see whose turn it is to act, shape (n, ...)."""
+        obs: Observation = self.groups[self._turn].obs
+        return obs
+
     def exchange(self, actions: np.ndarray) -> Turn:
         """
-        Begin the step of the group whose turn it is, and finish that of the next.
+        Begin the step of the group whose turn it is, and finish that of the one before.
 
-        :param actions: The group's actions, shape (n,); after :meth:`reset` those of all
-            environments, shape (n_envs,).
-        :return: What became of the next group's actions. Its observations are those to choose the
-            next actions for.
+        :param actions: Actions for :attr:`obs`, shape (n,).
+        :return: What became of the actions of the group before.
         """
-        while len(actions) > 0:
-            group = self.groups[self._turn]
-            group.begin(actions[: group.env.num_envs])
-            actions = actions[group.env.num_envs :]
-            self._turn = (self._turn + 1) % len(self.groups)
-        return self.groups[self._turn].finish()
+        before = self.groups[self._turn - 1]
+        self.groups[self._turn].begin(actions)
+        self._turn = (self._turn + 1) % len(self.groups)
+        return before.finish()
 
     def reset(self) -> Any:
         """

@@ -1,4 +1,4 @@
-"""EnvPool's environments are learned from, one half while the other half steps."""
+"""EnvPool's environments are learned from, some while others step."""
 
 import sys
 from typing import Any
@@ -26,14 +26,15 @@ def transitions_of(env: Any, n_steps: int, n_actions: int = 2) -> list[Transitio
     """What random actions lead to."""
     rng, obs = np.random.default_rng(0), env.reset()
     stream, transitions = TransitionStream(env, env.observation_space), []
+    obs = stream.to_act_on(obs)
     for step in range(n_steps):
         transition, _ = stream.step(obs, rng.integers(n_actions, size=len(obs)), step)
         transitions.append(transition)
-        obs = transition.new_obs
+        obs = stream.to_act_on(transition.new_obs)
     return transitions
 
 
-@pytest.mark.parametrize("n_envs", [1, 2, 5])
+@pytest.mark.parametrize("n_envs", [1, 2, 9])
 def test_what_belongs_together_stays_together(n_envs):
     """Every transition is what Gymnasium's CartPole makes of the same state and action."""
     kwargs = {"max_episode_steps": 20}
@@ -62,7 +63,7 @@ def test_what_belongs_together_stays_together(n_envs):
                 assert terminated[row] == (is_terminal and not truncated)
                 seen["terminated"] += terminated[row]
                 seen["truncated"] += truncated
-            else:
+            elif begun is not None:
                 # The step that resets: what it gives is where an episode of CartPole begins.
                 assert np.abs(new_obs[row]).max() <= 0.05
                 assert begun[row]
@@ -73,19 +74,33 @@ def test_what_belongs_together_stays_together(n_envs):
     env.close()
 
 
-def test_one_half_steps_while_the_other_is_learned_from():
-    env = make_vec_env("CartPole-v1", 5, "envpool", seed=0)
+def test_two_groups_are_under_way_and_the_others_wait():
+    env = make_vec_env("CartPole-v1", 9, "envpool", seed=0, n_envs_per_turn=4)
     assert isinstance(env, TurnTakingVecEnv)
     transitions = transitions_of(env, 6)
-    assert [(t.first_env_index, len(t.actions)) for t in transitions] == [(0, 3), (3, 2)] * 3
+    # The first turn has nothing to learn from yet.
+    assert [(t.first_env_index, t.n_transitions) for t in transitions] == [
+        (6, 0), (0, 3), (3, 3), (6, 3), (0, 3), (3, 3),
+    ]  # fmt: skip
     with pytest.raises(RuntimeError, match=r"in the middle of a step.*reset"):
-        env.step(np.zeros(5, np.int64))
+        env.step(np.zeros(9, np.int64))
     obs = env.reset()
-    assert obs.shape == (5, 4)
-    new_obs, rewards, dones, infos = env.step(np.zeros(5, np.int64))
-    assert (new_obs.shape, rewards.tolist(), dones.tolist()) == ((5, 4), [1.0] * 5, [False] * 5)
-    assert len(infos) == 5
+    assert obs.shape == (9, 4)
+    new_obs, rewards, dones, infos = env.step(np.zeros(9, np.int64))
+    assert (new_obs.shape, rewards.tolist(), dones.tolist()) == ((9, 4), [1.0] * 9, [False] * 9)
+    assert len(infos) == 9
     env.close()
+
+
+def test_few_environments_take_turns_too():
+    env = make_vec_env("CartPole-v1", 3, "envpool", seed=0)
+    assert [len(group.env.pool) for group in env.groups] == [2, 1]
+    env.close()
+
+
+def test_a_turn_is_of_one_environment_at_least():
+    with pytest.raises(ValueError, match=r"n_envs_per_turn: received 0, .* at least 1"):
+        make_vec_env("CartPole-v1", 8, "envpool", n_envs_per_turn=0)
 
 
 def test_after_a_reset_from_outside_every_group_is_stepped_again():
