@@ -15,7 +15,7 @@ EXTRAS ?= dev
 PROCESSORS ?= generic haswell skylake-avx512 znver3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-comparison bench-wrappers bench-streams bench-live clean
+.PHONY: help install demo test test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-search bench-comparison bench-wrappers bench-streams bench-live clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -107,6 +107,10 @@ bench-speed: $(INSTALLED)  ## Measure steps per second and memory
 
 bench-learning: $(INSTALLED)  ## Measure what is learned, against SB3's DQN (resumable)
 	$(BIN)/python benchmarks/learning.py
+
+bench-search: $(INSTALLED)  ## Measure other settings than StreamQ's defaults (resumable)
+	$(BIN)/dqn-plugins compare --config benchmarks/search/space.yaml --out runs/search
+	cp runs/search/summary.csv benchmarks/search/results.csv
 
 bench-comparison: $(INSTALLED)  ## Measure what dqn-plugins compare costs over its bare runs
 	$(BIN)/python benchmarks/comparison.py

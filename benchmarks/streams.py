@@ -72,9 +72,7 @@ class Route:
         else:
             vectorization: Any = self.environments.split()[0].lower()
             at_once = self.n_envs_per_turn
-            env = make_vec_env(
-                env_id, self.n_envs, vectorization, seed=0, n_envs_per_turn=at_once
-            )
+            env = make_vec_env(env_id, self.n_envs, vectorization, seed=0, n_envs_per_turn=at_once)
         return self.algorithm("MlpPolicy", env, seed=0, device="cpu")
 
 

@@ -141,17 +141,15 @@ def test_the_ladder_begins_with_the_notebook_and_ends_with_stream_q():
 def test_the_zoo_file_says_what_the_zoo_says():
     zoo = pytest.importorskip("rl_zoo3")
     file = Path(zoo.__file__).parent / "hyperparams" / "dqn.yml"
-    theirs = yaml.safe_load(file.read_text())["LunarLander-v3"]
-    ours = read_settings(CONFIGS / "lunar_lander_dqn_rl_zoo.yaml", ComparisonSettings).variants[
-        "dqn_rl_zoo"
-    ]
-    kwargs = {
-        key: value for key, value in ours.items() if key not in ("algorithm", "policy_kwargs")
-    }
-    assert kwargs == {key: theirs[key] for key in kwargs}
-    assert theirs.keys() - kwargs.keys() == {"n_timesteps", "policy", "policy_kwargs"}
-    assert theirs["policy_kwargs"] == "dict(net_arch=[256, 256])"
+    theirs = yaml.safe_load(file.read_text())
+    settings = read_settings(CONFIGS / "dqn_rl_zoo.yaml", ComparisonSettings)
+    ours = settings.variants["dqn_rl_zoo"]
+    assert set(settings.env) == ours["environments"].keys()
     assert ours["policy_kwargs"] == {"net_arch": [256, 256]}
+    for env, kwargs in ours["environments"].items():
+        assert kwargs == {key: theirs[env][key] for key in kwargs}
+        assert theirs[env].keys() - kwargs.keys() == {"n_timesteps", "policy", "policy_kwargs"}
+        assert theirs[env]["policy_kwargs"] == "dict(net_arch=[256, 256])"
 
 
 def test_dqn1_has_a_buffer_of_one_and_learns_at_every_step():
