@@ -92,6 +92,8 @@ def table(studies: list[tuple[Question, StudyResults]]) -> pd.DataFrame:
     rows = []
     for question, study in studies:
         for row in summarise(study).rows:
+            if not row.returns:
+                continue
             seconds = row.timing("training_cpu_seconds")
             rows.append(
                 {
@@ -111,8 +113,6 @@ def table(studies: list[tuple[Question, StudyResults]]) -> pd.DataFrame:
 
 
 def _range(row: AlgorithmSummary) -> str:
-    if not row.returns:
-        return "–"
     return f"{number(min(row.returns))} … {number(max(row.returns))}"
 
 
