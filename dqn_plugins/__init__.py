@@ -13,11 +13,13 @@ from dqn_plugins.errors import (
 
 if TYPE_CHECKING:
     from dqn_plugins.algorithms.naive_dqn import NOTEBOOK_HYPERPARAMETERS, NaiveDQN
+    from dqn_plugins.algorithms.pqn import PQN
     from dqn_plugins.algorithms.stream_q import STREAM_Q_PAPER_HYPERPARAMETERS, StreamQ
     from dqn_plugins.environments.making import make_vec_env
 
 __all__ = [
     "NOTEBOOK_HYPERPARAMETERS",
+    "PQN",
     "STREAM_Q_PAPER_HYPERPARAMETERS",
     "DivergenceError",
     "EnvironmentStepError",
@@ -34,6 +36,7 @@ __version__ = version("dqn-plugins")
 _MODULES = {
     "NOTEBOOK_HYPERPARAMETERS": "algorithms.naive_dqn",
     "NaiveDQN": "algorithms.naive_dqn",
+    "PQN": "algorithms.pqn",
     "STREAM_Q_PAPER_HYPERPARAMETERS": "algorithms.stream_q",
     "StreamQ": "algorithms.stream_q",
     "make_vec_env": "environments.making",

@@ -1,7 +1,7 @@
 """Q-networks and Stable-Baselines3 policies over them, normalisation, initialisers, optimisers."""
 
 from dqn_plugins.policies.gradient_scaled_optimizers import AdaptiveQOptimizer, IntentionalOptimizer
-from dqn_plugins.policies.initializers import SparseInitializer, glorot_uniform
+from dqn_plugins.policies.initializers import SparseInitializer, glorot_uniform, orthogonal
 from dqn_plugins.policies.normalization import (
     ObservationNormalizer,
     RecentMeanSquare,
@@ -10,6 +10,12 @@ from dqn_plugins.policies.normalization import (
     RunningStatistics,
 )
 from dqn_plugins.policies.optimizers import KerasAdam
+from dqn_plugins.policies.pqn_policy import (
+    PQNCnnPolicy,
+    PQNMlpPolicy,
+    PQNMultiInputPolicy,
+    PQNPolicy,
+)
 from dqn_plugins.policies.q_policy import (
     CnnPolicy,
     MlpPolicy,
@@ -45,6 +51,10 @@ __all__ = [
     "NormalizingQNetwork",
     "ObGD",
     "ObservationNormalizer",
+    "PQNCnnPolicy",
+    "PQNMlpPolicy",
+    "PQNMultiInputPolicy",
+    "PQNPolicy",
     "QNetwork",
     "QPolicy",
     "RecentMeanSquare",
@@ -60,4 +70,5 @@ __all__ = [
     "TraceOptimizer",
     "WeightInitializer",
     "glorot_uniform",
+    "orthogonal",
 ]

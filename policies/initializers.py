@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch as th
 from torch import nn
 
-__all__ = ["SparseInitializer", "glorot_uniform"]
+__all__ = ["SparseInitializer", "glorot_uniform", "orthogonal"]
 
 
 def glorot_uniform(module: nn.Module) -> None:
@@ -23,6 +23,23 @@ def glorot_uniform(module: nn.Module) -> None:
     """
     if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def orthogonal(module: nn.Module) -> None:
+    """
+    Draw an orthogonal matrix, times the root of 2, as the weights of a layer, and set its biases
+    to zero.
+
+    Source: Saxe, McClelland and Ganguli (2014), "Exact solutions to the nonlinear dynamics of
+    learning in deep linear neural networks", arXiv 1312.6120.
+
+    :param module: A linear or convolutional layer, changed in place. Any other module is left
+        alone.
+    """
+    if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        nn.init.orthogonal_(module.weight, 2**0.5)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 

@@ -37,9 +37,9 @@ class QNetwork(SB3QNetwork):
     :param net_arch: Number of units of each hidden layer; ``[]`` makes the network linear.
     :param activation_fn: Activation function.
     :param normalize_images: Whether to divide images by 255.
-    :param layer_norm: Whether to normalise each hidden layer before its activation, without
-        learned scale and shift.
+    :param layer_norm: Whether to normalise each hidden layer before its activation.
     :param weight_initializer: Draws the first weights; None keeps torch's.
+    :param layer_norm_affine: Whether layer normalisation learns a scale and a shift, too.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class QNetwork(SB3QNetwork):
         normalize_images: bool = True,
         layer_norm: bool = False,
         weight_initializer: WeightInitializer | None = None,
+        layer_norm_affine: bool = False,
     ) -> None:
         super().__init__(
             observation_space,
@@ -65,13 +66,14 @@ class QNetwork(SB3QNetwork):
         )
         self.layer_norm = layer_norm
         self.weight_initializer = weight_initializer
+        self.layer_norm_affine = layer_norm_affine
         if layer_norm:
             layers = create_mlp(
                 self.features_dim,
                 int(action_space.n),
                 self.net_arch,
                 self.activation_fn,
-                post_linear_modules=[partial(nn.LayerNorm, elementwise_affine=False)],  # type: ignore[list-item]
+                post_linear_modules=[partial(nn.LayerNorm, elementwise_affine=layer_norm_affine)],  # type: ignore[list-item]
             )
             self.q_net = nn.Sequential(*layers)
         if weight_initializer is not None:
@@ -91,6 +93,7 @@ class QNetwork(SB3QNetwork):
             **super()._get_constructor_parameters(),
             "layer_norm": self.layer_norm,
             "weight_initializer": self.weight_initializer,
+            "layer_norm_affine": self.layer_norm_affine,
         }
 
 
@@ -109,10 +112,10 @@ class QPolicy(BasePolicy):
     :param normalize_images: Whether to divide images by 255.
     :param optimizer_class: Optimiser.
     :param optimizer_kwargs: Keyword arguments for the optimiser, without the learning rate.
-    :param layer_norm: Whether to normalise each hidden layer before its activation, without
-        learned scale and shift.
+    :param layer_norm: Whether to normalise each hidden layer before its activation.
     :param weight_initializer: Draws the first weights, for instance
         :func:`~dqn_plugins.policies.glorot_uniform`; None keeps torch's.
+    :param layer_norm_affine: Whether layer normalisation learns a scale and a shift, too.
     """
 
     q_net: QNetwork
@@ -133,6 +136,7 @@ class QPolicy(BasePolicy):
         optimizer_kwargs: dict[str, Any] | None = None,
         layer_norm: bool = False,
         weight_initializer: WeightInitializer | None = None,
+        layer_norm_affine: bool = False,
     ) -> None:
         if features_extractor_class is None:
             features_extractor_class = self.default_features_extractor_class
@@ -157,6 +161,7 @@ class QPolicy(BasePolicy):
             "normalize_images": normalize_images,
             "layer_norm": layer_norm,
             "weight_initializer": weight_initializer,
+            "layer_norm_affine": layer_norm_affine,
         }
         self._build(lr_schedule)
 
@@ -196,8 +201,9 @@ class QPolicy(BasePolicy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         network = {
-            name: self.net_args[name]
-            for name in ("net_arch", "activation_fn", "layer_norm", "weight_initializer")
+            name: value
+            for name, value in self.net_args.items()
+            if name not in ("observation_space", "action_space", "normalize_images")
         }
         return {
             **super()._get_constructor_parameters(),

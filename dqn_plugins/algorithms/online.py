@@ -1,4 +1,4 @@
-"""The loop that all online Q-learners share: act, step, learn from the one new transition."""
+"""The loop that all Q-learners share: act, step, learn from the new transitions."""
 
 import sys
 import time
@@ -38,14 +38,14 @@ from dqn_plugins.learning import (
 )
 from dqn_plugins.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, QNetwork, QPolicy
 
-__all__ = ["Backend", "OnlineQAlgorithm"]
+__all__ = ["Backend", "OnlineQAlgorithm", "QAlgorithm"]
 
-SelfOnlineQAlgorithm = TypeVar("SelfOnlineQAlgorithm", bound="OnlineQAlgorithm")
+SelfQAlgorithm = TypeVar("SelfQAlgorithm", bound="QAlgorithm")
 
 
-class OnlineQAlgorithm(OwnLoop, Saving):
+class QAlgorithm(Saving):
     """
-    Base of the algorithms that learn from every transition once, as it arrives.
+    Base of the algorithms, whether they learn from every transition as it arrives or from rollouts.
 
     It owns the loop and the logging. A subclass brings its rule and its defaults.
 
@@ -190,16 +190,16 @@ class OnlineQAlgorithm(OwnLoop, Saving):
     # Learning
 
     def learn(
-        self: SelfOnlineQAlgorithm,
+        self: SelfQAlgorithm,
         total_timesteps: int,
         callback: MaybeCallback = None,
         log_interval: int | None = 4,
         tb_log_name: str | None = None,
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
-    ) -> SelfOnlineQAlgorithm:
+    ) -> SelfQAlgorithm:
         """
-        Interact with the environment and learn from each transition once.
+        Interact with the environment and learn.
 
         A callback sees every step after it was learned from, so that a checkpoint it writes holds
         all that the model has seen, and a stop loses nothing.
@@ -242,8 +242,8 @@ class OnlineQAlgorithm(OwnLoop, Saving):
             bar = ProgressBar(self, total_timesteps) if progress_bar else None
             try:
                 callback.on_training_start(locals(), globals())
-                while self.num_timesteps < total_timesteps and not interruption.requested:
-                    if watched:
+                while self._goes_on(total_timesteps) and not interruption.requested:
+                    if watched and self._is_between_rollouts:
                         callback.on_rollout_start()
                     actions = self._choose_actions(obs, stream.first_env_index)
                     # Until this transition is learned from, the environment is a step ahead: after
@@ -270,13 +270,22 @@ class OnlineQAlgorithm(OwnLoop, Saving):
                         bar.update()
                     if not keep_going:
                         break
-                    if watched:
+                    if watched and self._is_between_rollouts:
                         callback.on_rollout_end()
             finally:
                 callback.on_training_end()
                 if bar is not None:
                     bar.close()
         return self
+
+    def _goes_on(self, total_timesteps: int) -> bool:
+        """Whether there are more steps to do."""
+        return self.num_timesteps < total_timesteps
+
+    @property
+    def _is_between_rollouts(self) -> bool:
+        """Whether all transitions so far have been learned from."""
+        return True
 
     def _setup_learn(
         self,
@@ -357,6 +366,10 @@ class OnlineQAlgorithm(OwnLoop, Saving):
         :param mean_squared_td_error: Mean of the squared TD errors since the last log.
         :return: The mean loss.
         """
+
+
+class OnlineQAlgorithm(OwnLoop, QAlgorithm):
+    """Base of the algorithms that learn from every transition once, as it arrives."""
 
 
 def _environments_from(

@@ -155,7 +155,7 @@ class OwnLoop(Updates):
 
     def _notice_changes(self) -> None:
         """Take note of what a callback did: it may set numbers, load, or learn by itself."""
-        self._renew_learner(self.n_envs, thorough=False)
+        super()._notice_changes()
         if self._learned_one:
             self._forget_own_episode()
 

@@ -87,6 +87,13 @@ class Updates(EpsilonGreedy):
             learner.set_rule(self._make_rule())
             self._rule_in_force = self._rule_numbers(self)
 
+    def _notice_changes(self) -> None:
+        """Take note of what a callback did: it may set numbers, or load."""
+        self._renew_learner(self.n_envs, thorough=False)
+
+    def _forget_own_episode(self) -> None:
+        """Keep ``learn`` from continuing what another loop learned last: here, there is none."""
+
     def _start_episodes(self, obs: Observation) -> None:
         """
         Tell the learner that new episodes begin in all environments.
@@ -105,7 +112,16 @@ class Updates(EpsilonGreedy):
             error.step = self.num_timesteps
             raise
         self._explore_on(transition)
-        count, errors = transition.n_transitions, td_errors.tolist()
+        self._count_updates(transition.n_transitions, td_errors)
+
+    def _count_updates(self, count: int, td_errors: np.ndarray) -> None:
+        """
+        Take note of what was learned.
+
+        :param count: How many transitions there were.
+        :param td_errors: What the learner returned.
+        """
+        errors = td_errors.tolist()
         self._n_updates += count if self.update == "each" else min(count, 1)
         self._td_error_count += count
         self._last_td_error = errors[-1]
@@ -113,13 +129,17 @@ class Updates(EpsilonGreedy):
 
     def _follow_schedules(self, total_timesteps: int) -> None:
         """Bring the exploration rate and the learning rate up to the current progress."""
-        self._update_current_progress_remaining(self.num_timesteps, max(total_timesteps, 1))
+        done = min(self.num_timesteps, total_timesteps)  # the last steps may be more than asked for
+        self._update_current_progress_remaining(done, max(total_timesteps, 1))
         progress = self._current_progress_remaining
         self._set_exploration_rate(
             max(self.exploration_schedule(progress), self._smallest_exploration_rate)
         )
         if callable(self.learning_rate):
-            update_learning_rate(self.policy.optimizer, self.lr_schedule(progress))
+            self._set_learning_rate(self.lr_schedule(progress))
+
+    def _set_learning_rate(self, learning_rate: float) -> None:
+        update_learning_rate(self.policy.optimizer, learning_rate)
 
     def _reset_training_statistics(self) -> None:
         self._last_td_error = 0.0

@@ -8,9 +8,10 @@ from dqn_plugins.arguments import (
     check_in_unit_interval,
     check_is_bool,
     check_one_of,
+    is_integer,
 )
 
-__all__ = ["NaiveRule", "Rule", "StreamRule", "Target", "TraceCut", "Update"]
+__all__ = ["NaiveRule", "RolloutRule", "Rule", "StreamRule", "Target", "TraceCut", "Update"]
 
 TraceCut: TypeAlias = Literal["after", "watkins", "never"]
 """When an exploratory action cuts the eligibility trace, see :class:`StreamRule`."""
@@ -98,7 +99,47 @@ class StreamRule:
         _check_update(self.update)
 
 
-Rule: TypeAlias = NaiveRule | StreamRule
+@dataclass(frozen=True)
+class RolloutRule:
+    """
+    Q(λ) from rollouts: several passes over the last steps of all environments, in minibatches.
+
+    The target of Q(s, a) is the λ-return, see
+    :func:`~dqn_plugins.learning.lambda_returns.lambda_returns`; the loss is the mean squared error.
+
+    Source: Gallici et al. (2024), arXiv 2407.04811, algorithm 1.
+
+    :param gamma: Discount factor γ, in [0, 1].
+    :param q_lambda: λ of the λ-returns, in [0, 1].
+    :param n_steps: Steps of each environment in a rollout, at least 1.
+    :param n_epochs: Passes over a rollout, at least 1.
+    :param batch_size: Transitions in a minibatch, about: those of a rollout are divided evenly. At
+        least 1.
+    :param max_grad_norm: Largest norm of the gradient, above 0; None for any.
+    :raises ValueError: If a number is out of its range.
+    """
+
+    gamma: float
+    q_lambda: float
+    n_steps: int
+    n_epochs: int
+    batch_size: int
+    max_grad_norm: float | None
+
+    def __post_init__(self) -> None:
+        check_in_unit_interval("gamma", self.gamma)
+        check_in_unit_interval("q_lambda", self.q_lambda)
+        for name, advice in (("n_steps", 128), ("n_epochs", 4), ("batch_size", 128)):
+            value = getattr(self, name)
+            if not (is_integer(value) and value >= 1):
+                raise ValueError(
+                    f"{name}: received {value!r}, it must be an integer of at least 1. "
+                    f"Try {advice}."
+                )
+        check_above_zero("max_grad_norm", self.max_grad_norm)
+
+
+Rule: TypeAlias = NaiveRule | StreamRule | RolloutRule
 """Any of them."""
 
 

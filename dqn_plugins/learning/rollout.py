@@ -1,0 +1,188 @@
+"""A rollout: the last steps of all environments, kept until they have been learned from."""
+
+from typing import Any
+
+import numpy as np
+import psutil
+import torch as th
+
+from dqn_plugins.learning.transition import Observation, Transition
+
+__all__ = ["Rollout"]
+
+ARRAYS = {
+    "actions": np.int64,
+    "rewards": np.float32,
+    "terminated": np.bool_,
+    "dones": np.bool_,
+    "valid": np.bool_,
+}
+"""What is kept of each transition beside its observation: fields of :class:`Transition`."""
+
+
+class Rollout:
+    """
+    The last steps of several environments. Memory is taken once, at the first transition.
+
+    Observations go to the device of the network as they come; what is one number per transition
+    follows when the rollout is learned from. A pickled rollout holds the steps that it has, no more.
+
+    :param n_steps: Steps of each environment that make a rollout.
+    :param n_envs: Number of environments.
+    :param device: Where observations are kept.
+    """
+
+    def __init__(self, n_steps: int, n_envs: int, device: th.device) -> None:
+        self.n_steps, self.n_envs, self.device = n_steps, n_envs, device
+        self.clear()
+
+    obs: dict[str, th.Tensor]
+    """Observations, shape (n_steps + 1, n_envs, ...) each: the last row is what the last step of
+    the rollout led to. Those of environments without dictionaries have the key ``""``."""
+
+    def clear(self) -> None:
+        """Forget all steps."""
+        self.length = self._n_stored = 0
+        self.last_obs: list[tuple[int, int, dict[str, np.ndarray]]] = []
+        """Of each episode that was cut short: its step, its environment, its last observation."""
+
+    def move_to(self, device: th.device) -> None:
+        """
+        Keep observations on another device from now on.
+
+        :param device: The device.
+        """
+        self.device = device
+        if hasattr(self, "obs"):
+            self.obs = {key: part.to(device) for key, part in self.obs.items()}
+            self._find_views()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no step in it."""
+        return self._n_stored == 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all environments have made their steps."""
+        return self.length == self.n_steps
+
+    def add(self, transition: Transition) -> None:
+        """
+        Take in a step of all environments, or of those whose turn it is.
+
+        :param transition: The transitions. Their arrays are copied.
+        :raises ValueError: If there is too little memory for a rollout.
+        """
+        if not hasattr(self, "obs"):
+            self._take_memory(transition.obs)
+        t, first = self.length, transition.first_env_index
+        rows = slice(first, first + len(transition.actions))
+        self._put(t, rows, transition.obs)
+        for name, array in self._arrays:
+            array[t, rows] = getattr(transition, name)
+        if True in transition.dones.tolist():
+            for row in np.flatnonzero(transition.dones & ~transition.terminated):
+                last = {key: values[row] for key, values in by_key(transition.next_obs).items()}
+                self.last_obs.append((t, first + int(row), last))
+        if t == self.n_steps - 1:
+            self._put(self.n_steps, rows, transition.new_obs)
+        self._n_stored += 1
+        if rows.stop == self.n_envs:
+            self.length += 1
+
+    def array(self, name: str) -> np.ndarray:
+        """
+        Return one number of each transition.
+
+        :param name: "actions", "rewards", "terminated", "dones" or "valid".
+        :return: The numbers, shape (n_steps, n_envs). A view.
+        """
+        return dict(self._arrays)[name]
+
+    def tensor(self, name: str) -> th.Tensor:
+        """
+        Return the same on the device of the network.
+
+        :param name: See :meth:`array`.
+        :return: The numbers, shape (n_steps, n_envs).
+        """
+        return th.from_numpy(self.array(name)).to(self.device)
+
+    def _take_memory(self, obs: Observation) -> None:
+        shape = self.n_steps + 1, self.n_envs
+        parts = by_key(obs).items()
+        needed = shape[0] * shape[1] * sum(values[0].nbytes for _, values in parts)
+        if self.device.type == "cpu" and needed > psutil.virtual_memory().available:
+            raise ValueError(
+                f"n_steps: received {self.n_steps} with {self.n_envs} environments, a rollout of "
+                f"which takes {needed / 1e9:.1f} GB; "
+                f"{psutil.virtual_memory().available / 1e9:.1f} GB of memory are free. Take fewer "
+                "steps or fewer environments."
+            )
+        self.obs = {
+            key: th.empty(
+                (*shape, *values.shape[1:]),
+                dtype=th.from_numpy(values[:0]).dtype,
+                device=self.device,
+            )
+            for key, values in parts
+        }
+        self._arrays = [
+            (name, np.zeros((self.n_steps, self.n_envs), dtype)) for name, dtype in ARRAYS.items()
+        ]
+        self._find_views()
+
+    def _find_views(self) -> None:
+        on_cpu = self.device.type == "cpu"
+        self._views = {key: part.numpy() for key, part in self.obs.items()} if on_cpu else None
+
+    def _put(self, t: int, rows: slice, obs: Observation) -> None:
+        if self._views is not None:  # a tenth of the time that torch takes
+            for key, values in by_key(obs).items():
+                self._views[key][t, rows] = values
+        else:
+            for key, values in by_key(obs).items():
+                self.obs[key][t, rows].copy_(th.from_numpy(values), non_blocking=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {key: value for key, value in vars(self).items() if key != "_views"}
+        if self.is_empty:
+            state.pop("obs", None)
+            state.pop("_arrays", None)
+        else:
+            # Some environments may be a step ahead of the others, and what that one led to counts.
+            n = self.length + 2
+            state["obs"] = {key: part[:n].cpu().clone() for key, part in self.obs.items()}
+            state["_arrays"] = [(name, array[:n].copy()) for name, array in self._arrays]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        kept_obs, kept_arrays = state.pop("obs", None), state.pop("_arrays", None)
+        vars(self).update(state)
+        if kept_obs is not None:
+            self._take_memory(as_observation({key: part[0].numpy() for key, part in kept_obs.items()}))
+            for key, part in kept_obs.items():
+                self.obs[key][: len(part)].copy_(part)
+            for (_, array), (_, kept) in zip(self._arrays, kept_arrays, strict=True):
+                array[: len(kept)] = kept
+
+
+def by_key(obs: Observation) -> dict[str, np.ndarray]:
+    """
+    Return observations as a dictionary, whether they are one or not.
+
+    :param obs: Observations.
+    :return: The parts by their keys, or all under ``""``.
+    """
+    return obs if isinstance(obs, dict) else {"": obs}
+
+
+def as_observation(parts: dict[str, Any]) -> Any:
+    """
+    Undo :func:`by_key`.
+
+    :param parts: The parts by their keys.
+    :return: The parts as the environments gave them.
+    """
+    return parts[""] if parts.keys() == {""} else parts

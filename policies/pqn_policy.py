@@ -1,0 +1,91 @@
+"""The policy of PQN: a Q-network whose layers are normalised, which takes the target network's place."""
+
+from typing import Any
+
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import (
+    BaseFeaturesExtractor,
+    CombinedExtractor,
+    NatureCNN,
+)
+from stable_baselines3.common.type_aliases import Schedule
+from torch import nn
+
+from dqn_plugins.policies.initializers import orthogonal
+from dqn_plugins.policies.q_policy import QPolicy, WeightInitializer
+
+__all__ = ["PQNCnnPolicy", "PQNMlpPolicy", "PQNMultiInputPolicy", "PQNPolicy"]
+
+
+class PQNPolicy(QPolicy):
+    """
+    :class:`QPolicy` with layer normalisation, RAdam and orthogonal first weights.
+
+    Without layer normalisation, learning from a network's own values may diverge; with it, it does
+    not (Gallici et al. 2024, arXiv 2407.04811, section 4).
+
+    :param observation_space: Observation space.
+    :param action_space: Action space.
+    :param lr_schedule: Learning rate as a function of the progress remaining (1 to 0).
+    :param net_arch: Number of units of each hidden layer. By default ``[120, 84]``, on top of a
+        features extractor, too.
+    :param activation_fn: Activation function.
+    :param features_extractor_class: Features extractor; by default ``FlattenExtractor``.
+    :param features_extractor_kwargs: Keyword arguments for the features extractor.
+    :param normalize_images: Whether to divide images by 255.
+    :param optimizer_class: Optimiser.
+    :param optimizer_kwargs: Keyword arguments for the optimiser, without the learning rate.
+    :param layer_norm: Whether to normalise each hidden layer before its activation.
+    :param weight_initializer: Draws the first weights; None keeps torch's.
+    :param layer_norm_affine: Whether layer normalisation learns a scale and a shift.
+    """
+
+    default_net_arch = (120, 84)
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Discrete,
+        lr_schedule: Schedule,
+        net_arch: list[int] | None = None,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
+        features_extractor_kwargs: dict[str, Any] | None = None,
+        normalize_images: bool = True,
+        optimizer_class: type[th.optim.Optimizer] = th.optim.RAdam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        layer_norm: bool = True,
+        weight_initializer: WeightInitializer | None = orthogonal,
+        layer_norm_affine: bool = True,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            list(self.default_net_arch) if net_arch is None else net_arch,
+            activation_fn,
+            features_extractor_class,
+            features_extractor_kwargs,
+            normalize_images,
+            optimizer_class,
+            optimizer_kwargs,
+            layer_norm,
+            weight_initializer,
+            layer_norm_affine,
+        )
+
+
+PQNMlpPolicy = PQNPolicy
+
+
+class PQNCnnPolicy(PQNPolicy):
+    """:class:`PQNPolicy` for images: the same arguments, by default with ``NatureCNN``."""
+
+    default_features_extractor_class = NatureCNN
+
+
+class PQNMultiInputPolicy(PQNPolicy):
+    """:class:`PQNPolicy` for dictionaries: the same, by default with ``CombinedExtractor``."""
+
+    default_features_extractor_class = CombinedExtractor
