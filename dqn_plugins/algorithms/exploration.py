@@ -135,6 +135,12 @@ class EpsilonGreedy(BaseAlgorithm):
         assert self._exploration_rng is not None
         toss, epsilon, held = self._exploration_rng.random, self.exploration_rate, self._held
         actions = self._learner.greedy_actions(obs)
+        if self.exploration == "epsilon_greedy" and len(actions) > 1:
+            # The same draws as one after the other
+            draws = toss(len(actions))
+            explore = draws < epsilon
+            actions[explore] = draws[explore] / epsilon * self._n_actions
+            return actions
         for row in range(len(actions)):
             env_index = first_env_index + row
             if held.steps[env_index] > 0:

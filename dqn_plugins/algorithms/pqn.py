@@ -9,9 +9,16 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import LinearSchedule
 
 from dqn_plugins.algorithms.exploration import Exploration
-from dqn_plugins.algorithms.online import QAlgorithm
+from dqn_plugins.algorithms.online import Backend, QAlgorithm
 from dqn_plugins.environments import Vectorization
-from dqn_plugins.learning import Rollout, RolloutLearner, RolloutRule, Transition
+from dqn_plugins.learning import (
+    CompiledRolloutLearner,
+    Rollout,
+    RolloutLearner,
+    RolloutRule,
+    Transition,
+    reason_against_compiled_rollouts,
+)
 from dqn_plugins.policies import (
     PQNCnnPolicy,
     PQNMlpPolicy,
@@ -75,6 +82,8 @@ class PQN(QAlgorithm):
     :param n_envs: How many environments to make of an id; by default 4.
     :param vectorization: Where they run, see :func:`~dqn_plugins.make_vec_env`: "sync", "async" or
         "envpool".
+    :param backend: "torch" for the reference learner in torch; "compiled" for the fast one, which
+        takes multilayer perceptrons on the CPU; "auto" for "compiled" wherever it can be.
     :raises ValueError: If a number is out of its range, or the policy's name is unknown.
     """
 
@@ -86,6 +95,7 @@ class PQN(QAlgorithm):
     policy: PQNPolicy
     rule_class = RolloutRule
     _learner: RolloutLearner
+    _reason_against_compiling = staticmethod(reason_against_compiled_rollouts)
 
     def __init__(
         self,
@@ -114,6 +124,7 @@ class PQN(QAlgorithm):
         exploration_stuck_eps: float = 0.2,
         n_envs: int | None = None,
         vectorization: Vectorization = "sync",
+        backend: Backend = "auto",
     ) -> None:
         if n_envs is None:
             n_envs = N_ENVS if isinstance(env, str) else 1
@@ -133,6 +144,7 @@ class PQN(QAlgorithm):
             device=device,
             n_envs=n_envs,
             vectorization=vectorization,
+            backend=backend,
         )
         self.n_steps = n_steps
         self.batch_size = batch_size
@@ -157,11 +169,10 @@ class PQN(QAlgorithm):
         if rollout is None or (rollout.n_steps, rollout.n_envs) != (self.n_steps, n_envs):
             self._rollout = Rollout(self.n_steps, n_envs, self.device)
         self._rollout.move_to(self.device)
-        rule = self._make_rule()
-        assert isinstance(rule, RolloutRule)
-        assert self._exploration_rng is not None
-        rng = self._exploration_rng
-        self._learner = RolloutLearner(self.policy, rule, n_envs, self._rollout, rng)
+        learner = CompiledRolloutLearner if self._is_compiled() else RolloutLearner
+        self._learner = learner(
+            self.policy, self._make_rule(), n_envs, self._rollout, self._exploration_rng
+        )
         self._rule_in_force = self._rule_numbers(self)
 
     def _goes_on(self, total_timesteps: int) -> bool:

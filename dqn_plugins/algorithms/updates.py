@@ -36,6 +36,7 @@ class Updates(EpsilonGreedy):
     _rule_numbers: ClassVar[Any]
     _learner: Learner
     _last_td_error: float
+    _reason_against_compiling = staticmethod(reason_against_compiling)
     backend: Backend
     update: Update
 
@@ -57,7 +58,7 @@ class Updates(EpsilonGreedy):
         """
         if self.backend == "torch":
             return False
-        reason = reason_against_compiling(self.policy)
+        reason = self._reason_against_compiling(self.policy)
         if reason is not None and self.backend == "compiled":
             raise ValueError(
                 f"backend: received 'compiled', but {reason}. Pass backend='torch', or 'auto' to "

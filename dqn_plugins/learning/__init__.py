@@ -4,6 +4,10 @@ from dqn_plugins.learning.autograd.learner import AutogradLearner
 from dqn_plugins.learning.autograd.rollouts import RolloutLearner
 from dqn_plugins.learning.compiled.binding import reason_against_compiling
 from dqn_plugins.learning.compiled.learner import CompiledLearner
+from dqn_plugins.learning.compiled.rollouts import (
+    CompiledRolloutLearner,
+    reason_against_compiled_rollouts,
+)
 from dqn_plugins.learning.lambda_returns import lambda_returns
 from dqn_plugins.learning.learner import Learner
 from dqn_plugins.learning.limits import LARGEST_LEARNING_RATE
@@ -23,6 +27,7 @@ __all__ = [
     "LARGEST_LEARNING_RATE",
     "AutogradLearner",
     "CompiledLearner",
+    "CompiledRolloutLearner",
     "Learner",
     "NaiveRule",
     "Observation",
@@ -37,5 +42,6 @@ __all__ = [
     "Update",
     "lambda_returns",
     "raise_if_not_finite",
+    "reason_against_compiled_rollouts",
     "reason_against_compiling",
 ]

@@ -25,22 +25,45 @@ class Descent:
     :param policy: The policy, with its optimiser.
     """
 
+    gradients: th.Tensor
+    """The gradients of all weights, one after another."""
+
     def __init__(self, policy: QPolicy) -> None:
         self._policy = policy
-        self._parameters: list[th.Tensor] = []
+        self._weights: th.Tensor | None = None
+
+    @property
+    def _parameters(self) -> list[th.Tensor]:
+        return [each for group in self._policy.optimizer.param_groups for each in group["params"]]
+
+    def is_bound_to(self, weights: th.Tensor) -> bool:
+        """
+        Tell whether the policy's weights are still where they were.
+
+        :param weights: What :meth:`bind` returned.
+        :return: Whether they are.
+        """
+        return _is_one(self._parameters, weights)
+
+    def bind(self) -> th.Tensor:
+        """
+        Move the policy's weights into one piece of memory, if they are not there.
+
+        :return: All weights one after another. Whoever changes these changes the policy.
+        """
+        if self._weights is None or not self.is_bound_to(self._weights):
+            self._weights = _in_one(self._parameters)
+        return self._weights
 
     def __enter__(self) -> "Descent":
-        optimizer = self._policy.optimizer
-        parameters = [each for group in optimizer.param_groups for each in group["params"]]
-        if not _is_one(parameters, getattr(self, "_weights", None)):
-            self._weights = _in_one(parameters)
+        weights, parameters = self.bind(), self._parameters
         gradients = [each.grad for each in parameters]
-        if not _is_one(gradients, getattr(self, "_gradients", None)):
-            self._gradients = th.zeros_like(self._weights)
-            for each, part in zip(parameters, _parts(self._gradients, parameters), strict=True):
+        if not (hasattr(self, "gradients") and _is_one(gradients, self.gradients)):
+            self.gradients = th.zeros_like(weights)
+            for each, part in zip(parameters, _parts(self.gradients, parameters), strict=True):
                 each.grad = part
-        self._gradients.zero_()
-        self._radam = _RAdam.of(optimizer, self._weights, parameters)
+        self.gradients.zero_()
+        self._radam = _RAdam.of(self._policy.optimizer, weights, parameters)
         return self
 
     def __exit__(
@@ -60,16 +83,17 @@ class Descent:
         :param max_grad_norm: Their largest norm; None for any.
         :return: False if a gradient is too large or NaN; then nothing was changed.
         """
-        norm = self._gradients.norm().item()
+        norm = self.gradients.norm().item()
         if not norm < LARGEST_GRADIENT:
             return False
         if max_grad_norm is not None and norm > max_grad_norm:
-            self._gradients.mul_(max_grad_norm / norm)
+            self.gradients.mul_(max_grad_norm / norm)
         if self._radam is None:
             self._policy.optimizer.step()
         else:
-            self._radam.step(self._weights, self._gradients)
-        self._gradients.zero_()
+            assert self._weights is not None
+            self._radam.step(self._weights, self.gradients)
+        self.gradients.zero_()
         return True
 
 
@@ -150,9 +174,9 @@ def _parts(whole: th.Tensor, like: list[th.Tensor]) -> list[th.Tensor]:
     return [part.view_as(each) for part, each in zip(parts, like, strict=True)]
 
 
-def _is_one(tensors: list[Any], whole: th.Tensor | None) -> bool:
+def _is_one(tensors: list[Any], whole: th.Tensor) -> bool:
     """Whether tensors are the parts of one piece of memory."""
-    if whole is None or any(each is None for each in tensors):
+    if any(each is None for each in tensors) or sum(map(th.Tensor.numel, tensors)) != len(whole):
         return False
     return [each.data_ptr() for each in tensors] == [
         part.data_ptr() for part in whole.split([each.numel() for each in tensors])

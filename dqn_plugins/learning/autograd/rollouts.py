@@ -64,8 +64,7 @@ class RolloutLearner(Learner):
         Tell whether the learner still works on the memory that the policy uses.
 
         :param thorough: Without effect.
-        :return: Whether its rollouts are as long as its rule says. The weights are looked up before
-            each rollout is learned from.
+        :return: True: torch itself is asked for the weights at every step.
         """
         return True
 
@@ -135,7 +134,7 @@ class RolloutLearner(Learner):
             self.rollout.clear()
 
     def _learn_from_rollout(self) -> np.ndarray:
-        rule, rollout, q_net = self.rule, self.rollout, self.policy.q_net
+        rule, rollout = self.rule, self.rollout
         n = rollout.n_steps * rollout.n_envs
         obs = {key: part[: rollout.n_steps].flatten(0, 1) for key, part in rollout.obs.items()}
         actions = rollout.tensor("actions").view(n, 1)
@@ -152,14 +151,37 @@ class RolloutLearner(Learner):
         with self._descent as descent:
             for _ in range(rule.n_epochs if len(rows) else 0):
                 order = th.from_numpy(self.rng.permutation(rows)).to(rollout.device)
-                for batch in order.tensor_split(n_batches):
-                    part = {key: values[batch] for key, values in obs.items()}
-                    values = q_net.learned_values(as_observation(part))
-                    taken = values.gather(1, actions[batch])
-                    F.mse_loss(taken, returns[batch]).backward()  # type: ignore[no-untyped-call]
-                    if not descent.step(rule.max_grad_norm):
-                        raise DivergenceError(env_index, td_error)
+                batches = order.tensor_split(n_batches)
+                if not self._descend(descent, obs, actions, returns, batches):
+                    raise DivergenceError(env_index, td_error)
         return td_errors
+
+    def _descend(
+        self,
+        descent: Descent,
+        obs: dict[str, th.Tensor],
+        actions: th.Tensor,
+        returns: th.Tensor,
+        batches: tuple[th.Tensor, ...],
+    ) -> bool:
+        """
+        Take one step for each minibatch.
+
+        :param descent: Takes the steps.
+        :param obs: Observations, shape (n, ...) each.
+        :param actions: Actions, shape (n, 1).
+        :param returns: What their values are to become, shape (n, 1).
+        :param batches: The rows of each minibatch.
+        :return: False if a gradient is too large or NaN.
+        """
+        for batch in batches:
+            part = {key: values[batch] for key, values in obs.items()}
+            values = self.policy.q_net.learned_values(as_observation(part))
+            taken = values.gather(1, actions[batch])
+            F.mse_loss(taken, returns[batch]).backward()  # type: ignore[no-untyped-call]
+            if not descent.step(self.rule.max_grad_norm):
+                return False
+        return True
 
     @th.no_grad()
     def _targets(self, actions: th.Tensor) -> tuple[th.Tensor, np.ndarray]:
