@@ -14,13 +14,13 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 from stable_baselines3.common.vec_env.patch_gym import _patch_env
 
 from dqn_plugins.arguments import check_one_of, is_integer
 from dqn_plugins.environments.envpool_vec_env import EnvPoolVecEnv
 from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
-from dqn_plugins.environments.single_env import ConstantMemoryMonitor, SingleVecEnv
+from dqn_plugins.environments.single_env import ConstantMemoryMonitor, SingleVecEnv, SyncVecEnv
 from dqn_plugins.environments.turns import TurnTakingVecEnv
 
 __all__ = ["RenderOnDemand", "Vectorization", "make_env", "make_vec_env", "wrap_env"]
@@ -124,7 +124,7 @@ def make_vec_env(
     else:
         make: Callable[[], gym.Env[Any, Any]] = partial(_make_monitored, env_id, **kwargs)
         makers = [make] * n_envs
-        env = (DummyVecEnv if vectorization == "sync" else SubprocVecEnv)(makers)
+        env = (SyncVecEnv if vectorization == "sync" else SubprocVecEnv)(makers)
     env.seed(seed)
     return env
 
@@ -210,7 +210,8 @@ def wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> Vec
 
 def _warn_if_drawing_slows(env: VecEnv) -> None:
     """Say so where `make_vec_env` has made environments that draw for pictures nobody asked for."""
-    if env is env.unwrapped and env.render_mode == RENDER_MODE and env.has_attr("particles"):
+    draws = env is env.unwrapped and env.render_mode == RENDER_MODE and env.has_attr("particles")
+    if draws and not all(env.env_is_wrapped(RenderOnDemand)):
         warnings.warn(
             "The environments were made with render_mode='rgb_array', as Stable-Baselines3's "
             "make_vec_env does by default: they move particles for pictures at every step, which "

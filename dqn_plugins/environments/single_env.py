@@ -1,4 +1,4 @@
-"""One environment as a ``VecEnv``, without the copies that several environments need."""
+"""Environments of this process as a ``VecEnv``, without copies that nobody needs."""
 
 import time
 from collections import deque
@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from dqn_plugins.errors import MalformedTransitionError
 
-__all__ = ["NUMBERS", "ConstantMemoryMonitor", "SingleVecEnv"]
+__all__ = ["NUMBERS", "ConstantMemoryMonitor", "SingleVecEnv", "SyncVecEnv"]
 
 NUMBERS = "biuf"
 """Kinds of NumPy's types that hold real numbers: Booleans, integers, floats."""
@@ -222,3 +222,39 @@ class SingleVecEnv(DummyVecEnv):
             raise MalformedTransitionError(
                 "observation space", 0, str(space), f"{self.observation_space} throughout a run"
             )
+
+
+class SyncVecEnv(DummyVecEnv):
+    """
+    ``DummyVecEnv`` without its deep copies of what was made for this step alone.
+
+    What it returns is the caller's to keep. An information dictionary is copied only when the
+    environment put something into it.
+
+    :param env_fns: Functions that make the environments.
+    """
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """
+        Step one environment after the other, and begin a new episode where one ended.
+
+        :return: Observations, rewards, dones and infos.
+        """
+        if self.keys != [None]:
+            return super().step_wait()
+        buffer = self.buf_obs[None]
+        new_obs = np.empty(buffer.shape, buffer.dtype)
+        rewards = np.empty(self.num_envs, np.float32)
+        dones = np.empty(self.num_envs, np.bool_)
+        infos: list[dict[str, Any]] = []
+        for env_idx, env in enumerate(self.envs):
+            obs, reward, terminated, truncated, info = env.step(self.actions[env_idx])
+            info = deepcopy(info) if info else {}
+            info["TimeLimit.truncated"] = truncated and not terminated
+            if terminated or truncated:
+                info["terminal_observation"] = deepcopy(obs)
+                obs, self.reset_infos[env_idx] = env.reset()
+            new_obs[env_idx], rewards[env_idx] = obs, reward
+            dones[env_idx] = terminated or truncated
+            infos.append(info)
+        return new_obs, rewards, dones, infos

@@ -71,6 +71,7 @@ class Algorithm:
 ALGORITHMS: dict[str, Algorithm] = {
     "stream_q": Algorithm("dqn_plugins", "StreamQ", cost=100, sign="trace_decay"),
     "naive_dqn": Algorithm("dqn_plugins", "NaiveDQN", cost=60, sign="q_step_size"),
+    "pqn": Algorithm("dqn_plugins", "PQN", cost=60, sign="q_lambda"),
     "qrdqn": Algorithm("sb3_contrib", "QRDQN", cost=1_500, sign="quantile_net"),
     "dqn": Algorithm("stable_baselines3", "DQN", cost=1_000, sign="target_update_interval"),
     # Learns from each transition once, as it arrives: what remains of DQN without its buffer.

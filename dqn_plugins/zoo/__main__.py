@@ -30,7 +30,7 @@ COMMANDS: dict[str, Callable[[], object]] = {
 }
 USAGE = f"""usage: python -m dqn_plugins.zoo COMMAND ...
 
-Runs RL Zoo's command with naive_dqn and stream_q among its algorithms.
+Runs RL Zoo's command with naive_dqn, pqn and stream_q among its algorithms.
 COMMAND is one of: {", ".join(COMMANDS)}.
 COMMAND --help lists its options."""
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import optuna
 
-__all__ = ["convert_sampled", "sample_naive_dqn", "sample_stream_q"]
+__all__ = ["convert_sampled", "sample_naive_dqn", "sample_pqn", "sample_stream_q"]
 
 NETWORKS = {"tiny": [16, 8], "small": [64, 64], "medium": [128, 128], "big": [256, 256]}
 
@@ -26,6 +26,30 @@ def sample_naive_dqn(
             "learning_rate": trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True),
             "q_step_size": trial.suggest_float("q_step_size", 0.05, 1.0, log=True),
             "net_arch": trial.suggest_categorical("net_arch", ["tiny", "small", "medium"]),
+            **_sample_discount_and_exploration(trial),
+        }
+    )
+
+
+def sample_pqn(
+    trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]
+) -> dict[str, Any]:
+    """
+    Draw hyperparameters of ``PQN``.
+
+    :param trial: The trial that they are for.
+    :param n_actions: Dimension of a continuous action space, which RL Zoo passes; not used.
+    :param n_envs: Number of environments, which RL Zoo passes; not used.
+    :param additional_args: Settings for hindsight replay, which RL Zoo passes; not used.
+    :return: Keyword arguments of ``PQN``.
+    """
+    return convert_sampled(
+        {
+            "learning_rate": trial.suggest_float("learning_rate", 1e-5, 3e-3, log=True),
+            "q_lambda": trial.suggest_float("q_lambda", 0.0, 0.98),
+            "n_steps": trial.suggest_categorical("n_steps", [8, 16, 32, 64, 128]),
+            "n_epochs": trial.suggest_int("n_epochs", 1, 4),
+            "net_arch": trial.suggest_categorical("net_arch", ["small", "medium", "big"]),
             **_sample_discount_and_exploration(trial),
         }
     )

@@ -1,6 +1,7 @@
 """Making RL Zoo know this package's algorithms."""
 
 from dqn_plugins.algorithms.naive_dqn import NaiveDQN
+from dqn_plugins.algorithms.pqn import PQN
 from dqn_plugins.algorithms.stream_q import StreamQ
 
 __all__ = ["register_algorithms"]
@@ -8,7 +9,7 @@ __all__ = ["register_algorithms"]
 
 def register_algorithms() -> None:
     """
-    Make RL Zoo know ``naive_dqn`` and ``stream_q``: to train, load and optimise them.
+    Make RL Zoo know ``naive_dqn``, ``pqn`` and ``stream_q``: to train, load and optimise them.
 
     Call it before RL Zoo's own functions. Its other algorithms stay as they are.
 
@@ -32,10 +33,13 @@ def register_algorithms() -> None:
     from dqn_plugins.zoo.hyperparameter_search import (
         convert_sampled,
         sample_naive_dqn,
+        sample_pqn,
         sample_stream_q,
     )
 
-    rl_zoo3.ALGOS.update(naive_dqn=NaiveDQN, stream_q=StreamQ)
-    HYPERPARAMS_SAMPLER.update(naive_dqn=sample_naive_dqn, stream_q=sample_stream_q)
-    HYPERPARAMS_CONVERTER.update(naive_dqn=convert_sampled, stream_q=convert_sampled)
+    rl_zoo3.ALGOS.update(naive_dqn=NaiveDQN, pqn=PQN, stream_q=StreamQ)
+    HYPERPARAMS_SAMPLER.update(
+        naive_dqn=sample_naive_dqn, pqn=sample_pqn, stream_q=sample_stream_q
+    )
+    HYPERPARAMS_CONVERTER.update(dict.fromkeys(("naive_dqn", "pqn", "stream_q"), convert_sampled))
     rl_zoo3.train.ExperimentManager = OnlineExperimentManager  # type: ignore[attr-defined]

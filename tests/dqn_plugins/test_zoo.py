@@ -25,7 +25,7 @@ if importlib.util.find_spec("rl_zoo3") is None:
 import optuna
 
 import dqn_plugins.zoo
-from dqn_plugins import STREAM_Q_PAPER_HYPERPARAMETERS, NaiveDQN, StreamQ
+from dqn_plugins import PQN, STREAM_Q_PAPER_HYPERPARAMETERS, NaiveDQN, StreamQ
 from dqn_plugins.policies import ObGD
 from dqn_plugins.wrappers import read_frames
 from dqn_plugins.zoo import register_algorithms
@@ -33,12 +33,13 @@ from dqn_plugins.zoo.__main__ import main
 from dqn_plugins.zoo.hyperparameter_search import (
     convert_sampled,
     sample_naive_dqn,
+    sample_pqn,
     sample_stream_q,
 )
 from tests.helpers import statistics, weights
 
-ALGORITHMS = {"naive_dqn": NaiveDQN, "stream_q": StreamQ}
-SAMPLERS = {"naive_dqn": sample_naive_dqn, "stream_q": sample_stream_q}
+ALGORITHMS = {"naive_dqn": NaiveDQN, "pqn": PQN, "stream_q": StreamQ}
+SAMPLERS = {"naive_dqn": sample_naive_dqn, "pqn": sample_pqn, "stream_q": sample_stream_q}
 STEPS = 400
 SEED = 1
 

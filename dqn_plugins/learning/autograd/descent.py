@@ -1,10 +1,12 @@
 """Gradient steps without what torch spends on each parameter by itself."""
 
+from copy import deepcopy
 from types import TracebackType
 from typing import Any
 
 import torch as th
 
+from dqn_plugins.errors import DivergenceError
 from dqn_plugins.learning.limits import LARGEST_GRADIENT
 from dqn_plugins.policies import QPolicy
 
@@ -20,7 +22,7 @@ class Descent:
     ``torch.optim.RAdam`` takes for a small network. Its state stays where torch keeps it.
 
     A context: the memory is looked up at its beginning, and the optimiser's counters are up to date
-    at its end.
+    at its end. If learning diverges in it, all is as it was at its beginning.
 
     :param policy: The policy, with its optimiser.
     """
@@ -63,15 +65,33 @@ class Descent:
             for each, part in zip(parameters, _parts(self.gradients, parameters), strict=True):
                 each.grad = part
         self.gradients.zero_()
-        self._radam = _RAdam.of(self._policy.optimizer, weights, parameters)
+        optimizer = self._policy.optimizer
+        self._radam = _RAdam.of(optimizer, weights, parameters)
+        state = deepcopy(optimizer.state_dict()) if self._radam is None else self._radam.copy()
+        self._before = [each.clone() for each in self._changing], state
         return self
+
+    @property
+    def _changing(self) -> list[th.Tensor]:
+        """What learning changes, besides the optimiser's state."""
+        assert self._weights is not None
+        return [self._weights, *self._policy.buffers()]
 
     def __exit__(
         self,
         _type: type[BaseException] | None,
-        _error: BaseException | None,
+        error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
+        tensors, state = self._before
+        if isinstance(error, DivergenceError):
+            with th.no_grad():
+                for each, before in zip(self._changing, tensors, strict=True):
+                    each.copy_(before)
+            if self._radam is None:
+                self._policy.optimizer.load_state_dict(state)
+            else:
+                self._radam.put_back(state)
         if self._radam is not None:
             self._radam.finish()
 
@@ -161,6 +181,20 @@ class _RAdam:
             weights.addcdiv_(mean, root, value=step_size * (rectification * unbiased) ** 0.5)
         else:
             weights.add_(mean, alpha=step_size)
+
+    def copy(self) -> tuple[list[th.Tensor], int]:
+        """Return a copy of the moments, and how many steps were taken."""
+        return [each.clone() for each in self._moments], self._n_steps
+
+    def put_back(self, state: tuple[list[th.Tensor], int]) -> None:
+        """
+        Return to an earlier state.
+
+        :param state: What :meth:`copy` returned.
+        """
+        for each, before in zip(self._moments, state[0], strict=True):
+            each.copy_(before)
+        self._n_steps = state[1]
 
     def finish(self) -> None:
         """Tell the optimiser how many steps were taken."""

@@ -1,6 +1,5 @@
 """Q(λ) from rollouts, in torch: for any policy, on any device."""
 
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -122,13 +121,8 @@ class RolloutLearner(Learner):
         if not self.rollout.is_full:
             return np.zeros(0, np.float32)
         check_optimizer(self.policy.optimizer)
-        before = deepcopy((self.policy.state_dict(), self.policy.optimizer.state_dict()))
         try:
             return self._learn_from_rollout()
-        except DivergenceError:
-            self.policy.load_state_dict(before[0])
-            self.policy.optimizer.load_state_dict(before[1])
-            raise
         finally:
             self.policy.set_training_mode(False)
             self.rollout.clear()
