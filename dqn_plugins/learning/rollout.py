@@ -32,13 +32,23 @@ class Rollout:
     :param device: Where observations are kept.
     """
 
-    def __init__(self, n_steps: int, n_envs: int, device: th.device) -> None:
-        self.n_steps, self.n_envs, self.device = n_steps, n_envs, device
-        self.clear()
-
     obs: dict[str, th.Tensor]
     """Observations, shape (n_steps + 1, n_envs, ...) each: the last row is what the last step of
     the rollout led to. Those of environments without dictionaries have the key ``""``."""
+
+    def __init__(self, n_steps: int, n_envs: int, device: th.device) -> None:
+        self.n_envs, self.device = n_envs, device
+        self.resize(n_steps)
+
+    def resize(self, n_steps: int) -> None:
+        """
+        Begin a rollout of another length.
+
+        :param n_steps: Steps of each environment that make it.
+        """
+        self.n_steps = n_steps
+        self.obs, self._arrays = {}, {}
+        self.clear()
 
     def clear(self) -> None:
         """Forget all steps."""
@@ -53,9 +63,8 @@ class Rollout:
         :param device: The device.
         """
         self.device = device
-        if hasattr(self, "obs"):
-            self.obs = {key: part.to(device) for key, part in self.obs.items()}
-            self._find_views()
+        self.obs = {key: part.to(device) for key, part in self.obs.items()}
+        self._find_views()
 
     @property
     def is_empty(self) -> bool:
@@ -74,12 +83,12 @@ class Rollout:
         :param transition: The transitions. Their arrays are copied.
         :raises ValueError: If there is too little memory for a rollout.
         """
-        if not hasattr(self, "obs"):
+        if not self.obs:
             self._take_memory(transition.obs)
         t, first = self.length, transition.first_env_index
         rows = slice(first, first + len(transition.actions))
         self._put(t, rows, transition.obs)
-        for name, array in self._arrays:
+        for name, array in self._arrays.items():
             array[t, rows] = getattr(transition, name)
         if True in transition.dones.tolist():
             for row in np.flatnonzero(transition.dones & ~transition.terminated):
@@ -98,7 +107,7 @@ class Rollout:
         :param name: "actions", "rewards", "terminated", "dones" or "valid".
         :return: The numbers, shape (n_steps, n_envs). A view.
         """
-        return dict(self._arrays)[name]
+        return self._arrays[name]
 
     def tensor(self, name: str) -> th.Tensor:
         """
@@ -128,9 +137,9 @@ class Rollout:
             )
             for key, values in parts
         }
-        self._arrays = [
-            (name, np.zeros((self.n_steps, self.n_envs), dtype)) for name, dtype in ARRAYS.items()
-        ]
+        self._arrays = {
+            name: np.zeros((self.n_steps, self.n_envs), dtype) for name, dtype in ARRAYS.items()
+        }
         self._find_views()
 
     def _find_views(self) -> None:
@@ -146,26 +155,22 @@ class Rollout:
                 self.obs[key][t, rows].copy_(th.from_numpy(values), non_blocking=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {key: value for key, value in vars(self).items() if key != "_views"}
-        if self.is_empty:
-            state.pop("obs", None)
-            state.pop("_arrays", None)
-        else:
-            # Some environments may be a step ahead of the others, and what that one led to counts.
-            n = self.length + 2
-            state["obs"] = {key: part[:n].cpu().clone() for key, part in self.obs.items()}
-            state["_arrays"] = [(name, array[:n].copy()) for name, array in self._arrays]
-        return state
+        # Some environments may be a step ahead of the others, and what that one led to counts.
+        n = 0 if self.is_empty else self.length + 2
+        obs = {key: part[:n].cpu().clone() for key, part in self.obs.items() if n > 0}
+        arrays = {name: array[:n].copy() for name, array in self._arrays.items() if n > 0}
+        state = {name: value for name, value in vars(self).items() if name != "_views"}
+        return {**state, "obs": obs, "_arrays": arrays}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        kept_obs, kept_arrays = state.pop("obs", None), state.pop("_arrays", None)
-        vars(self).update(state)
-        if kept_obs is not None:
-            self._take_memory(as_observation({key: part[0].numpy() for key, part in kept_obs.items()}))
-            for key, part in kept_obs.items():
+        obs, arrays = state["obs"], state["_arrays"]
+        vars(self).update(state, obs={}, _arrays={})
+        if obs:
+            self._take_memory({key: part[0].numpy() for key, part in obs.items()})
+            for key, part in obs.items():
                 self.obs[key][: len(part)].copy_(part)
-            for (_, array), (_, kept) in zip(self._arrays, kept_arrays, strict=True):
-                array[: len(kept)] = kept
+            for name, array in arrays.items():
+                self._arrays[name][: len(array)] = array
 
 
 def by_key(obs: Observation) -> dict[str, np.ndarray]:

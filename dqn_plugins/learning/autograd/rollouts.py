@@ -75,7 +75,7 @@ class RolloutLearner(Learner):
         """
         super().set_rule(rule)
         if rule.n_steps != self.rollout.n_steps:
-            self.rollout.__init__(rule.n_steps, self.n_envs, self.rollout.device)  # type: ignore[misc]
+            self.rollout.resize(rule.n_steps)
 
     def forget(self) -> None:
         """Forget the steps that have not been learned from."""
