@@ -15,7 +15,7 @@ EXTRAS ?= dev
 PROCESSORS ?= generic haswell skylake-avx512 znver3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-search bench-comparison bench-wrappers bench-streams bench-live clean
+.PHONY: help install demo test test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-search bench-comparison bench-wrappers bench-streams bench-live bench-pqn clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -100,7 +100,7 @@ typecheck: $(INSTALLED)  ## Check types with mypy
 	ln -s $(CURDIR)/dqn_plugins/* $(CURDIR)/policies $(CURDIR)/wrappers build/typecheck/dqn_plugins/
 	cd build/typecheck && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p dqn_plugins
 
-bench: bench-speed bench-learning bench-comparison bench-wrappers bench-streams bench-live  ## Run all benchmarks
+bench: bench-speed bench-learning bench-comparison bench-wrappers bench-streams bench-pqn bench-live  ## Run all benchmarks
 
 bench-speed: $(INSTALLED)  ## Measure steps per second and memory
 	$(BIN)/python benchmarks/speed.py
@@ -118,6 +118,11 @@ bench-comparison: $(INSTALLED)  ## Measure what dqn-plugins compare costs over i
 bench-streams: $(INSTALLED)  ## Measure what many environments buy (resumable)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[envpool]"
 	$(BIN)/python -W ignore benchmarks/streams.py
+
+# CLEANRL=path/to/pqn.py of a checkout of CleanRL measures that, too.
+bench-pqn: $(INSTALLED)  ## Measure PQN against SB3's PPO, StreamQ and CleanRL's script (resumable)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[envpool]"
+	$(BIN)/python -W ignore benchmarks/pqn.py $(if $(CLEANRL),--cleanrl $(CLEANRL))
 
 bench-wrappers: $(INSTALLED)  ## Measure the recording wrappers
 	$(BIN)/python -W ignore benchmarks/wrappers.py

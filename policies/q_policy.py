@@ -1,6 +1,7 @@
 """The policy of an online Q-learner: one Q-network, no target network."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from typing import Any, ClassVar
 
@@ -91,6 +92,9 @@ class QNetwork(SB3QNetwork):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {
             **super()._get_constructor_parameters(),
+            # A copy: torch saves tensors that share memory as such, and when the network is loaded,
+            # drawing first weights for the extractor would change the weights that are to be loaded.
+            "features_extractor": deepcopy(self.features_extractor),
             "layer_norm": self.layer_norm,
             "weight_initializer": self.weight_initializer,
             "layer_norm_affine": self.layer_norm_affine,

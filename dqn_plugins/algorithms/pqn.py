@@ -29,7 +29,6 @@ from dqn_plugins.policies import (
 
 __all__ = ["PQN"]
 
-N_ENVS = 4
 FALLING_LEARNING_RATE = LinearSchedule(2.5e-4, 0.0, 1.0)
 
 
@@ -79,7 +78,7 @@ class PQN(QAlgorithm):
     :param exploration_duration: For how many steps a random action is held, if it is; None to draw
         it from a zeta distribution.
     :param exploration_stuck_eps: Smallest ε while the agent is stuck, in [0, 1].
-    :param n_envs: How many environments to make of an id; by default 4.
+    :param n_envs: How many environments to make of an id. PQN is for several: CleanRL takes 4.
     :param vectorization: Where they run, see :func:`~dqn_plugins.make_vec_env`: "sync", "async" or
         "envpool".
     :param backend: "torch" for the reference learner in torch; "compiled" for the fast one, which
@@ -122,12 +121,10 @@ class PQN(QAlgorithm):
         exploration: Exploration = "epsilon_greedy",
         exploration_duration: int | None = 16,
         exploration_stuck_eps: float = 0.2,
-        n_envs: int | None = None,
+        n_envs: int = 1,
         vectorization: Vectorization = "sync",
         backend: Backend = "auto",
     ) -> None:
-        if n_envs is None:
-            n_envs = N_ENVS if isinstance(env, str) else 1
         super().__init__(
             policy,
             env,

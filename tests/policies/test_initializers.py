@@ -4,7 +4,7 @@ import pytest
 import torch as th
 from torch import nn
 
-from dqn_plugins.policies import glorot_uniform
+from dqn_plugins.policies import glorot_uniform, orthogonal
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,14 @@ def test_the_drawing_follows_torchs_seed():
         glorot_uniform(layer)
     assert th.equal(layers[0].weight, layers[1].weight)
     assert not th.equal(layers[0].weight, layers[2].weight)
+
+
+def test_orthogonal_rows_are_orthogonal_and_as_long_as_the_root_of_two():
+    layer = nn.Linear(10, 4)
+    orthogonal(layer)
+    gram = layer.weight @ layer.weight.T
+    th.testing.assert_close(gram, 2 * th.eye(4), atol=1e-5, rtol=0)
+    assert (layer.bias == 0).all()
+    norm = nn.LayerNorm(4)
+    orthogonal(norm)
+    assert (norm.weight == 1).all()

@@ -309,3 +309,22 @@ def test_a_vector_of_another_length_is_refused_and_changes_nothing(change):
     with pytest.raises(ValueError, match=rf"vector: received shape \({size + change},\).*{size}"):
         policy.load_from_vector(np.zeros(size + change, np.float32))
     assert th.equal(flat(policy), before)
+
+
+def test_a_network_with_an_extractor_and_first_weights_of_its_own_is_saved_and_loaded(tmp_path):
+    """Drawing first weights while loading must not reach the weights that are loaded."""
+    network = make(CnnPolicy, IMAGE, weight_initializer=glorot_uniform).q_net
+    network.save(tmp_path / "network")
+    loaded = QNetwork.load(tmp_path / "network")
+    for name, values in network.state_dict().items():
+        assert th.equal(loaded.state_dict()[name], values), name
+
+
+def test_layer_normalisation_learns_a_scale_and_a_shift_if_asked_to():
+    norms = [each for each in make(layer_norm=True, layer_norm_affine=True).modules()]
+    norms = [each for each in norms if isinstance(each, nn.LayerNorm)]
+    assert [tuple(each.weight.shape) for each in norms] == [(16,), (8,)]
+    assert not any(
+        isinstance(each, nn.LayerNorm) and each.elementwise_affine
+        for each in make(layer_norm=True).modules()
+    )

@@ -64,12 +64,6 @@ def test_learn_ends_with_a_whole_rollout_and_learns_from_each_transition():
     assert {"train/loss", "train/td_error", "train/n_updates"} <= logged
 
 
-def test_by_default_an_id_makes_four_environments():
-    assert PQN("MlpPolicy", "CartPole-v1").n_envs == 4
-    assert PQN("MlpPolicy", "CartPole-v1", n_envs=2).n_envs == 2
-    assert PQN("MlpPolicy", gym.make("CartPole-v1")).n_envs == 1
-
-
 def test_the_learning_rate_is_that_of_the_beginning_of_a_rollout(monkeypatch):
     model = PQN("MlpPolicy", several(), learning_rate=LinearSchedule(1.0, 0.0, 1.0), **SMALL)
     learn, rates = model._learner._learn_from_rollout, []
