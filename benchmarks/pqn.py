@@ -280,14 +280,14 @@ def as_markdown(results: dict[str, Any]) -> str:
     about = results["machine"]
     parts = [
         "# PQN",
-        "Made by `make bench-pqn`. The machine was busy with other work: wall-clock figures are\n"
-        "those of that hour, the ratios of CPU seconds are what to read. They were taken in rounds\n"
-        "that take turns, and each is the median over the rounds.",
+        "Made by `make bench-pqn`. The machine was busy with other work: wall-clock figures\n"
+        "are those of that hour, the ratios of CPU seconds are what to read. They were taken in\n"
+        "rounds that take turns, and each is the median over the rounds.",
         f"Machine: {about['cpu']}, {about['cores']} cores; torch with one thread.",
         "## Steps per second, learning included",
-        "All with rollouts of 128 steps, four passes, minibatches of 128 and hidden layers of 120\n"
-        "and 84 units. `PQN`, CleanRL's script and PPO step Gymnasium's environments one after the\n"
-        "other in their own process.",
+        "All with rollouts of 128 steps, four passes, minibatches of 128 and hidden layers of\n"
+        "120 and 84 units. `PQN`, CleanRL's script and PPO step Gymnasium's environments one\n"
+        "after the other in their own process.",
         table(
             "environment | how many | what | steps/s | steps per CPU second | over CleanRL, CPU | "
             "over CleanRL, wall | over PPO, CPU | over PPO, wall",

@@ -1,4 +1,4 @@
-"""The policy of PQN: a Q-network whose layers are normalised, which takes the target network's place."""
+"""The policy of PQN: a Q-network with layer normalisation, in place of a target network."""
 
 from typing import Any
 

@@ -92,8 +92,8 @@ class QNetwork(SB3QNetwork):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {
             **super()._get_constructor_parameters(),
-            # A copy: torch saves tensors that share memory as such, and when the network is loaded,
-            # drawing first weights for the extractor would change the weights that are to be loaded.
+            # A copy: torch keeps what shares memory together, so that drawing first weights for the
+            # extractor while a network is loaded would change the weights that are to be loaded.
             "features_extractor": deepcopy(self.features_extractor),
             "layer_norm": self.layer_norm,
             "weight_initializer": self.weight_initializer,

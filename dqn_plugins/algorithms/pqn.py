@@ -36,10 +36,11 @@ class PQN(QAlgorithm):
     """
     Parallelised Q-network: Q(λ) from short rollouts of many environments.
 
-    All environments take ``n_steps`` steps, ε-greedily. The λ-returns of these steps are the targets
-    of a few passes of minibatches, and the steps are forgotten. There is no replay buffer and no
-    target network: layer normalisation keeps learning stable, and many environments give minibatches
-    that are varied enough. See :func:`~dqn_plugins.learning.lambda_returns` for the targets.
+    All environments take ``n_steps`` steps, ε-greedily. The λ-returns of these steps are the
+    targets of a few passes of minibatches, and the steps are forgotten. There is no replay buffer
+    and no target network: layer normalisation keeps learning stable, and many environments give
+    minibatches that are varied enough. See :func:`~dqn_plugins.learning.lambda_returns` for the
+    targets.
 
     ``learn`` ends with a whole rollout. Where a callback or a signal stops it earlier, the steps at
     hand are kept, also in a saved model, and learning goes on with them; a reset from outside drops
@@ -166,10 +167,11 @@ class PQN(QAlgorithm):
         if rollout is None or (rollout.n_steps, rollout.n_envs) != (self.n_steps, n_envs):
             self._rollout = Rollout(self.n_steps, n_envs, self.device)
         self._rollout.move_to(self.device)
+        rule, rng = self._make_rule(), self._exploration_rng
+        assert isinstance(rule, RolloutRule)
+        assert rng is not None
         learner = CompiledRolloutLearner if self._is_compiled() else RolloutLearner
-        self._learner = learner(
-            self.policy, self._make_rule(), n_envs, self._rollout, self._exploration_rng
-        )
+        self._learner = learner(self.policy, rule, n_envs, self._rollout, rng)
         self._rule_in_force = self._rule_numbers(self)
 
     def _goes_on(self, total_timesteps: int) -> bool:

@@ -242,7 +242,7 @@ class SyncVecEnv(DummyVecEnv):
         """
         if self.keys != [None]:
             return super().step_wait()
-        buffer = self.buf_obs[None]
+        (buffer,) = self.buf_obs.values()
         new_obs = np.empty(buffer.shape, buffer.dtype)
         rewards = np.empty(self.num_envs, np.float32)
         dones = np.empty(self.num_envs, np.bool_)

@@ -25,7 +25,7 @@ class Rollout:
     The last steps of several environments. Memory is taken once, at the first transition.
 
     Observations go to the device of the network as they come; what is one number per transition
-    follows when the rollout is learned from. A pickled rollout holds the steps that it has, no more.
+    follows when the rollout is learned from. A pickled rollout holds only the steps that it has.
 
     :param n_steps: Steps of each environment that make a rollout.
     :param n_envs: Number of environments.
@@ -47,7 +47,8 @@ class Rollout:
         :param n_steps: Steps of each environment that make it.
         """
         self.n_steps = n_steps
-        self.obs, self._arrays = {}, {}
+        self.obs = {}
+        self._arrays: dict[str, np.ndarray] = {}
         self.clear()
 
     def clear(self) -> None:

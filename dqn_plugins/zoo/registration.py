@@ -38,8 +38,6 @@ def register_algorithms() -> None:
     )
 
     rl_zoo3.ALGOS.update(naive_dqn=NaiveDQN, pqn=PQN, stream_q=StreamQ)
-    HYPERPARAMS_SAMPLER.update(
-        naive_dqn=sample_naive_dqn, pqn=sample_pqn, stream_q=sample_stream_q
-    )
+    HYPERPARAMS_SAMPLER.update(naive_dqn=sample_naive_dqn, pqn=sample_pqn, stream_q=sample_stream_q)
     HYPERPARAMS_CONVERTER.update(dict.fromkeys(("naive_dqn", "pqn", "stream_q"), convert_sampled))
     rl_zoo3.train.ExperimentManager = OnlineExperimentManager  # type: ignore[attr-defined]

@@ -235,6 +235,7 @@ NON_DEFAULT: dict[str, Any] = {
     "optimizer_kwargs": {"betas": (0.5, 0.6), "eps": 0.125},
     "layer_norm": True,
     "weight_initializer": glorot_uniform,
+    "layer_norm_affine": True,
 }
 
 
@@ -321,8 +322,8 @@ def test_a_network_with_an_extractor_and_first_weights_of_its_own_is_saved_and_l
 
 
 def test_layer_normalisation_learns_a_scale_and_a_shift_if_asked_to():
-    norms = [each for each in make(layer_norm=True, layer_norm_affine=True).modules()]
-    norms = [each for each in norms if isinstance(each, nn.LayerNorm)]
+    modules = make(layer_norm=True, layer_norm_affine=True).modules()
+    norms = [each for each in modules if isinstance(each, nn.LayerNorm)]
     assert [tuple(each.weight.shape) for each in norms] == [(16,), (8,)]
     assert not any(
         isinstance(each, nn.LayerNorm) and each.elementwise_affine

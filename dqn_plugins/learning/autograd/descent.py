@@ -1,5 +1,6 @@
 """Gradient steps without what torch spends on each parameter by itself."""
 
+from collections.abc import Iterable
 from copy import deepcopy
 from types import TracebackType
 from typing import Any
@@ -32,7 +33,7 @@ class Descent:
 
     def __init__(self, policy: QPolicy) -> None:
         self._policy = policy
-        self._weights: th.Tensor | None = None
+        self._wholes: dict[str, th.Tensor] = {}
 
     @property
     def _parameters(self) -> list[th.Tensor]:
@@ -53,29 +54,40 @@ class Descent:
 
         :return: All weights one after another. Whoever changes these changes the policy.
         """
-        if self._weights is None or not self.is_bound_to(self._weights):
-            self._weights = _in_one(self._parameters)
-        return self._weights
+        return self._in_one("weights", self._parameters)
+
+    def _in_one(self, name: str, tensors: list[th.Tensor]) -> th.Tensor:
+        """Move tensors into one piece of memory, if they are not there, and return that."""
+        if name not in self._wholes or not _is_one(tensors, self._wholes[name]):
+            self._wholes[name] = _moved_into_one(tensors)
+        return self._wholes[name]
 
     def __enter__(self) -> "Descent":
         weights, parameters = self.bind(), self._parameters
-        gradients = [each.grad for each in parameters]
-        if not (hasattr(self, "gradients") and _is_one(gradients, self.gradients)):
-            self.gradients = th.zeros_like(weights)
-            for each, part in zip(parameters, _parts(self.gradients, parameters), strict=True):
-                each.grad = part
+        gradients = []
+        for each in parameters:
+            if each.grad is None:
+                each.grad = th.zeros_like(each)
+            gradients.append(each.grad)
+        self.gradients = self._in_one("gradients", gradients)
         self.gradients.zero_()
         optimizer = self._policy.optimizer
-        self._radam = _RAdam.of(optimizer, weights, parameters)
-        state = deepcopy(optimizer.state_dict()) if self._radam is None else self._radam.copy()
+        self._radam = None
+        states = _states_for_radam(optimizer, parameters)
+        if states is not None:
+            moments = [
+                self._in_one(key, [state[key] for state in states])
+                for key in ("exp_avg", "exp_avg_sq")
+            ]
+            self._radam = _RAdam(optimizer.param_groups[0], states, weights, moments)
+        state: Any = deepcopy(optimizer.state_dict()) if self._radam is None else self._radam.copy()
         self._before = [each.clone() for each in self._changing], state
         return self
 
     @property
     def _changing(self) -> list[th.Tensor]:
         """What learning changes, besides the optimiser's state."""
-        assert self._weights is not None
-        return [self._weights, *self._policy.buffers()]
+        return [self._wholes["weights"], *self._policy.buffers()]
 
     def __exit__(
         self,
@@ -111,8 +123,7 @@ class Descent:
         if self._radam is None:
             self._policy.optimizer.step()
         else:
-            assert self._weights is not None
-            self._radam.step(self._weights, self.gradients)
+            self._radam.step(self.gradients)
         self.gradients.zero_()
         return True
 
@@ -126,44 +137,25 @@ class _RAdam:
     corrected, as in torch.
     """
 
-    ORDINARY = (
-        ("weight_decay", 0),
-        ("maximize", False),
-        ("differentiable", False),
-        ("capturable", False),
-    )
-
-    @classmethod
-    def of(
-        cls, optimizer: th.optim.Optimizer, weights: th.Tensor, parameters: list[th.Tensor]
-    ) -> "_RAdam | None":
-        """Return what steps in place of an optimiser; None if that is none of this kind."""
-        groups = optimizer.param_groups
-        if type(optimizer) is not th.optim.RAdam or len(groups) != 1:
-            return None
-        if any(groups[0][name] != value for name, value in cls.ORDINARY):
-            return None
-        states: list[dict[str, Any]] = [optimizer.state[each] for each in parameters]
-        for state, each in zip(states, parameters, strict=True):
-            if not state:
-                state.update(step=th.zeros(()), exp_avg=th.zeros_like(each))
-                state["exp_avg_sq"] = th.zeros_like(each)
-        if len({state["step"].item() for state in states}) != 1:
-            return None
-        return cls(groups[0], states, weights)
-
     def __init__(
-        self, group: dict[str, Any], states: list[dict[str, Any]], weights: th.Tensor
+        self,
+        group: dict[str, Any],
+        states: list[dict[str, Any]],
+        weights: th.Tensor,
+        moments: list[th.Tensor],
     ) -> None:
-        self._states = states
+        self._states, self._weights, self._moments = states, weights, moments
         self._lr, (self._beta1, self._beta2), self._eps = group["lr"], group["betas"], group["eps"]
-        self._moments = [
-            _in_one_by_key(states, key, weights) for key in ("exp_avg", "exp_avg_sq")
-        ]
         self._n_steps = int(states[0]["step"].item())
         self._scratch = th.empty_like(weights)
 
-    def step(self, weights: th.Tensor, gradients: th.Tensor) -> None:
+    def step(self, gradients: th.Tensor) -> None:
+        """
+        Change the weights once.
+
+        :param gradients: Their gradients.
+        """
+        weights = self._weights
         beta1, beta2 = self._beta1, self._beta2
         mean, square = self._moments
         self._n_steps += 1
@@ -202,33 +194,44 @@ class _RAdam:
             state["step"].fill_(self._n_steps)
 
 
-def _parts(whole: th.Tensor, like: list[th.Tensor]) -> list[th.Tensor]:
-    """Divide one piece of memory into parts of given shapes."""
-    parts = whole.split([each.numel() for each in like])
-    return [part.view_as(each) for part, each in zip(parts, like, strict=True)]
+ORDINARY = {"weight_decay": 0, "maximize": False, "differentiable": False, "capturable": False}
+"""Options of ``torch.optim.RAdam`` that :class:`_RAdam` does not have, and what turns each off."""
 
 
-def _is_one(tensors: list[Any], whole: th.Tensor) -> bool:
+def _states_for_radam(
+    optimizer: th.optim.Optimizer, parameters: list[th.Tensor]
+) -> list[dict[str, Any]] | None:
+    """Return the state of each parameter; None if :class:`_RAdam` cannot stand in."""
+    groups = optimizer.param_groups
+    if type(optimizer) is not th.optim.RAdam or len(groups) != 1:
+        return None
+    if any(groups[0][name] != value for name, value in ORDINARY.items()):
+        return None
+    states: list[dict[str, Any]] = [optimizer.state[each] for each in parameters]
+    for state, each in zip(states, parameters, strict=True):
+        if not state:
+            state.update(step=th.zeros(()), exp_avg=th.zeros_like(each))
+            state["exp_avg_sq"] = th.zeros_like(each)
+    return states if len({state["step"].item() for state in states}) == 1 else None
+
+
+def _parts(whole: th.Tensor, like: list[th.Tensor]) -> Iterable[th.Tensor]:
+    """Divide one piece of memory into as many parts as there are tensors, of their sizes."""
+    return th.split(whole, [each.numel() for each in like])
+
+
+def _is_one(tensors: list[th.Tensor], whole: th.Tensor) -> bool:
     """Whether tensors are the parts of one piece of memory."""
-    if any(each is None for each in tensors) or sum(map(th.Tensor.numel, tensors)) != len(whole):
+    if sum(map(th.Tensor.numel, tensors)) != len(whole):
         return False
-    return [each.data_ptr() for each in tensors] == [
-        part.data_ptr() for part in whole.split([each.numel() for each in tensors])
-    ]
+    parts = _parts(whole, tensors)
+    return [*map(th.Tensor.data_ptr, tensors)] == [*map(th.Tensor.data_ptr, parts)]
 
 
 @th.no_grad()
-def _in_one(tensors: list[th.Tensor]) -> th.Tensor:
+def _moved_into_one(tensors: list[th.Tensor]) -> th.Tensor:
     """Move tensors into one piece of memory, one after the other, and return that."""
     whole = th.cat([each.reshape(-1) for each in tensors])
     for each, part in zip(tensors, _parts(whole, tensors), strict=True):
-        each.data = part
+        each.data = part.view_as(each)
     return whole
-
-
-def _in_one_by_key(states: list[dict[str, Any]], key: str, weights: th.Tensor) -> th.Tensor:
-    tensors = [state[key] for state in states]
-    first = tensors[0]
-    if first._base is not None and _is_one(tensors, first._base):
-        return first._base
-    return _in_one(tensors)

@@ -32,6 +32,8 @@ class AutogradLearner(Learner):
     :param n_envs: Number of environments.
     """
 
+    rule: NaiveRule | StreamRule
+
     def __init__(self, policy: QPolicy, rule: Rule, n_envs: int) -> None:
         super().__init__(policy, rule, n_envs)
         check_optimizer(policy.optimizer)

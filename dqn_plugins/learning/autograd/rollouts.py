@@ -196,7 +196,9 @@ class RolloutLearner(Learner):
         if rollout.last_obs:
             steps, environments, observations = zip(*rollout.last_obs, strict=True)
             last = {
-                key: th.from_numpy(np.stack([each[key] for each in observations])).to(rollout.device)
+                key: th.from_numpy(np.stack([each[key] for each in observations])).to(
+                    rollout.device
+                )
                 for key in obs
             }
             next_values[list(steps), list(environments)] = self._values(last).amax(1)

@@ -1,4 +1,4 @@
-"""Q(λ) from rollouts for multilayer perceptrons on the CPU: what autograd does, in compiled code."""
+"""Q(λ) from rollouts in compiled code: for multilayer perceptrons on the CPU. The fast one."""
 
 from typing import Any
 
@@ -64,7 +64,7 @@ class CompiledRolloutLearner(RolloutLearner):
 
     def _values(self, obs: dict[str, th.Tensor], rows: slice = slice(None)) -> th.Tensor:
         inputs = as_rows(obs[""][rows].numpy())
-        values = np.empty((len(inputs), self.policy.q_net.action_space.n), np.float32)  # type: ignore[attr-defined]
+        values = np.empty((len(inputs), self.policy.q_net.action_space.n), np.float32)
         values_of(self._network, inputs, values)
         return th.from_numpy(values)
 
@@ -79,9 +79,7 @@ class CompiledRolloutLearner(RolloutLearner):
         inputs, gradient = as_rows(obs[""].numpy()), descent.gradients.numpy()
         flat_actions, targets = actions.view(-1).numpy(), returns.view(-1).numpy()
         for batch in batches:
-            gradient_of_error(
-                self._network, inputs, flat_actions, targets, batch.numpy(), gradient
-            )
+            gradient_of_error(self._network, inputs, flat_actions, targets, batch.numpy(), gradient)
             if not descent.step(self.rule.max_grad_norm):
                 return False
         return True
@@ -123,17 +121,19 @@ def _blocks(
 ) -> list[tuple[nn.Linear, nn.LayerNorm | None, float]] | None:
     """Read a network as linear layers, each with its normalisation and its slope below 0."""
     blocks: list[tuple[nn.Linear, nn.LayerNorm | None, float]] = []
-    modules = list(network)
+    modules: list[nn.Module | None] = [*network]
     while modules:
         linear = modules.pop(0)
         if type(linear) is not nn.Linear or linear.bias is None:
             return None
         if not modules:
             return [*blocks, (linear, None, 1.0)]
-        norm = modules.pop(0) if type(modules[0]) is nn.LayerNorm else None
-        if norm is not None and norm.elementwise_affine and norm.bias is None:
-            return None
-        activation = modules.pop(0) if modules else None
+        activation = modules.pop(0)
+        norm = None
+        if type(activation) is nn.LayerNorm:
+            norm, activation = activation, modules.pop(0) if modules else None
+            if len(list(norm.parameters())) == 1:  # a scale without a shift
+                return None
         if type(activation) is nn.ReLU:
             slope = 0.0
         elif type(activation) is nn.LeakyReLU:

@@ -96,9 +96,7 @@ def test_in_a_step_of_resetting_nothing_is_learned():
 def test_with_envpool_what_belongs_together_stays_together(n_envs, monkeypatch):
     """Each observation is what Gymnasium's dynamics make of the one before and of the action."""
     pytest.importorskip("envpool")
-    model = PQN(
-        "MlpPolicy", "CartPole-v1", n_envs=n_envs, vectorization="envpool", seed=1, **SMALL
-    )
+    model = PQN("MlpPolicy", "CartPole-v1", n_envs=n_envs, vectorization="envpool", seed=1, **SMALL)
     learn, rollouts = model._learner._learn_from_rollout, []
 
     def noted() -> np.ndarray:
@@ -236,7 +234,10 @@ def complete_pqn(model: PQN) -> dict[str, Any]:
     n, filled = rollout.length, not rollout.is_empty
     state["rollout"] = [n, rollout.last_obs, rollout.n_steps, rollout.n_envs]
     if filled:
-        state["rollout"] += [rollout.obs[""][:n], *(array[:n] for array in rollout._arrays.values())]
+        state["rollout"] += [
+            rollout.obs[""][:n],
+            *(array[:n] for array in rollout._arrays.values()),
+        ]
     return state
 
 

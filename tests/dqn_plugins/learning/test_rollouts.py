@@ -150,7 +150,9 @@ def test_what_overflows_leaves_all_as_it_was(backend, optimizer, reward):
     episodes = [([0.0] * 37 + [reward], "terminated")]
     model = new_model(
         backend,
-        DummyVecEnv([lambda: ScriptedEnv([([0.0] * 50, "truncated")]), lambda: ScriptedEnv(episodes)]),
+        DummyVecEnv(
+            [lambda: ScriptedEnv([([0.0] * 50, "truncated")]), lambda: ScriptedEnv(episodes)]
+        ),
         policy_kwargs={"optimizer_class": optimizer, "optimizer_kwargs": {}},
     )
     model.learn(4 * 16)
@@ -193,9 +195,7 @@ def test_a_rollout_of_dictionaries_and_a_part_of_it():
         flags = np.zeros(n, np.bool_)
         actions, rewards = np.full(n, 1), np.full(n, number, np.float32)
         into.add(
-            Transition(
-                obs, actions, rewards, new_obs, flags, flags, new_obs, ~flags, None, first
-            )
+            Transition(obs, actions, rewards, new_obs, flags, flags, new_obs, ~flags, None, first)
         )
 
     assert rollout.is_empty
