@@ -204,7 +204,7 @@ def protocol_rows(runs: dict[str, list[dict[str, float]]]) -> list[list[str]]:
 
 # Seconds until it lands
 
-LANDER_SEEDS = range(100, 110)
+FIRST_SEED = 100
 LANDER_SETTINGS: dict[str, Any] = {
     "n_envs": 32,
     "n_steps": 32,
@@ -250,8 +250,9 @@ def learn_to_land(name: str, seed: int) -> list[dict[str, float]]:
     return evaluations.rows
 
 
-def measure_landing(out: Path) -> dict[str, list[dict[str, Any]]]:
-    jobs = [(name, seed) for seed in LANDER_SEEDS for name in LANDERS]
+def measure_landing(out: Path, n_seeds: int) -> dict[str, list[dict[str, Any]]]:
+    seeds = range(FIRST_SEED, FIRST_SEED + n_seeds)
+    jobs = [(name, seed) for seed in seeds for name in LANDERS]
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in LANDERS}
     for name, seed in track(jobs, description=LANDER, console=PROGRESS):
         path = out / "landing" / f"{name}-{seed}.json"
@@ -302,7 +303,7 @@ def as_markdown(results: dict[str, Any]) -> str:
             protocol_rows(results["protocol"]),
         ),
         f"## {LANDER}: seconds until it lands",
-        f"{len(LANDER_SEEDS)} seeds from {LANDER_SEEDS[0]} on, EnvPool; StreamQ with its defaults "
+        f"{len(results['landing']['PQN'])} seeds from {FIRST_SEED} on, EnvPool; StreamQ with its defaults "
         f"and 8 environments, PQN with\n`n_envs={LANDER_SETTINGS['n_envs']}, "
         f"n_steps={LANDER_SETTINGS['n_steps']}` and a learning rate falling from 1e-3 to 0, chosen "
         "on two other seeds.\nReached: the interquartile mean over seeds of greedy returns, "
@@ -320,6 +321,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cleanrl", type=Path, help="CleanRL's pqn.py; not measured if left out")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of the measurement of speed")
+    parser.add_argument("--seeds", type=int, default=10, help="seeds of LunarLander")
     parser.add_argument("--out", type=Path, default=Path("runs/pqn"), help="work in progress")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -329,7 +331,7 @@ def main() -> None:
         "machine": {"cpu": cpu_model(), "cores": joblib.cpu_count()},
         "rates": measure_rates(arguments.out, arguments.rounds, arguments.cleanrl),
         "protocol": measure_protocol(arguments.out),
-        "landing": measure_landing(arguments.out),
+        "landing": measure_landing(arguments.out, arguments.seeds),
     }
     (RESULTS / "pqn.json").write_text(json.dumps(results) + "\n")
     text = as_markdown(results)
