@@ -250,7 +250,7 @@ class SyncVecEnv(DummyVecEnv):
         for env_idx, env in enumerate(self.envs):
             obs, reward, terminated, truncated, info = env.step(self.actions[env_idx])
             info = deepcopy(info) if info else {}
-            info["TimeLimit.truncated"] = truncated and not terminated
+            info["TimeLimit.truncated"] = not terminated and truncated
             if terminated or truncated:
                 info["terminal_observation"] = deepcopy(obs)
                 obs, self.reset_infos[env_idx] = env.reset()

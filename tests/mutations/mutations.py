@@ -40,6 +40,9 @@ TRANSITIONS = ("tests/properties/test_transitions.py", "-k", "torch")
 BY_HAND = ("tests/dqn_plugins/learning/test_traces.py", "-k", "worked_out_by_hand")
 BY_HAND_OPTIMIZERS = ("tests/policies/test_trace_optimizers.py",)
 CONTINUE = ("tests/dqn_plugins/algorithms/test_continue_exactly.py",)
+LAMBDA_TESTS = ("tests/dqn_plugins/learning/test_lambda_returns.py",)
+ROLLOUT_TESTS = ("tests/dqn_plugins/learning/test_rollouts.py",)
+PQN_TESTS = ("tests/dqn_plugins/algorithms/test_pqn.py",)
 REWARDS = ("tests/wrappers/rewards/test_episode_reward.py",)
 
 AUTOGRAD = "dqn_plugins/learning/autograd/learner.py"
@@ -56,6 +59,11 @@ EXPLORATION = "dqn_plugins/algorithms/exploration.py"
 LOOP = "dqn_plugins/algorithms/online.py"
 OWN_LOOP = "dqn_plugins/algorithms/own_loop.py"
 ENVIRONMENTS = "dqn_plugins/environments/stream.py"
+LAMBDA_RETURNS = "dqn_plugins/learning/lambda_returns.py"
+ROLLOUT = "dqn_plugins/learning/rollout.py"
+ROLLOUTS = "dqn_plugins/learning/autograd/rollouts.py"
+DESCENT = "dqn_plugins/learning/autograd/descent.py"
+BATCHES = "dqn_plugins/learning/compiled/batches.py"
 STREAM_POLICY = "policies/stream_policy.py"
 TRACE_OPTIMIZERS = "policies/trace_optimizers.py"
 GRADIENT_SCALED = "policies/gradient_scaled_optimizers.py"
@@ -912,5 +920,68 @@ MUTATIONS = [
         "if self._recorder.frame_count > self.video_length:",
         "a video is one frame too long",
         ("tests/wrappers/video/test_vec_record_video.py",),
+    ),
+    Mutation(
+        LAMBDA_RETURNS,
+        "(~dones).to",
+        "(~terminated).to",
+        "returns come back over a time limit",
+        LAMBDA_TESTS,
+    ),
+    Mutation(
+        LAMBDA_RETURNS,
+        "weights[-1] = 0.0",
+        "weights[0] = 0.0",
+        "the last step of a rollout bootstraps from a part of its next value",
+        LAMBDA_TESTS,
+    ),
+    Mutation(
+        ROLLOUTS,
+        "if rollout.last_obs:",
+        "if not rollout.last_obs:",
+        "a time limit within a rollout bootstraps from the next episode",
+        ROLLOUT_TESTS,
+    ),
+    Mutation(
+        ROLLOUTS,
+        'np.flatnonzero(rollout.array("valid"))',
+        "np.arange(n)",
+        "rows that are no transition are learned from",
+        ROLLOUT_TESTS,
+    ),
+    Mutation(
+        ROLLOUT,
+        "else self.length + 2",
+        "else self.length",
+        "a model file lacks the step that some environments are ahead",
+        ROLLOUT_TESTS,
+    ),
+    Mutation(
+        DESCENT,
+        "norm > max_grad_norm",
+        "norm < max_grad_norm",
+        "small gradients are clipped and large ones are not",
+        ROLLOUT_TESTS,
+    ),
+    Mutation(
+        DESCENT,
+        "each.copy_(before)\n            if",
+        "pass\n            if",
+        "weights stay changed when a rollout overflows",
+        ROLLOUT_TESTS,
+    ),
+    Mutation(
+        BATCHES,
+        "- kept[unit] * mean_along",
+        "",
+        "the gradient through layer normalisation lacks a term",
+        ROLLOUT_TESTS,
+    ),
+    Mutation(
+        "dqn_plugins/algorithms/pqn.py",
+        "or not self._rollout.is_empty",
+        "",
+        "the last steps of a training are not learned from",
+        PQN_TESTS,
     ),
 ]
