@@ -158,14 +158,16 @@ def rate_rows(rows: list[dict[str, Any]]) -> list[list[str]]:
 
 # What is learned in CleanRL's protocol
 
-PROTOCOL = {"CartPole-v1": "500", "Acrobot-v1": "−96"}
+PROTOCOL = {"CartPole-v1": "495.1 ± 6.9", "Acrobot-v1": "−95.6 ± 5.7"}
 """What CleanRL's page says of 500,000 steps."""
 PROTOCOL_STEPS, PROTOCOL_SEEDS = 500_000, range(100, 105)
 
 
-def learn_protocol(env_id: str, seed: int) -> dict[str, float]:
+def learn_protocol(env_id: str, seed: int, bootstrap: bool) -> dict[str, float]:
     """Return what a run of the defaults earned: at its end while exploring, and greedily."""
-    model = PQN("MlpPolicy", env_id, n_envs=4, seed=seed, device="cpu")
+    model = PQN(
+        "MlpPolicy", env_id, n_envs=4, seed=seed, device="cpu", bootstrap_at_truncation=bootstrap
+    )
     start, cpu = time.perf_counter(), time.process_time()
     model.learn(PROTOCOL_STEPS)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
@@ -180,19 +182,28 @@ def learn_protocol(env_id: str, seed: int) -> dict[str, float]:
     }
 
 
-def measure_protocol(out: Path) -> dict[str, list[dict[str, float]]]:
-    jobs = [(env_id, seed) for env_id in PROTOCOL for seed in PROTOCOL_SEEDS]
-    runs: dict[str, list[dict[str, float]]] = {env_id: [] for env_id in PROTOCOL}
-    for env_id, seed in track(jobs, description="500,000 steps", console=PROGRESS):
-        path = out / "protocol" / f"{env_id}-{seed}.json"
-        runs[env_id].append(kept(path, partial(learn_protocol, env_id, seed)))
+def measure_protocol(out: Path) -> list[dict[str, Any]]:
+    jobs = [
+        (env_id, seed, bootstrap)
+        for bootstrap in (True, False)
+        for env_id in PROTOCOL
+        for seed in PROTOCOL_SEEDS
+    ]
+    runs = []
+    for job in track(jobs, description="500,000 steps", console=PROGRESS):
+        env_id, seed, bootstrap = job
+        path = out / "protocol" / f"{env_id}-{seed}{'' if bootstrap else '-terminal'}.json"
+        run = kept(path, partial(learn_protocol, *job))
+        runs.append({"env": env_id, "bootstrap": bootstrap, **run})
     return runs
 
 
-def protocol_rows(runs: dict[str, list[dict[str, float]]]) -> list[list[str]]:
+def protocol_rows(runs: list[dict[str, Any]]) -> list[list[str]]:
     rows = []
-    for env_id, of in runs.items():
-        cells = [env_id, str(len(of)), PROTOCOL[env_id]]
+    for env_id, bootstrap in dict.fromkeys((run["env"], run["bootstrap"]) for run in runs):
+        of = [run for run in runs if (run["env"], run["bootstrap"]) == (env_id, bootstrap)]
+        limit = "bootstraps" if bootstrap else "is terminal"
+        cells = [env_id, limit, str(len(of)), PROTOCOL[env_id]]
         for what in ("exploring", "greedy"):
             values = [run[what] for run in of]
             cells.append(f"{statistics.fmean(values):.1f} ± {np.std(values):.1f}")
@@ -298,13 +309,13 @@ def as_markdown(results: dict[str, Any]) -> str:
         f"Seeds from {PROTOCOL_SEEDS[0]} on, which chose nothing. Exploring: the last 100 episodes "
         "of\ntraining, at ε = 0.05, as CleanRL reports them. Greedy: 100 episodes.",
         table(
-            "environment | seeds | CleanRL's page | exploring | greedy | worst seed, greedy | "
-            "CPU seconds of a run",
+            "environment | a time limit | seeds | CleanRL's page | exploring | greedy | "
+            "worst seed, greedy | CPU seconds of a run",
             protocol_rows(results["protocol"]),
         ),
         f"## {LANDER}: seconds until it lands",
-        f"{len(results['landing']['PQN'])} seeds from {FIRST_SEED} on, EnvPool; StreamQ with its defaults "
-        f"and 8 environments, PQN with\n`n_envs={LANDER_SETTINGS['n_envs']}, "
+        f"{len(results['landing']['PQN'])} seeds from {FIRST_SEED} on, EnvPool; StreamQ with its "
+        f"defaults and 8 environments, PQN with\n`n_envs={LANDER_SETTINGS['n_envs']}, "
         f"n_steps={LANDER_SETTINGS['n_steps']}` and a learning rate falling from 1e-3 to 0, chosen "
         "on two other seeds.\nReached: the interquartile mean over seeds of greedy returns, "
         f"{EPISODES} episodes at each evaluation.",

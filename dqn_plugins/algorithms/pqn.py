@@ -48,7 +48,7 @@ class PQN(QAlgorithm):
 
     Source: Gallici, Fellows, Ellis, Pou, Masmitja, Foerster and Martin (2024), "Simplifying Deep
     Temporal Difference Learning", arXiv 2407.04811. The defaults are those of CleanRL's ``pqn.py``.
-    Unlike that one, a time limit is not taken for a terminal state here.
+    Unlike there, a time limit is not taken for a terminal state (``bootstrap_at_truncation``).
 
     :param policy: The policy: "MlpPolicy", "CnnPolicy", "MultiInputPolicy" or a class.
     :param env: The environment to learn from; an id if it is registered in Gymnasium.
@@ -74,6 +74,9 @@ class PQN(QAlgorithm):
     :param seed: Seed of everything random: weights, exploration, minibatches, environment.
     :param device: Device of the network and of the rollout. "auto" is the CPU for networks without
         convolutions.
+    :param bootstrap_at_truncation: Whether an episode that a time limit cuts short is worth
+        something at its end, as it is; False takes its last observation for a terminal state, as
+        CleanRL does.
     :param exploration: For how long a random action is taken: "epsilon_greedy", "extended" or
         "extended_when_stuck".
     :param exploration_duration: For how many steps a random action is held, if it is; None to draw
@@ -119,6 +122,7 @@ class PQN(QAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
         *,
+        bootstrap_at_truncation: bool = True,
         exploration: Exploration = "epsilon_greedy",
         exploration_duration: int | None = 16,
         exploration_stuck_eps: float = 0.2,
@@ -149,6 +153,7 @@ class PQN(QAlgorithm):
         self.n_epochs = n_epochs
         self.q_lambda = q_lambda
         self.max_grad_norm = max_grad_norm
+        self.bootstrap_at_truncation = bootstrap_at_truncation
         self.exploration = exploration
         self.exploration_duration = exploration_duration
         self.exploration_stuck_eps = exploration_stuck_eps

@@ -116,6 +116,8 @@ class RolloutRule:
     :param batch_size: Transitions in a minibatch, about: those of a rollout are divided evenly. At
         least 1.
     :param max_grad_norm: Largest norm of the gradient, above 0; None for any.
+    :param bootstrap_at_truncation: Whether an episode that is cut short is worth something at its
+        end; False takes its last observation for a terminal state.
     :raises ValueError: If a number is out of its range.
     """
 
@@ -125,6 +127,7 @@ class RolloutRule:
     n_epochs: int
     batch_size: int
     max_grad_norm: float | None
+    bootstrap_at_truncation: bool
 
     def __post_init__(self) -> None:
         check_in_unit_interval("gamma", self.gamma)
@@ -137,6 +140,11 @@ class RolloutRule:
                     f"Try {advice}."
                 )
         check_above_zero("max_grad_norm", self.max_grad_norm)
+        check_is_bool(
+            "bootstrap_at_truncation",
+            self.bootstrap_at_truncation,
+            "False is what CleanRL does.",
+        )
 
 
 Rule: TypeAlias = NaiveRule | StreamRule | RolloutRule

@@ -202,7 +202,8 @@ class RolloutLearner(Learner):
                 for key in obs
             }
             next_values[list(steps), list(environments)] = self._values(last).amax(1)
-        terminated, dones = rollout.tensor("terminated"), rollout.tensor("dones")
+        dones = rollout.tensor("dones")
+        terminated = rollout.tensor("terminated") if rule.bootstrap_at_truncation else dones
         returns = lambda_returns(
             rollout.tensor("rewards"), next_values, terminated, dones, rule.gamma, rule.q_lambda
         ).view(-1, 1)

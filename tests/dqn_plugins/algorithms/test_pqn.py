@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -22,13 +23,13 @@ from dqn_plugins.learning import Rollout
 from dqn_plugins.policies import ObGD
 from tests.dqn_plugins.algorithms.test_continue_exactly import complete_state, differences
 from tests.dqn_plugins.algorithms.test_sb3_citizenship import Watcher, remember_logs
-from tests.environments import BadNumberEnv, DriftEnv, RecordingEnv
+from tests.environments import BadNumberEnv, DriftEnv, RecordingEnv, ScriptedEnv
 from tests.helpers import everything, weights
 
 SMALL: dict[str, Any] = {"n_steps": 8, "batch_size": 8, "policy_kwargs": {"net_arch": [8]}}
 
 
-def several(n: int = 2, env: type[gym.Env[Any, Any]] = RecordingEnv) -> DummyVecEnv:
+def several(n: int = 2, env: Callable[[], gym.Env[Any, Any]] = RecordingEnv) -> DummyVecEnv:
     return DummyVecEnv([env] * n)
 
 
@@ -76,6 +77,23 @@ def test_the_learning_rate_is_that_of_the_beginning_of_a_rollout(monkeypatch):
     model.learn(60)
     assert rates == pytest.approx([1 - n / 60 for n in (0, 16, 32, 48)])
     assert model.policy.optimizer.param_groups[0]["lr"] == 0.0  # never below
+
+
+@pytest.mark.parametrize("bootstrap", [True, False])
+def test_a_time_limit_is_a_terminal_state_only_if_asked_to(bootstrap, monkeypatch):
+    env = several(1, lambda: ScriptedEnv([([1.0, 2.0], "truncated")]))
+    model = PQN("MlpPolicy", env, bootstrap_at_truncation=bootstrap, gamma=0.5, **SMALL)
+    targets, kept = model._learner._targets, []
+
+    def noted(actions: th.Tensor) -> Any:
+        kept.append(targets(actions))
+        return kept[-1]
+
+    monkeypatch.setattr(model._learner, "_targets", noted)
+    last = model.q_net(th.tensor([[-1.0, -1.0]])).max().item()
+    model.learn(8)
+    returns = kept[0][0].view(-1)
+    assert returns[1::2].tolist() == pytest.approx([2.0 + 0.5 * last * bootstrap] * 4, rel=1e-5)
 
 
 # Environments
@@ -268,6 +286,7 @@ def test_arguments_survive_saving_and_loading(tmp_path):
         "exploration_initial_eps": 0.8,
         "exploration_final_eps": 0.3,
         "max_grad_norm": 2.0,
+        "bootstrap_at_truncation": False,
         "learning_rate": 0.01,
         "exploration": "extended",
         "exploration_duration": 3,
@@ -330,6 +349,7 @@ def test_a_bad_number_is_named_and_changes_nothing(backend, where):
         ("q_lambda", 1.1),
         ("gamma", -0.1),
         ("max_grad_norm", 0.0),
+        ("bootstrap_at_truncation", 1),
         ("learning_rate", -1.0),
         ("exploration", "greedy"),
         ("backend", "numba"),
@@ -359,6 +379,7 @@ def test_every_argument_that_dqn_and_ppo_have_keeps_its_name():
     own = [name for name in inspect.signature(PQN).parameters if name not in theirs]
     assert own == [
         "q_lambda",
+        "bootstrap_at_truncation",
         "exploration",
         "exploration_duration",
         "exploration_stuck_eps",
