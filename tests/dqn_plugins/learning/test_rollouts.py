@@ -234,3 +234,14 @@ def test_images_stay_bytes():
     rollout.add(Transition(obs, np.zeros(2, int), rewards, obs, flags, flags, obs, ~flags))
     assert rollout.obs[""].dtype == th.uint8
     np.testing.assert_array_equal(rollout.obs[""][0], obs)
+
+
+def test_a_rollout_is_the_same_without_views_of_its_memory(monkeypatch):
+    """As on a device whose memory NumPy cannot see."""
+    learned = []
+    for sees in (True, False):
+        if not sees:
+            monkeypatch.setattr(Rollout, "_find_views", lambda self: setattr(self, "_views", None))
+        model = new_model("torch", DummyVecEnv([RecordingEnv] * 2)).learn(100)
+        learned.append(weights(model))
+    np.testing.assert_array_equal(*learned)
