@@ -75,6 +75,7 @@ class QAlgorithm(Saving):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
+    _n_envs_per_turn: ClassVar[int | None] = 4
     q_net: QNetwork
     env: VecEnv | None
     action_space: spaces.Discrete
@@ -100,7 +101,7 @@ class QAlgorithm(Saving):
     ) -> None:
         super().__init__(
             policy,
-            _environments_from(env, n_envs, vectorization, seed, verbose),
+            self._environments_from(env, n_envs, vectorization, seed, verbose),
             learning_rate,
             policy_kwargs=policy_kwargs,
             stats_window_size=stats_window_size,
@@ -186,6 +187,26 @@ class QAlgorithm(Saving):
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         return wrap_env(env, verbose, monitor_wrapper)
+
+    @classmethod
+    def _environments_from(
+        cls,
+        env: GymEnv | str | None,
+        n_envs: int,
+        vectorization: Vectorization,
+        seed: int | None,
+        verbose: int,
+    ) -> GymEnv | None:
+        if not isinstance(env, str):
+            if (n_envs, vectorization) != (1, "sync"):
+                raise ValueError(
+                    f"n_envs: received {n_envs!r}, and vectorization={vectorization!r}, with "
+                    "environments that are made already; they must be left out. Pass an id instead."
+                )
+            return env
+        if (n_envs, vectorization) == (1, "sync"):
+            return make_env(env, verbose)
+        return make_vec_env(env, n_envs, vectorization, seed, n_envs_per_turn=cls._n_envs_per_turn)
 
     # Learning
 
@@ -370,25 +391,6 @@ class QAlgorithm(Saving):
 
 class OnlineQAlgorithm(OwnLoop, QAlgorithm):
     """Base of the algorithms that learn from every transition once, as it arrives."""
-
-
-def _environments_from(
-    env: GymEnv | str | None,
-    n_envs: int,
-    vectorization: Vectorization,
-    seed: int | None,
-    verbose: int,
-) -> GymEnv | None:
-    if not isinstance(env, str):
-        if (n_envs, vectorization) != (1, "sync"):
-            raise ValueError(
-                f"n_envs: received {n_envs!r}, and vectorization={vectorization!r}, with "
-                "environments that are made already; they must be left out. Pass an id instead."
-            )
-        return env
-    if (n_envs, vectorization) == (1, "sync"):
-        return make_env(env, verbose)
-    return make_vec_env(env, n_envs, vectorization, seed)
 
 
 def _has_convolutions(policy: QPolicy) -> bool:

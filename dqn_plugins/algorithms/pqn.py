@@ -98,6 +98,7 @@ class PQN(QAlgorithm):
     policy: PQNPolicy
     rule_class = RolloutRule
     _learner: RolloutLearner
+    _n_envs_per_turn = None  # their actions may be a rollout old
     _reason_against_compiling = staticmethod(reason_against_compiled_rollouts)
 
     def __init__(

@@ -86,7 +86,7 @@ def make_vec_env(
     vectorization: Vectorization = "sync",
     seed: int | None = None,
     env_kwargs: dict[str, Any] | None = None,
-    n_envs_per_turn: int = 4,
+    n_envs_per_turn: int | None = 4,
 ) -> VecEnv:
     """
     Make several environments from an id.
@@ -99,8 +99,9 @@ def make_vec_env(
         step while those before them are learned from.
     :param seed: Seed of the first one, the others' follow; None for any.
     :param env_kwargs: Keyword arguments for each.
-    :param n_envs_per_turn: With "envpool", how many step at once, at least 1. More are faster; with
-        fewer, more is learned from each transition, since fewer act by the same weights.
+    :param n_envs_per_turn: With "envpool", how many step at once, at least 1; None for one half.
+        More are faster; with fewer, an algorithm that learns at every step learns more from each
+        transition, since fewer act by the same weights.
     :return: The environments, to be given to an algorithm.
     :raises ValueError: If an argument is out of its range, or EnvPool does not have them.
     :raises ModuleNotFoundError: If EnvPool is not installed.
@@ -110,10 +111,10 @@ def make_vec_env(
             f"n_envs: received {n_envs!r}, it must be an integer of at least 1. Try 8."
         )
     check_one_of("vectorization", vectorization, get_args(Vectorization), "Try 'sync'.")
-    if not is_integer(n_envs_per_turn) or n_envs_per_turn < 1:
+    if n_envs_per_turn is not None and (not is_integer(n_envs_per_turn) or n_envs_per_turn < 1):
         raise ValueError(
-            f"n_envs_per_turn: received {n_envs_per_turn!r}, it must be an integer of at least 1. "
-            "Try 4."
+            f"n_envs_per_turn: received {n_envs_per_turn!r}, it must be an integer of at least 1, "
+            "or None for one half. Try 4."
         )
     kwargs = env_kwargs or {}
     env: VecEnv
@@ -134,7 +135,11 @@ def _make_monitored(env_id: str, **env_kwargs: Any) -> gym.Env[Any, Any]:
 
 
 def _make_pools(
-    env_id: str, n_envs: int, seed: int | None, env_kwargs: dict[str, Any], n_envs_per_turn: int
+    env_id: str,
+    n_envs: int,
+    seed: int | None,
+    env_kwargs: dict[str, Any],
+    n_envs_per_turn: int | None,
 ) -> VecEnv:
     """Make pools of EnvPool that take turns."""
     import joblib
@@ -156,7 +161,7 @@ def _make_pools(
     space = gym.make(env_id).observation_space if env_id in gym.registry else None
     first_seed = int(np.random.default_rng().integers(2**30)) if seed is None else seed
     n_threads = max(1, joblib.cpu_count() - 1)  # this thread learns
-    n_pools = max(min(n_envs, 2), -(-n_envs // n_envs_per_turn))
+    n_pools = max(min(n_envs, 2), -(-n_envs // (n_envs_per_turn or n_envs)))
     pools = []
     for indices in np.array_split(np.arange(n_envs), n_pools):
         make = partial(

@@ -113,6 +113,8 @@ class RolloutLearner(Learner):
         """
         obs, rewards, next_obs = transition.obs, transition.rewards, transition.next_obs
         first = transition.first_env_index
+        if transition.begun is None and not transition.valid.any():
+            return np.zeros(0, np.float32)  # environments that take turns have just begun
         # The observation before the step is the one after an earlier step, or the first one.
         raise_if_not_finite(obs if self.rollout.is_empty else next_obs, rewards, next_obs, first)
         if transition.begun is not None:

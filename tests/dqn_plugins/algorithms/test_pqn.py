@@ -114,11 +114,12 @@ def test_in_a_step_of_resetting_nothing_is_learned():
     assert model.num_timesteps == np.sum(seen) == played
 
 
-@pytest.mark.parametrize("n_envs", [3, 4])
-def test_with_envpool_what_belongs_together_stays_together(n_envs, monkeypatch):
+@pytest.mark.parametrize(("n_envs", "n_envs_per_turn"), [(3, None), (4, None), (7, 3)])
+def test_with_envpool_what_belongs_together_stays_together(n_envs, n_envs_per_turn, monkeypatch):
     """Each observation is what Gymnasium's dynamics make of the one before and of the action."""
     pytest.importorskip("envpool")
-    model = PQN("MlpPolicy", "CartPole-v1", n_envs=n_envs, vectorization="envpool", seed=1, **SMALL)
+    env = make_vec_env("CartPole-v1", n_envs, "envpool", 1, n_envs_per_turn=n_envs_per_turn)
+    model = PQN("MlpPolicy", env, seed=1, **SMALL)
     learn, rollouts = model._learner._learn_from_rollout, []
 
     def noted() -> np.ndarray:
@@ -138,6 +139,12 @@ def test_with_envpool_what_belongs_together_stays_together(n_envs, monkeypatch):
             np.testing.assert_allclose(rollout.obs[""][t + 1, env], obs, atol=1e-5)
             n_compared += 1
     assert n_compared > 300
+
+
+def test_one_half_of_envpools_environments_steps_at_once():
+    pytest.importorskip("envpool")
+    model = PQN("MlpPolicy", "CartPole-v1", n_envs=12, vectorization="envpool", **SMALL)
+    assert [group.env.num_envs for group in model.get_env().groups] == [6, 6]
 
 
 def test_images_are_learned_from():
