@@ -15,7 +15,8 @@ def environment_id(venv: VecEnv) -> str | None:
     than its spec: a spec may hold functions, and a worker that cannot pickle its answer dies.
 
     :param venv: The vectorised environment.
-    :return: The id, such as ``"CartPole-v1"``; None if it has none.
+    :return: The id, such as ``"CartPole-v1"``; None if it has none, or cannot be
+        asked.
 
     Example::
 
@@ -24,6 +25,9 @@ def environment_id(venv: VecEnv) -> str | None:
 
         assert environment_id(make_vec_env("CartPole-v1")) == "CartPole-v1"
     """
-    name = str(venv.env_method("__str__", indices=[0])[0])
+    try:
+        name = str(venv.env_method("__str__", indices=[0])[0])
+    except (NotImplementedError, AttributeError):  # Gymnasium's VectorEnv, asked as a whole only
+        return None
     found = re.search(r"<([^<>\s]+)>+$", name)
     return None if found is None else found[1]

@@ -27,9 +27,8 @@ from dqn_plugins.comparison.results import STUDY_FILE, read_cell
 from dqn_plugins.comparison.settings import ComparisonSettings
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.algorithms import ALGORITHMS, check_flags, resolve
-from dqn_plugins.experiments.environments import make_environment
+from dqn_plugins.experiments.environments import make_environment, say_imports
 from dqn_plugins.experiments.names import folder_name, nearest_names
-from dqn_plugins.experiments.settings import own_modules
 from dqn_plugins.files import read_json, write_json
 
 __all__ = ["ComparisonResult", "run_comparison"]
@@ -80,10 +79,7 @@ def run_comparison(
         it were made with other settings.
     """
     console = console or Console(stderr=True, highlight=False)
-    described, cells = plan(settings)
-    modules = own_modules([*settings.env, *map(str, settings.wrapper)])
-    if modules:
-        console.print(f"Imports {', '.join(modules)}, as the settings ask.", markup=False)
+    described, cells = plan(settings, console)
     out = settings.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
     try:
@@ -100,52 +96,55 @@ def run_comparison(
         ) from error
 
 
-def plan(settings: ComparisonSettings) -> tuple[dict[str, Any], list[CellJob]]:
+def plan(settings: ComparisonSettings, console: Console) -> tuple[dict[str, Any], list[CellJob]]:
     """
     Find out what settings amount to, before anything is trained.
 
     :param settings: The settings.
+    :param console: Where it is said what will be imported.
     :return: The content of ``study.json``, and the cells by environment, algorithm and seed.
     :raises SettingsError: If a name is unknown, or something cannot be done as asked.
     """
     settings.check()
+    sources = (settings.variants, settings.environment, settings.zoo, settings.hp)
+    variants = [
+        (env_id, resolve(name, env_id, *sources))
+        for env_id in settings.env
+        for name in settings.names
+    ]
+    check_flags(settings.hp, [variant for _, variant in variants])
+    say_imports([(env_id, variant.environment) for env_id, variant in variants], console)
     run_id = token_hex(4)
+    common = {key: getattr(settings, key) for key in COMMON}
+    seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
     algorithms: dict[str, Any] = {}
-    cells, variants = [], []
-    for env_id in settings.env:
-        for name in settings.names:
-            variant = resolve(
-                name, env_id, settings.variants, settings.environment, settings.zoo, settings.hp
+    cells = []
+    for env_id, variant in variants:
+        env = make_environment(env_id, variant.environment)
+        hyperparameters = json.loads(json.dumps(variant.described(env)))
+        env.close()
+        entry = {"algorithm": variant.algorithm, "hyperparameters": {}}
+        algorithms.setdefault(variant.name, entry)["hyperparameters"][env_id] = hyperparameters
+        cells += [
+            CellJob(
+                cell_folder(settings.out.absolute(), env_id, variant.name, seed),
+                run_id,
+                variant,
+                env_id,
+                seed,
+                **common,
+                hyperparameters=hyperparameters,
+                tensorboard=settings.tensorboard,
             )
-            variants.append(variant)
-            env = make_environment(env_id, variant.environment)
-            hyperparameters = json.loads(json.dumps(variant.described(env)))
-            env.close()
-            entry = algorithms.setdefault(
-                name, {"algorithm": variant.algorithm, "hyperparameters": {}}
-            )
-            entry["hyperparameters"][env_id] = hyperparameters
-            cells += [
-                CellJob(
-                    cell_folder(settings.out.absolute(), env_id, name, seed),
-                    run_id,
-                    variant,
-                    env_id,
-                    seed,
-                    **{key: getattr(settings, key) for key in COMMON},
-                    hyperparameters=hyperparameters,
-                    tensorboard=settings.tensorboard,
-                )
-                for seed in range(settings.first_seed, settings.first_seed + settings.seeds)
-            ]
-    check_flags(settings.hp, variants)
+            for seed in seeds
+        ]
     if len({folder_name(env_id) for env_id in settings.env}) < len(settings.env):
         raise SettingsError(f"env: received {settings.env}, two of them share a folder's name.")
     described = {
         "environments": list(settings.env),
         "algorithms": algorithms,
-        "seeds": sorted({cell.seed for cell in cells}),
-        **{key: getattr(settings, key) for key in COMMON},
+        "seeds": list(seeds),
+        **common,
         "reference": settings.reference,
     }
     return described, cells

@@ -23,7 +23,14 @@ from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
 from dqn_plugins.environments.single_env import ConstantMemoryMonitor, SingleVecEnv, SyncVecEnv
 from dqn_plugins.environments.turns import TurnTakingVecEnv
 
-__all__ = ["RenderOnDemand", "Vectorization", "make_env", "make_vec_env", "wrap_env"]
+__all__ = [
+    "RenderOnDemand",
+    "Vectorization",
+    "load_envpool",
+    "make_env",
+    "make_vec_env",
+    "wrap_env",
+]
 
 RENDER_MODE = "rgb_array"
 
@@ -134,16 +141,15 @@ def _make_monitored(env_id: str, **env_kwargs: Any) -> gym.Env[Any, Any]:
     return ConstantMemoryMonitor(make_env(env_id, **env_kwargs))
 
 
-def _make_pools(
-    env_id: str,
-    n_envs: int,
-    seed: int | None,
-    env_kwargs: dict[str, Any],
-    n_envs_per_turn: int | None,
-) -> VecEnv:
-    """Make pools of EnvPool that take turns."""
-    import joblib
+def load_envpool(env_id: str) -> Any:
+    """
+    Import EnvPool, and see that it has an environment.
 
+    :param env_id: Its id.
+    :return: The module.
+    :raises ModuleNotFoundError: If it is not installed.
+    :raises ValueError: If it does not have the environment.
+    """
     try:
         envpool: Any = import_module("envpool")
     except ModuleNotFoundError as error:
@@ -157,6 +163,20 @@ def _make_pools(
             f"env: received {env_id!r}, which EnvPool does not have; envpool.list_all_envs() tells "
             "what it has. Pass vectorization='sync' for Gymnasium's environments."
         )
+    return envpool
+
+
+def _make_pools(
+    env_id: str,
+    n_envs: int,
+    seed: int | None,
+    env_kwargs: dict[str, Any],
+    n_envs_per_turn: int | None,
+) -> VecEnv:
+    """Make pools of EnvPool that take turns."""
+    import joblib
+
+    envpool = load_envpool(env_id)
     # So that a model can go over to Gymnasium's environment of that id, and back
     space = gym.make(env_id).observation_space if env_id in gym.registry else None
     first_seed = int(np.random.default_rng().integers(2**30)) if seed is None else seed

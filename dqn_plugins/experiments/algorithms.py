@@ -214,8 +214,25 @@ def resolve(
         key: value for key, value in values.items() if key not in ENVIRONMENT_SETTINGS
     }
     variant = Variant(name, algorithm, hyperparameters, made)
+    if made.vectorization == "envpool":
+        _check_envpool(variant, env_id)
     _check_hyperparameters(variant)
     return variant
+
+
+def _check_envpool(variant: Variant, env_id: str) -> None:
+    from dqn_plugins.environments.making import load_envpool
+
+    if not ALGORITHMS[variant.algorithm].module.startswith("dqn_plugins"):
+        raise SettingsError(
+            f"vectorization: received 'envpool' for {variant.name!r}. {variant.class_name} would "
+            "learn from EnvPool's resets, too, which are no steps. Pass it for others only, such "
+            "as --hp stream_q.vectorization:envpool."
+        )
+    try:
+        load_envpool(env_id)
+    except (ValueError, ModuleNotFoundError) as error:
+        raise SettingsError(str(error)) from error
 
 
 def _set_by_flag(values: dict[str, Any], flag: str, name: str, algorithm: str) -> None:

@@ -1,14 +1,15 @@
 """Environments of a run: arguments, wrappers, how many, normalisation, stacked frames."""
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from rich.console import Console
 
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.names import nearest_names
@@ -20,8 +21,9 @@ __all__ = [
     "load_normalization",
     "make_environment",
     "policy_for",
+    "preprocessed",
     "save_normalization",
-    "vectorized",
+    "say_imports",
 ]
 
 WRAPPER_PACKAGES = (
@@ -30,6 +32,8 @@ WRAPPER_PACKAGES = (
     "sb3_contrib.common",
     "dqn_plugins.wrappers",
 )
+
+Vectorization: TypeAlias = Literal["sync", "async", "envpool"]
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,9 @@ class EnvironmentSettings:
         ``dqn_plugins.wrappers``, ``module:Name`` for one of your own, or a mapping from such a
         name to keyword arguments, as in RL Zoo.
     :param n_envs: Copies to learn from at the same time.
-    :param vectorization: Whether they take turns in one process (``"sync"``) or have one each
-        (``"async"``).
+    :param vectorization: Whether they take turns in one process (``"sync"``), have one each
+        (``"async"``) or are EnvPool's (``"envpool"``, for this package's algorithms and without
+        wrappers). Episodes that are evaluated are Gymnasium's.
     :param normalize: Whether Stable-Baselines3's ``VecNormalize`` is around them, or its keyword
         arguments. ``StreamQ`` normalises by itself.
     :param frame_stack: Observations that are stacked by ``VecFrameStack``; 1 for none.
@@ -53,7 +58,7 @@ class EnvironmentSettings:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     wrappers: tuple[str | Mapping[str, Any], ...] = ()
     n_envs: int = 1
-    vectorization: Literal["sync", "async"] = "sync"
+    vectorization: Vectorization = "sync"
     normalize: bool | Mapping[str, Any] = False
     frame_stack: int = 1
 
@@ -64,9 +69,14 @@ class EnvironmentSettings:
         :raises SettingsError: If a setting is out of its range.
         """
         check_at_least(self, n_envs=1, frame_stack=1)
-        if self.vectorization not in ("sync", "async"):
+        if self.vectorization not in get_args(Vectorization):
             raise SettingsError(
-                f"vectorization: received {self.vectorization!r}, it must be 'sync' or 'async'."
+                f"vectorization: received {self.vectorization!r}, it must be one of "
+                f"{get_args(Vectorization)}."
+            )
+        if self.vectorization == "envpool" and self.wrappers:
+            raise SettingsError(
+                "wrappers: EnvPool's environments take none. Pass --vectorization sync or async."
             )
         for name, kinds, example in (
             ("env_kwargs", Mapping, "{gravity: -5}"),
@@ -77,6 +87,14 @@ class EnvironmentSettings:
                 raise SettingsError(
                     f"{name}: received {getattr(self, name)!r}, it must be such as {example}."
                 )
+
+    @property
+    def named_wrappers(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """Names of the wrappers with their keyword arguments."""
+        mappings = (
+            each if isinstance(each, Mapping) else {str(each): {}} for each in self.wrappers
+        )
+        return [(str(name), kwargs or {}) for each in mappings for name, kwargs in each.items()]
 
     def described(self) -> dict[str, Any]:
         """Return what differs from a plain environment, as JSON has it."""
@@ -104,6 +122,24 @@ class EnvironmentSettings:
 PLAIN = EnvironmentSettings()
 
 
+def say_imports(
+    environments: Collection[tuple[str, EnvironmentSettings]], console: Console
+) -> None:
+    """
+    Say which modules will be imported because an environment or a wrapper is named after them.
+
+    :param environments: Ids, and how the environments are made.
+    :param console: Where to say it.
+    """
+    names = {env_id for env_id, _ in environments} | {
+        name for _, settings in environments for name, _ in settings.named_wrappers
+    }
+    modules = sorted({name.partition(":")[0] for name in names if ":" in name})
+    if modules:
+        line = f"Imports {', '.join(modules)}, as the settings ask."
+        console.print(line, markup=False, soft_wrap=True)
+
+
 def make_environment(
     env_id: str, settings: EnvironmentSettings = PLAIN, render_mode: str | None = None
 ) -> gym.Env[Any, Any]:
@@ -126,11 +162,8 @@ def make_environment(
             f"env: received {env_id!r}, which Gymnasium cannot make ({error}).{hint} For an "
             "environment of your own, pass 'its_module:ItsName-v0'."
         ) from error
-    for wrapper in settings.wrappers:
-        ((name, arguments),) = (
-            wrapper.items() if isinstance(wrapper, Mapping) else ((wrapper, None),)
-        )
-        env = _wrapper_class(name)(env, **(arguments or {}))
+    for name, arguments in settings.named_wrappers:
+        env = _wrapper_class(name)(env, **arguments)
     if not isinstance(env.action_space, spaces.Discrete):
         kind = "continuous" if isinstance(env.action_space, spaces.Box) else "not Discrete"
         space = env.action_space
@@ -162,30 +195,17 @@ def _wrapper_class(name: str) -> Any:
     return cls
 
 
-def vectorized(
-    makers: Sequence[Callable[[], gym.Env[Any, Any]]],
-    settings: EnvironmentSettings,
-    evaluating: bool,
-    below: Callable[[Any], Any] = lambda venv: venv,
-) -> tuple[Any, Any]:
+def preprocessed(venv: Any, settings: EnvironmentSettings, evaluating: bool) -> tuple[Any, Any]:
     """
-    Put environments side by side as Stable-Baselines3 has them, in RL Zoo's order.
+    Normalise and stack what environments give, in RL Zoo's order.
 
-    :param makers: One function per environment.
+    :param venv: The environments, a ``VecEnv``.
     :param settings: Normalisation and stacked frames.
     :param evaluating: Whether statistics are only read, and rewards stay as they are.
-    :param below: Wraps them before they are normalised.
-    :return: The ``VecEnv``, and the ``VecNormalize`` in it or None.
+    :return: The ``VecEnv`` around them, and the ``VecNormalize`` in it or None.
     """
-    from stable_baselines3.common.vec_env import (
-        DummyVecEnv,
-        SubprocVecEnv,
-        VecFrameStack,
-        VecNormalize,
-    )
+    from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
-    several = SubprocVecEnv if settings.vectorization == "async" and not evaluating else DummyVecEnv
-    venv: Any = below(several(list(makers)))
     normalization = None
     if settings.normalize is not False:
         arguments = {} if settings.normalize is True else dict(settings.normalize)
@@ -195,6 +215,18 @@ def vectorized(
     if settings.frame_stack > 1:
         venv = VecFrameStack(venv, settings.frame_stack)
     return venv, normalization
+
+
+def _side_by_side(env_id: str, settings: EnvironmentSettings) -> Any:
+    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+    from dqn_plugins.environments import make_vec_env
+
+    n_envs, kwargs = settings.n_envs, dict(settings.env_kwargs)
+    if settings.vectorization == "envpool":
+        return make_vec_env(env_id, n_envs, "envpool", env_kwargs=kwargs)
+    several = SubprocVecEnv if settings.vectorization == "async" else DummyVecEnv
+    return several([lambda: make_environment(env_id, settings)] * n_envs)
 
 
 class TrainingEnvironment:
@@ -212,24 +244,17 @@ class TrainingEnvironment:
     ) -> None:
         from dqn_plugins.wrappers import EpisodeReward, VecEpisodeReward
 
-        def make() -> gym.Env[Any, Any]:
-            return make_environment(env_id, settings)
-
-        self.rewards: Any = None
-        self.normalization: Any = None
         # A single environment stays one: this package's algorithms are faster with it.
-        if settings.n_envs == 1 and settings.normalize is False and settings.frame_stack == 1:
-            self.env: Any = EpisodeReward(make(), window=100, log_file=log_file)
-            self.rewards = self.env
+        is_plain = settings.normalize is False and settings.frame_stack == 1
+        if settings.n_envs == 1 and is_plain and settings.vectorization != "envpool":
+            env = make_environment(env_id, settings)
+            self.env: Any = EpisodeReward(env, window=100, log_file=log_file)
+            self.rewards: Any = self.env
+            self.normalization: Any = None
             return
-
-        def watched(venv: Any) -> Any:
-            self.rewards = VecEpisodeReward(venv, window=100, log_file=log_file)
-            return self.rewards
-
-        self.env, self.normalization = vectorized(
-            [make] * settings.n_envs, settings, evaluating=False, below=watched
-        )
+        venv = _side_by_side(env_id, settings)
+        self.rewards = VecEpisodeReward(venv, window=100, log_file=log_file)
+        self.env, self.normalization = preprocessed(self.rewards, settings, evaluating=False)
         if self.normalization is not None and gamma is not None:
             self.normalization.gamma = gamma
 

@@ -41,7 +41,13 @@ class RandomPolicy(BaseAlgorithm):
     def __init__(self, policy: Any, env: Any, seed: int | None = None, **settings: Any) -> None:
         build = settings.pop("_init_setup_model", True)
         super().__init__(
-            policy, env, 0.0, seed=seed, supported_action_spaces=(spaces.Discrete,), **settings
+            policy,
+            env,
+            0.0,
+            seed=seed,
+            support_multi_env=True,
+            supported_action_spaces=(spaces.Discrete,),
+            **settings,
         )
         if build:
             self._setup_model()

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.core import ActType, ObsType
 
-from dqn_plugins.experiments.environments import EnvironmentSettings, make_environment, vectorized
+from dqn_plugins.experiments.environments import EnvironmentSettings, make_environment, preprocessed
 from dqn_plugins.files import written_whole
 
 __all__ = ["Episode", "EvaluationLog", "Player", "save_episodes"]
@@ -118,8 +118,11 @@ class Player:
             env = make_environment(env_id, settings, render_mode)
             return _SeededEpisodes(env, self._seeds, self._finished, most_steps)
 
+        from stable_baselines3.common.vec_env import DummyVecEnv
+
         n_envs = min(n_envs, MOST_ENVIRONMENTS)
-        self.venv, self.normalization = vectorized([make] * n_envs, settings, evaluating=True)
+        venv = DummyVecEnv([make] * n_envs)
+        self.venv, self.normalization = preprocessed(venv, settings, evaluating=True)
         self.envs: list[_SeededEpisodes[Any, Any]] = self.venv.unwrapped.envs
 
     def normalizes_like(self, normalization: Any) -> None:

@@ -1,14 +1,14 @@
 """What `train` and `compare` are asked alike, and the files it is read from."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 
 from dqn_plugins.errors import SettingsError
-from dqn_plugins.experiments.environments import EnvironmentSettings
+from dqn_plugins.experiments.environments import EnvironmentSettings, Vectorization
 from dqn_plugins.experiments.hyperparameters import parse_value, read_yaml
 from dqn_plugins.experiments.names import nearest_names
 
@@ -32,7 +32,8 @@ class RunSettings:
     :param wrapper: Wrapper of the environment by name, such as
         gymnasium.wrappers.TimeAwareObservation, or my_module:MyWrapper. Repeat for more.
     :param n_envs: Environments to learn from at the same time.
-    :param vectorization: Whether these take turns (sync) or have a process each (async).
+    :param vectorization: Whether these take turns (sync), have a process each (async) or are
+        EnvPool's (envpool).
     :param normalize: Whether observations and rewards go through VecNormalize. StreamQ normalises
         by itself.
     :param frame_stack: Observations that are stacked.
@@ -46,7 +47,7 @@ class RunSettings:
     env_kwargs: tuple[str, ...] = ()
     wrapper: tuple[str, ...] = ()
     n_envs: int = 1
-    vectorization: Literal["sync", "async"] = "sync"
+    vectorization: Vectorization = "sync"
     normalize: bool = False
     frame_stack: int = 1
     tensorboard: bool = False
@@ -143,13 +144,3 @@ def variants_in(path: Path) -> dict[str, Mapping[str, Any]]:
                 "mapping, such as '{algorithm: dqn, learning_rate: 1e-3}'."
             )
     return {name: variant or {} for name, variant in variants.items()}
-
-
-def own_modules(names: Iterable[str]) -> list[str]:
-    """
-    List the modules that names of environments and wrappers ask to import.
-
-    :param names: Such as "my_module:MyEnv-v0".
-    :return: Names of modules.
-    """
-    return sorted({name.partition(":")[0] for name in names if ":" in name})

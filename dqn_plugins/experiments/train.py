@@ -24,6 +24,7 @@ from dqn_plugins.experiments.environments import (
     TrainingEnvironment,
     make_environment,
     save_normalization,
+    say_imports,
 )
 from dqn_plugins.experiments.names import folder_name
 from dqn_plugins.experiments.running import (
@@ -95,6 +96,7 @@ def train(settings: TrainSettings, console: Console | None = None) -> Path:
         settings.algo, settings.env, variants, settings.environment, settings.zoo, settings.hp
     )
     check_flags(settings.hp, [variant])
+    say_imports([(settings.env, variant.environment)], console)
     env = make_environment(settings.env, variant.environment)
     hyperparameters = variant.described(env)
     env.close()

@@ -140,7 +140,11 @@ class VecEpisodeReward(WindowProperties, VecEnvWrapper):
         """
         observations, rewards, dones, infos = self.venv.step_wait()
         infos = list(infos)
+        # Environments that reset themselves a step later say which rows are steps.
+        is_step = getattr(self.venv.unwrapped, "valid", None)
         for index, running in enumerate(self.statistics.running):
+            if is_step is not None and not is_step[index]:
+                continue
             running.add(float(rewards[index]))
             if dones[index]:
                 info = infos[index] = dict(infos[index])

@@ -37,7 +37,7 @@ def write_study(
         out=folder,
         variants={name: {"algorithm": "random"} for name in algorithms if name not in ALGORITHMS},
     )
-    described, cells = plan(settings)
+    described, cells = plan(settings, Console(quiet=True))
     folder.mkdir(parents=True, exist_ok=True)
     command = f"dqn-plugins compare --seeds {seeds} --out 'runs/<b>a & b</b>'"
     _claim_folder(folder, described, command, Console(quiet=True))

@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium as gym
 import pytest
 import yaml
+from rich.console import Console
 
 from dqn_plugins import NOTEBOOK_HYPERPARAMETERS, NaiveDQN
 from dqn_plugins.cli import main
@@ -40,6 +41,12 @@ CONFIGS = Path(__file__).parents[3] / "examples" / "configs"
         ({"n_envs": 0}, r"n_envs: received 0"),
         ({"frame_stack": 1.5}, r"frame_stack: received 1.5"),
         ({"vectorization": "both"}, r"vectorization: received 'both'"),
+        (
+            {"vectorization": "envpool", "wrapper": ("gymnasium.wrappers.TimeAwareObservation",)},
+            r"wrappers: EnvPool's environments take none",
+        ),
+        ({"vectorization": "envpool", "algo": ("dqn",)}, r"'envpool' for 'dqn'.*stream_q\.vec"),
+        ({"vectorization": "envpool", "env": ("GridWorld-v0",)}, r"EnvPool"),
         ({"env": ("CardPole-v1",)}, r"Did you mean 'CartPole-v1'"),
         ({"env": ("no_such_module:Env-v0",)}, r"no_such_module"),
         ({"env": ("Pendulum-v1",)}, r"'Pendulum-v1', whose actions are continuous.*Discrete"),
@@ -73,7 +80,7 @@ def test_bad_settings_are_refused_before_anything_is_written(
 ) -> None:
     settings = small_study(tmp_path / "study", **changes)
     if message is None:  # Gymnasium knows the newest version
-        plan(settings)
+        plan(settings, Console(quiet=True))
         return
     with pytest.raises(ValueError, match=f"(?s){message}"):
         run_comparison(settings)
@@ -93,7 +100,7 @@ def test_a_study_is_a_file(tmp_path):
     settings = read_settings(path, ComparisonSettings)
     assert settings.env == ("CartPole-v1", "Acrobot-v1")
     assert (settings.seeds, settings.cpu_seconds, settings.timesteps) == (3, 20, None)
-    study, cells = plan(settings)
+    study, cells = plan(settings, Console(quiet=True))
     assert list(study["algorithms"]) == ["small", "ppo"]
     model = make_model(cells[0].variant, gym.make("CartPole-v1"), seed=0)
     assert model.policy.net_arch == [8]

@@ -185,3 +185,31 @@ def test_a_performance_profile_is_the_share_of_runs_above_each_score():
     assert np.all(share <= high)
     assert (low[0], high[-1]) == (1.0, 0.0)
     assert performance_profile([[1.0]], [0.0])[1:] == (None, None)
+
+
+def test_the_figures_are_those_of_rliable():
+    """Recorded from rliable 1.2.0, whose 20,000 and 5,000 resamples are others than ours."""
+    first = [
+        [-0.3, 0.92, -0.05, 2.13, -0.46, -1.0, -0.13],
+        [-0.52, 1.94, 0.02, 1.07, 2.4, 0.72, 0.31],
+        [0.85, 1.21, 1.85, -0.13, 1.3, -0.06, 0.39],
+    ]
+    second = [
+        [-0.3, 1.31, 0.64, -0.39, 0.6, -0.19, -0.21],
+        [1.14, 2.03, 0.22, 0.02, 0.15, -0.16, 2.37],
+        [0.91, -0.14, 1.33, 1.46, 1.1, 1.72, 2.22],
+    ]
+    for scores, iqm, interval in (
+        (first, 0.4772727272727273, (0.0655, 1.0255)),
+        (second, 0.6618181818181817, (0.2327, 1.1373)),
+    ):
+        value, *ends = aggregate_iqm(scores)
+        assert value == pytest.approx(iqm, abs=1e-12)
+        assert ends == pytest.approx(interval, abs=0.03)
+    value, *ends = probability_of_improvement(first, second)
+    assert value == pytest.approx(0.43537414965986393, abs=1e-12)
+    assert ends == pytest.approx((0.2585, 0.6190), abs=0.02)
+    shares, low, high = performance_profile(first, np.linspace(-1, 3, 5))
+    assert 21 * shares == pytest.approx([20, 13, 7, 2, 0])
+    assert 21 * low == pytest.approx([18, 9, 3, 0, 0])
+    assert 21 * high == pytest.approx([21, 17, 11, 5, 0])

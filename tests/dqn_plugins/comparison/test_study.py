@@ -303,6 +303,49 @@ def test_environments_are_made_as_asked_for_training_and_evaluation(tmp_path):
     assert model.policy.net_arch == [4]
 
 
+def test_envpool_is_trained_on_and_gymnasium_evaluated(tmp_path):
+    pytest.importorskip("envpool", reason="EnvPool is not installed")
+    settings = small_study(
+        tmp_path / "study",
+        algo=("stream_q", "random"),
+        seeds=1,
+        n_envs=4,
+        vectorization="envpool",
+        variants={"stream_q": {"normalize": True}},
+    )
+    assert not run_comparison(settings).failed
+    again = replace(settings, out=tmp_path / "again")
+    run_comparison(again)
+    assert results(settings.out) == results(again.out)
+    for cell in read_study(settings.out).cells:
+        assert set(cell.final_episodes["return"]) == set(cell.final_episodes["length"])
+        rows = [
+            row
+            for log in cell.folder.glob("episodes.*.csv")
+            for row in csv.DictReader(log.read_text().splitlines()[1:])
+        ]
+        assert rows
+        # A step in which EnvPool begins an episode is none: CartPole gives 1 for each that is.
+        assert all(float(row["r"]) == float(row["l"]) for row in rows)
+
+
+def test_what_will_be_imported_is_said_whoever_asks_for_it(tmp_path, monkeypatch, capsys):
+    (tmp_path / "own_wrapper.py").write_text(
+        "import gymnasium, sys\n"
+        "print('it is imported', file=sys.stderr)\n"
+        "class Mine(gymnasium.Wrapper): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    variants = {"random": {"environments": {ENVIRONMENT: {"wrappers": ["own_wrapper:Mine"]}}}}
+    settings = small_study(
+        tmp_path / "study", algo=("random",), seeds=1, timesteps=30, variants=variants
+    )
+    assert not run_comparison(settings).failed
+    first, second, *_ = capsys.readouterr().err.splitlines()
+    assert first == "Imports own_wrapper, as the settings ask."
+    assert second == "it is imported"
+
+
 def test_seven_evaluations_are_seven(tmp_path):
     settings = small_study(tmp_path / "study", algo=("random",), seeds=1, evaluations=7)
     run_comparison(settings)

@@ -13,6 +13,7 @@ from pathlib import Path
 import cloudpickle
 import numpy as np
 import pytest
+from rich.console import Console
 
 from dqn_plugins.cli import main
 from dqn_plugins.comparison import ComparisonSettings, run_comparison
@@ -100,7 +101,7 @@ def test_a_report_runs_nothing_from_the_study(study, tmp_path):
 def test_a_recording_reads_weights_and_unpickles_nothing(study, tmp_path):
     out = shutil.copytree(study, tmp_path / "copy")
     settings = replace(SETTINGS, out=out)
-    (job,) = [job for job in plan(settings)[1] if job.variant.name == "ppo"]
+    (job,) = [job for job in plan(settings, Console(quiet=True))[1] if job.variant.name == "ppo"]
     with zipfile.ZipFile(job.folder / "model.zip") as file:
         entries = {name: file.read(name) for name in file.namelist()}
     data = json.loads(entries["data"])
