@@ -86,7 +86,7 @@ class CellJob:
     @property
     def name(self) -> str:
         """What people call it."""
-        return f"{self.variant.name} · {self.environment} · seed {self.seed}"
+        return cell_name(self.variant.name, self.environment, self.seed)
 
     @property
     def working_folder(self) -> Path:
@@ -296,6 +296,11 @@ class _Watch:
 def cell_folder(root: Path, environment: str, algorithm: str, seed: int) -> Path:
     """Name the folder of a cell of the study in the folder ``root``."""
     return root / folder_name(environment) / algorithm / f"seed_{seed}"
+
+
+def cell_name(algorithm: str, environment: str, seed: int) -> str:
+    """Return what people call a cell."""
+    return f"{algorithm} · {environment} · seed {seed}"
 
 
 def damaged_files(folder: Path) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dqn_plugins.comparison.cell import VIDEO, VIDEO_FACTS, cell_folder, damaged_files
+from dqn_plugins.comparison.cell import VIDEO, VIDEO_FACTS, cell_folder, cell_name, damaged_files
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.files import read_json
 
@@ -79,7 +79,7 @@ class Cell:
     @property
     def name(self) -> str:
         """How messages call it."""
-        return f"{self.algorithm} on {self.environment}, seed {self.seed}"
+        return cell_name(self.algorithm, self.environment, self.seed)
 
     @property
     def final_return(self) -> float:

@@ -344,6 +344,11 @@ def number(value: float | None) -> str:
     return text if text.strip("0.") else "0"
 
 
+def share(value: float | None) -> str:
+    """Write a probability or a normalised score with two decimals."""
+    return "–" if value is None else signed(value, 2)
+
+
 def interval(estimate: Estimate | None, written: Callable[[float | None], str] = number) -> str:
     """
     Write an interval.

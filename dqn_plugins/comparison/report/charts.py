@@ -21,7 +21,7 @@ from dqn_plugins.comparison.report.curves import (
 )
 from dqn_plugins.comparison.results import Cell
 from dqn_plugins.comparison.statistics import Estimate, performance_profile
-from dqn_plugins.comparison.summary import Summary, interval, number
+from dqn_plugins.comparison.summary import Summary, interval, number, share
 
 if TYPE_CHECKING:  # half a second that a comparison need not wait for before it begins
     from matplotlib.axes import Axes
@@ -90,15 +90,15 @@ INCH = 72.0
 PANEL_WIDTH, PANEL_HEIGHT = 400.0, 290.0
 ROW_HEIGHT = 34.0
 SMALL = 10.0
-# Space for names beside a chart: about this much per character.
-CHARACTER_WIDTH = 6.9
 LONGEST_NAME = 18
 PROFILE_POINTS = 101
 
 
 @contextmanager
-def _style(name: str, colours: Colours) -> Iterator[None]:
+def _figure(name: str, colours: Colours, height: float, width: float) -> Iterator[Figure]:
+    """Make a figure that keeps room for what stands beside its axes."""
     from matplotlib import style
+    from matplotlib.figure import Figure
 
     quiet = ("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "axes.titlecolor")
     with style.context(
@@ -112,7 +112,7 @@ def _style(name: str, colours: Colours) -> Iterator[None]:
             },
         ]
     ):
-        yield
+        yield Figure(figsize=(width / INCH, height / INCH))
 
 
 def _shortened(name: str) -> str:
@@ -126,43 +126,22 @@ def _series(colours: Colours, summary: Summary, algorithm: str) -> tuple[str, An
     return colours.series[index % n_colours], "-" if index < n_colours else (0, (7, 2, 1, 2))
 
 
-def _new_figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width / INCH, height / INCH), facecolor="none")
-
-
-def _place(figure: Figure, left: float, top: float, right: float, bottom: float) -> Axes:
-    width, height = figure.get_size_inches() * INCH
-    return figure.add_axes(
-        (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
-    )
-
-
-def _name_space(summary: Summary) -> float:
-    return CHARACTER_WIDTH * max(len(_shortened(name)) for name in summary.study.algorithms) + 34
-
-
-def _legend(axes: Axes, ends: dict[str, float]) -> None:
-    """Name the lines beside the chart, in the order in which they end."""
-    lines = {str(line.get_label()): line for line in axes.get_lines()}
-    names = sorted(ends, key=lambda name: -ends[name])
+def _legend(axes: Axes, rank: Callable[[Any], float]) -> None:
+    """Name the lines beside the chart, those that rank highest by their y first."""
+    lines, names = axes.get_legend_handles_labels()
+    order = sorted(range(len(lines)), key=lambda index: -rank(lines[index].get_ydata()))
     if names:
         axes.legend(
-            [lines[name] for name in names],
-            [_shortened(name) for name in names],
+            [lines[index] for index in order],
+            [_shortened(names[index]) for index in order],
             loc="center left",
             bbox_to_anchor=(1.0, 0.5),
-            handlelength=1.7,
-            handletextpad=0.6,
-            borderaxespad=0.4,
-            labelspacing=0.35,
         )
 
 
 def _title_axis(axes: Axes, text: str) -> None:
     # Above the axis rather than along it: read without turning the head, whatever the ticks' width.
-    axes.set_title(text, loc="left", fontsize=12, pad=8, x=-0.01)
+    axes.set_title(text, loc="left", x=-0.01)
 
 
 # --- learning curves ---
@@ -182,27 +161,24 @@ def _draw_curves(
     axes.grid(axis="y")
     if log:
         axes.set_xscale("log")
-    ends: dict[str, float] = {}
-    inside: list[Any] = []
+    means: list[Any] = []
     everything: list[Any] = [np.zeros(0)]
     for algorithm in reversed(study.algorithms):  # the first one on top
         colour, dashes = _series(colours, summary, algorithm)
         cells = study.cells_of(environment, algorithm)
         everything += [_draw_seed(axes, cell, axis, colour) for cell in cells]
         curve = aggregate_curve(study.finished(environment, algorithm), axis, log)
-        if curve is None:
-            continue
-        _draw_line(axes, curve, algorithm, colour, dashes)
-        inside.append(curve.middle)
-        everything += [end for end in (curve.low, curve.high) if end is not None]
-        ends[algorithm] = float(curve.middle[-1])
-    seen = np.concatenate([*inside, *everything])
+        if curve is not None:
+            _draw_line(axes, curve, algorithm, colour, dashes)
+            means.append(curve.middle)
+            everything += [end for end in curve[1:] if end is not None]
+    seen = np.concatenate(everything)
     if not seen.size:
         seen = np.zeros(1)
-    low, high = _limits(np.concatenate(inside) if inside else seen, seen)
+    low, high = _limits(np.concatenate(means or [seen]), seen)
     axes.set_ylim(low, high)
     axes.margins(x=0.02)
-    _legend(axes, ends)
+    _legend(axes, lambda y: float(y[-1]))
     seconds = "CPU seconds of training" + (" (log scale)" if log else "")
     axes.set_xlabel(seconds if axis == "cpu_seconds" else "environment steps")
     _title_axis(axes, "greedy return")
@@ -270,10 +246,8 @@ def curves_svg(summary: Summary, environment: str, axis: Progress) -> tuple[str,
     :return: An ``<svg>`` element in the page's colours, and whether thin lines leave the picture.
     """
     name = f"curves-{axis}-{environment}"
-    with _style(name, _STAND_INS):
-        figure = _new_figure(PANEL_WIDTH, PANEL_HEIGHT)
-        axes = _place(figure, 50, 24, _name_space(summary), 42)
-        cut = _draw_curves(axes, summary, environment, axis, _STAND_INS)
+    with _figure(name, _STAND_INS, PANEL_HEIGHT, PANEL_WIDTH) as figure:
+        cut = _draw_curves(figure.subplots(), summary, environment, axis, _STAND_INS)
         measure = "environment steps" if axis == "steps" else "CPU seconds of training"
         description = (
             f"Learning curves on {environment}: greedy return against {measure}. The final "
@@ -291,21 +265,16 @@ def curves_files(summary: Summary) -> dict[str, bytes]:
     """
     environments = summary.study.environments
     colours = COLOURS["light"]
-    row, space = PANEL_HEIGHT + 44, _name_space(summary)
-    with _style("curves", colours):
-        width, height = 2 * (PANEL_WIDTH + 40), row * len(environments) + 50
-        figure = _new_figure(width, height)
+    height = (PANEL_HEIGHT + 50) * len(environments) + 30
+    with _figure("curves", colours, height, 2 * (PANEL_WIDTH + 40)) as figure:
         figure.set_facecolor("white")
-        for index, environment in enumerate(environments):
-            top = index * row + 58
-            below = height - top - PANEL_HEIGHT
-            for column, axis in enumerate(AXES):
-                left, right = column * width / 2, width / 2 * (1 - column)
-                axes = _place(figure, left + 64, top, right + space + 6, below + 44)
+        engine: Any = figure.get_layout_engine()
+        engine.set(w_pad=0.12, h_pad=0.12)
+        rows = figure.subfigures(len(environments), 1, squeeze=False)[:, 0]
+        for row, environment in zip(rows, environments, strict=True):
+            row.suptitle(environment, x=0.01, ha="left", fontsize=13, fontweight="bold")
+            for axes, axis in zip(row.subplots(1, 2), AXES, strict=True):
                 _draw_curves(axes, summary, environment, axis, colours)
-                if column == 0:
-                    place = (16 / width, 1 - (top - 32) / height)
-                    figure.text(*place, environment, fontsize=13, fontweight="bold")
         seeds = len(summary.study.seeds)
         note = (
             f"Bold: interquartile mean over {seeds} seeds, with 95 % bootstrap band. Thin: seeds."
@@ -314,7 +283,7 @@ def curves_files(summary: Summary) -> dict[str, bytes]:
         )
         if summary.study.troubled:
             note += f" {len(summary.study.troubled)} runs are not finished (dashed, ×)."
-        figure.text(16 / width, 14 / height, note, color=colours.quiet, fontsize=SMALL)
+        figure.supxlabel(note, x=0.01, ha="left", color=colours.quiet, fontsize=SMALL)
         files = {}
         dates = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
         for suffix in ("png", "svg", "pdf"):
@@ -352,10 +321,8 @@ def _draw_rows(
     """
     from matplotlib.ticker import MaxNLocator
 
-    left = max(CHARACTER_WIDTH * max(len(_shortened(row.algorithm)) for row in rows) + 22, 60)
-    with _style(name, _STAND_INS):
-        figure = _new_figure(PANEL_WIDTH, ROW_HEIGHT * len(rows) + 52)
-        axes = _place(figure, left, 8, 100, 44)
+    with _figure(name, _STAND_INS, ROW_HEIGHT * len(rows) + 52, PANEL_WIDTH) as figure:
+        axes = figure.subplots()
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
         for index, row in enumerate(rows):
@@ -447,7 +414,7 @@ def improvement_svg(summary: Summary, environment: str | None) -> str:
         f"improvement-{place}",
         f"Probability of improvement over {reference} on {place}",
         f"probability of ending above {_shortened(reference)}",
-        written="{:.2f}".format,
+        written=share,
         limits=(0.0, 1.0),
         line=0.5,
     )
@@ -466,7 +433,7 @@ def normalised_svg(summary: Summary) -> str:
     ]
     label = f"normalised score: random 0, {_shortened(summary.study.reference)} 1"
     title = "Normalised scores over all environments"
-    return _draw_rows(summary, rows, "normalised", title, label, "{:.2f}".format, line=1.0)
+    return _draw_rows(summary, rows, "normalised", title, label, share, line=1.0)
 
 
 def profiles_svg(summary: Summary) -> str:
@@ -475,19 +442,16 @@ def profiles_svg(summary: Summary) -> str:
     everything = np.concatenate([score for each in shown for score in each.scores or []])
     low, high = np.quantile(everything, [0.02, 0.98])
     thresholds = np.linspace(min(low, 0.0), max(high, 1.0), PROFILE_POINTS)
-    with _style("profiles", _STAND_INS):
-        figure = _new_figure(PANEL_WIDTH, PANEL_HEIGHT)
-        axes = _place(figure, 50, 24, _name_space(summary), 42)
+    with _figure("profiles", _STAND_INS, PANEL_HEIGHT, PANEL_WIDTH) as figure:
+        axes = figure.subplots()
         axes.grid(axis="y")
-        ends = {}
         for each in shown:
             colour, dashes = _series(_STAND_INS, summary, each.algorithm)
             profile = performance_profile(each.scores or [], thresholds)
             _draw_line(axes, (thresholds, *profile), each.algorithm, colour, dashes)
-            ends[each.algorithm] = float(profile[0].mean())
         axes.set_ylim(-0.02, 1.02)
         axes.margins(x=0.02)
-        _legend(axes, ends)
+        _legend(axes, np.mean)
         axes.set_xlabel("normalised score")
         axes.xaxis.set_major_formatter("{x:,g}")
         _title_axis(axes, "share of runs above")

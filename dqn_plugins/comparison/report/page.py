@@ -28,6 +28,7 @@ from dqn_plugins.comparison.summary import (
     interval,
     listed,
     number,
+    share,
     shortly,
     summarise,
 )
@@ -130,6 +131,7 @@ def _page(summary: Summary, videos: Sequence[ReportVideo], missing: Mapping[str,
     templates.filters |= {
         "number": number,
         "interval": interval,
+        "share": share,
         "shortly": shortly,
         "readable": lambda value: (
             value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -146,6 +148,7 @@ def _page(summary: Summary, videos: Sequence[ReportVideo], missing: Mapping[str,
     return templates.get_template("report.html").render(
         study=study,
         summary=summary,
+        share=share,
         # Our own file.
         style=Markup((folder / "report.css").read_text(encoding="utf-8")),  # noqa: S704
         colours={
@@ -276,7 +279,7 @@ def _table(summary: Summary, environment: str) -> Table:
         # Folded where the terminal is narrow: an ellipsis would hide that seeds are missing.
         table.add_column(title, justify="right", overflow="fold")
     for row in summary.ranked(environment):
-        figures = [_figure(row.final, number), _figure(row.improvement, "{:.2f}".format)]
+        figures = [_figure(row.final, number), _figure(row.improvement, share)]
         table.add_row(
             plain(row.algorithm),
             row.seeds_label.removesuffix("s").removesuffix(" seed"),

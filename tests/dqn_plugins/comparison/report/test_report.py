@@ -42,7 +42,7 @@ def rows_of(folder):
 class Page(html.parser.HTMLParser):
     """Collects what a page refers to, and whether its elements close in order."""
 
-    VOID = frozenset({"meta", "link", "path", "use", "rect", "br", "img"})
+    VOID = frozenset({"wbr", "meta", "link", "path", "use", "rect", "br", "img"})
 
     def __init__(self, text):
         super().__init__()
@@ -107,7 +107,7 @@ def test_the_page_announces_what_is_missing(troubled):
     top, _, rest = page.partition("Return after training")
     assert "7 of 15 runs enter no figure" in top
     assert "1 failed:" in top
-    assert "dqn on CartPole-v1, seed 3" in top
+    assert "dqn · CartPole-v1 · seed 3" in top
     assert "ValueError: <b>&co</b>" in top
     assert "6 not begun:" in top
     assert "3 of 5" in rest
@@ -127,8 +127,8 @@ def test_the_terminal_says_the_same(troubled, capsys):
     assert "3 of 5" in printed
     estimate = iqm_estimate(FINALS["stream_q"])
     assert f"120 [{number(estimate.low)}, {number(estimate.high)}]" in printed
-    assert "failed dqn on CartPole-v1, seed 3: ValueError: <b>&co</b>" in printed
-    assert "missing ppo on CartPole-v1, seed 4" in printed
+    assert "failed dqn · CartPole-v1 · seed 3: ValueError: <b>&co</b>" in printed
+    assert "missing ppo · CartPole-v1 · seed 4" in printed
     assert "at 120, but the seeds do not tell it apart from dqn. ppo has no finished" in printed
 
 
