@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import psutil
 
-from dqn_plugins.experiments.algorithms import Variant, make_model
+from dqn_plugins.comparison.settings import RunProtocol
+from dqn_plugins.experiments.algorithms import ALGORITHMS, Variant, make_model
 from dqn_plugins.experiments.environments import (
     TrainingEnvironment,
     load_normalization,
@@ -35,7 +36,7 @@ from dqn_plugins.experiments.running import (
 from dqn_plugins.experiments.training_clock import TrainingClock
 from dqn_plugins.files import read_json, write_json
 
-__all__ = ["CellJob", "cell_folder", "damaged_files", "reason_to_redo"]
+__all__ = ["CellJob", "cell_folder", "cell_name", "damaged_files"]
 
 MIB = 2**20
 LOOKS_PER_RUN = 100
@@ -49,7 +50,7 @@ MOST_SECONDS = 40
 
 
 @dataclass(frozen=True)
-class CellJob:
+class CellJob(RunProtocol):
     """
     What it takes to do one cell of a study in another process.
 
@@ -59,12 +60,6 @@ class CellJob:
     :param variant: What is trained.
     :param environment: Id of the environment.
     :param seed: Seed of the training.
-    :param timesteps: Budget in environment steps, None if it is CPU seconds.
-    :param cpu_seconds: Budget in CPU seconds, None if it is steps.
-    :param evaluations: Number of periodic evaluations.
-    :param evaluation_episodes: Episodes of each.
-    :param final_evaluation_episodes: Episodes of the evaluation at the end.
-    :param max_episode_steps: Where an episode of an evaluation is cut.
     :param hyperparameters: All that was chosen, and all defaults, readable.
     :param tensorboard: Whether TensorBoard's files are written.
     """
@@ -74,12 +69,6 @@ class CellJob:
     variant: Variant
     environment: str
     seed: int
-    timesteps: int | None
-    cpu_seconds: float | None
-    evaluations: int
-    evaluation_episodes: int
-    final_evaluation_episodes: int
-    max_episode_steps: int
     hyperparameters: dict[str, Any]
     tensorboard: bool
 
@@ -100,13 +89,8 @@ class CellJob:
             "algorithm_class": self.variant.class_name,
             "environment": self.environment,
             "seed": self.seed,
-            "timesteps": self.timesteps,
-            "cpu_seconds": self.cpu_seconds,
             "hyperparameters": self.hyperparameters,
-            "evaluations": self.evaluations,
-            "evaluation_episodes": self.evaluation_episodes,
-            "final_evaluation_episodes": self.final_evaluation_episodes,
-            "max_episode_steps": self.max_episode_steps,
+            **self.protocol,
         }
 
     def run(self) -> None:
@@ -266,7 +250,7 @@ def _train_and_evaluate(cell: CellJob, folder: Path) -> None:
 
 def _warm_up(cell: CellJob) -> None:
     """Load compiled code before the clock runs."""
-    if cell.variant.class_name in ("NaiveDQN", "StreamQ"):
+    if ALGORITHMS[cell.variant.algorithm].is_ours:
         env = make_environment(cell.environment, cell.variant.environment)
         make_model(cell.variant, env, seed=0).learn(2)
         env.close()
@@ -314,29 +298,6 @@ def damaged_files(folder: Path) -> list[str]:
     """
     digests = json.loads((folder / "done.json").read_text())["sha256"]
     return [name for name, digest in digests.items() if _digest(folder / name) != digest]
-
-
-def reason_to_redo(cell: CellJob) -> str | None:
-    """
-    Look whether a cell's folder can be kept.
-
-    :param cell: The cell.
-    :return: None if it is finished and whole; otherwise what is the matter with it, "" if it is
-        not there.
-    """
-    if not cell.folder.exists():
-        return ""
-    if (cell.folder / "failure.json").exists():
-        return "it failed"
-    try:
-        damaged = damaged_files(cell.folder)
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"it cannot be read ({type(error).__name__}: {error})"
-    if damaged:
-        return f"{', '.join(damaged)} {'is' if len(damaged) == 1 else 'are'} damaged"
-    return None
 
 
 def remove_leftovers(out: Path) -> None:

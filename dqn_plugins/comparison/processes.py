@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ import cloudpickle  # type: ignore[import-untyped]
 from joblib import cpu_count
 
 from dqn_plugins.errors import SettingsError
+from dqn_plugins.experiments.running import end_with_parent
 
 __all__ = ["run_tasks"]
 
@@ -89,15 +89,8 @@ def _run_here(
 def _run_payload(payload: bytes) -> None:
     # Ctrl-C reaches every process of a terminal; what becomes of this one its parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent(lambda: os._exit(1))
     pickle.loads(payload)()  # noqa: S301 - made by the parent
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def _in_words(exit_code: int) -> str | None:

@@ -208,32 +208,29 @@ def read_study(folder: Path | str, reference: str | None = None) -> StudyResults
 def read_cell(root: Path, environment: str, algorithm: str, seed: int) -> Cell:
     """Read one cell of the study in the folder ``root``, whatever state it is in."""
     folder = cell_folder(root, environment, algorithm, seed)
+    begun = folder
+    status: CellStatus = "unfinished"
+    if not folder.is_dir():
+        # A cell is worked on in a hidden folder beside its place, until it is whole.
+        hidden = sorted(folder.parent.glob(f".{folder.name}.*"))
+        begun, status = (hidden[-1], status) if hidden else (folder, "missing")
+    failure = read_json(folder / "failure.json")
+    if (folder / "failure.json").is_file():
+        status = "failed"
+        failure.setdefault("error", "unknown, its failure.json cannot be read")
     cell = Cell(
         environment,
         algorithm,
         seed,
         folder,
-        "missing",
+        status,
+        error=str(failure.get("error", "")),
+        traceback=str(failure.get("traceback", "")),
         settings=read_json(folder / "settings.json"),
         versions=read_json(folder / "versions.json"),
     )
-    if not folder.is_dir():
-        # A cell is worked on in a hidden folder beside its place, until it is whole.
-        begun = sorted(folder.parent.glob(f".{folder.name}.*"))
-        if not begun:
-            return cell
-        return replace(cell, status="unfinished", evaluations=_evaluations_so_far(begun[-1]))
-    if (folder / "failure.json").is_file():
-        failure = read_json(folder / "failure.json")
-        return replace(
-            cell,
-            status="failed",
-            error=str(failure.get("error", "unknown, its failure.json cannot be read")),
-            traceback=str(failure.get("traceback", "")),
-            evaluations=_evaluations_so_far(folder),
-        )
-    if not (folder / "done.json").is_file():
-        return replace(cell, status="unfinished", evaluations=_evaluations_so_far(folder))
+    if status != "unfinished" or not (folder / "done.json").is_file():
+        return replace(cell, evaluations=_evaluations_so_far(begun))
     try:
         if damaged := damaged_files(folder):
             raise ValueError(f"{', '.join(damaged)} was changed after the run was finished")

@@ -1,7 +1,7 @@
 """Settings of a comparison as a user gives them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -9,13 +9,39 @@ from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.running import FIRST_EVALUATION_SEED, check_at_least, check_tensorboard
 from dqn_plugins.experiments.settings import RunSettings
 
-__all__ = ["ComparisonSettings"]
+__all__ = ["ComparisonSettings", "RunProtocol"]
 
 Backend = Literal["local", "dask", "ray"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunProtocol:
+    """
+    What every run of a study has in common.
+
+    :param timesteps: Budget of a run in environment steps, as in learn(total_timesteps=...).
+    :param cpu_seconds: Budget of a run in CPU seconds of training, instead of --timesteps.
+    :param evaluations: Number of greedy evaluations during a run, evenly spread.
+    :param evaluation_episodes: Episodes of each evaluation, the same for all.
+    :param final_evaluation_episodes: Episodes of the greedy evaluation at the end.
+    :param max_episode_steps: Where an episode of an evaluation is cut that does not end.
+    """
+
+    timesteps: int | None = None
+    cpu_seconds: float | None = None
+    evaluations: int = 10
+    evaluation_episodes: int = 10
+    final_evaluation_episodes: int = 20
+    max_episode_steps: int = 10_000
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """All of it by name."""
+        return {each.name: getattr(self, each.name) for each in fields(RunProtocol)}
+
+
 @dataclass(frozen=True)
-class ComparisonSettings(RunSettings):
+class ComparisonSettings(RunProtocol, RunSettings):
     """
     Train algorithms on environments with several seeds each, evaluate them, and report.
 
@@ -24,12 +50,6 @@ class ComparisonSettings(RunSettings):
         --config by default. Algorithms: naive_dqn, stream_q, dqn, dqn1, ppo, a2c, qrdqn, random.
     :param seeds: Number of training runs per algorithm and environment.
     :param first_seed: Seed of the first run; the others count up from it.
-    :param timesteps: Budget of a run in environment steps, as in learn(total_timesteps=...).
-    :param cpu_seconds: Budget of a run in CPU seconds of training, instead of --timesteps.
-    :param evaluations: Number of greedy evaluations during a run, evenly spread.
-    :param evaluation_episodes: Episodes of each evaluation, the same for all.
-    :param final_evaluation_episodes: Episodes of the greedy evaluation at the end.
-    :param max_episode_steps: Where an episode of an evaluation is cut that does not end.
     :param reference: Algorithm that the others are held against, the first but random by default.
     :param videos: Whether the best seed of each algorithm is recorded.
     :param out: Folder of the study. What it holds already is not done again.
@@ -44,12 +64,6 @@ class ComparisonSettings(RunSettings):
     algo: tuple[str, ...] = ()
     seeds: int = 5
     first_seed: int = 0
-    timesteps: int | None = None
-    cpu_seconds: float | None = None
-    evaluations: int = 10
-    evaluation_episodes: int = 10
-    final_evaluation_episodes: int = 20
-    max_episode_steps: int = 10_000
     reference: str | None = None
     videos: bool = True
     out: Path = Path("runs/comparison")
@@ -79,10 +93,6 @@ class ComparisonSettings(RunSettings):
             raise SettingsError(
                 f"seeds: received {self.seeds} from {self.first_seed} on, they must stay below "
                 f"{FIRST_EVALUATION_SEED:,}, where the seeds of evaluations begin."
-            )
-        if max(self.evaluation_episodes, self.final_evaluation_episodes) > FIRST_EVALUATION_SEED:
-            raise SettingsError(
-                f"evaluation_episodes: at most {FIRST_EVALUATION_SEED:,}, each has its own seed."
             )
         if (self.timesteps is None) == (self.cpu_seconds is None):
             received = "neither" if self.timesteps is None else "both"

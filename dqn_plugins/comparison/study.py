@@ -5,7 +5,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -18,13 +18,12 @@ from dqn_plugins.comparison.cell import (
     VIDEO,
     CellJob,
     cell_folder,
-    reason_to_redo,
     remove_leftovers,
 )
 from dqn_plugins.comparison.processes import run_tasks
 from dqn_plugins.comparison.progress import LiveProgress
-from dqn_plugins.comparison.results import STUDY_FILE, read_cell
-from dqn_plugins.comparison.settings import ComparisonSettings
+from dqn_plugins.comparison.results import STUDY_FILE, Cell, read_cell
+from dqn_plugins.comparison.settings import ComparisonSettings, RunProtocol
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.algorithms import ALGORITHMS, check_flags, resolve
 from dqn_plugins.experiments.environments import make_environment, say_imports
@@ -35,15 +34,6 @@ __all__ = ["ComparisonResult", "run_comparison"]
 
 LOCK = ".lock"
 _NOTHING = "nothing"
-# What every cell of a study has in common; only environments, algorithms and seeds are added.
-COMMON = (
-    "timesteps",
-    "cpu_seconds",
-    "evaluations",
-    "evaluation_episodes",
-    "final_evaluation_episodes",
-    "max_episode_steps",
-)
 
 
 @dataclass(frozen=True)
@@ -115,7 +105,6 @@ def plan(settings: ComparisonSettings, console: Console) -> tuple[dict[str, Any]
     check_flags(settings.hp, [variant for _, variant in variants])
     say_imports([(env_id, variant.environment) for env_id, variant in variants], console)
     run_id = token_hex(4)
-    common = {key: getattr(settings, key) for key in COMMON}
     seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
     algorithms: dict[str, Any] = {}
     cells = []
@@ -132,7 +121,7 @@ def plan(settings: ComparisonSettings, console: Console) -> tuple[dict[str, Any]
                 variant,
                 env_id,
                 seed,
-                **common,
+                **settings.protocol,
                 hyperparameters=hyperparameters,
                 tensorboard=settings.tensorboard,
             )
@@ -144,7 +133,7 @@ def plan(settings: ComparisonSettings, console: Console) -> tuple[dict[str, Any]
         "environments": list(settings.env),
         "algorithms": algorithms,
         "seeds": list(seeds),
-        **common,
+        **settings.protocol,
         "reference": settings.reference,
     }
     return described, cells
@@ -156,13 +145,13 @@ def _run(
     result = ComparisonResult(out)
     missing = []
     for cell in cells:
-        reason = reason_to_redo(cell)
-        if reason is None:
+        read = _read(cell, out)
+        if read.status == "finished":
             result.kept.append(cell.name)
             continue
         missing.append(cell)
-        if reason:
-            line = f"{cell.name}: {reason}, so it is done again."
+        if cell.folder.exists():
+            line = f"{cell.name} is {read.status} and is done again. {read.error}".strip()
             console.print(line, markup=False, soft_wrap=True)
             shutil.rmtree(cell.folder)
     if result.kept:
@@ -186,11 +175,15 @@ def _run(
     return result
 
 
+def _read(cell: CellJob, out: Path) -> Cell:
+    return read_cell(out, cell.environment, cell.variant.name, cell.seed)
+
+
 def _record_videos(cells: list[CellJob], settings: ComparisonSettings, console: Console) -> None:
     """Record the best seed of each algorithm, where that was not done before."""
     best: dict[tuple[str, str], tuple[float, CellJob]] = {}
     for cell in cells:
-        read = read_cell(settings.out.absolute(), cell.environment, cell.variant.name, cell.seed)
+        read = _read(cell, settings.out.absolute())
         key = (cell.environment, cell.variant.name)
         if read.status == "finished" and (key not in best or read.final_return > best[key][0]):
             best[key] = (read.final_return, cell)
@@ -263,8 +256,8 @@ def _descriptions(
     out: Path, present: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any], str]]:
     """Pair what is there with what is asked for: the study's settings, and each cell's."""
-    common = {key: wanted[key] for key in COMMON}
-    yield {key: present[key] for key in COMMON if key in present}, common, ""
+    common = {each.name: wanted[each.name] for each in fields(RunProtocol)}
+    yield {key: present[key] for key in common if key in present}, common, ""
     for name, variant in wanted["algorithms"].items():
         for env_id, hyperparameters in variant["hyperparameters"].items():
             asked = {**common, "hyperparameters": hyperparameters}

@@ -59,6 +59,11 @@ class Algorithm:
     has_q_values: bool = True
 
     @property
+    def is_ours(self) -> bool:
+        """Whether it is this package's."""
+        return self.module.startswith("dqn_plugins")
+
+    @property
     def is_installed(self) -> bool:
         """Whether its package is there."""
         return find_spec(self.module.partition(".")[0]) is not None
@@ -188,10 +193,7 @@ def resolve(
         )
     if algorithm not in ALGORITHMS:
         known = [each for each in ALGORITHMS if ALGORITHMS[each].is_installed]
-        raise SettingsError(
-            f"{where}: received {algorithm!r}, there is no such algorithm."
-            f"{nearest_names(algorithm, known if name in variants else [*variants, *known])}"
-        )
+        raise _unknown(where, algorithm, known if name in variants else [*variants, *known])
     if not ALGORITHMS[algorithm].is_installed:
         package = ALGORITHMS[algorithm].module.replace("_", "-")
         raise SettingsError(
@@ -223,7 +225,7 @@ def resolve(
 def _check_envpool(variant: Variant, env_id: str) -> None:
     from dqn_plugins.environments.making import load_envpool
 
-    if not ALGORITHMS[variant.algorithm].module.startswith("dqn_plugins"):
+    if not ALGORITHMS[variant.algorithm].is_ours:
         raise SettingsError(
             f"vectorization: received 'envpool' for {variant.name!r}. {variant.class_name} would "
             "learn from EnvPool's resets, too, which are no steps. Pass it for others only, such "
@@ -327,13 +329,14 @@ def load_model(path: Path, algorithm: str | None = None, env: Any = None) -> Any
     if not file.is_file():
         raise SettingsError(f"model: {file} is not there. Pass a file that `save` wrote.")
     if algorithm is not None and algorithm not in ALGORITHMS:
-        raise SettingsError(
-            f"algo: received {algorithm!r}, there is no such algorithm."
-            f"{nearest_names(algorithm, ALGORITHMS)}"
-        )
-    return (
-        ALGORITHMS[algorithm or _algorithm_of(file)].load_class().load(file, env=env, device="cpu")
-    )
+        raise _unknown("algo", algorithm, ALGORITHMS)
+    cls = ALGORITHMS[algorithm or _algorithm_of(file)].load_class()
+    return cls.load(file, env=env, device="cpu")
+
+
+def _unknown(where: str, algorithm: str, known: Iterable[str]) -> SettingsError:
+    hint = nearest_names(algorithm, known)
+    return SettingsError(f"{where}: received {algorithm!r}, there is no such algorithm.{hint}")
 
 
 def _algorithm_of(file: Path) -> str:

@@ -13,7 +13,7 @@ from dqn_plugins.experiments.rollout import Player
 from dqn_plugins.experiments.running import FIRST_FINAL_EVALUATION_SEED, check_at_least
 from dqn_plugins.files import read_json, write_json
 
-__all__ = ["RecordSettings", "record"]
+__all__ = ["RecordSettings", "check_spaces", "record", "trained_on"]
 
 
 @dataclass(frozen=True)
@@ -52,21 +52,12 @@ def record(settings: RecordSettings, console: Console | None = None) -> list[Pat
     """
     check_at_least(settings, episodes=1, seed=0, max_episode_steps=1)
     console = console or Console(stderr=True, highlight=False)
-    folder = settings.model if settings.model.is_dir() else settings.model.parent
-    # A checkpoint lies one folder deeper.
-    trained_with = read_json(folder / "settings.json") or read_json(folder.parent / "settings.json")
-    env_id = settings.env or trained_with.get("environment")
-    if env_id is None:
-        raise SettingsError(
-            f"env: there is no settings.json beside {settings.model} that tells what it was "
-            "trained on. Pass --env, such as --env LunarLander-v3."
-        )
+    env_id, made, trained_with = trained_on(settings.model, settings.env)
     model = load_model(settings.model, settings.algo)
-    made = EnvironmentSettings.from_mapping(trained_with.get("hyperparameters", {}))
     player = Player(env_id, made, settings.max_episode_steps, render_mode="rgb_array")
     if player.normalization is not None:
-        load_normalization(player.normalization, _statistics_of(settings.model, folder))
-    _check_spaces(model, player.venv, env_id)
+        load_normalization(player.normalization, _statistics_of(settings.model))
+    check_spaces(model, player.venv, env_id)
     name = str(trained_with.get("algorithm") or type(model).__name__)
     has_q_values = hasattr(model.policy, "q_net")
     settings.out.mkdir(parents=True, exist_ok=True)
@@ -83,7 +74,30 @@ def record(settings: RecordSettings, console: Console | None = None) -> list[Pat
     return videos
 
 
-def _statistics_of(model: Path, folder: Path) -> Path:
+def trained_on(model: Path, env: str | None) -> tuple[str, EnvironmentSettings, dict[str, Any]]:
+    """
+    Find out what a saved model was trained on, from the settings.json beside it.
+
+    :param model: The file, or its folder.
+    :param env: Id of an environment that goes before that of the file; None for none.
+    :return: Id of the environment, how it was made, and all that the file says.
+    :raises SettingsError: If nothing tells the environment.
+    """
+    folder = model if model.is_dir() else model.parent
+    # A checkpoint lies one folder deeper.
+    content = read_json(folder / "settings.json") or read_json(folder.parent / "settings.json")
+    env_id = env or content.get("environment")
+    if env_id is None:
+        raise SettingsError(
+            f"env: there is no settings.json beside {model} that tells what it was trained on. "
+            "Pass --env, such as --env LunarLander-v3."
+        )
+    made = EnvironmentSettings.from_mapping(content.get("hyperparameters", {}))
+    return str(env_id), made, content
+
+
+def _statistics_of(model: Path) -> Path:
+    folder = model if model.is_dir() else model.parent
     of_checkpoint = model.stem.startswith("model_")
     name = model.stem.replace("model_", "model_vecnormalize_") if of_checkpoint else "vecnormalize"
     file = folder / f"{name}.npz"
@@ -95,7 +109,15 @@ def _statistics_of(model: Path, folder: Path) -> Path:
     return file
 
 
-def _check_spaces(model: Any, env: Any, env_id: str) -> None:
+def check_spaces(model: Any, env: Any, env_id: str) -> None:
+    """
+    See that a model fits an environment.
+
+    :param model: A model of Stable-Baselines3's kind.
+    :param env: The environment.
+    :param env_id: Its id, for the message.
+    :raises SettingsError: If it does not.
+    """
     for name in ("observation_space", "action_space"):
         its, there = getattr(model, name), getattr(env, name)
         # Stable-Baselines3 moves the channels of images to the front.

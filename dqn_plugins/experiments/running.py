@@ -1,8 +1,10 @@
 """What every run does alike: seeds of evaluations, torch's threads, the versions it notes down."""
 
 import contextlib
+import multiprocessing
 import platform
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
@@ -13,6 +15,7 @@ __all__ = [
     "FIRST_FINAL_EVALUATION_SEED",
     "check_at_least",
     "check_tensorboard",
+    "end_with_parent",
     "installed_versions",
     "one_torch_thread",
 ]
@@ -56,6 +59,22 @@ def one_torch_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(n_threads)
+
+
+def end_with_parent(end: Callable[[], object]) -> None:
+    """
+    See that this process does not outlive the one that started it, however that ends.
+
+    :param end: Ends this process.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        end()
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def check_at_least(settings: object, **least: int) -> None:

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.algorithms import ALGORITHMS, load_model, make_model, resolve
 from dqn_plugins.experiments.environments import make_environment
 from dqn_plugins.experiments.names import folder_name
-from dqn_plugins.experiments.running import one_torch_thread
+from dqn_plugins.experiments.record import check_spaces, trained_on
+from dqn_plugins.experiments.running import check_at_least, end_with_parent, one_torch_thread
 from dqn_plugins.experiments.settings import variants_in
-from dqn_plugins.files import read_json
 from dqn_plugins.wrappers.live.live_page import FIRST_PORT, LivePage, PageAddress
 
 __all__ = ["WatchSettings", "watch"]
@@ -63,10 +62,7 @@ class WatchSettings:
 
         :raises SettingsError: If a setting is missing or out of its range.
         """
-        if self.timesteps < 1:
-            raise SettingsError(f"timesteps: received {self.timesteps}, it must be at least 1.")
-        if self.seed < 0:
-            raise SettingsError(f"seed: received {self.seed}, it must be at least 0.")
+        check_at_least(self, timesteps=1, seed=0)
         if self.model is not None:
             if len(self.algo) > 1:
                 raise SettingsError(
@@ -139,7 +135,7 @@ def _train(settings: WatchSettings, name: str, page: PageAddress) -> None:
     from dqn_plugins.wrappers import EpisodeReward, LiveView
     from dqn_plugins.wrappers.live.agent import free_path
 
-    _end_with_parent()
+    end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
     console = Console(stderr=True, highlight=False)
     variants = {} if settings.config is None else variants_in(settings.config)
     assert settings.env is not None
@@ -163,23 +159,10 @@ def _train(settings: WatchSettings, name: str, page: PageAddress) -> None:
         logged.close()
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    except (ValueError, RuntimeError, OSError) as error:
+    except SettingsError as error:
         problem = str(error).removeprefix(f"{name}: ")
         console.print(f"Error: {name}: {problem}", style="red", markup=False, soft_wrap=True)
         raise SystemExit(1) from error
-
-
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone, in whatever way."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def wait() -> None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _play(settings: WatchSettings, console: Console) -> int:
@@ -187,21 +170,10 @@ def _play(settings: WatchSettings, console: Console) -> int:
     from dqn_plugins.wrappers import LiveView
 
     assert settings.model is not None
-    env_id = settings.env or _trained_on(settings.model)
-    if env_id is None:
-        raise SettingsError(
-            f"env: there is no settings.json beside {settings.model} that tells what it was "
-            "trained on. Pass --env, such as --env LunarLander-v3."
-        )
+    env_id, made, _ = trained_on(settings.model, settings.env)
     model: Any = load_model(settings.model, settings.algo[0] if settings.algo else None)
-    env = make_environment(env_id, render_mode="rgb_array")
-    for name in ("observation_space", "action_space"):
-        if getattr(model, name) != getattr(env, name):
-            raise SettingsError(
-                f"env: received {env_id!r}, whose {name.replace('_', ' ')} is "
-                f"{getattr(env, name)}; the model has {getattr(model, name)}. Pass the "
-                "environment it was trained on."
-            )
+    env = make_environment(env_id, made, render_mode="rgb_array")
+    check_spaces(model, env, env_id)
     page = _open_page(settings, console)
     view = LiveView(env, folder=settings.out, speed=1.0, page=page)
     view.attach(model, only_plays=True)
@@ -216,12 +188,3 @@ def _play(settings: WatchSettings, console: Console) -> int:
                 action, _ = model.predict(observation, deterministic=True)
                 observation, _, terminated, truncated, _ = view.step(action)
                 is_over = terminated or truncated
-
-
-def _trained_on(model: Path) -> str | None:
-    folder = model if model.is_dir() else model.parent
-    for place in (folder, folder.parent):  # a checkpoint lies one folder deeper
-        found = read_json(place / "settings.json").get("environment")
-        if found is not None:
-            return str(found)
-    return None

@@ -4,6 +4,10 @@ Pictures of terminal states from vectorised environments.
 Stable-Baselines3's ``VecEnv`` resets a sub-environment inside the very step that ends its episode,
 so whoever renders afterwards sees the next episode's first state. The terminal state can only be
 rendered where the sub-environment lives, which may be another process.
+
+A wrapper that is passed to ``make_vec_env`` as ``wrapper_class`` would do it without any of what
+follows, but only for environments that are made with it: whoever has a ``VecEnv`` already could not
+record it, nor begin to watch it in the middle of a training.
 """
 
 from __future__ import annotations

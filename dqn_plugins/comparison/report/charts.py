@@ -128,15 +128,11 @@ def _series(colours: Colours, summary: Summary, algorithm: str) -> tuple[str, An
 
 def _legend(axes: Axes, rank: Callable[[Any], float]) -> None:
     """Name the lines beside the chart, those that rank highest by their y first."""
-    lines, names = axes.get_legend_handles_labels()
-    order = sorted(range(len(lines)), key=lambda index: -rank(lines[index].get_ydata()))
-    if names:
-        axes.legend(
-            [lines[index] for index in order],
-            [_shortened(names[index]) for index in order],
-            loc="center left",
-            bbox_to_anchor=(1.0, 0.5),
-        )
+    named: Any = list(zip(*axes.get_legend_handles_labels(), strict=True))
+    if named:
+        lines, names = zip(*sorted(named, key=lambda pair: -rank(pair[0].get_ydata())), strict=True)
+        beside: Any = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+        axes.legend(lines, [_shortened(name) for name in names], **beside)
 
 
 def _title_axis(axes: Axes, text: str) -> None:

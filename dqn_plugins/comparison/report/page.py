@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from dqn_plugins.comparison.report.videos import ReportVideo, put_together
 from dqn_plugins.comparison.results import Cell, StudyResults, read_study
 from dqn_plugins.comparison.statistics import Estimate
 from dqn_plugins.comparison.summary import (
-    AlgorithmSummary,
     Summary,
     interval,
     listed,
@@ -104,21 +102,6 @@ def _videos(summary: Summary) -> tuple[list[ReportVideo], dict[str, str]]:
 # --- the page ---
 
 
-@dataclass(frozen=True)
-class _Panel:
-    """What the page shows of one environment: rows by final return and in the study's order."""
-
-    environment: str
-    rows: Sequence[AlgorithmSummary]
-    in_order: Sequence[AlgorithmSummary]
-    final: Markup
-    curves: Sequence[Markup]
-    has_log_axis: bool
-    is_cut: bool
-    improvement: Markup | None
-    fastest: float
-
-
 def _page(summary: Summary, videos: Sequence[ReportVideo], missing: Mapping[str, str]) -> str:
     folder = Path(__file__).parent
     templates = Environment(
@@ -167,7 +150,6 @@ def _page(summary: Summary, videos: Sequence[ReportVideo], missing: Mapping[str,
         facts=_facts(study),
         troubles=troubles,
         settings_of=lambda row: _grouped(row.cells, _flat_settings),
-        headline_of=lambda panel: _headline(summary, panel),
         panels=[_panel(summary, environment) for environment in study.environments],
         # The charts escape their texts themselves, hence Markup.
         overall=Markup(charts.improvement_svg(summary, None))  # noqa: S704
@@ -189,30 +171,30 @@ def _page(summary: Summary, videos: Sequence[ReportVideo], missing: Mapping[str,
     )
 
 
-def _panel(summary: Summary, environment: str) -> _Panel:
+def _panel(summary: Summary, environment: str) -> dict[str, Any]:
+    """What the page shows of one environment: rows by final return and in the study's order."""
     study = summary.study
     drawn = []
     if any(cell.evaluations for cell in study.cells if cell.environment == environment):
         drawn = [charts.curves_svg(summary, environment, axis) for axis in charts.AXES]
     rows = summary.of(environment)
-    several = len(study.algorithms) > 1
-    return _Panel(
-        environment,
-        summary.ranked(environment),
-        rows,
-        Markup(charts.final_returns_svg(summary, environment)),  # noqa: S704
-        [Markup(svg) for svg, _ in drawn],  # noqa: S704
-        needs_log_axis(study, environment),
-        any(is_cut for _, is_cut in drawn),
-        Markup(charts.improvement_svg(summary, environment)) if several else None,  # noqa: S704
-        max((row.timing("steps_per_cpu_second") or 0.0 for row in rows), default=0.0),
-    )
-
-
-def _headline(summary: Summary, panel: _Panel) -> Markup:
-    best = escape(panel.rows[0].algorithm)
-    sentence = escape(summary.headline(panel.environment))
-    return sentence.replace(best, Markup("<strong>{}</strong>").format(best), 1)
+    ranked = summary.ranked(environment)
+    best = escape(ranked[0].algorithm)
+    headline = escape(summary.headline(environment))
+    return {
+        "environment": environment,
+        "headline": headline.replace(best, Markup("<strong>{}</strong>").format(best), 1),
+        "rows": ranked,
+        "in_order": rows,
+        "final": Markup(charts.final_returns_svg(summary, environment)),  # noqa: S704
+        "curves": [Markup(svg) for svg, _ in drawn],  # noqa: S704
+        "has_log_axis": needs_log_axis(study, environment),
+        "is_cut": any(is_cut for _, is_cut in drawn),
+        "improvement": Markup(charts.improvement_svg(summary, environment))  # noqa: S704
+        if len(study.algorithms) > 1
+        else None,
+        "fastest": max((row.timing("steps_per_cpu_second") or 0.0 for row in rows), default=0.0),
+    }
 
 
 def _together(names: Sequence[str], noun: str) -> str:

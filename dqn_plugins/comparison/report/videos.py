@@ -7,18 +7,17 @@ import io
 import itertools
 import os
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from dqn_plugins.comparison.results import Cell
 from dqn_plugins.comparison.summary import Summary, number
 from dqn_plugins.experiments.names import folder_name
 from dqn_plugins.wrappers import VideoWriter, read_frames, side_by_side
 from dqn_plugins.wrappers.video.video_reader import VideoReader
-from dqn_plugins.wrappers.video.video_writer import Frame
 
 __all__ = ["ReportVideo", "put_together", "shrunk_to"]
 
@@ -43,8 +42,6 @@ class ReportVideo:
     @property
     def poster(self) -> str:
         """A picture from a second into it, as a ``data:`` address."""
-        from PIL import Image
-
         for frame in itertools.islice(read_frames(self.path), POSTER_FRAME):  # noqa: B007 - the last is kept
             pass
         picture = Image.fromarray(frame)
@@ -117,17 +114,8 @@ def shrunk_to(path: Path, most_bytes: int) -> bytes | None:
         with tempfile.TemporaryDirectory() as temporary:
             copy = Path(temporary) / "copy.mp4"
             with VideoWriter(copy, float(reader.fps)) as writer:
-                for frame in _smaller(read_frames(path), factor):
-                    writer.write(frame)
+                for frame in read_frames(path):
+                    writer.write(np.asarray(Image.fromarray(frame).reduce(factor)))
             if copy.stat().st_size <= most_bytes:
                 return copy.read_bytes()
     return None
-
-
-def _smaller(frames: Iterator[Frame], factor: int) -> Iterator[Frame]:
-    for frame in frames:
-        height, width = (length - length % factor for length in frame.shape[:2])
-        blocks = frame[:height, :width].reshape(
-            height // factor, factor, width // factor, factor, 3
-        )
-        yield blocks.mean(axis=(1, 3)).astype(np.uint8)
