@@ -128,11 +128,6 @@ class StudyResults:
     reference: str
     strangers: tuple[Path, ...] = ()
 
-    @property
-    def command(self) -> str:
-        """The command line that made the study; empty if it was started from Python."""
-        return str(self.settings.get("command") or "")
-
     def cells_of(self, environment: str, algorithm: str) -> list[Cell]:
         """Return all seeds of an algorithm on an environment, in their order."""
         return [

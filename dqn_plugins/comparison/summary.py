@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dqn_plugins.comparison.results import Cell, CellStatus, StudyResults
+from dqn_plugins.comparison.results import Cell, StudyResults
 from dqn_plugins.comparison.statistics import (
     Estimate,
     aggregate_iqm,
@@ -32,6 +32,7 @@ TIMINGS = (
 #: Columns of ``summary.csv`` that differ when the same study is run again.
 TIMING_COLUMNS = tuple(f"median_{name}" for name in TIMINGS)
 
+NOT_FINISHED = ("failed", "unfinished", "missing", "damaged")
 FEW_SEEDS = 5
 RANDOM = "random"
 
@@ -84,10 +85,6 @@ class AlgorithmSummary:
     def best_cell(self) -> Cell | None:
         """The finished seed with the highest final return."""
         return max(self.finished, key=lambda cell: cell.final_return, default=None)
-
-    def count(self, status: CellStatus) -> int:
-        """Count the seeds in a state."""
-        return sum(cell.status == status for cell in self.cells)
 
     def timing(self, name: str) -> float | None:
         """Return the median over finished seeds of an entry of ``timings.json``."""
@@ -217,15 +214,13 @@ class Summary:
 
     def _table_row(self, row: AlgorithmSummary) -> dict[str, Any]:
         overall = next(each for each in self.overall if each.algorithm == row.algorithm)
+        states = [cell.status for cell in row.cells]
         return {
             "environment": row.environment,
             "algorithm": row.algorithm,
             "seeds": len(row.cells),
             "finished": len(row.finished),
-            "failed": row.count("failed"),
-            "unfinished": row.count("unfinished"),
-            "missing": row.count("missing"),
-            "damaged": row.count("damaged"),
+            **{status: states.count(status) for status in NOT_FINISHED},
             **_columns("final_return_iqm", row.final),
             **{f"final_return_{name}": value for name, value in row.spread.items()},
             **_columns("probability_of_improvement", row.improvement),

@@ -88,7 +88,9 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
     """
     known = {each.name: each for each in fields(kind)}  # type: ignore[arg-type]
     content: dict[str, Any] = {}
-    for key, value in _content(path).items():
+    for key, value in read_yaml(path).items():
+        if str(key).startswith("x-") or key == "algorithms":
+            continue
         if key not in known or key in ("variants", "config"):
             hint = nearest_names(str(key), [*known, "algorithms"])
             raise SettingsError(f"config: {path}: {key!r} is no setting.{hint}")
@@ -107,14 +109,6 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
             )
         content[key] = value
     return kind(**{**content, "variants": variants_in(path)})
-
-
-def _content(path: Path) -> dict[str, Any]:
-    return {
-        key: value
-        for key, value in read_yaml(path).items()
-        if not str(key).startswith("x-") and key != "algorithms"
-    }
 
 
 def _as_text(value: Any) -> str:

@@ -397,9 +397,7 @@ def improvement_svg(summary: Summary, environment: str | None) -> str:
     reference = summary.study.reference
     source = summary.overall if environment is None else summary.of(environment)
     rows = [
-        _Row(
-            each.algorithm, each.improvement, (), "one seed" if each.improvement else "not finished"
-        )
+        _Row(each.algorithm, each.improvement, (), _note(each.improvement))
         for each in source
         if each.algorithm != reference
     ]

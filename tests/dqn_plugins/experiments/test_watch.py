@@ -104,15 +104,21 @@ def test_a_training_that_fails_is_said_and_the_others_go_on(tmp_path: Path) -> N
     config = tmp_path / "variants.yaml"
     config.write_text(
         "algorithms:\n  bad: {algorithm: naive_dqn, learning_rate: -1}\n"
+        "  worse: {algorithm: dqn, learning_starts: soon}\n"
         "  good: {algorithm: random}\n"
     )
-    arguments = ("--env", "CartPole-v1", "--algo", "bad", "--algo", "good", "--timesteps", "50")
+    algorithms = [each for name in ("bad", "worse", "good") for each in ("--algo", name)]
+    arguments = ("--env", "CartPole-v1", *algorithms, "--timesteps", "50")
     with watching(tmp_path, *arguments, "--no-wait", "--config", str(config)) as (process, _):
         assert process.stderr is not None
         said = process.stderr.read()
         assert process.wait(60) == 1
     assert "Error: bad: learning_rate: received -1" in said
     assert "Failed: bad" in said
+    # What is no mistake in the settings keeps its traceback.
+    assert said.count("Traceback") == 1
+    assert "TypeError: '<'" in said
+    assert "Failed: worse" in said
     assert "Failed: good" not in said
 
 
