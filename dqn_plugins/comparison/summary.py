@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dqn_plugins.comparison.results import Cell, StudyResults
+from dqn_plugins.comparison.results import Cell, CellStatus, StudyResults
 from dqn_plugins.comparison.statistics import (
     Estimate,
     aggregate_iqm,
@@ -32,7 +32,7 @@ TIMINGS = (
 #: Columns of ``summary.csv`` that differ when the same study is run again.
 TIMING_COLUMNS = tuple(f"median_{name}" for name in TIMINGS)
 
-NOT_FINISHED = ("failed", "unfinished", "missing", "damaged")
+NOT_FINISHED: tuple[CellStatus, ...] = ("failed", "unfinished", "missing", "damaged")
 FEW_SEEDS = 5
 RANDOM = "random"
 
