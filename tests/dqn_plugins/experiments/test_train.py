@@ -43,7 +43,7 @@ def episode_lengths(folder: Path) -> list[int]:
         ("naive_dqn", {"n_envs": 2}),
         ("dqn", {"hp": ("learning_starts:20",)}),
         ("a2c", {"normalize": True}),
-        ("random", {}),
+        ("random", {"n_envs": 2}),
     ],
 )
 def test_checkpoints_change_nothing_about_the_run(tmp_path, algo, changes):

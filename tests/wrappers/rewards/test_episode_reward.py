@@ -16,6 +16,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor, load_results
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor
 
+from dqn_plugins.environments import wrap_env
 from dqn_plugins.wrappers import EpisodeReward, VecEpisodeReward
 from tests.wrappers.scripted import EPISODES, Scripted, play
 
@@ -335,6 +336,17 @@ def test_vector_above_and_below_vec_monitor(above: bool) -> None:
     )
     ours = venv if above else venv.venv
     assert ours.returns == [value for value in RETURNS for _ in range(2)]
+
+
+def test_a_reset_a_step_later_is_no_step(tmp_path: Path) -> None:
+    """Gymnasium's vector environments reset themselves in the step after an episode's last."""
+    env = wrap_env(gym.make_vec("CartPole-v1", 2, "sync", max_episode_steps=5))
+    venv = VecEpisodeReward(env, log_file=tmp_path / "log")
+    run(venv, 20)
+    assert venv.episode_count > 4
+    assert set(venv.lengths) == {5}
+    assert set(venv.returns) == {5.0}
+    venv.close()
 
 
 @pytest.mark.parametrize("vectorised", [False, True])
