@@ -15,7 +15,6 @@ import numpy as np
 from gymnasium import logger
 from gymnasium.core import ActType, ObsType
 from gymnasium.utils import RecordConstructorArgs
-from gymnasium.utils.save_video import capped_cubic_video_schedule
 
 from dqn_plugins.wrappers.drawing.overlay import CaptionOption
 from dqn_plugins.wrappers.video.recording import (
@@ -34,6 +33,16 @@ RenderFrame = TypeVar("RenderFrame")
 # Frames that a render mode ending in "_list" has handed to the recording and that the program may
 # still ask for; Gymnasium's wrapper keeps all of them.
 RENDER_HISTORY = 64
+
+
+def is_cube_or_thousandth(episode: int) -> bool:
+    """
+    Gymnasium's schedule of videos, without Gymnasium's module for them, which imports moviepy.
+
+    :param episode: The episode's number, from 0.
+    :return: Whether it is one of the cubes below 1000, or a multiple of 1000.
+    """
+    return round(episode ** (1 / 3)) ** 3 == episode if episode < 1000 else episode % 1000 == 0
 
 
 class RecordVideo(
@@ -144,7 +153,7 @@ class RecordVideo(
                 "Fix: pass 0 to record whole episodes."
             )
         if episode_trigger is None and step_trigger is None:
-            episode_trigger = capped_cubic_video_schedule
+            episode_trigger = is_cube_or_thousandth
         self.episode_trigger = episode_trigger
         self.step_trigger = step_trigger
         self.disable_logger = disable_logger
