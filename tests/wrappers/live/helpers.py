@@ -188,6 +188,10 @@ class Client:
                 self.episodes = event["snapshot"]["recent"]
             self.episodes += event.get("episodes", [])
 
+    def all_of(self, control: str) -> list[Any]:
+        """What a control has been: of two changes in one message, only the last is known."""
+        return [event["controls"][control] for event in self.events if "controls" in event]
+
     def until(self, condition: Callable[[], Any]) -> Any:
         deadline = time.monotonic() + PATIENCE
         while not (value := condition()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -37,7 +38,6 @@ from dqn_plugins.wrappers import (
     VecLiveView,
     read_frames,
 )
-from dqn_plugins.wrappers.live import live_page
 from tests.wrappers.live.helpers import Client, Counting, Learning, Steps, balancing, until
 
 
@@ -308,7 +308,7 @@ def test_attaching_another_model_gives_the_first_its_own_back(counting: Any) -> 
         counting.attach(second)
         assert (first.exploration_schedule, first.lr_schedule) == schedules
         assert first.policy.optimizer.param_groups[0]["lr"] == 1e-4
-        client.until(lambda: client.known.get("controls", {}).get("exploration") == 0.5)
+        client.until(lambda: 0.5 in client.all_of("exploration"))
         client.until(lambda: client.known["controls"]["exploration"] is None)
         assert client.known["controls"]["learning"]
 
@@ -343,7 +343,7 @@ def test_disturbing_without_a_model_replaces_eight_actions(counting: Any) -> Non
     with Client(counting.url) as client, Steps(counting):
         client.until(lambda: client.pictures)
         client.send("disturb")
-        client.until(lambda: client.known.get("controls", {}).get("disturbing"))
+        client.until(lambda: True in client.all_of("disturbing"))
         client.until(lambda: client.known["controls"]["disturbing"] is False)
         client.until(lambda: any(episode[4] for episode in client.episodes))
     actions = counting.unwrapped.actions
@@ -898,7 +898,7 @@ def test_a_model_that_sees_other_observations_is_said_and_trained_on() -> None:
 
 def test_the_extra_to_install_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        live_page.importlib.util, "find_spec", lambda name: None if name == "uvicorn" else name
+        importlib.util, "find_spec", lambda name: None if name == "uvicorn" else name
     )
     with pytest.raises(DependencyNotInstalled, match=r"pip install 'dqn-plugins\[live\]'"):
         LiveView(Counting())

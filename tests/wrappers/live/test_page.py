@@ -215,10 +215,10 @@ def test_greedy_look_and_film(browser: Any, tmp_path: Path) -> None:
     browser.execute_cdp_cmd(
         "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
     )
-    # The look is still there when the browser comes round to it.
-    view = LiveView(
-        gym.make("CartPole-v1", render_mode="rgb_array", max_episode_steps=1_000_000), port=0
-    )
+    # The look is still there when the browser comes round to it, and in real time, the episode that
+    # is filmed has not become long until then.
+    endless = gym.make("CartPole-v1", render_mode="rgb_array", max_episode_steps=1_000_000)
+    view = LiveView(endless, port=0, speed=1)
     model = balancing(view)
     view.attach(model)
     with Learning(model):
