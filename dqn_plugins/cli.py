@@ -8,17 +8,22 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+from gymnasium.error import DependencyNotInstalled
 from rich.console import Console
 from tyro.conf import Positional, Suppress, UseAppendAction
 
 from dqn_plugins.comparison.settings import ComparisonSettings
 from dqn_plugins.errors import SettingsError
+from dqn_plugins.experiments.export import ExportSettings, export
 from dqn_plugins.experiments.record import RecordSettings, record
 from dqn_plugins.experiments.settings import RunSettings, read_settings
 from dqn_plugins.experiments.train import TrainSettings, train
 from dqn_plugins.experiments.watch import WatchSettings, watch
+from dqn_plugins.extras import require_extra
 
 __all__ = ["main"]
+
+COMPARING = ("filelock", "jinja2", "joblib", "matplotlib", "pandas", "scipy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +65,13 @@ class Record(RecordSettings):
 
 
 @dataclass(frozen=True)
+class Export(ExportSettings):
+    """Export the greedy policy of a saved model to ONNX."""
+
+    model: Positional[Path]
+
+
+@dataclass(frozen=True)
 class Watch(WatchSettings):
     """Watch algorithms learn side by side, or a saved model play, in the browser."""
 
@@ -94,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(stderr=True, highlight=False)
     try:
         status = _run(arguments, console)
-    except SettingsError as error:
+    except (SettingsError, DependencyNotInstalled) as error:
         console.print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
         status = 1
     except KeyboardInterrupt:
@@ -113,6 +125,7 @@ def _run(arguments: list[str], console: Console) -> int:
         | Annotated[Report, tyro.conf.subcommand("report")]
         | Annotated[Train, tyro.conf.subcommand("train")]
         | Annotated[Record, tyro.conf.subcommand("record")]
+        | Annotated[Export, tyro.conf.subcommand("export")]
         | Annotated[Watch, tyro.conf.subcommand("watch")],
         prog="dqn-plugins",
         description="Deep Q-learning from each transition once: compare, train, record.",
@@ -129,6 +142,8 @@ def _run(arguments: list[str], console: Console) -> int:
         train(command, console)
     elif isinstance(command, Record):
         record(command, console)
+    elif isinstance(command, Export):
+        export(command, console)
     elif isinstance(command, Watch):
         return watch(command, console)
     else:
@@ -151,6 +166,7 @@ def _settings_in_config(arguments: list[str]) -> ComparisonSettings:
 
 
 def _compare(settings: Compare, command: str, console: Console) -> int:
+    require_extra("compare", "compare", *COMPARING)
     from dqn_plugins.comparison.study import run_comparison
 
     result = run_comparison(settings, command, console)
@@ -161,6 +177,7 @@ def _compare(settings: Compare, command: str, console: Console) -> int:
 
 
 def _report(settings: Report, console: Console) -> None:
+    require_extra("compare", "report", *COMPARING)
     from dqn_plugins.comparison.report.page import write_report
 
     path = write_report(settings.out, settings.videos, settings.reference)

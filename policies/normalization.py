@@ -155,13 +155,45 @@ class ObservationNormalizer(nn.Module):
         for key, name in self._names.items():
             cast(RunningStatistics, self.statistics[name]).update(parts[key])
 
+    def frozen(self) -> nn.Module:
+        """
+        Copy what the statistics say now into constants.
+
+        :return: A module that normalises as this one does now, for as long as it lives; its
+            computation does not depend on how many observations came.
+        """
+        constants = {}
+        for key, name in self._names.items():
+            statistics = cast(RunningStatistics, self.statistics[name])
+            constants[key] = (statistics.mean.clone(), statistics.standard_deviation)
+        return _Constants(constants)
+
     def _normalize(self, key: str, obs: th.Tensor) -> th.Tensor:
         if key not in self._names:
             return obs
         statistics = cast(RunningStatistics, self.statistics[self._names[key]])
-        # torch subtracts no Booleans
-        deviation = obs.to(statistics.mean.dtype) - statistics.mean
-        return (deviation / statistics.standard_deviation).float()
+        return _normalized(obs, statistics.mean, statistics.standard_deviation)
+
+
+class _Constants(nn.Module):
+    """An :class:`ObservationNormalizer` that takes in nothing more."""
+
+    def __init__(self, constants: dict[str, tuple[th.Tensor, th.Tensor]]) -> None:
+        super().__init__()
+        self._constants = constants
+
+    def forward(self, obs: PyTorchObs) -> PyTorchObs:
+        if isinstance(obs, dict):
+            return {key: self._normalize(key, value) for key, value in obs.items()}
+        return self._normalize(_ONLY, obs)
+
+    def _normalize(self, key: str, obs: th.Tensor) -> th.Tensor:
+        return _normalized(obs, *self._constants[key]) if key in self._constants else obs
+
+
+def _normalized(obs: th.Tensor, mean: th.Tensor, deviation: th.Tensor) -> th.Tensor:
+    # torch subtracts no Booleans
+    return ((obs.to(mean.dtype) - mean) / deviation).float()
 
 
 RewardScale: TypeAlias = Literal["return_deviation", "reward_rms", "blend"]

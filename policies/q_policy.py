@@ -80,6 +80,11 @@ class QNetwork(SB3QNetwork):
         if weight_initializer is not None:
             self.apply(weight_initializer)
 
+    @property
+    def reward_scale(self) -> float:
+        """What rewards are divided by before they are learned from: here 1."""
+        return 1.0
+
     def learned_values(self, obs: PyTorchObs) -> th.Tensor:
         """
         Compute action values in the units that are learned in: here, those of the rewards.
@@ -200,8 +205,13 @@ class QPolicy(BasePolicy):
         """
         return self._predict(obs, deterministic=deterministic)
 
+    @property
+    def greedy_q_net(self) -> QNetwork:
+        """The network by whose values ``predict`` chooses."""
+        return self.q_net
+
     def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
-        return self.q_net._predict(observation, deterministic=deterministic)
+        return self.greedy_q_net._predict(observation, deterministic=deterministic)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         network = {

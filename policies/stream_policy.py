@@ -241,9 +241,10 @@ class StreamQPolicy(QPolicy):
         ):
             average.lerp_(param, share)
 
-    def _predict(self, observation: PyTorchObs, deterministic: bool = True) -> th.Tensor:
-        network = self.q_net if self.average_q_net is None else self.average_q_net
-        return network._predict(observation, deterministic=deterministic)
+    @property
+    def greedy_q_net(self) -> NormalizingQNetwork:
+        """The network by whose values ``predict`` chooses: the average one, if there is one."""
+        return self.q_net if self.average_q_net is None else self.average_q_net
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {

@@ -13,6 +13,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv
 
+from dqn_plugins.algorithms.exporting import Exporting
 from dqn_plugins.algorithms.interruption import Interruption
 from dqn_plugins.algorithms.own_loop import OwnLoop
 from dqn_plugins.algorithms.progress_bar import ProgressBar
@@ -43,7 +44,7 @@ __all__ = ["Backend", "OnlineQAlgorithm", "QAlgorithm"]
 SelfQAlgorithm = TypeVar("SelfQAlgorithm", bound="QAlgorithm")
 
 
-class QAlgorithm(Saving):
+class QAlgorithm(Saving, Exporting):
     """
     Base of the algorithms, whether they learn from every transition as it arrives or from rollouts.
 

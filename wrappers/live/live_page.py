@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import html
-import importlib.util
 import json
 import secrets
 import subprocess
@@ -15,15 +14,13 @@ import webbrowser
 from dataclasses import dataclass
 from typing import Any
 
-from gymnasium.error import DependencyNotInstalled
-
+from dqn_plugins.extras import require_extra
 from dqn_plugins.wrappers.live.protocol import LOOPBACK
 
 __all__ = ["LivePage", "PageAddress"]
 
 FIRST_PORT = 8700
 PATIENCE_SECONDS = 20.0
-REQUIRED = ("starlette", "uvicorn", "websockets")
 
 # -I keeps the user's folder and PYTHON* variables out; the path of this process comes by the pipe,
 # so that the same packages are found.
@@ -46,20 +43,6 @@ class PageAddress:
     url: str
     feed_port: int
     secret: str
-
-
-def require_extra() -> None:
-    """
-    Make sure that what the server needs is installed.
-
-    :raises DependencyNotInstalled: If it is not, with the extra to install.
-    """
-    missing = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise DependencyNotInstalled(
-            f"LiveView needs {' and '.join(missing)}, not installed here. "
-            "Run `pip install 'dqn-plugins[live]'`."
-        )
 
 
 def _let_go(process: subprocess.Popen[str]) -> None:

@@ -1,0 +1,150 @@
+"""Exported policies are run in onnxruntime, which shares nothing with torch."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from gymnasium.error import DependencyNotInstalled
+
+from dqn_plugins import NaiveDQN, StreamQ
+from dqn_plugins.cli import main
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")
+
+VECTOR = spaces.Box(-50.0, 200.0, (6,), np.float64)
+IMAGE = spaces.Box(0, 255, (36, 36, 3), np.uint8)
+DICTIONARY = spaces.Dict(
+    {
+        "picture": spaces.Box(0, 255, (36, 36, 1), np.uint8),
+        "speed": spaces.Box(-5.0, 100.0, (3,), np.float32),
+        "gear": spaces.Discrete(5),
+        "doors": spaces.MultiBinary(3),
+    }
+)
+
+
+class Noise(gym.Env[Any, Any]):
+    """Gives any observations, and rewards of another size than 1."""
+
+    def __init__(self, observation_space: spaces.Space[Any]):
+        self.observation_space = observation_space
+        self.action_space = spaces.Discrete(4)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> Any:
+        reward, draw = self.np_random.normal(30.0, 50.0), self.np_random.random()
+        return self.observation_space.sample(), float(reward), draw < 0.1, False, {}
+
+
+def trained(algorithm: Any, space: spaces.Space[Any], steps: int = 150) -> Any:
+    policy = "MlpPolicy"
+    if space is IMAGE:
+        policy = "CnnPolicy"
+    elif space is DICTIONARY:
+        policy = "MultiInputPolicy"
+    return algorithm(policy, Noise(space), learning_rate=1e-3, seed=0).learn(steps)
+
+
+def observations(model: Any, count: int) -> Any:
+    """Draw a batch."""
+    space = model.observation_space
+    space.seed(7)
+    samples = [space.sample() for _ in range(count)]
+    if isinstance(space, spaces.Dict):
+        return {key: np.stack([sample[key] for sample in samples]) for key in space.spaces}
+    return np.stack(samples)
+
+
+def run(path: Path, batch: Any) -> tuple[Any, Any]:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    feed = batch if isinstance(batch, dict) else {"observation": batch}
+    q_values, actions = session.run(["q_values", "action"], feed)
+    return q_values, actions
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "space", "count"),
+    [
+        pytest.param(StreamQ, VECTOR, 10_000, id="StreamQ-vector"),
+        pytest.param(StreamQ, IMAGE, 1_000, id="StreamQ-image"),
+        pytest.param(StreamQ, DICTIONARY, 1_000, id="StreamQ-dictionary"),
+        pytest.param(NaiveDQN, VECTOR, 10_000, id="NaiveDQN-vector"),
+        pytest.param(NaiveDQN, spaces.Discrete(9), 10_000, id="NaiveDQN-discrete"),
+    ],
+)
+def test_what_is_exported_says_what_the_model_says(
+    algorithm: Any, space: Any, count: int, tmp_path: Path
+) -> None:
+    model = trained(algorithm, space)
+    path = model.export_onnx(tmp_path / "new folder/policy")
+    assert path == tmp_path / "new folder/policy.onnx"
+    assert path.stat().st_size < 5 << 20
+    batch = observations(model, count)
+    q_values, actions = run(path, batch)
+    with th.no_grad():
+        expected = model.policy.greedy_q_net(model.policy.obs_to_tensor(batch)[0]).numpy()
+    assert q_values.dtype == np.float32
+    np.testing.assert_allclose(q_values, expected, rtol=1e-5, atol=1e-5)
+    # Two actions whose values agree up to rounding are no other choice.
+    best, second = -np.sort(-expected, axis=1)[:, :2].T
+    is_clear = best - second > 2e-5 * np.maximum(np.abs(best), 1.0)
+    assert is_clear.mean() > 0.99
+    predicted, _ = model.predict(batch, deterministic=True)
+    np.testing.assert_array_equal(actions[is_clear], predicted[is_clear])
+
+
+def test_a_single_observation_is_a_batch_too(tmp_path: Path) -> None:
+    model = trained(NaiveDQN, VECTOR, steps=1)
+    path = model.export_onnx(tmp_path / "policy.onnx")
+    q_values, actions = run(path, observations(model, 1))
+    assert (q_values.shape, actions.shape) == ((1, 4), (1,))
+
+
+def test_the_statistics_of_the_moment_are_inside_and_the_model_goes_on(tmp_path: Path) -> None:
+    model = trained(StreamQ, VECTOR)
+    batch = observations(model, 10)
+    before, _ = run(model.export_onnx(tmp_path / "before"), batch)
+    model.learn(50, reset_num_timesteps=False)
+    after, _ = run(model.export_onnx(tmp_path / "after"), batch)
+    assert not np.allclose(before, after)
+    again, _ = run(tmp_path / "before.onnx", batch)
+    np.testing.assert_array_equal(before, again)
+
+
+def test_the_command_exports_a_saved_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = NaiveDQN("MlpPolicy", "CartPole-v1", seed=0)
+    model.save(tmp_path / "model")
+    for arguments, path in (
+        ([], tmp_path / "model.onnx"),
+        (["--output", str(tmp_path / "other.onnx")], tmp_path / "other.onnx"),
+    ):
+        with pytest.raises(SystemExit) as ending:
+            main(["export", str(tmp_path / "model.zip"), *arguments])
+        assert not ending.value.code
+        assert f"Exported: {path}" in capsys.readouterr().err
+        batch = observations(model, 5)
+        predicted, _ = model.predict(batch, deterministic=True)
+        np.testing.assert_array_equal(run(path, batch)[1], predicted)
+
+
+def test_the_extra_to_install_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model = NaiveDQN("MlpPolicy", "CartPole-v1")
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "onnxscript" else found(name)
+    )
+    with pytest.raises(DependencyNotInstalled, match=r"pip install 'dqn-plugins\[export\]'"):
+        model.export_onnx(tmp_path / "policy")
