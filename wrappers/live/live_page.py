@@ -95,7 +95,7 @@ class LivePage:
         open_browser: bool = False,
         quiet: bool = False,
     ):
-        require_extra()
+        require_extra("live", "LiveView", "starlette", "uvicorn", "websockets")
         if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
             raise ValueError(f"port: received {port!r}, it must be a port from 0 to 65535. Try 0.")
         token = None if host in {None, LOOPBACK, "localhost", "::1"} else secrets.token_urlsafe(24)
