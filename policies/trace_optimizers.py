@@ -32,6 +32,7 @@ class TraceOptimizer(th.optim.Optimizer):
 
     :param params: The parameters to optimise, or groups of them.
     :param defaults: Default values of the groups' numbers.
+    :raises ValueError: If the learning rate among them is below 0.
     """
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:

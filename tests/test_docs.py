@@ -1,0 +1,159 @@
+"""The pages as a reader meets them: every block of Python runs, every public name is described."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import gymnasium as gym
+import pytest
+from stable_baselines3 import DQN, PPO
+
+from dqn_plugins.algorithms.online import OnlineQAlgorithm
+from dqn_plugins.wrappers import LiveView
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+# A comment above a block, which no reader sees: what is shorter in the test.
+MARKER = re.compile(r"<!-- in the test: (.+?) -> (.+?) -->\n")
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
+STEPS = 300
+PACKAGES = (
+    "dqn_plugins",
+    "dqn_plugins.comparison",
+    "dqn_plugins.environments",
+    "dqn_plugins.learning",
+    "dqn_plugins.policies",
+    "dqn_plugins.wrappers",
+)
+
+
+def blocks(page: Path) -> Iterator[tuple[int, str]]:
+    """The blocks of Python on a page: the line each begins at, and its code."""
+    text = page.read_text(encoding="utf-8")
+    end = 0
+    for found in BLOCK.finditer(text):
+        code = found[1]
+        for long, short in MARKER.findall(text[end : found.start()]):
+            assert long in code, f"{page.name}: {long!r} is not in the block that follows"
+            code = code.replace(long, short)
+        yield text.count("\n", 0, found.start()) + 2, code
+        end = found.end()
+
+
+@pytest.fixture
+def briefly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Train for a moment only, and wait for nobody, in an empty folder."""
+    for algorithm in (OnlineQAlgorithm, DQN, PPO):
+
+        def learn(self: Any, total_timesteps: int, *args: Any, _real: Any = algorithm.learn,
+                  **kwargs: Any) -> Any:  # fmt: skip
+            return _real(self, min(total_timesteps, STEPS), *args, **kwargs)
+
+        monkeypatch.setattr(algorithm, "learn", learn)
+    monkeypatch.setattr(LiveView, "wait_until_watched", lambda *_: False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))],
+    ids=lambda page: page.relative_to(ROOT).with_suffix("").as_posix(),
+)
+@pytest.mark.usefixtures("briefly")
+def test_every_block_of_python_on_a_page_runs(page: Path) -> None:
+    """One after the other: a block may use what those above it made."""
+    registered = set(gym.registry)
+    names: dict[str, Any] = {"__name__": "page"}
+    try:
+        for line, code in blocks(page):
+            # As many lines in front as in the page, so that a traceback tells where
+            exec(compile("\n" * (line - 1) + code, str(page), "exec"), names)
+    finally:
+        for name in set(gym.registry) - registered:
+            del gym.registry[name]
+
+
+# What is public, and what is to be said of it
+
+
+def public_things() -> Iterator[tuple[str, Any]]:
+    """Every public class and function, and every public method that is written here."""
+    seen = set()
+    for package in PACKAGES:
+        module = import_module(package)
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if not callable(thing) or not hasattr(thing, "__module__") or id(thing) in seen:
+                continue
+            if not str(thing.__module__).startswith("dqn_plugins"):
+                continue  # a type alias, or somebody else's
+            seen.add(id(thing))
+            yield f"{package}.{name}", thing
+            if not inspect.isclass(thing):
+                continue
+            for owner in thing.__mro__:
+                if not owner.__module__.startswith("dqn_plugins"):
+                    continue
+                for method, value in vars(owner).items():
+                    function = inspect.unwrap(getattr(value, "__func__", value))
+                    is_public = not method.startswith("_") and isinstance(function, FunctionType)
+                    if is_public and id(function) not in seen:
+                        seen.add(id(function))
+                        yield f"{package}.{name}.{method}", function
+
+
+THINGS = dict(public_things())
+
+
+def missing_in(thing: Any) -> list[str]:
+    """What a docstring does not say."""
+    if not inspect.isclass(thing) and not thing.__doc__:
+        return []  # does what its base class says
+    text = inspect.getdoc(thing) or ""
+    function = thing.__init__ if inspect.isclass(thing) else thing
+    missing = [] if text else ["any docstring"]
+    if inspect.isclass(thing):  # what it takes beyond what its base class describes stands there
+        text = "\n".join(inspect.getdoc(base) or "" for base in thing.__mro__)
+    if not isinstance(function, FunctionType):
+        return missing
+    described = set(re.findall(r":param (?:[\w\[\], ]+ )?(\w+):", text))
+    for name, parameter in inspect.signature(function).parameters.items():
+        is_self = name in {"self", "cls"}
+        is_rest = parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
+        if not is_self and not is_rest and not name.startswith("_") and name not in described:
+            missing.append(f":param {name}:")
+    returned = inspect.signature(function).return_annotation
+    nothing = {None, "None", inspect.Signature.empty, "NoReturn"}
+    if not inspect.isclass(thing) and returned not in nothing and ":return:" not in text:
+        missing.append(":return:")
+    missing += [
+        f":raises {error}:" for error in _raised(function) if f":raises {error}:" not in text
+    ]
+    return missing
+
+
+def _raised(function: FunctionType) -> set[str]:
+    """The exceptions that stand in the function itself; a dataclass's is nowhere."""
+    if function.__code__.co_filename == "<string>":
+        return set()
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+            name = node.exc.func
+            if isinstance(name, ast.Name) and name.id[0].isupper():
+                names.add(name.id)
+    return names - {"NotImplementedError", "AttributeError", "AssertionError"}
+
+
+@pytest.mark.parametrize("name", THINGS)
+def test_what_is_public_is_fully_described(name: str) -> None:
+    assert missing_in(THINGS[name]) == []
