@@ -15,7 +15,7 @@ EXTRAS ?= dev
 PROCESSORS ?= generic haswell skylake-avx512 znver3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-search bench-comparison bench-wrappers bench-streams bench-live bench-pqn clean
+.PHONY: help install demo test test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-search bench-comparison bench-wrappers bench-streams bench-live bench-pqn bench-devices docs release-check clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -100,7 +100,7 @@ typecheck: $(INSTALLED)  ## Check types with mypy
 	ln -s $(CURDIR)/dqn_plugins/* $(CURDIR)/policies $(CURDIR)/wrappers build/typecheck/dqn_plugins/
 	cd build/typecheck && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p dqn_plugins
 
-bench: bench-speed bench-learning bench-comparison bench-wrappers bench-streams bench-pqn bench-live  ## Run all benchmarks
+bench: bench-speed bench-learning bench-comparison bench-wrappers bench-streams bench-pqn bench-live ## Run all bench-devices benchmarks
 
 bench-speed: $(INSTALLED)  ## Measure steps per second and memory
 	$(BIN)/python benchmarks/speed.py
@@ -129,6 +129,9 @@ bench-wrappers: $(INSTALLED)  ## Measure the recording wrappers
 
 bench-live: $(INSTALLED)  ## Measure the live page: what it costs, and who can watch at once
 	$(BIN)/python -W ignore benchmarks/live.py
+
+bench-devices: $(INSTALLED)  ## Measure the time of single steps, worst of a million, and memory (resumable)
+	$(BIN)/python -W ignore benchmarks/devices.py
 
 clean:  ## Remove everything that can be made again
 	rm -rf $(VENV) $(OLDEST_VENV) $(VENV)-audit build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

@@ -66,10 +66,26 @@ gym.register("OwnCartPole-v0", entry_point=OwnCartPole, max_episode_steps=20)
 """
 
 
-def zoo(folder: Path, command: str) -> str:
-    """Run ``python -m dqn_plugins.zoo`` in a folder; what it printed."""
+# Several commands, each as ``python -m dqn_plugins.zoo`` would run it, in one process: importing RL
+# Zoo takes longer than what they do.
+IN_TURN = """
+import os, sys
+from dqn_plugins.zoo.__main__ import main
+for step in sys.argv[1:]:
+    folder, _, command = step.partition(": ")
+    os.makedirs(folder, exist_ok=True)
+    os.chdir(folder)
+    main(command.split())
+"""
+
+
+def zoo(folder: Path, *commands: str) -> str:
+    """Run ``python -m dqn_plugins.zoo`` in a folder, or in several; what it printed."""
+    arguments = ["-m", "dqn_plugins.zoo", *commands[0].split()]
+    if len(commands) > 1:
+        arguments = ["-c", IN_TURN, *commands]
     result = subprocess.run(
-        [sys.executable, "-m", "dqn_plugins.zoo", *command.split()],
+        [sys.executable, *arguments],
         cwd=folder,
         env=os.environ | {"MPLBACKEND": "Agg", "SDL_VIDEODRIVER": "dummy"},
         stdout=subprocess.PIPE,
@@ -88,10 +104,22 @@ def rewards_seen(model: StreamQ) -> float:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which RL Zoo has trained StreamQ on CartPole."""
+    """A folder in which RL Zoo has trained StreamQ on CartPole, gone on from that, and more."""
     folder = tmp_path_factory.mktemp("zoo")
-    command = f"train --algo stream_q --env CartPole-v1 -n {STEPS} --seed {SEED}"
-    zoo(folder, f"{command} --eval-freq 200 --save-freq 200")
+    page = (Path(__file__).parents[2] / "docs" / "rl_zoo.md").read_text()
+    (example,) = re.findall(r"```python\n([^`]*hyperparams = [^`]*)```", page)
+    (folder / "paper.py").write_text(example)
+    train = "train --algo stream_q --env CartPole-v1"
+    model = folder / "logs" / "stream_q" / "CartPole-v1_1" / "CartPole-v1.zip"
+    printed = zoo(
+        folder,
+        f"{folder}: {train} -n {STEPS} --seed {SEED} --eval-freq 200 --save-freq 200",
+        f"{folder / 'on'}: {train} -n 100 --eval-freq -1 -i {model}",
+        f"{folder / 'own'}: {train} --conf-file {folder / 'paper.py'} -n 100 --eval-freq -1 "
+        "-params trace_decay:0.9 n_envs:2",
+        f"{folder}: enjoy --algo stream_q --env CartPole-v1 -f logs --no-render -n 600 --load-best",
+    )
+    (folder / "printed").write_text(printed)
     return folder
 
 
@@ -116,9 +144,7 @@ def test_the_trainer_trains_what_the_algorithm_alone_would(trained):
 
 
 def test_enjoy_plays_the_trained_model(trained):
-    printed = zoo(
-        trained, "enjoy --algo stream_q --env CartPole-v1 -f logs --no-render -n 600 --load-best"
-    )
+    printed = (trained / "printed").read_text()
     assert "best_model.zip" in printed
     # Longer than the 8 or 9 steps of one action only, whatever little was learned
     assert float(re.findall(r"Mean reward: ([\d.]+)", printed)[0]) > 8
@@ -139,23 +165,13 @@ def test_the_plots_find_the_run(trained):
     assert re.search(r"\|CartPole *\|[\d.]+ \+/-", printed)
 
 
-def test_training_goes_on_from_a_trained_model(trained, tmp_path):
-    model = trained / "logs" / "stream_q" / "CartPole-v1_1" / "CartPole-v1.zip"
-    zoo(tmp_path, f"train --algo stream_q --env CartPole-v1 -n 100 --eval-freq -1 -i {model}")
-    after = StreamQ.load(tmp_path / "logs" / "stream_q" / "CartPole-v1_1" / "CartPole-v1.zip")
+def test_training_goes_on_from_a_trained_model(trained):
+    after = StreamQ.load(trained / "on/logs/stream_q/CartPole-v1_1/CartPole-v1.zip")
     assert rewards_seen(after) == STEPS + 100
 
 
-def test_a_configuration_of_the_users_own_wins_over_ours(tmp_path):
-    page = (Path(__file__).parents[2] / "docs" / "rl_zoo.md").read_text()
-    (example,) = re.findall(r"```python\n([^`]*hyperparams = [^`]*)```", page)
-    (tmp_path / "paper.py").write_text(example)
-    zoo(
-        tmp_path,
-        "train --algo stream_q --env CartPole-v1 --conf-file paper.py -n 100 --eval-freq -1 "
-        "-params trace_decay:0.9 n_envs:2",
-    )
-    model = StreamQ.load(tmp_path / "logs" / "stream_q" / "CartPole-v1_1" / "CartPole-v1.zip")
+def test_a_configuration_of_the_users_own_wins_over_ours(trained):
+    model = StreamQ.load(trained / "own/logs/stream_q/CartPole-v1_1/CartPole-v1.zip")
     assert isinstance(model.policy.optimizer, ObGD)
     assert model.learning_rate(1.0) == STREAM_Q_PAPER_HYPERPARAMETERS["learning_rate"] == 1.0
     assert model.trace_decay == 0.9

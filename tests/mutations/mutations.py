@@ -736,7 +736,7 @@ MUTATIONS = [
     ),
     Mutation(
         NORMALIZATION,
-        "(deviation / statistics.standard_deviation).float()",
+        "- mean) / deviation).float()",
         "(deviation / statistics.variance).float()",
         "observations are divided by their variance",
         STREAM,

@@ -4,6 +4,7 @@ import copy
 import functools
 import io
 import itertools
+import json
 import logging
 import os
 import re
@@ -701,29 +702,11 @@ def learned_numbers(*algorithms: str) -> np.ndarray:
 
 
 SCRIPT = """
-import logging, sys
-logging.basicConfig(level=logging.INFO)
+import sys
 import numpy as np
-import dqn_plugins
 from tests.dqn_plugins.learning.test_compiled_learners import learned_numbers
 np.save(sys.argv[1], learned_numbers(*sys.argv[2:]))
-print(dqn_plugins.__file__)
 """
-
-
-def run_script(result: Path, *algorithms: str, **environment: str) -> tuple[Path, str]:
-    """Save ``learned_numbers()`` in another process; where its package lies, and its log."""
-    path = os.pathsep.join([environment.pop("PYTHONPATH", ""), str(Path(__file__).parents[3])])
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(result), *algorithms],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **environment},
-        cwd=result.parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return Path(done.stdout.strip()), done.stderr
 
 
 def copy_package(package: Path) -> None:
@@ -737,38 +720,25 @@ def copy_package(package: Path) -> None:
 
 def test_the_compiled_code_is_python_that_computes_the_same(tmp_path):
     algorithms = "NaiveDQN", "StreamQ"
-    run_script(tmp_path / "weights.npy", *algorithms, NUMBA_DISABLE_JIT="1")
-    assert_close(np.load(tmp_path / "weights.npy"), learned_numbers(*algorithms), 1e-5)
-
-
-@pytest.mark.slow
-def test_learning_needs_no_folder_to_keep_compiled_code_in(tmp_path):
-    # Root may write anywhere but below a file: not into the package, nor the user's folders.
-    blocked = tmp_path / "file"
-    blocked.touch()
-    package = tmp_path / "installed" / "dqn_plugins"
-    copy_package(package)
-    (package / "learning" / "compiled" / "__pycache__").touch()
-    origin, log = run_script(
-        tmp_path / "weights.npy",
-        "NaiveDQN",
-        PYTHONPATH=str(package.parent),
-        PYTHONDONTWRITEBYTECODE="1",
-        NUMBA_CACHE_DIR=str(blocked / "cache"),
-        NUMBA_OPT="1",  # compiles faster
-        XDG_CACHE_HOME=str(blocked / "cache"),
-        HOME=str(blocked / "home"),
+    file, root = tmp_path / "weights.npy", Path(__file__).parents[3]
+    subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(file), *algorithms],
+        env={**os.environ, "PYTHONPATH": str(root), "NUMBA_DISABLE_JIT": "1"},
+        check=True,
     )
-    assert origin.parent == package
-    assert "Compiled code is not kept on disk" in log
-    assert_close(np.load(tmp_path / "weights.npy"), learned_numbers("NaiveDQN"), 1e-5)
-    assert not list(tmp_path.rglob("*.nb?"))
+    assert_close(np.load(file), learned_numbers(*algorithms), 1e-5)
 
 
 def test_the_statistics_epsilon_of_compiled_code_is_torchs():
     assert STATISTICS_EPSILON == RunningStatistics.EPSILON
 
 
+LOGGING = """
+import logging
+logging.basicConfig(level=logging.INFO)
+import dqn_plugins
+print(dqn_plugins.__file__)
+"""
 ACTS = """
 import numpy as np
 from dqn_plugins import NaiveDQN
@@ -777,6 +747,37 @@ obs = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
 model = NaiveDQN("MlpPolicy", RecordingEnv(), policy_kwargs={"net_arch": []}, seed=0)
 print(model._learner.greedy_actions(obs).tolist())
 """
+
+
+def test_compiled_code_needs_no_folder_to_be_kept_in(tmp_path):
+    # Root may write anywhere but below a file: not into the package, nor the user's folders.
+    blocked = tmp_path / "file"
+    blocked.touch()
+    package = tmp_path / "installed" / "dqn_plugins"
+    copy_package(package)
+    (package / "learning" / "compiled" / "__pycache__").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", LOGGING + ACTS],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(package.parent), str(Path(__file__).parents[3])]),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "NUMBA_CACHE_DIR": str(blocked / "cache"),
+            "XDG_CACHE_HOME": str(blocked / "cache"),
+            "HOME": str(blocked / "home"),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert "Compiled code is not kept on disk" in done.stderr
+    model = NaiveDQN("MlpPolicy", RecordingEnv(), policy_kwargs={"net_arch": []}, seed=0)
+    obs = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    origin, actions = done.stdout.splitlines()
+    assert Path(origin).parent == package
+    assert json.loads(actions) == model.predict(obs, deterministic=True)[0].tolist()
+    assert not list(tmp_path.rglob("*.nb?"))
 
 
 def test_code_is_compiled_anew_when_another_file_of_it_has_changed(tmp_path):
