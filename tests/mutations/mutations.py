@@ -737,7 +737,7 @@ MUTATIONS = [
     Mutation(
         NORMALIZATION,
         "- mean) / deviation).float()",
-        "(deviation / statistics.variance).float()",
+        "- mean) / deviation**2).float()",
         "observations are divided by their variance",
         STREAM,
     ),
