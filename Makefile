@@ -133,6 +133,10 @@ bench-live: $(INSTALLED)  ## Measure the live page: what it costs, and who can w
 bench-devices: $(INSTALLED)  ## Measure the time of single steps, worst of a million, and memory (resumable)
 	$(BIN)/python -W ignore benchmarks/devices.py
 
+docs: $(INSTALLED)  ## Build the site into build/site; a warning or a broken link is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/site
+	@echo "Open build/site/index.html"
+
 clean:  ## Remove everything that can be made again
 	rm -rf $(VENV) $(OLDEST_VENV) $(VENV)-audit build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

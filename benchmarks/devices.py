@@ -3,10 +3,12 @@ Measure what one step of a loop of one's own takes, as a distribution, and the m
 
 ``act`` and ``learn_one`` of ``StreamQ`` and ``NaiveDQN`` a million times each, on recorded
 transitions of LunarLander-v3, so that no environment is measured; beside them Stable-Baselines3's
-``DQN.train`` on its batch. Each case runs in a process of its own. The wall clock says what a
-deadline feels, the clock of the thread's CPU time what is left where no other program interrupts.
-Resumable: what is in ``results/devices.json`` is not measured again; ``--again`` forgets it. Writes
-``results/devices.md`` beside this file.
+``DQN.train`` on its batch. Each case runs in a process of its own. Of the wall clock, which is what
+a deadline feels, one run. Of the thread's CPU time, four runs of the very same steps, and of each
+step the shortest: what another program's interruption adds to a step comes once, what the step
+itself takes comes each time. Collections of garbage, which need not fall on the same step, are timed
+by themselves. Resumable: what is in ``results/devices.json`` is not measured again; ``--again``
+forgets it. Writes ``results/devices.md`` beside this file.
 """
 
 import argparse
@@ -40,13 +42,13 @@ COLLECTORS = {
 ALGORITHMS = {"StreamQ 128-128": StreamQ, "NaiveDQN 16-8": NaiveDQN}
 SB3 = "SB3 DQN 128-128, batch of 32"
 CASES = [
-    ("StreamQ 128-128", "on", STEPS),
     ("StreamQ 128-128", "off", STEPS),
+    ("StreamQ 128-128", "on", STEPS),
     ("StreamQ 128-128", "frozen", STEPS),
     (SB3, "on", STEPS // 50),
     *(("NaiveDQN 16-8", collector, STEPS) for collector in COLLECTORS),
 ]
-CLOCKS = {"wall": time.perf_counter_ns, "CPU": time.thread_time_ns}
+RUNS = {"wall": (time.perf_counter_ns, 1), "CPU": (time.thread_time_ns, 4)}
 
 
 def transitions(count: int = 5_000) -> list[tuple[Any, ...]]:
@@ -80,67 +82,85 @@ def resident() -> float:
     return float(psutil.Process().memory_info().rss / 2**20)
 
 
+def make(name: str, recorded: list[tuple[Any, ...]]) -> tuple[Any, Any, Any]:
+    """Make a model, the same each time, what chooses an action, and what learns."""
+    env = gym.make("LunarLander-v3")
+    if name in ALGORITHMS:
+        model: Any = ALGORITHMS[name]("MlpPolicy", env, seed=0)
+        return (
+            model,
+            lambda transition: model.act(transition[0], exploration_rate=0.05),
+            lambda transition: model.learn_one(*transition),
+        )
+    network = {"net_arch": [128, 128]}
+    model = DQN("MlpPolicy", env, seed=0, policy_kwargs=network, buffer_size=50_000)
+    model.set_logger(Logger(None, []))
+    for observation, action, reward, following, terminated, _ in recorded:
+        model.replay_buffer.add(
+            observation, following, np.array([action]), np.array([reward]),
+            np.array([terminated]), [{}],
+        )  # fmt: skip
+    return (
+        model,
+        lambda transition: model.predict(transition[0]),
+        lambda _: model.train(gradient_steps=1, batch_size=32),
+    )
+
+
 def measure(name: str, collector: str, steps: int) -> dict[str, Any]:
     """Time every step of one case."""
     recorded = transitions()
-    env = gym.make("LunarLander-v3")
-    network = {"net_arch": [128, 128]}
-    if name in ALGORITHMS:
-        model: Any = ALGORITHMS[name]("MlpPolicy", env, seed=0)
-        parts = ("act", "learn_one")
-    else:
-        model = DQN("MlpPolicy", env, seed=0, policy_kwargs=network, buffer_size=50_000)
-        model.set_logger(Logger(None, []))
-        for observation, action, reward, following, terminated, _ in recorded:
-            model.replay_buffer.add(
-                observation, following, np.array([action]), np.array([reward]),
-                np.array([terminated]), [{}],
-            )  # fmt: skip
-        parts = ("predict", "train")
+    parts = ("act", "learn_one") if name in ALGORITHMS else ("predict", "train")
+    collections: list[int] = []
+    began_collecting = 0
 
-    def choose(transition: tuple[Any, ...]) -> None:
-        if name in ALGORITHMS:
-            model.act(transition[0], exploration_rate=0.05)
+    def note(phase: str, _: dict[str, int]) -> None:
+        nonlocal began_collecting
+        if phase == "start":
+            began_collecting = time.thread_time_ns()
         else:
-            model.predict(transition[0])
+            collections.append(time.thread_time_ns() - began_collecting)
 
-    def learn(transition: tuple[Any, ...]) -> None:
-        if name in ALGORITHMS:
-            model.learn_one(*transition)
-        else:
-            model.train(gradient_steps=1, batch_size=32)
-
-    for number in range(min(WARM_UP, steps // 10)):
-        choose(recorded[number])
-        learn(recorded[number])
     found: dict[str, Any] = {"steps": steps, "times": {}}
-    tune(collector)
-    before = resident()
-    for clock, now in CLOCKS.items():
-        taken = np.zeros((2, steps))
+    for clock, (now, runs) in RUNS.items():
+        shortest = np.full((2, steps), np.inf)
         interrupted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-        for number in range(steps):
-            transition = recorded[number % len(recorded)]
-            began = now()
-            choose(transition)
-            chosen = now()
-            learn(transition)
-            learned = now()
-            taken[0, number] = chosen - began
-            taken[1, number] = learned - chosen
+        for _ in range(runs):
+            _, choose, learn = make(name, recorded)
+            for number in range(min(WARM_UP, steps // 10)):
+                choose(recorded[number])
+                learn(recorded[number])
+            taken = np.ones((2, steps))
+            tune(collector)
+            collections.clear()
+            gc.callbacks.append(note)
+            before = resident()
+            for number in range(steps):
+                transition = recorded[number % len(recorded)]
+                began = now()
+                choose(transition)
+                chosen = now()
+                learn(transition)
+                learned = now()
+                taken[0, number] = chosen - began
+                taken[1, number] = learned - chosen
+            growth = resident() - before
+            gc.callbacks.remove(note)
+            gc.unfreeze()
+            np.minimum(shortest, taken, out=shortest)
         found["times"][clock] = {
             part: {
                 "median": float(np.median(row)) / 1e3,
                 "99.9th": float(np.quantile(row, 0.999)) / 1e3,
                 "worst": float(row.max()) / 1e3,
             }
-            for part, row in zip(parts, taken, strict=True)
+            for part, row in zip(parts, shortest, strict=True)
         }
         found["times"][clock]["interruptions"] = (
             resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - interrupted
-        )
-        del taken
-    found["memory"] = {"before": before, "growth": resident() - before}
+        ) // runs
+    found["collections"] = {"count": len(collections), "longest": max(collections, default=0) / 1e3}
+    found["memory"] = {"before": before, "growth": growth}
     return found
 
 
@@ -148,9 +168,10 @@ def write_report(results: dict[str, Any]) -> None:
     """Write the tables."""
     lines = ["# A step on a device", ""]
     lines += [
-        "Times in µs. `worst / median` is what a deadline has to allow for. Of CPU time, the worst "
-        "is what the program itself takes; of wall time, it includes whatever else the machine "
-        "did: *interruptions* counts how often the system took the core away meanwhile.",
+        "Times in µs. `worst / median` is what a deadline has to allow for. Wall time includes "
+        "whatever else the machine did: *interruptions* counts how often the system took the core "
+        "away. CPU time is of each step the shortest of four runs of the very same steps, which "
+        "leaves what the step itself takes.",
         "",
         "| what | collector | clock | call | median | 99.9th | worst | worst / median "
         "| steps | interruptions |",
@@ -158,8 +179,9 @@ def write_report(results: dict[str, Any]) -> None:
     ]
     memory = [
         "",
-        "| what | collector | memory before the steps, MiB | growth, MiB |",
-        "|---|---|---|---|",
+        "| what | collector | collections in the last run | longest, µs of CPU time "
+        "| memory before the steps, MiB | growth, MiB |",
+        "|---|---|---|---|---|---|",
     ]
     for key, found in results.items():
         name, collector = key.split(" / ")
@@ -175,7 +197,9 @@ def write_report(results: dict[str, Any]) -> None:
                 )
         numbers = found["memory"]
         memory.append(
-            f"| {name} | {collector} | {numbers['before']:.0f} | {numbers['growth']:.1f} |"
+            f"| {name} | {collector} | {found['collections']['count']:,} "
+            f"| {found['collections']['longest']:.0f} "
+            f"| {numbers['before']:.0f} | {numbers['growth']:.1f} |"
         )
     lines += [*memory, ""]
     lines += [f"Collector {name}: {what}.  " for name, what in COLLECTORS.items()]

@@ -292,7 +292,7 @@ class MaxScaledOptimizer(TraceOptimizer):
     """
     A step along δ·z whose every weight is scaled by the largest recent size of its own.
 
-    With u = δ·z, w ← w + α·u / (v + ε) and v ← max(βv, |u|): no weight moves by more than α at
+    With u = δ·z, w ← w + α·u / (v + ε) and v ← max(βv, ``|u|``): no weight moves by more than α at
     once, and one whose u is as large as ever moves by α.
 
     Source: Elsayed, Lupu, Vasan and Mahmood, arXiv 2410.14606, version 3 of 2026, where it takes
