@@ -133,6 +133,10 @@ bench-live: $(INSTALLED)  ## Measure the live page: what it costs, and who can w
 bench-devices: $(INSTALLED)  ## Measure the time of single steps, worst of a million, and memory (resumable)
 	$(BIN)/python -W ignore benchmarks/devices.py
 
+release-check: $(INSTALLED)  ## Build wheel and sdist, and run the quickstart from each in an empty environment
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m pytest tests/test_packaging.py -m long -n 0 $(PYTEST_ARGS)
+
 docs: $(INSTALLED)  ## Build the site into build/site; a warning or a broken link is an error
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/site
 	@echo "Open build/site/index.html"

@@ -6,9 +6,9 @@ transitions of LunarLander-v3, so that no environment is measured; beside them S
 ``DQN.train`` on its batch. Each case runs in a process of its own. Of the wall clock, which is what
 a deadline feels, one run. Of the thread's CPU time, four runs of the very same steps, and of each
 step the shortest: what another program's interruption adds to a step comes once, what the step
-itself takes comes each time. Collections of garbage, which need not fall on the same step, are timed
-by themselves. Resumable: what is in ``results/devices.json`` is not measured again; ``--again``
-forgets it. Writes ``results/devices.md`` beside this file.
+itself takes comes each time. Collections of garbage, which need not fall on the same step, are
+timed by themselves. Resumable: what is in ``results/devices.json`` is not measured again;
+``--again`` forgets it. Writes ``results/devices.md`` beside this file.
 """
 
 import argparse

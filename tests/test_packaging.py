@@ -220,19 +220,47 @@ def test_the_pinned_versions_are_allowed(lower_bounds):
         assert pinned[name] >= bound, name
 
 
+@pytest.fixture(scope="module")
+def sdist(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source distribution, built from all that is in the repository."""
+    target = tmp_path_factory.mktemp("sdist")
+    arguments = ["-m", "build", "--sdist", "--no-isolation", "--outdir", str(target), str(ROOT)]
+    run_python(arguments, cwd=target)
+    (path,) = target.glob("*.tar.gz")
+    assert path.name == f"{wheel.name.removesuffix('-py3-none-any.whl')}.tar.gz"
+    return path
+
+
+# Such as RELEASE_PYTHONS="python3.10 python3.13"; torch is then what PyPI has for them.
+PYTHONS = os.environ.get("RELEASE_PYTHONS", sys.executable).split()
+
+
 @pytest.mark.long
-def test_the_quickstart_runs_in_an_empty_environment_from_an_empty_folder(wheel, tmp_path):
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+def test_the_quickstart_runs_in_an_empty_environment_from_an_empty_folder(
+    kind, python, request, tmp_path
+):
+    distribution = str(request.getfixturevalue(kind))
     environment, folder = tmp_path / "environment", tmp_path / "folder"
     folder.mkdir()
-    run_python(["-m", "venv", str(environment)], cwd=tmp_path)
-    python = str(environment / "bin" / "python")
+    run_python(["-m", "venv", str(environment)], cwd=tmp_path, python=python)
+    new = str(environment / "bin" / "python")
     pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    constraints = ["--constraint", str(ROOT / "constraints.txt")]
-    # torch first, as the Makefile says why
-    torch = f"torch=={pins('constraints.txt')['torch']}"
-    run_python([*pip, torch], cwd=folder, python=python)
-    run_python([*pip, *constraints, str(wheel)], cwd=folder, python=python)
+    constraints: list[str] = []
+    if python == sys.executable:  # for which the versions were chosen
+        constraints = ["--constraint", str(ROOT / "constraints.txt")]
+        # torch first, as the Makefile says why
+        run_python([*pip, f"torch=={pins('constraints.txt')['torch']}"], cwd=folder, python=new)
+    run_python([*pip, *constraints, distribution], cwd=folder, python=new)
     shutil.copy(ROOT / "examples" / "quickstart.py", folder)
-    output = run_python(["quickstart.py"], cwd=folder, python=python)
+    output = run_python(["quickstart.py"], cwd=folder, python=new)
     assert re.search(r"Greedy return over 10 episodes: -?[\d.]+ ± [\d.]+", output)
-    run_python(["-m", "pip", "check"], cwd=folder, python=python)
+    run_python(["-m", "pip", "check"], cwd=folder, python=new)
+    # What belongs to an extra says so.
+    refused = subprocess.run(
+        [new, "-m", "dqn_plugins", "compare", "--env", "CartPole-v1"],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert refused.returncode == 1
+    assert "pip install 'dqn-plugins[compare]'" in refused.stderr
