@@ -19,11 +19,8 @@ from dqn_plugins.experiments.record import RecordSettings, record
 from dqn_plugins.experiments.settings import RunSettings, read_settings
 from dqn_plugins.experiments.train import TrainSettings, train
 from dqn_plugins.experiments.watch import WatchSettings, watch
-from dqn_plugins.extras import require_extra
 
 __all__ = ["main"]
-
-COMPARING = ("filelock", "jinja2", "joblib", "matplotlib", "pandas", "scipy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,8 +163,7 @@ def _settings_in_config(arguments: list[str]) -> ComparisonSettings:
 
 
 def _compare(settings: Compare, command: str, console: Console) -> int:
-    require_extra("compare", "compare", *COMPARING)
-    from dqn_plugins.comparison.study import run_comparison
+    from dqn_plugins.comparison import run_comparison
 
     result = run_comparison(settings, command, console)
     for cell, error in result.failed.items():
@@ -177,8 +173,7 @@ def _compare(settings: Compare, command: str, console: Console) -> int:
 
 
 def _report(settings: Report, console: Console) -> None:
-    require_extra("compare", "report", *COMPARING)
-    from dqn_plugins.comparison.report.page import write_report
+    from dqn_plugins.comparison import write_report
 
     path = write_report(settings.out, settings.videos, settings.reference)
     console.print(f"Report: {path}", markup=False, soft_wrap=True)

@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from dqn_plugins.comparison.settings import ComparisonSettings
+from dqn_plugins.extras import require_extra
 
 if TYPE_CHECKING:
     from dqn_plugins.comparison.report.page import write_report
@@ -32,5 +33,6 @@ _LATER = {"ComparisonResult": "study", "run_comparison": "study", "write_report"
 
 def __getattr__(name: str) -> Any:
     if name in _LATER:
+        require_extra("compare", name, "filelock", "jinja2", "joblib", "matplotlib", "scipy")
         return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

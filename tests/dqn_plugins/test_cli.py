@@ -1,5 +1,6 @@
 """The command line from end to end, in this process."""
 
+import importlib.util
 import runpy
 import subprocess
 import sys
@@ -59,6 +60,18 @@ def test_a_mistake_is_one_line_and_a_fault_keeps_its_traceback(
     with pytest.raises(ValueError, match="not the settings") as fault:
         main([str(each) for each in ("train", *what, *env, "--out", tmp_path / "fault")])
     assert fault.traceback[-1].name == "step"
+
+
+def test_without_the_extra_compare_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "scipy" else found(name)
+    )
+    assert status_of("compare", "--env", "CartPole-v1", "--out", tmp_path / "study") == 1
+    assert "needs scipy, not installed here" in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
 
 
 def test_the_module_is_the_command(
