@@ -29,6 +29,8 @@ OUTPUTS = ("q_values", "action")
 class Exporting(Updates):
     """The part of an algorithm that writes its policy for other programs."""
 
+    gamma: float
+
     def export_onnx(self, path: str | os.PathLike[str]) -> Path:
         """
         Write the greedy policy as an ONNX file, which onnxruntime runs on a server, a small device
