@@ -15,7 +15,7 @@ EXTRAS ?= dev
 PROCESSORS ?= generic haswell skylake-avx512 znver3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-search bench-comparison bench-wrappers bench-streams bench-live bench-pqn bench-devices docs release-check clean
+.PHONY: help install demo test test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-search bench-comparison bench-wrappers bench-streams bench-live bench-pqn bench-devices docs release-check seed-page clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -140,6 +140,9 @@ release-check: $(INSTALLED)  ## Build wheel and sdist, and run the quickstart fr
 docs: $(INSTALLED)  ## Build the site into build/site; a warning or a broken link is an error
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/site
 	@echo "Open build/site/index.html"
+
+seed-page: $(INSTALLED)  ## Run the notebook and write it, with what it drew, into docs/seed.md
+	$(BIN)/python -W ignore docs/execute_notebook.py
 
 clean:  ## Remove everything that can be made again
 	rm -rf $(VENV) $(OLDEST_VENV) $(VENV)-audit build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*

@@ -235,7 +235,7 @@ def main() -> None:
         results[key] = json.loads(output.splitlines()[-1])
         print(key, json.dumps(results[key]["times"]), flush=True)
         place.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    write_report(results)
+        write_report(results)
 
 
 if __name__ == "__main__":
