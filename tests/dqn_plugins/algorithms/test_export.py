@@ -39,7 +39,8 @@ class Noise(gym.Env[Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
-        self.observation_space.seed(seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
         return self.observation_space.sample(), {}
 
     def step(self, action: Any) -> Any:
@@ -95,10 +96,12 @@ def test_what_is_exported_says_what_the_model_says(
     with th.no_grad():
         expected = model.policy.greedy_q_net(model.policy.obs_to_tensor(batch)[0]).numpy()
     assert q_values.dtype == np.float32
-    np.testing.assert_allclose(q_values, expected, rtol=1e-5, atol=1e-5)
+    # Sums of float32 come in another order: an error goes with the largest values, here near 200.
+    size = max(1.0, np.abs(expected).max())
+    np.testing.assert_allclose(q_values / size, expected / size, rtol=0.0, atol=1e-5)
     # Two actions whose values agree up to rounding are no other choice.
     best, second = -np.sort(-expected, axis=1)[:, :2].T
-    is_clear = best - second > 2e-5 * np.maximum(np.abs(best), 1.0)
+    is_clear = best - second > 2e-5 * size
     assert is_clear.mean() > 0.99
     predicted, _ = model.predict(batch, deterministic=True)
     np.testing.assert_array_equal(actions[is_clear], predicted[is_clear])
