@@ -1,6 +1,7 @@
 """Q-networks and Stable-Baselines3 policies over them, normalisation, initialisers, optimisers."""
 
 from dqn_plugins.policies.gradient_scaled_optimizers import AdaptiveQOptimizer, IntentionalOptimizer
+from dqn_plugins.policies.image_extractor import Convolution, ImageExtractor
 from dqn_plugins.policies.initializers import SparseInitializer, glorot_uniform, orthogonal
 from dqn_plugins.policies.normalization import (
     ObservationNormalizer,
@@ -43,6 +44,8 @@ __all__ = [
     "AdaptiveObGD",
     "AdaptiveQOptimizer",
     "CnnPolicy",
+    "Convolution",
+    "ImageExtractor",
     "IntentionalOptimizer",
     "KerasAdam",
     "MaxScaledOptimizer",

@@ -20,6 +20,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import QNetwork as SB3QNetwork
 from torch import nn
 
+from dqn_plugins.policies.image_extractor import ImageExtractor
+
 __all__ = ["CnnPolicy", "MlpPolicy", "MultiInputPolicy", "QNetwork", "QPolicy", "WeightInitializer"]
 
 WeightInitializer = Callable[[nn.Module], None]
@@ -113,11 +115,13 @@ class QPolicy(BasePolicy):
     :param observation_space: Observation space.
     :param action_space: Action space.
     :param lr_schedule: Learning rate as a function of the progress remaining (1 to 0).
-    :param net_arch: Number of units of each hidden layer. By default ``[16, 8]``, the notebook's,
-        or ``[]`` on top of ``NatureCNN``.
+    :param net_arch: Number of units of each hidden layer. By default ``[16, 8]``, the notebook's;
+        on top of :class:`~dqn_plugins.policies.ImageExtractor` ``[128]``, or ``[256]`` for images
+        with sides of 53 pixels or more; ``[]`` on top of ``NatureCNN``.
     :param activation_fn: Activation function.
     :param features_extractor_class: Features extractor; by default ``FlattenExtractor``.
-    :param features_extractor_kwargs: Keyword arguments for the features extractor.
+    :param features_extractor_kwargs: Keyword arguments for the features extractor. An
+        ``ImageExtractor`` takes over ``activation_fn`` and ``layer_norm`` if it is given none.
     :param normalize_images: Whether to divide images by 255.
     :param optimizer_class: Optimiser.
     :param optimizer_kwargs: Keyword arguments for the optimiser, without the learning rate.
@@ -149,19 +153,27 @@ class QPolicy(BasePolicy):
     ) -> None:
         if features_extractor_class is None:
             features_extractor_class = self.default_features_extractor_class
+        # A copy: SB3's base class adds to this dictionary, which is the caller's.
+        extractor_kwargs = dict(features_extractor_kwargs or {})
+        is_image_extractor = issubclass(features_extractor_class, ImageExtractor)
+        if is_image_extractor:
+            own: dict[str, Any] = {"activation_fn": activation_fn, "layer_norm": layer_norm}
+            extractor_kwargs = own | extractor_kwargs
         super().__init__(
             observation_space,
             action_space,
             features_extractor_class,
-            # SB3's base class adds to this dictionary, which is the caller's.
-            None if features_extractor_kwargs is None else dict(features_extractor_kwargs),
+            extractor_kwargs,
             optimizer_class=optimizer_class,
             optimizer_kwargs=optimizer_kwargs,
             normalize_images=normalize_images,
         )
         if net_arch is None:
-            on_images = features_extractor_class is NatureCNN
-            net_arch = [] if on_images else list(self.default_net_arch)
+            net_arch = list(self.default_net_arch)
+            if features_extractor_class is NatureCNN:
+                net_arch = []
+            elif is_image_extractor:
+                net_arch = [ImageExtractor.default_units(observation_space, **extractor_kwargs)]
         self.net_args = {
             "observation_space": self.observation_space,
             "action_space": self.action_space,
@@ -255,9 +267,9 @@ MlpPolicy = QPolicy
 
 
 class CnnPolicy(QPolicy):
-    """:class:`QPolicy` for images: the same arguments, by default with ``NatureCNN``."""
+    """:class:`QPolicy` for images: the same arguments, by default with ``ImageExtractor``."""
 
-    default_features_extractor_class = NatureCNN
+    default_features_extractor_class = ImageExtractor
 
 
 class MultiInputPolicy(QPolicy):

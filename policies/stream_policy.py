@@ -8,11 +8,11 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
     CombinedExtractor,
-    NatureCNN,
 )
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
+from dqn_plugins.policies.image_extractor import ImageExtractor
 from dqn_plugins.policies.initializers import SparseInitializer
 from dqn_plugins.policies.normalization import (
     ObservationNormalizer,
@@ -110,11 +110,13 @@ class StreamQPolicy(QPolicy):
     :param observation_space: Observation space.
     :param action_space: Action space.
     :param lr_schedule: Learning rate as a function of the progress remaining (1 to 0).
-    :param net_arch: Number of units of each hidden layer. By default ``[128, 128]``, or ``[]`` on
-        top of ``NatureCNN``.
+    :param net_arch: Number of units of each hidden layer. By default ``[128, 128]``; on top of
+        :class:`~dqn_plugins.policies.ImageExtractor` ``[128]``, or ``[256]`` for images with sides
+        of 53 pixels or more; ``[]`` on top of ``NatureCNN``.
     :param activation_fn: Activation function.
     :param features_extractor_class: Features extractor; by default ``FlattenExtractor``.
-    :param features_extractor_kwargs: Keyword arguments for the features extractor.
+    :param features_extractor_kwargs: Keyword arguments for the features extractor. An
+        ``ImageExtractor`` takes over ``activation_fn`` and ``layer_norm`` if it is given none.
     :param normalize_images: Whether to divide images by 255.
     :param optimizer_class: One of the optimisers with eligibility traces:
         :class:`~dqn_plugins.policies.TraceAdam`, :class:`~dqn_plugins.policies.ObGD`,
@@ -259,9 +261,9 @@ StreamMlpPolicy = StreamQPolicy
 
 
 class StreamCnnPolicy(StreamQPolicy):
-    """:class:`StreamQPolicy` for images: the same arguments, by default with ``NatureCNN``."""
+    """:class:`StreamQPolicy` for images: the same arguments, by default with ``ImageExtractor``."""
 
-    default_features_extractor_class = NatureCNN
+    default_features_extractor_class = ImageExtractor
 
 
 class StreamMultiInputPolicy(StreamQPolicy):

@@ -6,6 +6,7 @@ from dqn_plugins.environments.making import (
     Vectorization,
     make_env,
     make_vec_env,
+    register_plugin,
     wrap_env,
 )
 from dqn_plugins.environments.single_env import ConstantMemoryMonitor, SingleVecEnv
@@ -26,6 +27,7 @@ __all__ = [
     "make_vec_env",
     "raise_if_dead",
     "raise_if_malformed",
+    "register_plugin",
     "true_next_observation",
     "was_raised_in",
     "wrap_env",

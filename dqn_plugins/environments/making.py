@@ -4,6 +4,8 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any, Literal, TypeAlias, get_args
 
 import gymnasium as gym
@@ -29,6 +31,7 @@ __all__ = [
     "load_envpool",
     "make_env",
     "make_vec_env",
+    "register_plugin",
     "wrap_env",
 ]
 
@@ -67,6 +70,24 @@ class RenderOnDemand(gym.Wrapper[ObsType, ActType, ObsType, ActType], RecordCons
         return super().render()
 
 
+def register_plugin(env_id: str) -> None:
+    """
+    Have an installed package register its environments in Gymnasium, if an id asks for them.
+
+    Before version 1.0, Gymnasium itself called what packages name under "gymnasium.envs", as
+    MinAtar does. ale-py registers its environments when it is imported.
+
+    :param env_id: An id. Only what stands before its "/" matters.
+    """
+    namespace = env_id.rpartition("/")[0]
+    if any(spec.namespace == namespace for spec in list(gym.registry.values())):
+        return
+    for plugin in entry_points(group="gymnasium.envs", name=namespace):
+        plugin.load()()
+    if namespace == "ALE" and find_spec("ale_py"):
+        import_module("ale_py")
+
+
 def make_env(env_id: str, verbose: int = 0, **env_kwargs: Any) -> gym.Env[Any, Any]:
     """
     Make an environment that can be rendered and is fast until it is.
@@ -81,6 +102,7 @@ def make_env(env_id: str, verbose: int = 0, **env_kwargs: Any) -> gym.Env[Any, A
     """
     if verbose >= 1:
         print(f"Creating environment from the given name '{env_id}'")
+    register_plugin(env_id)
     env = gym.make(env_id, **env_kwargs)
     if env.render_mode is None and RENDER_MODE in (env.metadata.get("render_modes") or ()):
         return RenderOnDemand(env)

@@ -153,7 +153,10 @@ def make_environment(
     :return: The environment.
     :raises SettingsError: If it cannot be made, or its actions are not discrete.
     """
+    from dqn_plugins.environments import register_plugin
+
     try:
+        register_plugin(env_id)
         env = gym.make(env_id, render_mode=render_mode, **settings.env_kwargs)
     except (gym.error.Error, ModuleNotFoundError, TypeError) as error:
         name = env_id.rpartition(":")[2]

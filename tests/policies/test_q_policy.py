@@ -12,6 +12,7 @@ from torch import nn
 
 from dqn_plugins.policies import (
     CnnPolicy,
+    ImageExtractor,
     KerasAdam,
     MlpPolicy,
     MultiInputPolicy,
@@ -139,7 +140,12 @@ def test_the_weight_initializer_works_with_layer_normalisation(layer_norm):
 
 
 def test_the_weight_initializer_also_draws_the_features_extractor():
-    policy = make(CnnPolicy, IMAGE, weight_initializer=glorot_uniform)
+    policy = make(
+        CnnPolicy,
+        IMAGE,
+        features_extractor_class=NatureCNN,
+        weight_initializer=glorot_uniform,
+    )
     convolutions = [layer for layer in policy.modules() if isinstance(layer, nn.Conv2d)]
     assert len(convolutions) == 3
     assert not any(layer.bias.any() for layer in convolutions)
@@ -174,11 +180,13 @@ def test_actions_are_those_of_the_largest_q_values():
     [
         (MlpPolicy, VECTOR, FlattenExtractor, [16, 8]),
         (MlpPolicy, spaces.Discrete(5), FlattenExtractor, [16, 8]),
-        (CnnPolicy, IMAGE, NatureCNN, []),
+        (CnnPolicy, IMAGE, ImageExtractor, [128]),
         (MultiInputPolicy, DICT, CombinedExtractor, [16, 8]),
     ],
 )
-def test_each_policy_has_sb3s_features_extractor(policy_class, space, extractor, net_arch):
+def test_each_policy_has_the_features_extractor_of_its_space(
+    policy_class, space, extractor, net_arch
+):
     policy = make(policy_class, space)
     assert type(policy.q_net.features_extractor) is extractor
     assert policy.q_net.net_arch == net_arch
@@ -213,6 +221,7 @@ def test_the_callers_dictionaries_stay_as_they_were():
         CnnPolicy,
         image,
         net_arch=net_arch,
+        features_extractor_class=NatureCNN,
         optimizer_kwargs=optimizer_kwargs,
         features_extractor_kwargs=features_extractor_kwargs,
         normalize_images=False,
