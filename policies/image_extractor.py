@@ -1,7 +1,7 @@
 """Features of images of any size: the convolutions of a Q-network."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch as th
 from gymnasium import spaces
@@ -18,11 +18,14 @@ class Convolution(NamedTuple):
     :param n_filters: Number of filters.
     :param kernel_size: Side of a filter, in pixels.
     :param stride: How many pixels lie between two places that a filter looks at.
+    :param padding: "valid" keeps filters inside the image; "same" surrounds it with zeros, so that
+        with stride 1, which it needs, the map is as large as the image.
     """
 
     n_filters: int
     kernel_size: int
-    stride: int
+    stride: int = 1
+    padding: Literal["valid", "same"] = "valid"
 
 
 SMALL_IMAGES = (Convolution(16, 3, 1),)
@@ -39,7 +42,8 @@ class ImageExtractor(BaseFeaturesExtractor):
     The network's hidden layers come after it. By default they are one of :attr:`default_units`.
 
     :param observation_space: An image: a Box of three dimensions, of which one is the channels.
-    :param convolutions: The layers of convolutions, each (filters, kernel size, stride). By default
+    :param convolutions: The layers of convolutions, each a :class:`Convolution` or (filters, kernel
+        size, stride, padding), of which the last two may be left out. By default
         :data:`SMALL_IMAGES` or, where the shorter side has 53 pixels or more,
         :data:`LARGE_IMAGES`.
     :param channels_last: Whether the channels are the last dimension. By default they are wherever
@@ -53,7 +57,7 @@ class ImageExtractor(BaseFeaturesExtractor):
     def __init__(
         self,
         observation_space: spaces.Space[Any],
-        convolutions: Sequence[tuple[int, int, int]] | None = None,
+        convolutions: Sequence[tuple[Any, ...]] | None = None,
         channels_last: bool | None = None,
         activation_fn: type[nn.Module] = nn.ReLU,
         layer_norm: bool = False,
@@ -63,15 +67,16 @@ class ImageExtractor(BaseFeaturesExtractor):
             convolutions = LARGE_IMAGES if _is_large(height, width) else SMALL_IMAGES
         modules: list[nn.Module] = []
         for layer in convolutions:
-            n_filters, kernel_size, stride = layer
-            if min(height, width) < kernel_size:
-                raise ValueError(
-                    f"observation_space: received {observation_space}, whose {height}×{width} "
-                    f"pixels are fewer than a filter's {kernel_size}×{kernel_size}. Pass "
-                    "features_extractor_kwargs=dict(convolutions=[(16, 1, 1)]) or 'MlpPolicy'."
-                )
-            modules.append(nn.Conv2d(n_channels, n_filters, kernel_size, stride))
-            height, width = ((side - kernel_size) // stride + 1 for side in (height, width))
+            n_filters, kernel_size, stride, padding = Convolution(*layer)
+            if padding == "valid":
+                if min(height, width) < kernel_size:
+                    raise ValueError(
+                        f"observation_space: received {observation_space}, of which {height}×"
+                        f"{width} places are left for filters of {kernel_size}×{kernel_size}. Pass "
+                        "features_extractor_kwargs=dict(convolutions=[(16, 1)]) or 'MlpPolicy'."
+                    )
+                height, width = ((side - kernel_size) // stride + 1 for side in (height, width))
+            modules.append(nn.Conv2d(n_channels, n_filters, kernel_size, stride, padding))
             n_channels = n_filters
             if layer_norm:
                 size = (n_channels, height, width)

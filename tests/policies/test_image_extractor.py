@@ -119,7 +119,7 @@ def test_small_images_are_normalised_by_what_was_seen_and_photographs_divided_by
         (spaces.Box(0, 1, (4,)), "must be an image for CnnPolicy: a Box of height, width"),
         (spaces.Box(0, 1, (2, 8, 8, 3)), "must be an image for CnnPolicy"),
         (spaces.Discrete(5), "Pass 'MlpPolicy' for vectors"),
-        (image(2, 9, 1), "whose 2×9 pixels are fewer than a filter's 3×3"),
+        (image(2, 9, 1), "of which 2×9 places are left for filters of 3×3"),
     ],
 )
 def test_what_is_no_image_is_refused_with_the_fix(space, message):

@@ -27,6 +27,8 @@ from dqn_plugins.learning import (
 from dqn_plugins.policies import (
     AdaptiveObGD,
     AdaptiveQOptimizer,
+    Convolution,
+    ImageExtractor,
     IntentionalOptimizer,
     KerasAdam,
     MaxScaledOptimizer,
@@ -49,6 +51,7 @@ __all__ = [
     "Stream",
     "boxes",
     "draw_observation",
+    "images",
     "make_learner",
     "make_policy",
     "naive_rules",
@@ -90,7 +93,14 @@ OTHERS: list[spaces.Space[Any]] = [
         }
     ),
 ]
+IMAGES = [
+    spaces.Box(0, 1, (5, 6, 3), np.bool_),
+    spaces.Box(0, 255, (6, 5, 2), np.uint8),
+    spaces.Box(0, 255, (2, 6, 5), np.uint8),
+    spaces.Box(-np.inf, np.inf, (1, 5, 5), np.float32),
+]
 boxes = st.sampled_from(BOXES)
+images = st.sampled_from(IMAGES)
 others = st.sampled_from(OTHERS)
 
 
@@ -133,6 +143,7 @@ class Network:
     layer_norm: bool
     sparsity: float | None
     seed: int
+    convolutions: tuple[Convolution, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -174,11 +185,29 @@ def networks(draw: st.DrawFn, observation_spaces: st.SearchStrategy[Any]) -> Net
     # Layer normalisation of one or two units gives constants, whose gradient is nothing but
     # rounding.
     layer_norm = draw(st.booleans())
-    n_units = st.integers(3 if layer_norm else 1, 6)
+    least = 3 if layer_norm else 1
+    n_units = st.integers(least, 6)
+    space, convolutions = draw(observation_spaces), None
+    most_layers = 3
+    if space in IMAGES:
+        # One normalised map after another and another of a few units multiply rounding, torch's
+        # more than ours.
+        most_layers, n_units = 1, st.integers(5, 6)
+        side, convolutions = min(sorted(space.shape)[1:]), ()
+        for _ in range(draw(st.integers(1, 2))):
+            padding = draw(st.sampled_from(["valid", "same"]))
+            stride = 1 if padding == "same" else draw(st.integers(1, 2))
+            kernel_size = draw(st.integers(1, min(4, side)))
+            convolutions += (
+                Convolution(draw(st.integers(least, 4)), kernel_size, stride, padding),
+            )
+            if padding == "valid":
+                side = (side - kernel_size) // stride + 1
     return Network(
-        observation_space=draw(observation_spaces),
+        observation_space=space,
+        convolutions=convolutions,
         n_actions=draw(st.integers(1, 4)),
-        net_arch=draw(st.lists(n_units, max_size=3)),
+        net_arch=draw(st.lists(n_units, max_size=most_layers)),
         activation_fn=draw(st.sampled_from([nn.ReLU, nn.LeakyReLU, nn.Tanh])),
         layer_norm=layer_norm,
         sparsity=draw(st.sampled_from([None, 0.5])),
@@ -294,6 +323,9 @@ def make_policy(network: Network, rule: Naive | Stream) -> QPolicy:
         "optimizer_class": rule.optimizer_class,
         "optimizer_kwargs": rule.optimizer_kwargs,
     }
+    if network.convolutions is not None:
+        kwargs["features_extractor_class"] = ImageExtractor
+        kwargs["features_extractor_kwargs"] = {"convolutions": network.convolutions}
     arguments = (
         network.observation_space,
         spaces.Discrete(network.n_actions),

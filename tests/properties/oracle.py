@@ -5,6 +5,7 @@ Gradients are products of Jacobian matrices, statistics are taken from everythin
 nothing is shared with the package but the names of its settings.
 """
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,14 @@ def one_of(obs: Any, env_index: int) -> Any:
     return obs[env_index]
 
 
+def is_photograph(space: spaces.Space[Any]) -> bool:
+    """Whether observations are images of bytes, which are divided by 255 and by nothing else."""
+    return space.dtype == np.uint8 and len(space.shape or ()) == 3
+
+
 class Oracle:
     """
-    A multilayer perceptron, what it is fed, and its derivatives.
+    A multilayer perceptron or a convolutional network, what it is fed, and its derivatives.
 
     :param network: What the network is like.
     :param policy: Where its first weights are taken from.
@@ -53,6 +59,8 @@ class Oracle:
         self.slope = {nn.ReLU: 0.0, nn.LeakyReLU: 0.01}.get(network.activation_fn)
         self.normalizes_observations = False
         self.seen: dict[str, list[np.ndarray]] = {}
+        if network.convolutions is not None:
+            self.lay_out_convolutions()
         # How near the last update came to where rounding decides: a kink of the rectifier, or two
         # actions of the same value. Exact zeros and exact ties are the same in every arithmetic.
         self.margin = np.inf
@@ -71,7 +79,7 @@ class Oracle:
 
     def observe(self, obs: Any) -> None:
         for key, (space, value) in self.parts(obs).items():
-            if isinstance(space, spaces.Box):
+            if isinstance(space, spaces.Box) and not is_photograph(space):
                 self.seen.setdefault(key, []).append(np.asarray(value, np.float64))
 
     def features(self, obs: Any) -> np.ndarray:
@@ -86,6 +94,8 @@ class Oracle:
             pairs = zip(space.nvec, value, strict=True)
             return np.concatenate([np.eye(n)[choice] for n, choice in pairs])
         value = np.asarray(value, np.float64)
+        if is_photograph(space):
+            return value / 255
         if isinstance(space, spaces.Box) and self.normalizes_observations:
             seen = self.seen.get(key, [])
             mean = np.mean(seen, axis=0) if seen else 0.0
@@ -106,7 +116,7 @@ class Oracle:
             layer's inputs by the outputs of the one before.
         """
         x, inputs, jacobians = self.features(obs), [], []
-        layers = list(zip(self.parameters[::2], self.parameters[1::2], strict=True))
+        layers = self.matrices()
         for index, (weight, bias) in enumerate(layers):
             inputs.append(x)
             x = weight @ x + bias
@@ -129,6 +139,61 @@ class Oracle:
             jacobians.append(jacobian)
         return x, inputs, jacobians
 
+    def matrices(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Each linear layer and each convolution as a matrix and a bias of every output."""
+        layers = []
+        for index in range(len(self.parameters) // 2):
+            weight, bias = self.parameters[2 * index : 2 * index + 2]
+            if weight.ndim == 4:
+                matrix = np.zeros((len(bias) * self.n_places[index], self.n_inputs[index]))
+                entries, outs, units = self.uses[index]
+                matrix[outs, units] = weight.ravel()[entries]
+                weight, bias = matrix, np.repeat(bias, self.n_places[index])
+            layers.append((weight, bias))
+        return layers
+
+    def by_parameters(
+        self, index: int, by_matrix: np.ndarray, by_bias: np.ndarray
+    ) -> list[np.ndarray]:
+        """Derivatives by a layer's parameters, of which a convolution uses each many times."""
+        weight, bias = self.parameters[2 * index : 2 * index + 2]
+        if weight.ndim < 4:
+            return [by_matrix, by_bias]
+        by_weight = np.zeros(weight.size)
+        entries, outs, units = self.uses[index]
+        np.add.at(by_weight, entries, by_matrix[outs, units])
+        return [by_weight.reshape(weight.shape), by_bias.reshape(len(bias), -1).sum(axis=1)]
+
+    def lay_out_convolutions(self) -> None:
+        """Find out which weight of a convolution connects which input with which output."""
+        shape = self.network.observation_space.shape
+        channels_last = shape[-1] <= shape[0]
+        height, width, channels = shape if channels_last else (*shape[1:], shape[0])
+        # Numbers of the inputs, by channel, row and column
+        numbers = np.arange(height * width * channels).reshape(shape)
+        if channels_last:
+            numbers = np.moveaxis(numbers, -1, 0)
+        self.uses, self.n_places, self.n_inputs = [], [], []
+        for filters, kernel, stride, padding in self.network.convolutions or ():
+            before = (kernel - 1) // 2 if padding == "same" else 0
+            around = np.full((channels, height + 2 * kernel, width + 2 * kernel), -1)
+            around[:, before : before + height, before : before + width] = numbers
+            if padding == "valid":
+                height, width = ((side - kernel) // stride + 1 for side in (height, width))
+            uses, n_places = [], height * width
+            corners = itertools.product(range(height), range(width))
+            for place, (row, column) in enumerate(corners):
+                top, left = row * stride, column * stride
+                seen = around[:, top : top + kernel, left : left + kernel].ravel()
+                for k, (entry, unit) in itertools.product(range(filters), enumerate(seen)):
+                    if unit >= 0:
+                        uses.append((k * seen.size + entry, k * n_places + place, unit))
+            self.uses.append(np.array(uses).T)
+            self.n_places.append(n_places)
+            self.n_inputs.append(numbers.size)
+            channels = filters
+            numbers = np.arange(channels * n_places).reshape(channels, height, width)
+
     def greedy_action(self, obs: Any) -> int:
         values = self.q_values(obs)
         below = values[values != values.max()]
@@ -142,9 +207,10 @@ class Oracle:
         by_output = np.eye(self.network.n_actions)[action]
         gradient: list[np.ndarray] = []
         for index in range(len(inputs) - 1, -1, -1):
-            gradient = [np.outer(by_output, inputs[index]), by_output, *gradient]
+            by_matrix = [np.outer(by_output, inputs[index]), by_output]
+            gradient = [*self.by_parameters(index, *by_matrix), *gradient]
             if index > 0:
-                by_output = by_output @ self.parameters[2 * index] @ jacobians[index - 1]
+                by_output = by_output @ self.matrices()[index][0] @ jacobians[index - 1]
         return gradient
 
     def bootstrap(self, batch: Batch, env_index: int, masked: bool = True) -> float:

@@ -17,6 +17,7 @@ from tests.properties.cases import (
     Script,
     Stream,
     boxes,
+    images,
     make_learner,
     make_policy,
     naive_rules,
@@ -150,9 +151,10 @@ def test_an_update_is_that_of_the_equations_on_every_space(rules, data):
 
 
 @each_rule
+@pytest.mark.parametrize("inputs", [boxes, images], ids=["vectors", "images"])
 @given(data=st.data())
-def test_compiled_learners_equal_autograd_and_both_the_equations(rules, data):
-    network, rule, script = data.draw(networks(boxes)), data.draw(rules), data.draw(scripts())
+def test_compiled_learners_equal_autograd_and_both_the_equations(rules, inputs, data):
+    network, rule, script = data.draw(networks(inputs)), data.draw(rules), data.draw(scripts())
     policies = [make_policy(network, rule) for _ in range(2)]
     learners = [
         make_learner(policy, rule, script.n_envs, backend)

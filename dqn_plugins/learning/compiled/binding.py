@@ -5,21 +5,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from operator import is_
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
 from dqn_plugins.learning.compiled import layers, optimizers, rewards
 from dqn_plugins.learning.compiled.compilation import by_reference
+from dqn_plugins.learning.compiled.convolution import GEOMETRY
 from dqn_plugins.learning.limits import LARGEST_LEARNING_RATE, check_optimizer
 from dqn_plugins.policies import (
     AdaptiveObGD,
     AdaptiveQOptimizer,
+    ImageExtractor,
     IntentionalOptimizer,
     KerasAdam,
     MaxScaledOptimizer,
@@ -155,29 +157,40 @@ class Binding:
         weakref.finalize(self, hook.remove)
 
     def _bind_network(self) -> Any:
-        modules = list(self.policy.q_net.q_net)
+        q_net = self.policy.q_net
+        modules = _modules_of(q_net)
         rows, constants = np.zeros((len(modules), layers.N_COLUMNS), np.int64), []
-        weight = unit = 0
-        self.n_inputs = n_out = self.policy.q_net.features_dim
+        weight = unit = n_patches = 0
+        self.n_inputs = n_out = get_flattened_obs_dim(self.policy.observation_space)
+        image = _ImageShape.of_observations(q_net)
         for row, module in zip(rows, modules, strict=True):
             kind, constant = _as_layer(module)
-            n_in = n_out
+            n_in, n_weights, n_biases = n_out, 0, 0
             if isinstance(module, nn.Linear):
-                n_out = module.out_features
-            bias = weight + n_in * n_out
-            row[:] = kind, n_in, n_out, weight, bias, unit, unit + n_in
+                n_out = n_biases = module.out_features
+                n_weights = n_in * n_out
+            elif isinstance(module, nn.Conv2d):
+                assert image is not None
+                row[-GEOMETRY:], image = image.convolved(module)
+                n_out, n_biases = image.size, module.out_channels
+                n_weights = module.weight.numel()
+                n_patches = max(n_patches, n_weights * image.height * image.width // n_biases)
+            bias = weight + n_weights
+            row[:-GEOMETRY] = kind, n_in, n_out, weight, bias, unit, unit + n_in
             unit += n_in
-            if isinstance(module, nn.Linear):
-                weight = bias + n_out
+            weight = bias + n_biases
             constants.append(constant)
         self.n_units = unit + n_out
+        is_divided = q_net.normalize_images and is_image_space(self.policy.observation_space)
         return by_reference(
             layers.Network(
                 self.weights,
                 rows,
                 np.array(constants, np.float64),
                 *_observation_statistics(self.policy),
+                255.0 if is_divided else 1.0,
                 np.zeros((3, self.n_units), np.float32),
+                np.zeros(n_patches, np.float32),
             )
         )
 
@@ -316,19 +329,24 @@ def reason_against_compiling(policy: QPolicy) -> str | None:
     if policy.device.type != "cpu":
         return f"the policy is on {policy.device}, it must be on the CPU"
     space = policy.observation_space
-    if not isinstance(space, spaces.Box) or is_image_space(space):
-        return f"observations are {space}, they must be a Box that is not an image"
+    if not isinstance(space, spaces.Box):
+        return f"observations are {space}, they must be a Box"
     q_net = policy.q_net
-    if type(q_net.features_extractor) is not FlattenExtractor:
+    if type(q_net.features_extractor) not in (FlattenExtractor, ImageExtractor):
         name = type(q_net.features_extractor).__name__
-        return f"the features extractor is {name}, it must be FlattenExtractor"
+        return f"the features extractor is {name}, it must be FlattenExtractor or ImageExtractor"
     if type(q_net) not in (QNetwork, NormalizingQNetwork):
         return f"{type(q_net).__name__} computes its outputs in a way of its own"
     try:
-        for module in q_net.q_net:
+        for module in _modules_of(q_net):
             _as_layer(module)
     except NotCompiledError as error:
         return str(error)
+    if isinstance(q_net.features_extractor, ImageExtractor) and any(
+        type(module) is nn.LayerNorm and len(module.normalized_shape) != 3
+        for module in q_net.features_extractor.layers
+    ):
+        return "layer normalisation is of a part of an image, it must be of the whole"
     if not len(q_net.q_net) or type(q_net.q_net[-1]) is not nn.Linear:
         return "the network does not end with a linear layer"
     if any(p.dtype != th.float32 or not p.requires_grad for p in q_net.parameters()):
@@ -370,8 +388,14 @@ def _as_layer(module: nn.Module) -> tuple[int, float]:
         if module.bias is None:
             raise NotCompiledError("a linear layer has no bias")
         return layers.LINEAR, 0.0
+    if type(module) is nn.Conv2d:
+        if module.bias is None:
+            raise NotCompiledError("a convolution has no bias")
+        if module.dilation != (1, 1) or module.groups != 1 or module.padding_mode != "zeros":
+            raise NotCompiledError("a convolution is dilated, in groups, or padded by other than 0")
+        return layers.CONVOLUTION, 0.0
     if type(module) is nn.LayerNorm:
-        if module.elementwise_affine or len(module.normalized_shape) != 1:
+        if module.elementwise_affine or len(module.normalized_shape) not in (1, 3):
             raise NotCompiledError("layer normalisation has weights of its own, it must have none")
         return layers.LAYER_NORM, module.eps
     if type(module) is nn.ReLU:
@@ -381,9 +405,80 @@ def _as_layer(module: nn.Module) -> tuple[int, float]:
     if type(module) is nn.Tanh:
         return layers.TANH, 0.0
     raise NotCompiledError(
-        f"the network has a layer {type(module).__name__}, it must be Linear, LayerNorm, ReLU, "
-        "LeakyReLU or Tanh"
+        f"the network has a layer {type(module).__name__}, it must be Linear, Conv2d, LayerNorm, "
+        "ReLU, LeakyReLU or Tanh"
     )
+
+
+def _modules_of(q_net: QNetwork) -> list[nn.Module]:
+    """List a network's layers in the order of its weights, without those that only reshape."""
+    modules = list(q_net.q_net)
+    if isinstance(q_net.features_extractor, ImageExtractor):
+        modules = [*q_net.features_extractor.layers, *modules]
+    return [module for module in modules if type(module) is not nn.Flatten]
+
+
+class _ImageShape(NamedTuple):
+    """
+    The shape of an image, and its layout in memory: steps from one number to the next.
+
+    :param channels: Number of channels.
+    :param height: Number of rows.
+    :param width: Number of columns.
+    :param steps: From one channel, row and column to the next.
+    """
+
+    channels: int
+    height: int
+    width: int
+    steps: tuple[int, int, int]
+
+    @classmethod
+    def of_observations(cls, q_net: QNetwork) -> "_ImageShape | None":
+        """
+        Find the shape of the observations.
+
+        :param q_net: The network.
+        :return: The shape; None if the network does not take them as images.
+        """
+        extractor = q_net.features_extractor
+        if not isinstance(extractor, ImageExtractor):
+            return None
+        shape = q_net.observation_space.shape
+        assert shape is not None
+        if not extractor.channels_last:
+            return cls.in_order(*shape)
+        height, width, channels = shape
+        return cls(channels, height, width, (1, width * channels, channels))
+
+    @classmethod
+    def in_order(cls, channels: int, height: int, width: int) -> "_ImageShape":
+        """Tell the layout of torch's images, channel by channel and row by row."""
+        return cls(channels, height, width, (height * width, width, 1))
+
+    @property
+    def size(self) -> int:
+        """How many numbers it has."""
+        return self.channels * self.height * self.width
+
+    def convolved(self, module: nn.Conv2d) -> tuple[tuple[int, ...], "_ImageShape"]:
+        """
+        Describe a convolution.
+
+        :param module: The convolution.
+        :return: Its geometry, in the order of the columns in ``convolution.py``, and the shape of
+            its outputs.
+        """
+        kernel, stride = module.kernel_size, module.stride
+        # torch's own: left, right, top and bottom, which differ where "same" is uneven
+        left, right, top, bottom = module._reversed_padding_repeated_twice
+        out = self.in_order(
+            module.out_channels,
+            (self.height + top + bottom - kernel[0]) // stride[0] + 1,
+            (self.width + left + right - kernel[1]) // stride[1] + 1,
+        )
+        geometry = (*self[:3], *out[1:3], *kernel, *stride, top, left, *self.steps)
+        return geometry, out
 
 
 NO_FLOATS, NO_DOUBLES = np.zeros(0, np.float32), np.zeros(0)
@@ -397,7 +492,7 @@ def _observation_statistics(policy: QPolicy) -> Statistics:
     :return: Views of their mean, squared deviations and count; empty if there are none.
     """
     normalizer = getattr(policy.q_net, "observation_normalizer", None)
-    if normalizer is None:
+    if normalizer is None or not len(normalizer.statistics):  # it leaves images of bytes alone
         return NO_DOUBLES, NO_DOUBLES, NO_DOUBLES
     assert isinstance(normalizer, ObservationNormalizer)
     (statistics,) = normalizer.statistics.values()

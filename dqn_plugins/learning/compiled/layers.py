@@ -10,10 +10,17 @@ from typing import NamedTuple
 import numpy as np
 
 from dqn_plugins.learning.compiled.compilation import Doubles, Floats, Ints, compiled
+from dqn_plugins.learning.compiled.convolution import (
+    GEOMETRY,
+    accumulate_convolution_gradient,
+    convolution,
+    convolution_backward,
+)
 from dqn_plugins.learning.compiled.statistics import standard_deviation
 
 __all__ = [
     "BIAS",
+    "CONVOLUTION",
     "INPUT",
     "KIND",
     "LAYER_NORM",
@@ -35,11 +42,11 @@ __all__ = [
 ]
 
 # Kinds of layers
-LINEAR, LAYER_NORM, RECTIFIER, TANH = range(4)
+LINEAR, LAYER_NORM, RECTIFIER, TANH, CONVOLUTION = range(5)
 
-# Columns of `Network.layers`
+# Columns of `Network.layers`; after them come those of a convolution's geometry
 KIND, N_IN, N_OUT, WEIGHT, BIAS, INPUT, OUTPUT = range(7)
-N_COLUMNS = 7
+N_COLUMNS = 7 + GEOMETRY
 
 
 class Network(NamedTuple):
@@ -48,14 +55,17 @@ class Network(NamedTuple):
 
     :param weights: All weights and biases, flat.
     :param layers: One row per layer: its kind, how many inputs and outputs it has, where its weight
-        matrix (one row per output) and its bias begin in ``weights``, and where its inputs and its
-        outputs begin in :class:`Sample`'s arrays. Shape (n_layers, 7).
+        matrix (one row per output or filter) and its bias begin in ``weights``, where its inputs
+        and its outputs begin in :class:`Sample`'s arrays, and the geometry of a convolution. Shape
+        (n_layers, 21).
     :param constants: One number per layer: the slope of a rectifier below zero, or what layer
         normalisation adds to the variance. Shape (n_layers,).
     :param obs_mean: Mean by which observations are normalised, shape (n_inputs,), or empty.
     :param obs_squared_deviations: Sum of squared deviations from it, of the same shape.
     :param obs_count: How many observations these come from, shape (1,), or empty.
+    :param divisor: What observations are divided by: 255 for images of bytes, else 1.
     :param scratch: Memory for one :class:`Sample`, shape (3, n_units).
+    :param patches: Memory for what the filters of one convolution meet, flat.
     """
 
     weights: Floats
@@ -64,7 +74,9 @@ class Network(NamedTuple):
     obs_mean: Doubles
     obs_squared_deviations: Doubles
     obs_count: Doubles
+    divisor: float
     scratch: Floats
+    patches: Floats
 
 
 class Sample(NamedTuple):
@@ -97,6 +109,9 @@ def forward(network: Network, sample: Sample, inputs: Floats) -> Floats:
         if mean.size > 0:
             deviation = standard_deviation(squared_deviations[i], network.obs_count[0])
             sample.units[i] = (inputs[i] - mean[i]) / deviation
+    if network.divisor != 1.0:
+        for i in range(inputs.size):
+            sample.units[i] /= np.float32(network.divisor)
     for layer in range(layers.shape[0]):
         kind, constant = layers[layer, KIND], constants[layer]
         below, above = _inputs(layers, layer, sample.units), _outputs(layers, layer, sample.units)
@@ -108,6 +123,10 @@ def forward(network: Network, sample: Sample, inputs: Floats) -> Floats:
             rectifier(constant, below, above)
         elif kind == TANH:
             tanh(below, above)
+        elif kind == CONVOLUTION:
+            weight, bias = layers[layer, WEIGHT], layers[layer, BIAS]
+            geometry = layers[layer, -GEOMETRY:]
+            convolution(geometry, weight, bias, weights, below, above, network.patches)
     return _outputs(layers, layers.shape[0] - 1, sample.units)
 
 
@@ -132,6 +151,10 @@ def backward(network: Network, sample: Sample, output: int, derivative: float) -
             rectifier_backward(constant, _inputs(layers, layer, units), above, below)
         elif kind == TANH:
             tanh_backward(_outputs(layers, layer, units), above, below)
+        elif kind == CONVOLUTION:
+            geometry = layers[layer, -GEOMETRY:]
+            weight = layers[layer, WEIGHT]
+            convolution_backward(geometry, weight, weights, above, below, network.patches)
 
 
 @compiled
@@ -140,7 +163,7 @@ def gradient_bound(network: Network, sample: Sample) -> float:
     layers = network.layers
     bound = np.float32(0.0)
     for layer in range(layers.shape[0]):
-        if layers[layer, KIND] == LINEAR:
+        if layers[layer, KIND] == LINEAR or layers[layer, KIND] == CONVOLUTION:
             # Sums, because unlike a maximum they never lose a NaN.
             inputs = np.float32(1.0)  # the bias's
             for unit in _inputs(layers, layer, sample.units):
@@ -167,6 +190,17 @@ def accumulate_gradient(network: Network, sample: Sample, decay: float, gradient
                 deltas,
                 np.float32(decay),
                 gradient,
+            )
+        elif layers[layer, KIND] == CONVOLUTION:
+            accumulate_convolution_gradient(
+                layers[layer, -GEOMETRY:],
+                layers[layer, WEIGHT],
+                layers[layer, BIAS],
+                _inputs(layers, layer, sample.units),
+                _outputs(layers, layer, sample.deltas),
+                np.float32(decay),
+                gradient,
+                network.patches,
             )
 
 

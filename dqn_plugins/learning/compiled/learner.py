@@ -1,4 +1,4 @@
-"""The compiled backend: for multilayer perceptrons on the CPU. The fast one."""
+"""The compiled backend: for perceptrons and small convolutions on the CPU. The fast one."""
 
 from typing import NoReturn
 
@@ -159,4 +159,6 @@ def as_rows(obs: Observation) -> np.ndarray:
     # Compiled code would be compiled anew for another layout or for read-only memory.
     if obs.dtype is FLOAT32 and obs.ndim == 2 and obs.flags.carray:
         return obs
+    if obs.dtype != FLOAT32:
+        return obs.astype(np.float32, order="C").reshape(len(obs), -1)
     return np.require(obs, np.float32, ["C", "W"]).reshape(len(obs), -1)

@@ -1,0 +1,238 @@
+"""
+Convolutions in compiled code, as products of matrices.
+
+What each weight of a filter meets at every place of the image is laid out first, one row per weight
+and one column per place. Then the layer is the product of the filters and that matrix, the gradient
+of the filters the product of derivatives and its transpose.
+"""
+
+import numpy as np
+
+from dqn_plugins.learning.compiled.compilation import Floats, Ints, compiled
+
+__all__ = [
+    "GEOMETRY",
+    "accumulate_convolution_gradient",
+    "convolution",
+    "convolution_backward",
+]
+
+# Columns of the geometry, a part of a layer's row. The steps are from one channel, row and column
+# of the input to the next, in numbers: so the channels may come first or last.
+(
+    CHANNELS,
+    HEIGHT,
+    WIDTH,
+    OUT_HEIGHT,
+    OUT_WIDTH,
+    KERNEL_HEIGHT,
+    KERNEL_WIDTH,
+    STRIDE_DOWN,
+    STRIDE_RIGHT,
+    PADDING_TOP,
+    PADDING_LEFT,
+    CHANNEL_STEP,
+    ROW_STEP,
+    COLUMN_STEP,
+) = range(14)
+GEOMETRY = 14
+
+
+@compiled
+def convolution(
+    geometry: Ints,
+    weight: int,
+    bias: int,
+    weights: Floats,
+    inputs: Floats,
+    outputs: Floats,
+    patches: Floats,
+) -> None:
+    """Multiply by the filters and add the biases."""
+    n_weights, n_places = matrix_shape(geometry)
+    n_filters = outputs.size // n_places
+    unfold(geometry, inputs, patches)
+    for k in range(n_filters):
+        outputs[k * n_places : (k + 1) * n_places] = weights[bias + k]
+    add_product(weights[weight:], n_filters, n_weights, n_weights, 1, patches, outputs, n_places)
+
+
+@compiled
+def convolution_backward(
+    geometry: Ints, weight: int, weights: Floats, above: Floats, below: Floats, patches: Floats
+) -> None:
+    """Multiply by the transposed filters."""
+    n_weights, n_places = matrix_shape(geometry)
+    n_filters = above.size // n_places
+    patches[: n_weights * n_places] = 0
+    add_product(weights[weight:], n_weights, n_filters, 1, n_weights, above, patches, n_places)
+    fold(geometry, patches, below)
+
+
+@compiled
+def accumulate_convolution_gradient(
+    geometry: Ints,
+    weight: int,
+    bias: int,
+    inputs: Floats,
+    deltas: Floats,
+    kept: np.float32,
+    gradient: Floats,
+    patches: Floats,
+) -> None:
+    """Let the gradient of a convolution fade, and add a sample's to it."""
+    n_weights, n_places = matrix_shape(geometry)
+    unfold(geometry, inputs, patches)
+    for k in range(deltas.size // n_places):
+        delta = deltas[k * n_places : (k + 1) * n_places]
+        row = gradient[weight + k * n_weights : weight + (k + 1) * n_weights]
+        i = 0
+        while i + 4 <= n_weights:
+            first, second = patches[i * n_places :], patches[(i + 1) * n_places :]
+            third, fourth = patches[(i + 2) * n_places :], patches[(i + 3) * n_places :]
+            a = b = c = d = np.float32(0.0)
+            for place in range(n_places):
+                a += delta[place] * first[place]
+                b += delta[place] * second[place]
+                c += delta[place] * third[place]
+                d += delta[place] * fourth[place]
+            row[i] = kept * row[i] + a
+            row[i + 1] = kept * row[i + 1] + b
+            row[i + 2] = kept * row[i + 2] + c
+            row[i + 3] = kept * row[i + 3] + d
+            i += 4
+        while i < n_weights:
+            patch, a = patches[i * n_places :], np.float32(0.0)
+            for place in range(n_places):
+                a += delta[place] * patch[place]
+            row[i] = kept * row[i] + a
+            i += 1
+        for i in range(n_weights):
+            # As `layers.flushed`: denormal numbers are slow.
+            row[i] = row[i] if abs(row[i]) > np.float32(1e-30) else np.float32(0.0)
+        total = np.float32(0.0)
+        for place in range(n_places):
+            total += delta[place]
+        gradient[bias + k] = kept * gradient[bias + k] + total
+
+
+@compiled
+def matrix_shape(geometry: Ints) -> tuple[int, int]:
+    """Tell how many weights a filter has, and at how many places it is applied."""
+    n_weights = geometry[CHANNELS] * geometry[KERNEL_HEIGHT] * geometry[KERNEL_WIDTH]
+    return n_weights, geometry[OUT_HEIGHT] * geometry[OUT_WIDTH]
+
+
+@compiled
+def inside(offset: int, stride: int, n_out: int, n_in: int) -> tuple[int, int]:
+    """Tell from which to which place a weight meets the image, and not the padding around it."""
+    first = max(0, -(offset // stride))
+    last = min(n_out, (n_in - 1 - offset) // stride + 1)
+    return first, max(first, last)
+
+
+@compiled
+def unfold(geometry: Ints, inputs: Floats, patches: Floats) -> None:
+    """Lay out what each weight of a filter meets at every place."""
+    out_height, out_width = geometry[OUT_HEIGHT], geometry[OUT_WIDTH]
+    column_step = geometry[COLUMN_STEP]
+    step = geometry[STRIDE_RIGHT] * column_step
+    begin = 0
+    for channel in range(geometry[CHANNELS]):
+        for y in range(geometry[KERNEL_HEIGHT]):
+            down = y - geometry[PADDING_TOP]
+            top, bottom = inside(down, geometry[STRIDE_DOWN], out_height, geometry[HEIGHT])
+            for x in range(geometry[KERNEL_WIDTH]):
+                right = x - geometry[PADDING_LEFT]
+                left, end = inside(right, geometry[STRIDE_RIGHT], out_width, geometry[WIDTH])
+                if end - left < out_width or bottom - top < out_height:
+                    patches[begin : begin + out_height * out_width] = 0
+                for row in range(top, bottom):
+                    start = channel * geometry[CHANNEL_STEP] + right * column_step
+                    start += (row * geometry[STRIDE_DOWN] + down) * geometry[ROW_STEP]
+                    target = begin + row * out_width
+                    for column in range(left, end):
+                        patches[target + column] = inputs[start + column * step]
+                begin += out_height * out_width
+
+
+@compiled
+def fold(geometry: Ints, patches: Floats, below: Floats) -> None:
+    """Add up what :func:`unfold` laid out: derivatives by each input."""
+    out_height, out_width = geometry[OUT_HEIGHT], geometry[OUT_WIDTH]
+    column_step = geometry[COLUMN_STEP]
+    step = geometry[STRIDE_RIGHT] * column_step
+    below[:] = 0
+    begin = 0
+    for channel in range(geometry[CHANNELS]):
+        for y in range(geometry[KERNEL_HEIGHT]):
+            down = y - geometry[PADDING_TOP]
+            top, bottom = inside(down, geometry[STRIDE_DOWN], out_height, geometry[HEIGHT])
+            for x in range(geometry[KERNEL_WIDTH]):
+                right = x - geometry[PADDING_LEFT]
+                left, end = inside(right, geometry[STRIDE_RIGHT], out_width, geometry[WIDTH])
+                for row in range(top, bottom):
+                    start = channel * geometry[CHANNEL_STEP] + right * column_step
+                    start += (row * geometry[STRIDE_DOWN] + down) * geometry[ROW_STEP]
+                    source = begin + row * out_width
+                    for column in range(left, end):
+                        below[start + column * step] += patches[source + column]
+                begin += out_height * out_width
+
+
+@compiled
+def add_product(
+    factors: Floats,
+    n_rows: int,
+    n_terms: int,
+    row_step: int,
+    term_step: int,
+    source: Floats,
+    target: Floats,
+    n: int,
+) -> None:
+    """
+    Add a product of matrices to a matrix: each row of ``target`` gets a sum of rows of ``source``.
+
+    :param factors: The factor of a row and a term stands at ``row · row_step + term · term_step``.
+    :param source: ``n_terms`` rows of ``n`` numbers.
+    :param target: ``n_rows`` rows of ``n`` numbers.
+    """
+    row = 0
+    while row < n_rows:
+        # Two rows and four terms at a time, so that what is read is used eight times.
+        pair = row + 1 < n_rows
+        one = target[row * n : (row + 1) * n]
+        other = target[(row + 1) * n : (row + 2) * n] if pair else one
+        at = row * row_step
+        next_at = at + row_step
+        term = 0
+        while term + 4 <= n_terms:
+            first, second = source[term * n :], source[(term + 1) * n :]
+            third, fourth = source[(term + 2) * n :], source[(term + 3) * n :]
+            a, b = factors[at + term * term_step], factors[at + (term + 1) * term_step]
+            c, d = factors[at + (term + 2) * term_step], factors[at + (term + 3) * term_step]
+            if pair:
+                e, f = (
+                    factors[next_at + term * term_step],
+                    factors[next_at + (term + 1) * term_step],
+                )
+                g = factors[next_at + (term + 2) * term_step]
+                h = factors[next_at + (term + 3) * term_step]
+                for i in range(n):
+                    one[i] += a * first[i] + b * second[i] + c * third[i] + d * fourth[i]
+                    other[i] += e * first[i] + f * second[i] + g * third[i] + h * fourth[i]
+            else:
+                for i in range(n):
+                    one[i] += a * first[i] + b * second[i] + c * third[i] + d * fourth[i]
+            term += 4
+        while term < n_terms:
+            first, a = source[term * n :], factors[at + term * term_step]
+            for i in range(n):
+                one[i] += a * first[i]
+            if pair:
+                a = factors[next_at + term * term_step]
+                for i in range(n):
+                    other[i] += a * first[i]
+            term += 1
+        row += 2
