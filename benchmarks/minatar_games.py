@@ -2,9 +2,9 @@
 Measure what StreamQ learns of MinAtar's five games from their images, beside SB3's DQN.
 
 Two studies, one per algorithm, each as ``dqn-plugins compare`` would run it, resumable: interrupt
-it anywhere and run it again, with more seeds too. Both have the network of MinAtar's authors. Writes
-``results/minatar.md``, ``results/minatar.csv`` and ``results/minatar.png`` beside this file; those
-of ``--frames 5000000``, the long form, are called ``minatar_5000k``.
+it anywhere and run it again, with more seeds too. Both have the network of MinAtar's authors.
+Writes ``results/minatar.md``, ``results/minatar.csv`` and ``results/minatar.png`` beside this file;
+those of ``--frames 5000000``, the long form, are called ``minatar_5000k``.
 
 MinAtar is GPL-3 and an extra of its own: ``pip install 'dqn-plugins[minatar]'``.
 """

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dqn_plugins.wrappers.rewards.episode_log import EpisodeLog
     from dqn_plugins.wrappers.rewards.episode_reward import EpisodeReward
     from dqn_plugins.wrappers.rewards.vec_episode_reward import VecEpisodeReward
+    from dqn_plugins.wrappers.video.enlarge_frames import EnlargeFrames
     from dqn_plugins.wrappers.video.record_video import RecordVideo
     from dqn_plugins.wrappers.video.side_by_side import side_by_side
     from dqn_plugins.wrappers.video.vec_record_video import VecRecordVideo
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from dqn_plugins.wrappers.video.video_writer import VideoWriter
 
 __all__ = [
+    "EnlargeFrames",
     "EpisodeLog",
     "EpisodeRecord",
     "EpisodeReward",
@@ -51,6 +53,7 @@ __all__ = [
 # Imported when they are asked for: the page's process needs neither torch nor ffmpeg, and who
 # records a video no page.
 _MODULES = {
+    "EnlargeFrames": "video.enlarge_frames",
     "EpisodeLog": "rewards.episode_log",
     "EpisodeRecord": "rewards.episode",
     "EpisodeReward": "rewards.episode_reward",

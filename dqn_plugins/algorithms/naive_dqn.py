@@ -63,7 +63,7 @@ class NaiveDQN(OnlineQAlgorithm):
         :class:`~dqn_plugins.policies.QPolicy`.
     :param verbose: 0 for silence, 1 for information, 2 for debug messages.
     :param seed: Seed of everything random: weights, exploration, environment.
-    :param device: Device of the network. "auto" is the CPU for networks without convolutions.
+    :param device: Device of the network. "auto" is the CPU wherever nothing is faster.
     :param q_step_size: Step size α with which the target moves towards the one-step return, in
         [0, 1].
     :param bootstrap_at_terminal: Whether to bootstrap from terminal states as if the episode went
@@ -74,7 +74,8 @@ class NaiveDQN(OnlineQAlgorithm):
     :param vectorization: Where several environments run, see
         :func:`~dqn_plugins.make_vec_env`: "sync", "async" or "envpool".
     :param backend: "torch" for the reference learner in torch; "compiled" for the fast one, which
-        takes multilayer perceptrons on the CPU; "auto" for "compiled" wherever it can be.
+        takes perceptrons and convolutions on the CPU; "auto" for "compiled" wherever it can be and
+        is faster, which with very many filters on large images it is not.
     :raises ValueError: If a number is out of its range, or the policy's name is unknown.
     """
 

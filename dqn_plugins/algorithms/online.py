@@ -64,11 +64,12 @@ class QAlgorithm(Saving, Exporting):
     :param policy_kwargs: Keyword arguments for the policy.
     :param verbose: 0 for silence, 1 for information, 2 for debug messages.
     :param seed: Seed of everything random: weights, exploration, environment.
-    :param device: Device of the network. "auto" is the CPU for networks without convolutions,
-        where a GPU only adds latency to single transitions.
+    :param device: Device of the network. "auto" is the CPU for networks without convolutions, and
+        for those that the compiled learner takes: there a GPU only adds latency to single
+        transitions.
     :param n_envs: How many environments to make of an id.
     :param vectorization: Where several environments run: "sync", "async" or "envpool".
-    :param backend: "torch", "compiled", or "auto" for "compiled" wherever it can be.
+    :param backend: "torch", "compiled", or "auto" for "compiled" wherever it can be and is faster.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -135,7 +136,8 @@ class QAlgorithm(Saving, Exporting):
             self.lr_schedule,
             **self.policy_kwargs,
         )
-        if self._is_device_auto and not _has_convolutions(self.policy):
+        # The policy is on the CPU still: where it can be compiled, no GPU makes it faster.
+        if self._is_device_auto and (not _has_convolutions(self.policy) or self._is_compiled()):
             self.device = th.device("cpu")
         self.policy = self.policy.to(self.device)
         self.q_net = self.policy.q_net

@@ -95,7 +95,7 @@ class StreamQ(OnlineQAlgorithm):
     :param policy_kwargs: Keyword arguments for the policy.
     :param verbose: 0 for silence, 1 for information, 2 for debug messages.
     :param seed: Seed of everything random: weights, exploration, environment.
-    :param device: Device of the network. "auto" is the CPU for networks without convolutions.
+    :param device: Device of the network. "auto" is the CPU wherever nothing is faster.
     :param trace_decay: λ, in [0, 1]: how slowly credit fades on its way back.
     :param trace_cut: What an exploratory action does to the trace: "after" lets it still give and
         get credit, then ends the trace, as the authors' code does; "watkins" ends the trace before
@@ -119,7 +119,8 @@ class StreamQ(OnlineQAlgorithm):
     :param vectorization: Where several environments run, see
         :func:`~dqn_plugins.make_vec_env`: "sync", "async" or "envpool".
     :param backend: "torch" for the reference learner in torch; "compiled" for the fast one, which
-        takes multilayer perceptrons on the CPU; "auto" for "compiled" wherever it can be.
+        takes perceptrons and convolutions on the CPU; "auto" for "compiled" wherever it can be and
+        is faster, which with very many filters on large images it is not.
     :raises ValueError: If a number is out of its range, or the policy's name is unknown.
     """
 

@@ -18,6 +18,7 @@ from dqn_plugins.learning import (
     Rule,
     Transition,
     Update,
+    is_faster_in_torch,
     raise_if_not_finite,
     reason_against_compiling,
 )
@@ -64,7 +65,9 @@ class Updates(EpsilonGreedy):
                 f"backend: received 'compiled', but {reason}. Pass backend='torch', or 'auto' to "
                 "have the compiled learner wherever it can be."
             )
-        return reason is None
+        if reason is not None:
+            return False
+        return self.backend == "compiled" or not is_faster_in_torch(self.policy)
 
     def _replace_learner(self, n_envs: int) -> None:
         learner = CompiledLearner if self._is_compiled() else AutogradLearner

@@ -24,6 +24,7 @@ from dqn_plugins.environments.envpool_vec_env import EnvPoolVecEnv
 from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
 from dqn_plugins.environments.single_env import ConstantMemoryMonitor, SingleVecEnv, SyncVecEnv
 from dqn_plugins.environments.turns import TurnTakingVecEnv
+from dqn_plugins.wrappers.video.enlarge_frames import enlarged
 
 __all__ = [
     "RenderOnDemand",
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 RENDER_MODE = "rgb_array"
+SMALLEST_SIDE = 100
+"""Pictures whose longer side has fewer pixels are enlarged, so that they can be seen."""
 
 Vectorization: TypeAlias = Literal["sync", "async", "envpool"]
 """Where several environments run."""
@@ -64,10 +67,11 @@ class RenderOnDemand(gym.Wrapper[ObsType, ActType, ObsType, ActType], RecordCons
         """
         Draw the environment.
 
-        :return: The frame, shape (height, width, 3), uint8.
+        :return: The frame, shape (height, width, 3), uint8. A tiny one, as MinAtar's, is enlarged.
         """
         self.unwrapped.render_mode = RENDER_MODE
-        return super().render()
+        frame = super().render()
+        return enlarged(frame, SMALLEST_SIDE) if isinstance(frame, np.ndarray) else frame
 
 
 def register_plugin(env_id: str) -> None:

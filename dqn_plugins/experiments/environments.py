@@ -176,6 +176,10 @@ def make_environment(
             "choose among discrete actions: take an environment with a Discrete action space, such "
             "as 'LunarLander-v3', or pass --wrapper with one that offers a few fixed actions."
         )
+    if render_mode == "rgb_array":
+        from dqn_plugins.wrappers import EnlargeFrames
+
+        env = EnlargeFrames(env)
     return env
 
 

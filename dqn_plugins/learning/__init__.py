@@ -2,7 +2,10 @@
 
 from dqn_plugins.learning.autograd.learner import AutogradLearner
 from dqn_plugins.learning.autograd.rollouts import RolloutLearner
-from dqn_plugins.learning.compiled.binding import reason_against_compiling
+from dqn_plugins.learning.compiled.binding import (
+    is_faster_in_torch,
+    reason_against_compiling,
+)
 from dqn_plugins.learning.compiled.learner import CompiledLearner
 from dqn_plugins.learning.compiled.rollouts import (
     CompiledRolloutLearner,
@@ -40,6 +43,7 @@ __all__ = [
     "TraceCut",
     "Transition",
     "Update",
+    "is_faster_in_torch",
     "lambda_returns",
     "raise_if_not_finite",
     "reason_against_compiled_rollouts",

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch as th
 from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
+from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
@@ -27,7 +28,12 @@ import dqn_plugins.policies
 import dqn_plugins.wrappers
 from dqn_plugins import DivergenceError, NaiveDQN, NonFiniteTransitionError, StreamQ
 from dqn_plugins.environments import true_next_observation
-from dqn_plugins.learning import Transition, reason_against_compiling
+from dqn_plugins.learning import (
+    AutogradLearner,
+    Transition,
+    is_faster_in_torch,
+    reason_against_compiling,
+)
 from dqn_plugins.learning.compiled import compilation
 from dqn_plugins.learning.compiled.statistics import STATISTICS_EPSILON
 from dqn_plugins.policies import AdaptiveObGD, KerasAdam, ObGD, RunningStatistics, TraceAdam
@@ -556,11 +562,11 @@ class StepTwice(th.optim.SGD):
 
 
 OUTSIDE: dict[str, tuple[str, Callable[[], Any], dict[str, Any], str]] = {
-    "images": (
+    "NatureCNN": (
         "CnnPolicy",
         lambda: FakeImageEnv(3, screen_height=36, screen_width=36),
-        {},
-        r"that is not an image",
+        {"features_extractor_class": NatureCNN},
+        r"is NatureCNN, it must be FlattenExtractor or ImageExtractor",
     ),
     "dictionaries": ("MultiInputPolicy", SimpleMultiObsEnv, {}, r"must be a Box"),
     "elu": (
@@ -883,3 +889,41 @@ def test_what_compiled_code_cannot_compute_is_told(change, reason):
     told = reason_against_compiling(policy)
     assert told is not None
     assert re.search(reason, told)
+
+
+class ConvolutionOfItsOwn(nn.Conv2d):
+    """Might compute something else than ``nn.Conv2d`` does."""
+
+
+@pytest.mark.parametrize(
+    ("layers", "reason"),
+    [
+        ([nn.Conv2d(3, 2, 2, dilation=2)], "dilated"),
+        ([nn.Conv2d(3, 3, 2, groups=3)], "in groups"),
+        ([nn.Conv2d(3, 2, 2, padding=1, padding_mode="circular")], "padded by other than 0"),
+        ([nn.Conv2d(3, 2, 2, bias=False)], "a convolution has no bias"),
+        ([ConvolutionOfItsOwn(3, 2, 2)], "a layer ConvolutionOfItsOwn"),
+        ([nn.Conv2d(3, 2, 2), nn.LayerNorm(4, elementwise_affine=False)], "of a part of an image"),
+        ([nn.Conv2d(3, 2, 2), nn.LayerNorm((2, 4, 4))], "layer normalisation has weights"),
+    ],
+)
+def test_what_compiled_code_cannot_compute_of_images_is_told(layers, reason):
+    policy = NaiveDQN("CnnPolicy", FakeImageEnv(2, 5, 5, 3), seed=0).policy
+    assert reason_against_compiling(policy) is None
+    policy.q_net.features_extractor.layers = nn.Sequential(*layers, nn.Flatten())
+    told = reason_against_compiling(policy)
+    assert told is not None
+    assert re.search(reason, told)
+
+
+@pytest.mark.parametrize(("filters", "is_faster"), [(1, False), (2_000, True)])
+def test_auto_leaves_to_torch_what_torch_computes_faster(filters, is_faster):
+    convolutions = [(1, 3), (filters, 9)]
+    model = NaiveDQN(
+        "CnnPolicy",
+        FakeImageEnv(2, 22, 22, 1),
+        policy_kwargs={"features_extractor_kwargs": {"convolutions": convolutions}, "net_arch": []},
+    )
+    # 400 places for 9 weights, and 144 places for 81 weights of every filter
+    assert is_faster_in_torch(model.policy) is is_faster is (3_600 + 11_664 * filters > 2e7)
+    assert (type(model._learner) is AutogradLearner) is is_faster

@@ -1,0 +1,171 @@
+"""Images of every type and layout are learned from, as vectors are."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import DummyVecEnv, VecTransposeImage
+
+from dqn_plugins import NaiveDQN, NonFiniteTransitionError, StreamQ
+from dqn_plugins.learning import AutogradLearner, CompiledLearner
+from tests.helpers import weights
+
+each_algorithm = pytest.mark.parametrize("make", [NaiveDQN, StreamQ])
+
+
+class Catch(gym.Env):
+    """A dot falls in a random column; the paddle below is to be where it lands."""
+
+    action_space = spaces.Discrete(3)
+
+    def __init__(self, dtype: Any = np.bool_, channels_last: bool = True, bad_step: int = -1):
+        self.dtype, self.channels_last, self.bad_step = dtype, channels_last, bad_step
+        shape = (5, 5, 2) if channels_last else (2, 5, 5)
+        high = 255 if dtype is np.uint8 else 1
+        self.observation_space = spaces.Box(0, high, shape, dtype)
+        self.steps = 0
+
+    def observation(self) -> np.ndarray:
+        image = np.zeros((5, 5, 2), self.dtype)
+        value = 255 if self.dtype is np.uint8 else 1
+        image[self.row, self.column, 0] = image[4, self.paddle, 1] = value
+        if self.steps == self.bad_step:
+            image[0, 0, 0] = np.nan
+        return image if self.channels_last else np.moveaxis(image, -1, 0).copy()
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.row, self.column, self.paddle = 0, int(self.np_random.integers(5)), 2
+        return self.observation(), {}
+
+    def step(self, action: int) -> Any:
+        self.steps += 1
+        self.row += 1
+        self.paddle = min(4, max(0, self.paddle + int(action) - 1))
+        landed = self.row == 4
+        reward = float(landed and self.paddle == self.column)
+        return self.observation(), reward, landed, False, {}
+
+
+FORMS = [
+    (np.bool_, True),
+    (np.bool_, False),
+    (np.uint8, True),
+    (np.uint8, False),
+    (np.float32, True),
+    (np.float64, False),
+]
+each_form = pytest.mark.parametrize(("dtype", "channels_last"), FORMS)
+
+
+@each_algorithm
+@each_form
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_every_form_of_image_is_learned_from_compiled(make, dtype, channels_last, n_envs):
+    makers: list[Callable[[], gym.Env]] = [lambda: Catch(dtype, channels_last)] * n_envs
+    model = make("CnnPolicy", makers[0]() if n_envs == 1 else DummyVecEnv(makers), seed=0)
+    assert type(model._learner) is CompiledLearner
+    # Stable-Baselines3 puts the channels of bytes first, and no others.
+    is_transposed = dtype is np.uint8 and channels_last
+    assert isinstance(model.get_env(), VecTransposeImage) is is_transposed
+    before = weights(model)
+    model.learn(20)
+    assert not np.array_equal(weights(model), before)
+    obs, _ = makers[0]().reset(seed=0)
+    assert 0 <= int(model.predict(obs)[0]) < 3
+    actions, _ = model.predict(np.stack([obs, obs]))
+    assert actions[0] == actions[1]
+
+
+@pytest.mark.numerics
+@each_form
+def test_the_form_makes_no_difference_to_what_is_learned(dtype, channels_last):
+    models = [
+        StreamQ(
+            "CnnPolicy",
+            Catch(*form),
+            seed=0,
+            policy_kwargs={"normalize_observations": False},
+        ).learn(100)
+        for form in [(dtype, channels_last), (np.bool_, True)]
+    ]
+    np.testing.assert_allclose(*map(weights, models), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.numerics
+def test_to_catch_is_learned_from_images():
+    model = StreamQ("CnnPolicy", Catch(), seed=0).learn(3_000)
+    env, total = Catch(), 0.0
+    for seed in range(20):
+        obs, _ = env.reset(seed=1_000 + seed)
+        done = False
+        while not done:
+            obs, reward, done, _, _ = env.step(int(model.predict(obs, deterministic=True)[0]))
+        total += reward
+    # Every ball can be caught; a paddle that stays where it is catches a fifth.
+    assert total >= 15
+
+
+@each_algorithm
+def test_a_saved_model_goes_on_bit_for_bit(make, tmp_path):
+    kwargs: dict[str, Any] = {"seed": 0, "exploration_fraction": 0.0}
+    model = make("CnnPolicy", Catch(np.uint8), **kwargs).learn(30)
+    model.save(tmp_path / "model")
+    loaded = make.load(tmp_path / "model", env=Catch(np.uint8))
+    assert np.array_equal(weights(loaded), weights(model))
+    for each in (model, loaded):
+        each.set_random_seed(7)
+        each.get_env().seed(7)
+        each.learn(30)
+    assert np.array_equal(weights(loaded), weights(model))
+
+
+def test_a_loop_of_ones_own_learns_what_learn_learns():
+    learned = StreamQ("CnnPolicy", Catch(), seed=3).learn(40)
+    model, env = StreamQ("CnnPolicy", Catch(), seed=3), Catch()
+    obs, _ = env.reset(seed=3)
+    for _ in range(40):
+        action = model.act(obs, total_timesteps=40)
+        next_obs, reward, terminated, truncated, _ = env.step(action)
+        model.learn_one(obs, action, reward, next_obs, terminated, truncated)
+        obs = env.reset()[0] if terminated or truncated else next_obs
+    assert np.array_equal(weights(model), weights(learned))
+
+
+def test_a_bad_pixel_is_refused_before_it_does_harm(backend):
+    model = StreamQ("CnnPolicy", Catch(np.float32, bad_step=6), seed=0, backend=backend)
+    with pytest.raises(NonFiniteTransitionError, match="step 6"):
+        model.learn(20)
+    assert np.isfinite(weights(model)).all()
+    model.set_env(Catch(np.float32))
+    model.learn(10)
+    assert np.isfinite(weights(model)).all()
+
+
+@pytest.mark.parametrize("game", ["Breakout", "Seaquest"])
+def test_minatar_is_learned_from_by_its_name(game):
+    pytest.importorskip("minatar")
+    model = StreamQ("CnnPolicy", f"MinAtar/{game}-v1", seed=0)
+    assert type(model._learner) is CompiledLearner
+    assert model.q_net.features_extractor.channels_last
+    model.learn(50)
+    frame = model.get_env().render()
+    assert frame.dtype == np.uint8
+    assert frame.shape == (100, 100, 3)
+
+
+def test_nature_cnn_is_there_on_request():
+    from stable_baselines3.common.envs import FakeImageEnv
+    from stable_baselines3.common.torch_layers import NatureCNN
+
+    model = StreamQ(
+        "CnnPolicy",
+        FakeImageEnv(3, 36, 36, 1),
+        policy_kwargs={"features_extractor_class": NatureCNN},
+    )
+    assert type(model._learner) is AutogradLearner
+    assert model.q_net.net_arch == []
+    model.learn(3)
