@@ -145,6 +145,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--games", nargs="+", default=GAMES, choices=GAMES)
     parser.add_argument("--algo", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--evaluations", type=int, default=10, help="during a run")
     parser.add_argument("--out", type=Path, default=Path("runs/minatar"), help="work in progress")
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
     arguments = parser.parse_args()
@@ -154,6 +155,7 @@ def main() -> int:
         seeds=arguments.seeds,
         first_seed=FIRST_SEED,
         timesteps=arguments.frames,
+        evaluations=arguments.evaluations,
         evaluation_episodes=5,
         videos=False,
         jobs=arguments.jobs,

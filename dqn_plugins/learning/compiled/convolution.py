@@ -198,41 +198,22 @@ def add_product(
     :param source: ``n_terms`` rows of ``n`` numbers.
     :param target: ``n_rows`` rows of ``n`` numbers.
     """
-    row = 0
-    while row < n_rows:
-        # Two rows and four terms at a time, so that what is read is used eight times.
-        pair = row + 1 < n_rows
-        one = target[row * n : (row + 1) * n]
-        other = target[(row + 1) * n : (row + 2) * n] if pair else one
-        at = row * row_step
-        next_at = at + row_step
-        term = 0
+    for row in range(n_rows):
+        total = target[row * n : (row + 1) * n]
+        at, term = row * row_step, 0
+        # Four terms at a time, so that the sum is read and written less often.
         while term + 4 <= n_terms:
             first, second = source[term * n :], source[(term + 1) * n :]
             third, fourth = source[(term + 2) * n :], source[(term + 3) * n :]
-            a, b = factors[at + term * term_step], factors[at + (term + 1) * term_step]
-            c, d = factors[at + (term + 2) * term_step], factors[at + (term + 3) * term_step]
-            if pair:
-                e, f = (
-                    factors[next_at + term * term_step],
-                    factors[next_at + (term + 1) * term_step],
-                )
-                g = factors[next_at + (term + 2) * term_step]
-                h = factors[next_at + (term + 3) * term_step]
-                for i in range(n):
-                    one[i] += a * first[i] + b * second[i] + c * third[i] + d * fourth[i]
-                    other[i] += e * first[i] + f * second[i] + g * third[i] + h * fourth[i]
-            else:
-                for i in range(n):
-                    one[i] += a * first[i] + b * second[i] + c * third[i] + d * fourth[i]
+            a, b = factors[at], factors[at + term_step]
+            c, d = factors[at + 2 * term_step], factors[at + 3 * term_step]
+            for i in range(n):
+                total[i] += a * first[i] + b * second[i] + c * third[i] + d * fourth[i]
+            at += 4 * term_step
             term += 4
         while term < n_terms:
-            first, a = source[term * n :], factors[at + term * term_step]
+            first, a = source[term * n :], factors[at]
             for i in range(n):
-                one[i] += a * first[i]
-            if pair:
-                a = factors[next_at + term * term_step]
-                for i in range(n):
-                    other[i] += a * first[i]
+                total[i] += a * first[i]
+            at += term_step
             term += 1
-        row += 2

@@ -169,3 +169,16 @@ def test_nature_cnn_is_there_on_request():
     assert type(model._learner) is AutogradLearner
     assert model.q_net.net_arch == []
     model.learn(3)
+
+
+def test_an_atari_game_is_learned_from_by_its_name_and_goes_on_bit_for_bit(tmp_path):
+    pytest.importorskip("ale_py")
+    model = StreamQ("CnnPolicy", "ALE/Pong-v5", seed=0).learn(10)
+    assert type(model._learner) is CompiledLearner
+    model.save(tmp_path / "pong")
+    loaded = StreamQ.load(tmp_path / "pong", env="ALE/Pong-v5")
+    for each in (model, loaded):
+        each.set_random_seed(1)
+        each.get_env().seed(1)
+        each.learn(10)
+    assert np.array_equal(weights(loaded), weights(model))
