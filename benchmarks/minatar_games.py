@@ -139,6 +139,45 @@ def write_results(studies: list[StudyResults], frames: int) -> Path:
     return path
 
 
+def draw_games(studies: list[StudyResults], path: Path, steps: int = 150) -> None:
+    """Play each game greedily with the first seed's model, side by side in one picture."""
+    import gymnasium as gym
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    from dqn_plugins import StreamQ
+    from dqn_plugins.environments import register_plugin
+    from dqn_plugins.wrappers import EnlargeFrames
+
+    cells = {
+        cell.environment: cell
+        for study in studies
+        for cell in reversed(study.cells)
+        if cell.algorithm == "stream_q" and (cell.folder / "model.zip").is_file()
+    }
+    strips = []
+    for game in GAMES:
+        if id_of(game) not in cells:
+            continue
+        register_plugin(id_of(game))
+        env = EnlargeFrames(gym.make(id_of(game), render_mode="rgb_array"), side=130)
+        model = StreamQ.load(cells[id_of(game)].folder / "model.zip")
+        obs, frames = env.reset(seed=0)[0], []
+        for _ in range(steps):
+            label = Image.new("RGB", (130, 16), "white")
+            ImageDraw.Draw(label).text((4, 2), game, "black")
+            frames.append(np.concatenate([np.asarray(label), env.render()]))
+            action, _ = model.predict(obs, deterministic=True)
+            obs, _, terminated, truncated, _ = env.step(int(action))
+            if terminated or truncated:
+                obs, _ = env.reset()
+        strips.append([np.pad(frame, ((0, 4), (2, 2), (0, 0))) for frame in frames])
+    pictures = [
+        Image.fromarray(np.concatenate(frames, axis=1)) for frames in zip(*strips, strict=True)
+    ]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=80, loop=0)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--frames", type=int, default=SHORT, help=f"{LONG} for the long form")
@@ -147,6 +186,7 @@ def main() -> int:
     parser.add_argument("--algo", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--evaluations", type=int, default=10, help="during a run")
     parser.add_argument("--out", type=Path, default=Path("runs/minatar"), help="work in progress")
+    parser.add_argument("--gif", type=Path, help="record all games into this picture too")
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
     arguments = parser.parse_args()
     out = arguments.out / f"{arguments.frames // 1000}k"
@@ -166,6 +206,8 @@ def main() -> int:
         failed |= run_comparison(study, command="make bench-minatar").failed
         done = [read_study(out / each) for each in VARIANTS if (out / each).is_dir()]
         path = write_results(done, arguments.frames)
+    if arguments.gif is not None:
+        draw_games(done, arguments.gif)
     print(path.read_text())
     for cell, error in failed.items():
         print(f"{cell}: {error}", file=sys.stderr)

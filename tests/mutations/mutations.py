@@ -31,6 +31,7 @@ STREAM = (UPDATES, "-k", "equations_on_every_space and stream")
 COMPILED_NAIVE = (UPDATES, "-k", "compiled and naive")
 COMPILED_STREAM = (UPDATES, "-k", "compiled and stream")
 EPISODES = (ENDS, "-k", "those_of_it_alone or if_it_were_the_first")
+COMPILED_IMAGES = (UPDATES, "-k", "compiled and images and naive")
 COMPILED_TESTS = "tests/dqn_plugins/learning/test_compiled_learners.py"
 STREAM_Q = "tests/dqn_plugins/algorithms/test_stream_q.py"
 OWN_LOOP_TESTS = "tests/dqn_plugins/algorithms/test_own_loop.py"
@@ -50,6 +51,7 @@ NAIVE_AUTOGRAD = "dqn_plugins/learning/autograd/naive.py"
 STREAM_AUTOGRAD = "dqn_plugins/learning/autograd/stream.py"
 BINDING = "dqn_plugins/learning/compiled/binding.py"
 COMPILATION = "dqn_plugins/learning/compiled/compilation.py"
+CONVOLUTION = "dqn_plugins/learning/compiled/convolution.py"
 LAYERS = "dqn_plugins/learning/compiled/layers.py"
 COMPILED = "dqn_plugins/learning/compiled/learner.py"
 NAIVE_COMPILED = "dqn_plugins/learning/compiled/naive.py"
@@ -246,6 +248,21 @@ MUTATIONS = [
         "np.arange(self.n_envs)",
         "the stream rule learns from rows that are no transition",
         STREAM,
+    ),
+    # Convolutions
+    Mutation(
+        CONVOLUTION,
+        "below[start + column * step] += patches[source + column]",
+        "below[start + column * step] = patches[source + column]",
+        "a pixel that several places look at has the derivative of the last of them",
+        COMPILED_IMAGES,
+    ),
+    Mutation(
+        BINDING,
+        "return cls(channels, height, width, (1, width * channels, channels))",
+        "return cls.in_order(channels, height, width)",
+        "images whose channels come last are read as if they came first",
+        COMPILED_IMAGES,
     ),
     # The same in compiled code
     Mutation(

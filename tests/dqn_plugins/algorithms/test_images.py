@@ -10,6 +10,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecTransposeImage
 
 from dqn_plugins import NaiveDQN, NonFiniteTransitionError, StreamQ
+from dqn_plugins.environments import make_env
 from dqn_plugins.learning import AutogradLearner, CompiledLearner
 from tests.helpers import weights
 
@@ -176,7 +177,7 @@ def test_an_atari_game_is_learned_from_by_its_name_and_goes_on_bit_for_bit(tmp_p
     model = StreamQ("CnnPolicy", "ALE/Pong-v5", seed=0).learn(10)
     assert type(model._learner) is CompiledLearner
     model.save(tmp_path / "pong")
-    loaded = StreamQ.load(tmp_path / "pong", env="ALE/Pong-v5")
+    loaded = StreamQ.load(tmp_path / "pong", env=make_env("ALE/Pong-v5"))
     for each in (model, loaded):
         each.set_random_seed(1)
         each.get_env().seed(1)
