@@ -6,7 +6,13 @@ import torch as th
 from gymnasium import spaces
 from torch import nn
 
-from dqn_plugins.policies import CnnPolicy, ImageExtractor, SparseInitializer, StreamCnnPolicy
+from dqn_plugins.policies import (
+    CnnPolicy,
+    Convolution,
+    ImageExtractor,
+    SparseInitializer,
+    StreamCnnPolicy,
+)
 from dqn_plugins.policies.image_extractor import LARGE_IMAGES, SMALL_IMAGES
 
 ACTIONS = spaces.Discrete(3)
@@ -16,9 +22,9 @@ def image(*shape: int, dtype: type = np.float32) -> spaces.Box:
     return spaces.Box(0, 255 if dtype is np.uint8 else 1, shape, dtype)
 
 
-def convolutions(module: nn.Module) -> list[tuple[int, int, int]]:
+def convolutions(module: nn.Module) -> list[Convolution]:
     return [
-        (layer.out_channels, layer.kernel_size[0], layer.stride[0])
+        Convolution(layer.out_channels, layer.kernel_size[0], layer.stride[0])
         for layer in module.modules()
         if isinstance(layer, nn.Conv2d)
     ]
@@ -54,6 +60,12 @@ def test_channels_first_and_last_give_the_same_features():
     first.load_state_dict(last.state_dict())
     obs = th.rand(5, 12, 9, 4)
     assert th.equal(first(obs.movedim(-1, 1)), last(obs))
+
+
+def test_a_padded_map_is_as_large_as_the_image():
+    extractor = ImageExtractor(image(6, 5, 2), convolutions=[Convolution(3, 3, padding="same")])
+    assert extractor.features_dim == 3 * 6 * 5
+    assert extractor(th.rand(2, 6, 5, 2)).shape == (2, 90)
 
 
 def test_where_the_channels_are_can_be_said():
