@@ -118,11 +118,13 @@ def write_results(studies: list[StudyResults], frames: int) -> Path:
     together = StudyResults(RESULTS, {}, games, names, seeds, cells, names[0])
     (RESULTS / f"{name}.png").write_bytes(curves_files(summarise(together))["curves.png"])
     rows = [list(results), ["---"] * len(results.columns), *results.to_numpy().tolist()]
+    long = "" if frames == SHORT else f' MINATAR="--frames {frames}"'
     text = [
         "# MinAtar, from images",
         "",
-        f"Made by `make bench-minatar`. Seeds begin at {FIRST_SEED} and chose nothing. Return:",
-        "mean of 20 greedy episodes of each seed, with sticky actions and ramping difficulty; of",
+        f"Made by `make bench-minatar{long}`.",
+        f"Seeds begin at {FIRST_SEED} and chose nothing. Return: mean of 20 greedy episodes of",
+        "each seed, with sticky actions and ramping difficulty; of",
         "several seeds the interquartile mean, with a 95 % bootstrap interval. Both algorithms",
         "have 16 filters of 3×3 and a layer of 128 units. `stream_q` has its defaults, `dqn` is",
         "Stable-Baselines3's with RL Zoo's settings for Atari.",
