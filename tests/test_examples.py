@@ -13,7 +13,7 @@ import pytest
 from nbclient import NotebookClient
 from PIL import Image
 
-from dqn_plugins import NaiveDQN
+from dqn_plugins import NaiveDQN, StreamQ
 from dqn_plugins.wrappers import read_frames
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -157,3 +157,16 @@ def test_live(tmp_path: Path) -> None:
     printed = run(tmp_path, "live.py", "--timesteps", 500, "--port", 0, "--no-wait").splitlines()
     assert re.fullmatch(r"Watch at http://127\.0\.0\.1:\d+/", printed[0])
     assert printed[-1] == "Learned from 500 transitions, each once."
+
+
+@pytest.mark.slow
+def test_atari(tmp_path: Path) -> None:
+    pytest.importorskip("ale_py")
+    budget = ("--steps", 20, "--record-steps", 12)
+    run(tmp_path, "atari.py", *budget)
+    printed = run(tmp_path, "atari.py", *budget, "--resume")
+    assert "Saved runs/atari/Pong.zip" in printed
+    assert StreamQ.load(tmp_path / "runs/atari/Pong").num_timesteps == 40
+    videos = sorted((tmp_path / "runs/atari/videos").glob("*.mp4"))
+    assert len(videos) == 2
+    assert next(iter(read_frames(videos[0]))).shape == (210, 160, 3)
