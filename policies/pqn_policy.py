@@ -4,14 +4,11 @@ from typing import Any
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import (
-    BaseFeaturesExtractor,
-    CombinedExtractor,
-    NatureCNN,
-)
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
+from dqn_plugins.policies.image_extractor import ImageExtractor
 from dqn_plugins.policies.initializers import orthogonal
 from dqn_plugins.policies.q_policy import QPolicy, WeightInitializer
 
@@ -28,8 +25,8 @@ class PQNPolicy(QPolicy):
     :param observation_space: Observation space.
     :param action_space: Action space.
     :param lr_schedule: Learning rate as a function of the progress remaining (1 to 0).
-    :param net_arch: Number of units of each hidden layer. By default ``[120, 84]``, on top of a
-        features extractor, too.
+    :param net_arch: Number of units of each hidden layer. By default ``[120, 84]``; on top of
+        convolutions as in :class:`QPolicy`.
     :param activation_fn: Activation function.
     :param features_extractor_class: Features extractor; by default ``FlattenExtractor``.
     :param features_extractor_kwargs: Keyword arguments for the features extractor.
@@ -63,7 +60,7 @@ class PQNPolicy(QPolicy):
             observation_space,
             action_space,
             lr_schedule,
-            list(self.default_net_arch) if net_arch is None else net_arch,
+            net_arch,
             activation_fn,
             features_extractor_class,
             features_extractor_kwargs,
@@ -80,9 +77,9 @@ PQNMlpPolicy = PQNPolicy
 
 
 class PQNCnnPolicy(PQNPolicy):
-    """:class:`PQNPolicy` for images: the same arguments, by default with ``NatureCNN``."""
+    """:class:`PQNPolicy` for images: the same arguments, by default with ``ImageExtractor``."""
 
-    default_features_extractor_class = NatureCNN
+    default_features_extractor_class = ImageExtractor
 
 
 class PQNMultiInputPolicy(PQNPolicy):
