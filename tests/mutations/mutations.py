@@ -818,7 +818,7 @@ MUTATIONS = [
     ),
     Mutation(
         LOOP,
-        "obs = self._last_obs = transition.new_obs",
+        "obs = self._last_obs = stream.to_act_on(transition.new_obs)",
         "self._last_obs = transition.new_obs",
         "every transition begins with the first observation",
         TRANSITIONS,

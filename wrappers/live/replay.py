@@ -69,11 +69,10 @@ class Replay:
         :return: True: it is complete.
         :raises ValueError: If there is no such episode, or it went otherwise this time.
         """
-        episode = self._last
-        if episode is None:
-            raise ValueError("no whole episode was watched yet. Wait for the next to end.")
-        env = self._make_env()
+        episode, env = self._last, self._make_env()
         try:
+            if episode is None:
+                raise ValueError("no whole episode was watched yet. Wait for the next to end.")
             if episode.state is not None:
                 env.reset(seed=0)  # makes the generator
                 env.unwrapped.np_random.bit_generator.state = episode.state

@@ -11,6 +11,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import FakeImageEnv, IdentityEnv, SimpleMultiObsEnv
+from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from dqn_plugins import DivergenceError, NaiveDQN, NonFiniteTransitionError
@@ -116,15 +117,19 @@ def test_a_backend_that_does_not_exist_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("policy", "make_env"),
+    ("policy", "make_env", "policy_kwargs"),
     [
-        ("CnnPolicy", lambda: FakeImageEnv(3, screen_height=36, screen_width=36)),
-        ("MultiInputPolicy", SimpleMultiObsEnv),
+        (
+            "CnnPolicy",
+            lambda: FakeImageEnv(3, screen_height=36, screen_width=36),
+            {"features_extractor_class": NatureCNN},
+        ),
+        ("MultiInputPolicy", SimpleMultiObsEnv, None),
     ],
 )
-def test_the_compiled_backend_is_refused_where_it_cannot_work(policy, make_env):
+def test_the_compiled_backend_is_refused_where_it_cannot_work(policy, make_env, policy_kwargs):
     with pytest.raises(ValueError, match=r"backend: received 'compiled', but .*backend='torch'"):
-        NaiveDQN(policy, make_env(), backend="compiled")
+        NaiveDQN(policy, make_env(), policy_kwargs=policy_kwargs, backend="compiled")
 
 
 def test_a_policy_name_that_does_not_exist_is_refused():

@@ -136,10 +136,10 @@ def test_watching_changes_no_bit(algorithm: Any, kwargs: Any, steps: int, tmp_pa
                 client.send("save")
                 client.send("film")
                 client.send("look")  # stops it
-                client.send("speed", 0)
                 client.send("pause", False)
                 with learning:
                     client.until(lambda: len(client.pictures) > 3)
+                    client.send("speed", 0)
                     learning.join()
             env.close()
         else:
