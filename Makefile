@@ -53,7 +53,7 @@ test-long: $(INSTALLED)  ## Run what takes hours: 5,000 examples of each propert
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n auto --dist worksteal tests/properties $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "long or slow" $(PYTEST_ARGS)
 
-test-mutations: $(INSTALLED)  ## Break the package in ninety ways and see that the tests notice
+test-mutations: $(INSTALLED)  ## Break the package on purpose, and see that the tests notice
 	$(BIN)/python tests/mutations/run.py
 
 # Once as it is, and once with the compiled code as plain Python, of which coverage sees the lines.

@@ -149,7 +149,7 @@ def announce_compilation() -> None:
     if not _announced:
         logger.info(
             "Loading the compiled learner. The first time on a machine it has to be compiled, "
-            "which takes about ten seconds; the result is kept on disk."
+            "which takes half a minute; the result is kept on disk."
         )
         _announced = True
 
