@@ -19,6 +19,7 @@ include_patterns = [
     "docs/**",
     "benchmarks/README.md",
     "benchmarks/results/*.md",
+    "benchmarks/search/README.md",
     "CHANGELOG.md",
 ]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
