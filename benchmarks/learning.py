@@ -90,10 +90,14 @@ def questions() -> Iterator[Question]:
 def table(studies: list[tuple[Question, StudyResults]]) -> pd.DataFrame:
     """Put all final returns into one table."""
     rows = []
+    known: set[tuple[str, int | None, str]] = set()
     for question, study in studies:
         for row in summarise(study).rows:
-            if not row.returns:
+            # The last study has StreamQ beside the others, on seeds that an earlier one has, too.
+            asked = row.environment, question.settings.timesteps, row.algorithm
+            if not row.returns or asked in known:
                 continue
+            known.add(asked)
             seconds = row.timing("training_cpu_seconds")
             rows.append(
                 {
@@ -127,14 +131,15 @@ def lander_curves(studies: list[tuple[Question, StudyResults]]) -> bytes:
     cells: list[Cell] = []
     names: dict[str, None] = {}
     for question, study in studies:
-        if LANDER not in study.environments:
-            continue
+        of_study: dict[str, None] = {}
         for cell in study.cells:
             name = cell.algorithm
             if question.name == "lunar_lander_500k":
                 name += ", 500k"
-            names[name] = None
-            cells.append(replace(cell, algorithm=name))
+            if cell.environment == LANDER and name not in names:
+                of_study[name] = None
+                cells.append(replace(cell, algorithm=name))
+        names |= of_study
     seeds = tuple(sorted({cell.seed for cell in cells}))
     together = StudyResults(
         RESULTS, {}, (LANDER,), tuple(names), seeds, tuple(cells), next(iter(names))
