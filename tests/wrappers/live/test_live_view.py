@@ -217,13 +217,13 @@ def test_a_callback_attaches_the_model() -> None:
 
 def test_the_first_episode_of_a_watched_view_has_no_gap_in_its_seconds(counting: Any) -> None:
     """Time that training waited for the page does not count."""
+    began = time.monotonic()
     with Client(counting.url) as client:
-        began = time.monotonic()
         assert counting.wait_until_watched(30)
         with Steps(counting, pause=0):
             client.send("pause", True)
             client.until(lambda: client.known.get("controls", {}).get("paused"))
-            time.sleep(1.0)
+            time.sleep(1.5)
             client.episodes.clear()
             client.send("pause", False)
             client.until(lambda: client.episodes)
