@@ -64,7 +64,7 @@ class _Group:
 
 class TurnTakingVecEnv(VecEnv):
     """
-    Groups of environments of which one is learned from while the others step.
+    Groups of environments of which one is learned from while the next one steps.
 
     As a ``VecEnv`` it steps all groups together. :meth:`exchange` is the other way to step it:
     begin the step of one group, and finish that of the one before. The turns go round in order, so

@@ -138,14 +138,17 @@ class RolloutLearner(Learner):
         rows = np.flatnonzero(rollout.array("valid"))
         n_batches = max(1, round(len(rows) / rule.batch_size))
         td_errors = errors[rows]
-        largest = int(rows[np.abs(td_errors).argmax()]) if len(rows) else 0
+        if not len(rows):
+            self._n_updates = 0
+            return td_errors
+        largest = int(rows[np.abs(td_errors).argmax()])
         env_index, td_error = largest % rollout.n_envs, float(errors[largest])
         if not np.isfinite(td_errors).all():
             raise DivergenceError(env_index, td_error)
-        self._n_updates = rule.n_epochs * n_batches if len(rows) else 0
+        self._n_updates = rule.n_epochs * n_batches
         self.policy.set_training_mode(True)
         with self._descent as descent:
-            for _ in range(rule.n_epochs if len(rows) else 0):
+            for _ in range(rule.n_epochs):
                 order = th.from_numpy(self.rng.permutation(rows)).to(rollout.device)
                 batches = order.tensor_split(n_batches)
                 if not self._descend(descent, obs, actions, returns, batches):

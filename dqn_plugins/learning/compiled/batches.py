@@ -101,6 +101,16 @@ def _n_units(net: Perceptron) -> int:
     return total
 
 
+@compiled
+def _values(net: Perceptron, obs: Floats) -> Floats:
+    n = len(obs)
+    size = n * _n_units(net)
+    outputs = np.empty(size, np.float32)
+    roots = np.empty(n * len(net.layers), np.float32)
+    start = _forward(net, obs, np.empty(size, np.float32), outputs, roots)
+    return _part(outputs, start, n, net.layers[-1, N_OUT])
+
+
 @entry_point
 def values_of(net: Perceptron, obs: Floats, values: Floats) -> None:
     """
@@ -110,12 +120,7 @@ def values_of(net: Perceptron, obs: Floats, values: Floats) -> None:
     :param obs: Observations, shape (n, n_inputs).
     :param values: Written: the values, shape (n, n_actions).
     """
-    n = len(obs)
-    size = n * _n_units(net)
-    outputs = np.empty(size, np.float32)
-    roots = np.empty(n * len(net.layers), np.float32)
-    start = _forward(net, obs, np.empty(size, np.float32), outputs, roots)
-    values[:] = _part(outputs, start, n, values.shape[1])
+    values[:] = _values(net, obs)
 
 
 @entry_point
@@ -127,13 +132,8 @@ def best_actions(net: Perceptron, obs: Floats, actions: Ints) -> None:
     :param obs: Observations, shape (n, n_inputs).
     :param actions: Written: the actions, the first of them where several are, shape (n,).
     """
-    n = len(obs)
-    size = n * _n_units(net)
-    outputs = np.empty(size, np.float32)
-    roots = np.empty(n * len(net.layers), np.float32)
-    start = _forward(net, obs, np.empty(size, np.float32), outputs, roots)
-    values = _part(outputs, start, n, net.layers[-1, N_OUT])
-    for row in range(n):
+    values = _values(net, obs)
+    for row in range(len(obs)):
         actions[row] = values[row].argmax()
 
 

@@ -36,7 +36,12 @@ from dqn_plugins.policies import (
     TraceOptimizer,
 )
 
-__all__ = ["Binding", "is_faster_in_torch", "reason_against_compiling"]
+__all__ = [
+    "Binding",
+    "is_faster_in_torch",
+    "reason_against_compiling",
+    "reason_against_kinds",
+]
 
 MOST_PRODUCTS = 20_000_000
 """
@@ -334,17 +339,12 @@ def reason_against_compiling(policy: QPolicy) -> str | None:
     :param policy: The policy.
     :return: The reason, with what would be needed instead; None if there is none.
     """
-    if policy.device.type != "cpu":
-        return f"the policy is on {policy.device}, it must be on the CPU"
-    space = policy.observation_space
-    if not isinstance(space, spaces.Box):
-        return f"observations are {space}, they must be a Box"
+    reason = reason_against_kinds(
+        policy, (FlattenExtractor, ImageExtractor), (QNetwork, NormalizingQNetwork)
+    )
+    if reason is not None:
+        return reason
     q_net = policy.q_net
-    if type(q_net.features_extractor) not in (FlattenExtractor, ImageExtractor):
-        name = type(q_net.features_extractor).__name__
-        return f"the features extractor is {name}, it must be FlattenExtractor or ImageExtractor"
-    if type(q_net) not in (QNetwork, NormalizingQNetwork):
-        return f"{type(q_net).__name__} computes its outputs in a way of its own"
     try:
         for module in _modules_of(q_net):
             _as_layer(module)
@@ -357,9 +357,34 @@ def reason_against_compiling(policy: QPolicy) -> str | None:
         return "layer normalisation is of a part of an image, it must be of the whole"
     if not len(q_net.q_net) or type(q_net.q_net[-1]) is not nn.Linear:
         return "the network does not end with a linear layer"
-    if any(p.dtype != th.float32 or not p.requires_grad for p in q_net.parameters()):
-        return "some weights are not float32 or do not require gradients"
     return _reason_against_optimizer(policy)
+
+
+def reason_against_kinds(
+    policy: QPolicy, extractors: tuple[type[nn.Module], ...], networks: tuple[type[QNetwork], ...]
+) -> str | None:
+    """
+    Tell why compiled code of whatever kind cannot work on a policy, before a look at its layers.
+
+    :param policy: The policy.
+    :param extractors: Features extractors that it knows.
+    :param networks: Networks that it knows.
+    :return: The reason, with what would be needed instead; None if there is none.
+    """
+    if policy.device.type != "cpu":
+        return f"the policy is on {policy.device}, it must be on the CPU"
+    if not isinstance(policy.observation_space, spaces.Box):
+        return f"observations are {policy.observation_space}, they must be a Box"
+    q_net = policy.q_net
+    if type(q_net.features_extractor) not in extractors:
+        name = type(q_net.features_extractor).__name__
+        known = " or ".join(kind.__name__ for kind in extractors)
+        return f"the features extractor is {name}, it must be {known}"
+    if type(q_net) not in networks:
+        return f"{type(q_net).__name__} computes its outputs in a way of its own"
+    if any(each.dtype != th.float32 or not each.requires_grad for each in q_net.parameters()):
+        return "some weights are not float32 or do not require gradients"
+    return None
 
 
 def is_faster_in_torch(policy: QPolicy) -> bool:

@@ -9,6 +9,7 @@ of the filters the product of derivatives and its transpose.
 import numpy as np
 
 from dqn_plugins.learning.compiled.compilation import Floats, Ints, compiled
+from dqn_plugins.learning.compiled.denormals import flushed
 
 __all__ = [
     "GEOMETRY",
@@ -108,8 +109,7 @@ def accumulate_convolution_gradient(
             row[i] = kept * row[i] + a
             i += 1
         for i in range(n_weights):
-            # As `layers.flushed`: denormal numbers are slow.
-            row[i] = row[i] if abs(row[i]) > np.float32(1e-30) else np.float32(0.0)
+            row[i] = flushed(row[i])
         total = np.float32(0.0)
         for place in range(n_places):
             total += delta[place]
@@ -132,24 +132,35 @@ def inside(offset: int, stride: int, n_out: int, n_in: int) -> tuple[int, int]:
 
 
 @compiled
+def footprint(geometry: Ints, channel: int, y: int, x: int) -> tuple[int, int, int, int, int]:
+    """
+    Tell where one weight of a filter meets the image.
+
+    :return: The first row and the end of the rows, the first column and the end of the columns of
+        such places, and which number of the image it would meet at row 0 and column 0.
+    """
+    down, right = y - geometry[PADDING_TOP], x - geometry[PADDING_LEFT]
+    top, bottom = inside(down, geometry[STRIDE_DOWN], geometry[OUT_HEIGHT], geometry[HEIGHT])
+    left, end = inside(right, geometry[STRIDE_RIGHT], geometry[OUT_WIDTH], geometry[WIDTH])
+    origin = channel * geometry[CHANNEL_STEP] + down * geometry[ROW_STEP]
+    return top, bottom, left, end, origin + right * geometry[COLUMN_STEP]
+
+
+@compiled
 def unfold(geometry: Ints, inputs: Floats, patches: Floats) -> None:
     """Lay out what each weight of a filter meets at every place."""
     out_height, out_width = geometry[OUT_HEIGHT], geometry[OUT_WIDTH]
-    column_step = geometry[COLUMN_STEP]
-    step = geometry[STRIDE_RIGHT] * column_step
+    row_step = geometry[STRIDE_DOWN] * geometry[ROW_STEP]
+    step = geometry[STRIDE_RIGHT] * geometry[COLUMN_STEP]
     begin = 0
     for channel in range(geometry[CHANNELS]):
         for y in range(geometry[KERNEL_HEIGHT]):
-            down = y - geometry[PADDING_TOP]
-            top, bottom = inside(down, geometry[STRIDE_DOWN], out_height, geometry[HEIGHT])
             for x in range(geometry[KERNEL_WIDTH]):
-                right = x - geometry[PADDING_LEFT]
-                left, end = inside(right, geometry[STRIDE_RIGHT], out_width, geometry[WIDTH])
+                top, bottom, left, end, origin = footprint(geometry, channel, y, x)
                 if end - left < out_width or bottom - top < out_height:
                     patches[begin : begin + out_height * out_width] = 0
                 for row in range(top, bottom):
-                    start = channel * geometry[CHANNEL_STEP] + right * column_step
-                    start += (row * geometry[STRIDE_DOWN] + down) * geometry[ROW_STEP]
+                    start = origin + row * row_step
                     target = begin + row * out_width
                     for column in range(left, end):
                         patches[target + column] = inputs[start + column * step]
@@ -160,20 +171,16 @@ def unfold(geometry: Ints, inputs: Floats, patches: Floats) -> None:
 def fold(geometry: Ints, patches: Floats, below: Floats) -> None:
     """Add up what :func:`unfold` laid out: derivatives by each input."""
     out_height, out_width = geometry[OUT_HEIGHT], geometry[OUT_WIDTH]
-    column_step = geometry[COLUMN_STEP]
-    step = geometry[STRIDE_RIGHT] * column_step
+    row_step = geometry[STRIDE_DOWN] * geometry[ROW_STEP]
+    step = geometry[STRIDE_RIGHT] * geometry[COLUMN_STEP]
     below[:] = 0
     begin = 0
     for channel in range(geometry[CHANNELS]):
         for y in range(geometry[KERNEL_HEIGHT]):
-            down = y - geometry[PADDING_TOP]
-            top, bottom = inside(down, geometry[STRIDE_DOWN], out_height, geometry[HEIGHT])
             for x in range(geometry[KERNEL_WIDTH]):
-                right = x - geometry[PADDING_LEFT]
-                left, end = inside(right, geometry[STRIDE_RIGHT], out_width, geometry[WIDTH])
+                top, bottom, left, end, origin = footprint(geometry, channel, y, x)
                 for row in range(top, bottom):
-                    start = channel * geometry[CHANNEL_STEP] + right * column_step
-                    start += (row * geometry[STRIDE_DOWN] + down) * geometry[ROW_STEP]
+                    start = origin + row * row_step
                     source = begin + row * out_width
                     for column in range(left, end):
                         below[start + column * step] += patches[source + column]

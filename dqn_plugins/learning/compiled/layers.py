@@ -16,6 +16,7 @@ from dqn_plugins.learning.compiled.convolution import (
     convolution,
     convolution_backward,
 )
+from dqn_plugins.learning.compiled.denormals import flushed
 from dqn_plugins.learning.compiled.statistics import standard_deviation
 
 __all__ = [
@@ -214,17 +215,6 @@ def _inputs(layers: Ints, layer: int, values: Floats) -> Floats:
 def _outputs(layers: Ints, layer: int, values: Floats) -> Floats:
     start = layers[layer, OUTPUT]
     return values[start : start + layers[layer, N_OUT]]
-
-
-@compiled
-def flushed(value: np.float32) -> np.float32:
-    """
-    Replace a number that no longer matters by zero.
-
-    What decays step by step, such as the moments and traces of an inactive unit, ends among the
-    denormal numbers, with which processors compute many times slower.
-    """
-    return value if abs(value) > np.float32(1e-30) else np.float32(0.0)
 
 
 # Linear

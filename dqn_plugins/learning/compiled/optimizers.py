@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dqn_plugins.learning.compiled.compilation import Doubles, Floats, compiled
-from dqn_plugins.learning.compiled.layers import Network, Sample, accumulate_gradient, flushed
+from dqn_plugins.learning.compiled.denormals import flushed
+from dqn_plugins.learning.compiled.layers import Network, Sample, accumulate_gradient
 
 __all__ = [
     "ADAM",

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import torch as th
-from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
@@ -18,6 +17,7 @@ from dqn_plugins.learning.compiled.batches import (
     gradient_of_error,
     values_of,
 )
+from dqn_plugins.learning.compiled.binding import reason_against_kinds
 from dqn_plugins.learning.compiled.compilation import announce_compilation, by_reference
 from dqn_plugins.learning.compiled.learner import as_rows
 from dqn_plugins.learning.transition import Observation
@@ -92,22 +92,16 @@ def reason_against_compiled_rollouts(policy: QPolicy) -> str | None:
     :param policy: The policy.
     :return: The reason, with what would be needed instead; None if there is none.
     """
-    if policy.device.type != "cpu":
-        return f"the policy is on {policy.device}, it must be on the CPU"
     space, q_net = policy.observation_space, policy.q_net
-    if not isinstance(space, spaces.Box) or is_image_space(space):
+    if is_image_space(space):
         return f"observations are {space}, they must be a Box that is not an image"
-    if type(q_net.features_extractor) is not FlattenExtractor:
-        name = type(q_net.features_extractor).__name__
-        return f"the features extractor is {name}, it must be FlattenExtractor"
-    if type(q_net) is not QNetwork:
-        return f"{type(q_net).__name__} computes its outputs in a way of its own"
+    reason = reason_against_kinds(policy, (FlattenExtractor,), (QNetwork,))
+    if reason is not None:
+        return reason
     parameters = list(q_net.parameters())
     held = [each for group in policy.optimizer.param_groups for each in group["params"]]
     if [id(each) for each in held] != [id(each) for each in parameters]:
         return "the optimiser does not hold the network's weights in their order"
-    if any(each.dtype != th.float32 or not each.requires_grad for each in parameters):
-        return "some weights are not float32 or do not require gradients"
     if _blocks(q_net.q_net) is None:
         return (
             "the network is not made of Linear layers with biases, each but the last followed by "
