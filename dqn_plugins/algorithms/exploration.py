@@ -33,9 +33,10 @@ class EpsilonGreedy(BaseAlgorithm):
       and Barreto, 2021, arXiv 2006.01782): of what lies many equal actions away, steps that are
       random each by itself find nothing;
     - "extended_when_stuck": likewise, but only while the agent is stuck, and else once. How stuck
-      it is, from 0 to 1, is the share of the last 20 episodes that ended with the worst return
-      seen so far. It is also the probability of holding an action; and while the agent is stuck,
-      ε does not fall below ``exploration_stuck_eps`` times it.
+      it is, from 0 to 1, is the share of the last 20 episodes that were both the longest and the
+      worst seen so far: they had all the time there is, and it made no difference. It is also the
+      probability of holding an action; and while the agent is stuck, ε does not fall below
+      ``exploration_stuck_eps`` times it.
 
     One generator explores while learning, another in ``predict``: evaluating a model must not
     change how it goes on learning.
@@ -71,7 +72,7 @@ class EpsilonGreedy(BaseAlgorithm):
     def _setup_exploration(self) -> None:
         """Make the schedule, and what a loaded model did not bring."""
         if not hasattr(self, "_held"):
-            self._held, self._recent_returns = HeldActions(), RecentReturns()
+            self._held, self._recent_episodes = HeldActions(), RecentEpisodes()
             self._begin_exploring(self.n_envs)
         if self.exploration_fraction > 0:
             self.exploration_schedule = LinearSchedule(
@@ -110,18 +111,18 @@ class EpsilonGreedy(BaseAlgorithm):
     def _begin_exploring(self, n_envs: int) -> None:
         """Hold no action any more: episodes begin in all environments."""
         self._held.begin(n_envs)
-        self._recent_returns.begin(n_envs)
+        self._recent_episodes.begin(n_envs)
 
     def _explore_on(self, transition: Transition) -> None:
         """Take note of what exploration led to."""
         if self.exploration != "epsilon_greedy":
-            for env_index in self._recent_returns.follow(transition):
+            for env_index in self._recent_episodes.follow(transition):
                 self._held.steps[env_index] = 0
 
     @property
     def _smallest_exploration_rate(self) -> float:
         if self.exploration == "extended_when_stuck":
-            return self.exploration_stuck_eps * self._recent_returns.stuck
+            return self.exploration_stuck_eps * self._recent_episodes.stuck
         return 0.0
 
     def _choose_actions(self, obs: Observation, first_env_index: int = 0) -> np.ndarray:
@@ -158,7 +159,7 @@ class EpsilonGreedy(BaseAlgorithm):
         if self.exploration == "epsilon_greedy":
             return 1
         if self.exploration == "extended_when_stuck":
-            stuck = self._recent_returns.stuck
+            stuck = self._recent_episodes.stuck
             if stuck == 0.0 or self._exploration_rng.random() >= stuck:
                 return 1
         if self.exploration_duration is not None:
@@ -206,24 +207,28 @@ class HeldActions:
 
 
 @dataclass
-class RecentReturns:
+class RecentEpisodes:
     """
-    Returns of the last episodes, and how stuck an agent is that has them.
+    Returns and lengths of the last episodes, and how stuck an agent is that has them.
 
-    :param last: The last ones.
-    :param worst: The worst of all.
-    :param so_far: Return so far of each environment's episode.
-    :param stuck: Share of the last ones, one left out, that equal the worst.
+    :param last: The last ones: return and length.
+    :param worst: The worst return of all.
+    :param longest: The greatest length of all, in steps.
+    :param returns: Return so far of each environment's episode.
+    :param lengths: Length so far of each environment's episode, in steps.
+    :param stuck: Share of the last ones, one left out, that equal the worst and the longest.
     """
 
-    last: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_EPISODES))
+    last: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT_EPISODES))
     worst: float = float("inf")
-    so_far: list[float] = field(default_factory=list)
+    longest: int = 0
+    returns: list[float] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
     stuck: float = 0.0
 
     def begin(self, n_envs: int) -> None:
         """Begin episodes in all environments."""
-        self.so_far = [0.0] * n_envs
+        self.returns, self.lengths = [0.0] * n_envs, [0] * n_envs
 
     def follow(self, transition: Transition) -> list[int]:
         """Take in rewards; return in which environments an episode ended."""
@@ -232,17 +237,19 @@ class RecentReturns:
         for row, reward in enumerate(transition.rewards.tolist()):
             if valid[row]:
                 env_index = transition.first_env_index + row
-                self.so_far[env_index] += reward
+                self.returns[env_index] += reward
+                self.lengths[env_index] += 1
                 if dones[row]:
                     self._end(env_index)
                     ended.append(env_index)
         return ended
 
     def _end(self, env_index: int) -> None:
-        self.last.append(self.so_far[env_index])
-        self.worst = min(self.worst, self.so_far[env_index])
-        self.so_far[env_index] = 0.0
-        # One episode is the worst in any case.
+        episode = self.returns[env_index], self.lengths[env_index]
+        self.returns[env_index], self.lengths[env_index] = 0.0, 0
+        self.last.append(episode)
+        self.worst, self.longest = min(self.worst, episode[0]), max(self.longest, episode[1])
+        # One episode is the worst and the longest in any case.
         n_others = len(self.last) - 1
-        n_worst = self.last.count(self.worst) - 1
-        self.stuck = max(n_worst, 0) / n_others if n_others else 0.0
+        n_stuck = self.last.count((self.worst, self.longest)) - 1
+        self.stuck = max(n_stuck, 0) / n_others if n_others else 0.0

@@ -107,12 +107,12 @@ class StreamQ(OnlineQAlgorithm):
     :param target: "max" learns the value of acting greedily, as Q-learning does; "expected" that of
         acting ε-greedily, as expected Sarsa(λ) does, for which ``trace_cut="never"`` is right.
     :param exploration: How long a random action is taken: "epsilon_greedy" for one step; "extended"
-        for several; "extended_when_stuck" for several while the last episodes ended with the worst
-        return seen so far, else for one.
+        for several; "extended_when_stuck" for several while the last episodes were the longest and
+        the worst seen so far, else for one.
     :param exploration_duration: For how many steps, at least 1; None draws the number anew each
         time, most often a small one.
     :param exploration_stuck_eps: With "extended_when_stuck", the least ε of an agent whose last
-        episodes all ended like that, in [0, 1].
+        episodes were all like that, in [0, 1].
     :param update: With several environments: "each" learns from their new transitions one after the
         other, each by itself; "mean" averages their updates.
     :param n_envs: How many environments to make of an id.

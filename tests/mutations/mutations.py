@@ -533,9 +533,16 @@ MUTATIONS = [
     ),
     Mutation(
         EXPLORATION,
-        "self.last.count(self.worst) - 1",
+        "self.last.count((self.worst, self.longest)) - 1",
         "self.last.count(min(self.last)) - 1",
         "an agent that has arrived counts as stuck",
+        EXPLORATION_TESTS,
+    ),
+    Mutation(
+        EXPLORATION,
+        "self.last.count((self.worst, self.longest)) - 1",
+        "self.last.count((self.worst, episode[1])) - 1",
+        "an agent that fails early counts as stuck",
         EXPLORATION_TESTS,
     ),
     Mutation(
