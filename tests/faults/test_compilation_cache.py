@@ -42,11 +42,7 @@ def start_together(n_processes: int, folder: Path, algorithm: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_at_once(tmp_path):
-    start_together(2, tmp_path, "NaiveDQN")
-
-
-@pytest.mark.slow
 @pytest.mark.long
-def test_ten_processes_at_once(tmp_path):
-    start_together(10, tmp_path, "StreamQ")
+@pytest.mark.parametrize("algorithm", ["NaiveDQN", "StreamQ"])
+def test_ten_processes_at_once(algorithm, tmp_path):
+    start_together(10, tmp_path, algorithm)
