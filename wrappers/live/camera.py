@@ -9,7 +9,7 @@ from typing import Any
 from stable_baselines3.common.vec_env import VecEnv
 
 from dqn_plugins.wrappers.live.render_switch import RenderSwitch
-from dqn_plugins.wrappers.live.training import picture_of
+from dqn_plugins.wrappers.live.scene import picture_of
 from dqn_plugins.wrappers.video.terminal_frame import (
     TERMINAL_FRAME,
     keep_terminal_frames,

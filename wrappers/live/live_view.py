@@ -15,7 +15,8 @@ from gymnasium.utils import RecordConstructorArgs
 from dqn_plugins.wrappers.live.live_page import FIRST_PORT, LivePage, PageAddress, embedded
 from dqn_plugins.wrappers.live.render_switch import RenderSwitch
 from dqn_plugins.wrappers.live.replay import Replay
-from dqn_plugins.wrappers.live.training import DEFAULT_FPS, Scene, Training
+from dqn_plugins.wrappers.live.scene import Scene
+from dqn_plugins.wrappers.live.training import DEFAULT_FPS, Training
 from dqn_plugins.wrappers.rewards.episode import INTERVENTIONS, RunningEpisode
 from dqn_plugins.wrappers.video.recording import SharedReference
 

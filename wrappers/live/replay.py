@@ -9,7 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from dqn_plugins.wrappers.live.training import picture_of
+from dqn_plugins.wrappers.live.scene import picture_of
 from dqn_plugins.wrappers.video.video_writer import VideoWriter
 
 __all__ = ["Replay"]

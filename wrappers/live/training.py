@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,12 +16,11 @@ import numpy as np
 from dqn_plugins.wrappers.live.agent import Agent, finite
 from dqn_plugins.wrappers.live.link import Link
 from dqn_plugins.wrappers.live.live_page import PageAddress
-from dqn_plugins.wrappers.live.render_switch import RenderSwitch
+from dqn_plugins.wrappers.live.scene import GreedyLook, Scene, picture_of
 from dqn_plugins.wrappers.video.recording import package_versions
 from dqn_plugins.wrappers.video.tiling import tile_frames
-from dqn_plugins.wrappers.video.video_writer import to_rgb
 
-__all__ = ["Scene", "Training", "picture_of"]
+__all__ = ["Training"]
 
 RANDOM_ACTIONS = 8
 FLUSH_SECONDS = 0.5
@@ -32,45 +30,6 @@ DEFAULT_FPS = 30
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
-
-
-class Scene(ABC):
-    """What is on the page: one environment or several."""
-
-    n_envs: int
-    switch: RenderSwitch
-
-    @property
-    @abstractmethod
-    def has_begun(self) -> bool:
-        """Whether there was a reset, so that there is something to see."""
-
-    @abstractmethod
-    def render(self, index: int) -> Any:
-        """
-        Draw one environment.
-
-        :param index: Its index.
-        :return: A picture, or a list of which the last is the newest.
-        """
-
-    @abstractmethod
-    def observation(self, index: int) -> Any:
-        """
-        Tell what the agent sees.
-
-        :param index: Index of the environment.
-        :return: One observation.
-        """
-
-    @abstractmethod
-    def progress(self, index: int) -> tuple[int, int, float]:
-        """
-        Tell how far an episode is.
-
-        :param index: Index of the environment.
-        :return: Number of the episode, its steps, and the sum of its rewards.
-        """
 
 
 class Training:
@@ -137,7 +96,7 @@ class Training:
         self._is_learning = True
         self._only_plays = False
         self._random_left = 0
-        self._look: _Look | None = None
+        self._look: GreedyLook | None = None
         self._is_stopping_look = False
         self._looks = 0
         self._rendering_failed: str | None = None
@@ -614,7 +573,7 @@ class Training:
         return self.link.is_lost
 
     def _play_greedily(self) -> None:
-        look = self._look = _Look(self._make_env(), self._looks)
+        look = self._look = GreedyLook(self._make_env(), self._looks)
         self._looks += 1
         self._is_stopping_look = False
         self._tell_controls()
@@ -629,70 +588,3 @@ class Training:
         _, length, episode_return = look.progress(0)
         ending = "" if look.is_over else ", then stopped"
         self._notice(f"Greedy look: return {episode_return:.1f} in {length} steps{ending}.")
-
-
-class _Look(Scene):
-    """
-    A greedy episode in an environment of its own: training is not touched.
-
-    :param env: The environment, which is closed in the end.
-    :param seed: Of the episode.
-    """
-
-    n_envs = 1
-    has_begun = True
-
-    def __init__(self, env: gym.Env[Any, Any], seed: int):
-        self.env = env
-        self.switch = RenderSwitch([])
-        self.is_over = False
-        self._number, self._length, self._return = seed, 0, 0.0
-        self._observation, _ = env.reset(seed=seed)
-
-    def step(self, action: Any) -> None:
-        """
-        Take a step.
-
-        :param action: The action.
-        """
-        observation, reward, terminated, truncated, _ = self.env.step(action)
-        self._observation = observation
-        self._length += 1
-        self._return += float(reward)
-        self.is_over = bool(terminated or truncated)
-
-    def render(self, index: int) -> Any:
-        """Draw it."""
-        return self.env.render()
-
-    def observation(self, index: int) -> Any:
-        """Tell what the agent sees."""
-        return self._observation
-
-    def progress(self, index: int) -> tuple[int, int, float]:
-        """Tell how far it is."""
-        return self._number, self._length, self._return
-
-    def __enter__(self) -> _Look:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.env.close()
-
-
-def picture_of(rendered: Any) -> Any:
-    """
-    Take the newest picture of what ``render`` gave.
-
-    :param rendered: A picture, or a list of pictures.
-    :return: A uint8 array of shape (height, width, 3).
-    :raises ValueError: If there is none.
-    :raises TypeError: If it is something else.
-    """
-    if isinstance(rendered, list):
-        if not rendered:
-            raise ValueError("render() gave no picture, somebody else took it")
-        rendered = rendered[-1]
-    if not isinstance(rendered, np.ndarray):
-        raise TypeError(f"render() gave {type(rendered).__name__} instead of a NumPy array")
-    return to_rgb(rendered)

@@ -23,7 +23,8 @@ from dqn_plugins.wrappers.live.live_view import (
     another_environment,
 )
 from dqn_plugins.wrappers.live.render_switch import RenderSwitch
-from dqn_plugins.wrappers.live.training import DEFAULT_FPS, Scene, Training
+from dqn_plugins.wrappers.live.scene import Scene
+from dqn_plugins.wrappers.live.training import DEFAULT_FPS, Training
 from dqn_plugins.wrappers.rewards.episode import INTERVENTIONS, RunningEpisode
 from dqn_plugins.wrappers.video.vec_record_video import observation_of
 
