@@ -75,8 +75,8 @@ def checked_folder(folder: str | os.PathLike[str], argument: str) -> Path:
     except OSError as error:
         raise OSError(
             error.errno,
-            f"{argument}={os.fspath(folder)!r} is not a folder that can be written "
-            f"({error.strerror}). Fix: pass a folder you own, for example "
+            f"{argument}: received {os.fspath(folder)!r}, which is no folder that can be written "
+            f"({error.strerror}). Pass a folder you own, for example "
             f'{argument}="videos", or correct the permissions',
             str(path),
         ) from error

@@ -146,8 +146,8 @@ def show_videos(
         )
         if not files:
             raise FileNotFoundError(
-                f"folder={os.fspath(folder)!r} holds no .mp4 file. Fix: pass the video_folder of a "
-                "recorder that has recorded something."
+                f"folder: received {os.fspath(folder)!r}, which holds no .mp4 file. Pass the "
+                "video_folder of a recorder that has recorded something."
             )
     else:
         files = [existing_video(path, "folder") for path in folder]

@@ -72,7 +72,7 @@ def test_several_side_by_side_with_captions(folder: Path, shown: list[str]) -> N
 
 
 def test_missing_and_empty_files(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"path=.*is not a file.*video_path"):
+    with pytest.raises(FileNotFoundError, match=r"path: received .*is not a file.*video_path"):
         show_video(tmp_path / "nothing.mp4")
     (tmp_path / "empty.mp4").write_bytes(b"")
     with pytest.raises(ValueError, match="is empty"):

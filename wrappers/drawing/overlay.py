@@ -84,9 +84,9 @@ def q_value_function(model: Any) -> QValueFunction:
         function: QValueFunction = model
         return function
     raise TypeError(
-        f"model={type(model).__name__}: Q-values come from a Stable-Baselines3 model with "
-        "policy.q_net, such as DQN, or from a function from an observation to an array of "
-        "Q-values. Fix: pass one of these, or leave model=None."
+        f"model: received {type(model).__name__}, it must be a Stable-Baselines3 model with "
+        "policy.q_net, such as DQN, or a function from an observation to an array of Q-values. "
+        "Pass one of these, or leave model=None."
     )
 
 
@@ -123,8 +123,8 @@ class Overlay:
     ):
         if not (isinstance(caption, bool) or callable(caption)):
             raise TypeError(
-                f"caption={caption!r}: allowed are True, False and a function from FrameDetails "
-                "to a dictionary of labels and texts. Fix: pass caption=True."
+                f"caption: received {caption!r}, it must be True, False or a function from "
+                "FrameDetails to a dictionary of labels and texts. Pass caption=True."
             )
         self._caption = standard_caption if caption is True else caption
         self._q_values = None if model is None else q_value_function(model)
@@ -182,8 +182,8 @@ class Overlay:
             return tuple(str(index) for index in range(len(values)))
         if len(self._action_names) != len(values):
             raise ValueError(
-                f"action_names has {len(self._action_names)} names for {len(values)} Q-values. "
-                "Fix: pass one name per action."
+                f"action_names: received {len(self._action_names)} names for {len(values)} "
+                "Q-values. Pass one name per action."
             )
         return self._action_names
 
@@ -220,5 +220,5 @@ class QValueOverlay(Overlay):
         caption: CaptionOption = True,
     ):
         if model is None:
-            raise TypeError("model=None: there are no Q-values to draw. Fix: pass a model.")
+            raise TypeError("model: received None, so there are no Q-values to draw. Pass a model.")
         super().__init__(caption, model, action_names)

@@ -135,7 +135,7 @@ class EpisodeLog:
             except OSError as error:
                 raise OSError(
                     error.errno,
-                    f"log_file: cannot be written ({error.strerror}). Fix: pass a path in a "
+                    f"log_file: cannot be written ({error.strerror}). Pass a path in a "
                     "folder you own, or correct the permissions",
                     str(path),
                 ) from error
@@ -186,8 +186,8 @@ class EpisodeLog:
 
     def _foreign(self) -> ValueError:
         return ValueError(
-            f"log_file={str(self.path)!r} exists and is not an episode log. Fix: pass another "
-            "name, or append=False to replace the file."
+            f"log_file: received {str(self.path)!r}, which is no episode log. Pass another name, "
+            "or append=False to replace the file."
         )
 
     def _write(self, text: str) -> None:
@@ -211,7 +211,7 @@ class EpisodeLog:
         :raises OSError: If the file cannot be written, for example because the disk is full.
         """
         if not self._finalizer.alive:
-            raise ValueError(f"{self.path} is closed. Fix: make a new environment with this log.")
+            raise ValueError(f"{self.path} is closed. Make a new environment with this log.")
         values: dict[str, Any] = {
             "r": record.episode_return,
             "l": record.length,

@@ -32,14 +32,13 @@ def checked_settings(
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(
-                f"{name}={value!r}: allowed are whole numbers of episodes from 1"
-                f"{', and None for no report' if name == 'report_every' else ''}. "
-                f"Fix: pass {name}=500."
+                f"{name}: received {value!r}, it must be a whole number of episodes of at least 1"
+                f"{', or None for no report' if name == 'report_every' else ''}. Try 500."
             )
     if gamma is not None and not 0 <= gamma <= 1:
         raise ValueError(
-            f"gamma={gamma!r}: the discount factor must lie in [0, 1]. Fix: pass the gamma of the "
-            "algorithm, such as 0.99, or None for no discounted return."
+            f"gamma: received {gamma!r}, it must be in [0, 1]. Pass the gamma of the algorithm, "
+            "such as 0.99, or None for no discounted return."
         )
     return window if buffer_length is None else buffer_length
 

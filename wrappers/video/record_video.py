@@ -143,14 +143,14 @@ class RecordVideo(
 
         if env.render_mode in {None, "human", "ansi"}:
             raise ValueError(
-                f"render_mode={env.render_mode!r} gives no pictures to record. Fix: make the "
-                'environment with render_mode="rgb_array", as in '
+                f"env: received render_mode={env.render_mode!r}, which gives no pictures to "
+                'record. Make the environment with render_mode="rgb_array", as in '
                 'gym.make("LunarLander-v3", render_mode="rgb_array").'
             )
         if isinstance(video_length, bool) or video_length < 0:
             raise ValueError(
-                f"video_length={video_length!r}: allowed are whole numbers from 0, in frames. "
-                "Fix: pass 0 to record whole episodes."
+                f"video_length: received {video_length!r}, it must be a whole number of frames of "
+                "at least 0. Pass 0 to record whole episodes."
             )
         if episode_trigger is None and step_trigger is None:
             episode_trigger = is_cube_or_thousandth

@@ -39,7 +39,7 @@ PACKAGES = (
 
 
 NO_RECORDING = (
-    "stop_recording() was called, but no recording is running. Fix: call start_recording() "
+    "stop_recording() was called, but no recording is running. Call start_recording() "
     "before it, or ask for .recording first."
 )
 
@@ -185,7 +185,7 @@ class StreamedFrames(Sequence[npt.NDArray[np.uint8]]):
     def __getitem__(self, index: int | slice) -> Any:
         raise LookupError(
             f"recorded_frames[{index!r}]: recorded frames are streamed to the video file and not "
-            "kept. Fix: read them from the file, or wrap the environment in "
+            "kept. Read them from the file, or wrap the environment in "
             "gymnasium.wrappers.RenderCollection to keep them."
         )
 

@@ -72,11 +72,11 @@ def side_by_side(
     """
     if not videos or len(videos) != len(labels):
         raise ValueError(
-            f"{len(videos)} videos and {len(labels)} labels: there must be at least one video, and "
-            "one label for each. Fix: pass lists of the same length."
+            f"videos: received {len(videos)}, and {len(labels)} labels; there must be at least "
+            "one, with one label each. Pass lists of the same length."
         )
     if columns is not None and columns < 1:
-        raise ValueError(f"columns={columns!r}: allowed are whole numbers from 1. Fix: pass 2.")
+        raise ValueError(f"columns: received {columns!r}, it must be at least 1. Pass 2.")
     find_encoder()
     files = [existing_video(path, "videos") for path in videos]
     if columns is None and len(files) <= 3:
@@ -96,10 +96,10 @@ def side_by_side(
             pictures = []
             for reader, label, file in zip(readers, labels, files, strict=True):
                 if reader.frame is None:
-                    raise ValueError(f"videos: {file} holds no frame. Fix: record it again.")
+                    raise ValueError(f"videos: {file} holds no frame. Record it again.")
                 pictures.append(labelled(reader.frame, label))
             writer.write(tile_frames(pictures, columns, GAP))
             moment += 1
     if moment == 0:
-        raise ValueError(f"videos: {files[0]} holds no frame. Fix: record it again.")
+        raise ValueError(f"videos: {files[0]} holds no frame. Record it again.")
     return writer.path

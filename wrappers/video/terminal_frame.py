@@ -109,7 +109,7 @@ def keep_terminal_frames(venv: VecEnv, indices: Sequence[int]) -> None:
     if left_out:
         logger.warn(
             f"The terminal frames of the sub-environments {left_out} cannot be recorded: they run "
-            "in other processes and have no gymnasium.Wrapper around them. Fix: wrap each in "
+            "in other processes and have no gymnasium.Wrapper around them. Wrap each in "
             "stable_baselines3.common.monitor.Monitor, as make_vec_env does."
         )
 

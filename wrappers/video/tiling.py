@@ -36,7 +36,7 @@ def tile_frames(
         assert tile_frames([np.zeros((20, 30, 3), np.uint8)] * 3).shape == (40, 60, 3)
     """
     if not frames:
-        raise ValueError("frames=[]: a grid needs at least one picture. Fix: pass one or more.")
+        raise ValueError("frames: received none, a grid needs at least one. Pass one or more.")
     if len(frames) == 1:
         return frames[0]
     pictures = [to_rgb(frame) for frame in frames]

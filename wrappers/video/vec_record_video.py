@@ -106,19 +106,19 @@ class VecRecordVideo(RecorderProperties, VecEnvWrapper):
         VecEnvWrapper.__init__(self, venv)
         if venv.render_mode != "rgb_array":
             raise ValueError(
-                f"render_mode={venv.render_mode!r} gives no pictures to record. Fix: make the "
-                'environments with render_mode="rgb_array", as in make_vec_env(..., '
-                'env_kwargs={"render_mode": "rgb_array"}).'
+                f"venv: received render_mode={venv.render_mode!r}, which gives no pictures to "
+                'record. Make the environments with render_mode="rgb_array", as in '
+                'make_vec_env(..., env_kwargs={"render_mode": "rgb_array"}).'
             )
         if isinstance(video_length, bool) or video_length < 1:
             raise ValueError(
-                f"video_length={video_length!r}: allowed are whole numbers from 1, in frames. "
-                "Fix: pass video_length=200."
+                f"video_length: received {video_length!r}, it must be a whole number of frames of "
+                "at least 1. Pass 200."
             )
         if env_index is not None and not 0 <= env_index < venv.num_envs:
             raise ValueError(
-                f"env_index={env_index!r}: allowed are 0 to {venv.num_envs - 1}, and None for a "
-                "grid of all. Fix: pass one of these."
+                f"env_index: received {env_index!r}, it must be from 0 to {venv.num_envs - 1}, or "
+                "None for a grid of all. Pass one of these."
             )
         self.env = venv
         self.metadata = venv.get_attr("metadata")[0]

@@ -28,13 +28,13 @@ def existing_video(path: str | os.PathLike[str], argument: str) -> Path:
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(
-            f"{argument}={os.fspath(path)!r} is not a file. Fix: pass the path of a video, such "
-            "as RecordVideo's video_path."
+            f"{argument}: received {os.fspath(path)!r}, which is not a file. Pass the path of a "
+            "video, such as RecordVideo's video_path."
         )
     if file.stat().st_size == 0:
         raise ValueError(
-            f"{argument}={os.fspath(path)!r} is empty. Fix: close the environment that records it "
-            "first."
+            f"{argument}: received {os.fspath(path)!r}, which is empty. Close the environment that "
+            "records it first."
         )
     return file
 

@@ -46,7 +46,7 @@ def _encoder_flags(executable: str) -> tuple[str, ...]:
     :raises DependencyNotInstalled: If it does not run, or cannot write H.264.
     """
     fix = (
-        "Fix: `pip install --upgrade imageio-ffmpeg`, and unset IMAGEIO_FFMPEG_EXE and "
+        "Run `pip install --upgrade imageio-ffmpeg`, and unset IMAGEIO_FFMPEG_EXE and "
         "FFMPEG_BINARY unless they name a working ffmpeg."
     )
     try:
@@ -100,7 +100,7 @@ def find_encoder() -> str:
             executable = str(imageio_ffmpeg.get_ffmpeg_exe())
         except (ImportError, RuntimeError) as error:
             raise DependencyNotInstalled(
-                f"No ffmpeg was found ({error}). Fix: `pip install imageio-ffmpeg`, or set "
+                f"No ffmpeg was found ({error}). Run `pip install imageio-ffmpeg`, or set "
                 "IMAGEIO_FFMPEG_EXE to the path of an ffmpeg program."
             ) from error
     _encoder_flags(executable)
@@ -121,8 +121,8 @@ def checked_fps(fps: float) -> Fraction:
         rate = Fraction(0)
     if rate <= 0:
         raise ValueError(
-            f"fps={fps!r}: the frame rate must be a finite number above 0. Fix: pass "
-            'fps=30, or correct metadata["render_fps"] of the environment.'
+            f"fps: received {fps!r}, it must be a finite number above 0. Pass 30, or "
+            'correct metadata["render_fps"] of the environment.'
         )
     return rate
 
@@ -167,12 +167,12 @@ def to_rgb(frame: Any) -> Frame:
     """
     if not isinstance(frame, np.ndarray):
         raise TypeError(
-            f"A frame must be a NumPy array, got {type(frame).__name__}. Fix: make the "
+            f"frame: received {type(frame).__name__}, it must be a NumPy array. Make the "
             'environment with render_mode="rgb_array".'
         )
     if frame.dtype != np.uint8:
         raise TypeError(
-            f"A frame must have dtype uint8 with values 0 to 255, got {frame.dtype}. Fix: return "
+            f"frame: received dtype {frame.dtype}, it must be uint8, with values 0 to 255. Return "
             "(255 * frame).astype(np.uint8) from the environment's render() if its values lie in "
             "[0, 1], frame.astype(np.uint8) if they already lie in [0, 255]."
         )
@@ -180,9 +180,9 @@ def to_rgb(frame: Any) -> Frame:
         frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] in {1, 3, 4})
     ):
         raise ValueError(
-            "A frame must have the shape (height, width), (height, width, 1), (height, width, 3) "
-            f"or (height, width, 4) and not be empty, got {frame.shape}. Fix: return an image, "
-            "channels last, from the environment's render()."
+            f"frame: received shape {frame.shape}, it must be (height, width), (height, width, 1), "
+            "(height, width, 3) or (height, width, 4), and not empty. Return an image, channels "
+            "last, from the environment's render()."
         )
     if frame.ndim == 2:
         frame = frame[:, :, np.newaxis]
@@ -304,7 +304,7 @@ class _Encoder:
             raise OSError(
                 error.errno,
                 f"The video encoder stopped ({self.error_text or error.strerror}); the frames "
-                "before that are kept. Fix: see that the disk has room",
+                "before that are kept. See that the disk has room",
                 str(self.path),
             ) from error
 
@@ -384,7 +384,7 @@ class VideoWriter:
         wanted = Path(os.path.abspath(os.fspath(path)))
         if wanted.suffix.lower() != ".mp4":
             raise ValueError(
-                f"path={os.fspath(path)!r}: only MP4 is written. Fix: end the name in .mp4."
+                f"path: received {os.fspath(path)!r}, it must end in .mp4. Only MP4 is written."
             )
         self.fps = checked_fps(fps)
         find_encoder()
@@ -414,15 +414,15 @@ class VideoWriter:
         :raises OSError: If the encoder stopped, for example because the disk is full.
         """
         if self.closed:
-            raise ValueError(f"{self.path} is closed. Fix: make a new VideoWriter.")
+            raise ValueError(f"{self.path} is closed. Make a new VideoWriter.")
         rgb = to_rgb(frame)
         if self._encoder is None:
             self._start(rgb)
         elif rgb.shape != self._frame_shape:
             raise ValueError(
-                f"A frame of shape {frame.shape} cannot follow frames of shape "
-                f"{self._frame_shape} in one video. Fix: let the environment render at one size, "
-                "or start a new video when the size changes."
+                f"frame: received shape {frame.shape}, it must be {self._frame_shape}, as before "
+                "in this video. Let the environment render at one size, or start a new video when "
+                "the size changes."
             )
         assert self._encoder is not None
         self._encoder.send(self._even(rgb))
@@ -475,7 +475,7 @@ class VideoWriter:
         if encoder is not None and encoder.process.returncode not in {0, None}:
             raise OSError(
                 f"The video encoder failed on {self.path}: {encoder.error_text or 'no message'}. "
-                "What it wrote is kept. Fix: see that the disk has room."
+                "What it wrote is kept. See that the disk has room."
             )
 
     def __enter__(self) -> VideoWriter:

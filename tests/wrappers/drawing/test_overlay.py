@@ -147,12 +147,12 @@ def test_small_frames_are_enlarged_and_grey_ones_coloured() -> None:
 
 def test_wrong_number_of_names() -> None:
     overlay = QValueOverlay(lambda observation: [1.0, 2.0], ["left"])
-    with pytest.raises(ValueError, match="1 names for 2 Q-values"):
+    with pytest.raises(ValueError, match="action_names: received 1 names for 2 Q-values"):
         overlay.draw(FRAME, details())
 
 
 def test_no_model() -> None:
-    with pytest.raises(TypeError, match="model=None"):
+    with pytest.raises(TypeError, match="model: received None"):
         QValueOverlay(None)
 
 

@@ -145,7 +145,7 @@ def test_a_log_without_a_whole_header_is_begun_anew(tmp_path: Path, content: str
 )
 def test_files_of_another_kind_are_left_alone(tmp_path: Path, content: str) -> None:
     (tmp_path / "run.monitor.csv").write_text(content)
-    with pytest.raises(ValueError, match=r"not an episode log.*append=False"):
+    with pytest.raises(ValueError, match=r"log_file: received .* no episode log.*append=False"):
         EpisodeLog(tmp_path / "run")
     assert (tmp_path / "run.monitor.csv").read_text() == content
     EpisodeLog(tmp_path / "run", append=False).close()
@@ -164,7 +164,7 @@ def test_a_log_of_sb3s_monitor_is_continued(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"log_file=.*Fix"):
+    with pytest.raises(OSError, match=r"log_file: received .*Pass"):
         EpisodeLog(tmp_path / "file" / "run")
     (tmp_path / "run.monitor.csv").mkdir()
     log = EpisodeLog(tmp_path / "run.monitor.csv")

@@ -323,10 +323,10 @@ def test_render_modes_without_pictures(tmp_path: Path, mode: str | None) -> None
 @pytest.mark.parametrize(
     ("arguments", "error", "fix"),
     [
-        ({"video_length": -1}, ValueError, r"video_length=-1.*from 0"),
-        ({"fps": 0}, ValueError, r"fps=0.*above 0"),
-        ({"caption": "yes"}, TypeError, r"caption='yes'.*caption=True"),
-        ({"model": 3}, TypeError, r"model=int.*q_net"),
+        ({"video_length": -1}, ValueError, r"video_length: received -1.*at least 0"),
+        ({"fps": 0}, ValueError, r"fps: received 0.*above 0"),
+        ({"caption": "yes"}, TypeError, r"caption: received 'yes'.*caption=True"),
+        ({"model": 3}, TypeError, r"model: received int.*q_net"),
     ],
 )
 def test_arguments_out_of_range(
@@ -339,13 +339,13 @@ def test_arguments_out_of_range(
 
 def test_a_model_without_q_values(tmp_path: Path) -> None:
     model = PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8)
-    with pytest.raises(TypeError, match="model=PPO"):
+    with pytest.raises(TypeError, match="model: received PPO"):
         RecordVideo(Scripted(), str(tmp_path), model=model)
 
 
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"video_folder=.*not a folder that can be written.*Fix"):
+    with pytest.raises(OSError, match=r"video_folder: received .*no folder.*Pass"):
         RecordVideo(Scripted(), str(tmp_path / "file"))
 
 
@@ -356,7 +356,7 @@ def test_a_folder_without_permission(tmp_path: Path) -> None:
     if user == 0:  # may write everywhere
         os.seteuid(65534)
     try:
-        with pytest.raises(PermissionError, match=r"video_folder=.*permissions"):
+        with pytest.raises(PermissionError, match=r"video_folder: .*permissions"):
             RecordVideo(Scripted(), str(tmp_path))
     finally:
         os.seteuid(user)

@@ -74,11 +74,11 @@ def test_sizes_differ_and_names_are_taken(tmp_path: Path) -> None:
 
 def test_bad_input(tmp_path: Path) -> None:
     video = greys(tmp_path / "a.mp4", [0])
-    with pytest.raises(ValueError, match="1 videos and 2 labels"):
+    with pytest.raises(ValueError, match="videos: received 1, and 2 labels"):
         side_by_side([video], ["a", "b"], tmp_path / "out.mp4")
-    with pytest.raises(ValueError, match="0 videos"):
+    with pytest.raises(ValueError, match="videos: received 0"):
         side_by_side([], [], tmp_path / "out.mp4")
-    with pytest.raises(ValueError, match="columns=0"):
+    with pytest.raises(ValueError, match="columns: received 0"):
         side_by_side([video], ["a"], tmp_path / "out.mp4", columns=0)
     with pytest.raises(FileNotFoundError, match=r"nothing\.mp4"):
         side_by_side([tmp_path / "nothing.mp4"], ["a"], tmp_path / "out.mp4")

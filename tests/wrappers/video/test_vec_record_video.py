@@ -230,10 +230,10 @@ def test_frames_that_are_refused_end_the_recording_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "fix"),
     [
-        ({"video_length": 0}, "video_length=0.*from 1"),
-        ({"env_index": 2}, "env_index=2.*0 to 1"),
-        ({"env_index": -1}, "env_index=-1"),
-        ({"fps": float("nan")}, "fps=nan"),
+        ({"video_length": 0}, "video_length: received 0.*at least 1"),
+        ({"env_index": 2}, "env_index: received 2.*0 to 1"),
+        ({"env_index": -1}, "env_index: received -1"),
+        ({"fps": float("nan")}, "fps: received nan"),
     ],
 )
 def test_arguments_out_of_range(tmp_path: Path, arguments: dict[str, Any], fix: str) -> None:
