@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +11,11 @@ import pytest
 import torch as th
 from hypothesis import HealthCheck, Phase, settings
 
+from dqn_plugins.comparison.processes import PRELOADED
+
 th.set_num_threads(1)
+# Whichever test is the first to fork from a server, no other has to wait for imports.
+multiprocessing.set_forkserver_preload(PRELOADED)
 
 # The first example of a process compiles, and a machine may be busy: time is no property.
 settings.register_profile(
