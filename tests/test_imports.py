@@ -53,3 +53,18 @@ def test_the_algorithms_add_numba_to_what_stable_baselines3_imports_and_nothing_
 def test_the_package_alone_imports_nothing_large() -> None:
     imported = run("import dqn_plugins, dqn_plugins.wrappers\nprint(*roots())")
     assert {"torch", "numpy", "gymnasium", "numba"} & set(imported) == set()
+
+
+def test_all_algorithms_learn_compiled_without_what_extras_bring() -> None:
+    """SciPy above all: numba's products of matrices would need it."""
+    learners = run(
+        """
+        for name in ("scipy", "joblib", "jinja2"):
+            sys.modules[name] = None
+        from dqn_plugins import PQN, NaiveDQN, StreamQ
+        for algorithm, arguments in (NaiveDQN, {}), (StreamQ, {}), (PQN, {"n_steps": 8}):
+            model = algorithm("MlpPolicy", "CartPole-v1", seed=0, **arguments).learn(16)
+            print(type(model._learner).__name__)
+        """
+    )
+    assert learners == ["CompiledLearner", "CompiledLearner", "CompiledRolloutLearner"]

@@ -66,6 +66,7 @@ ROLLOUT = "dqn_plugins/learning/rollout.py"
 ROLLOUTS = "dqn_plugins/learning/autograd/rollouts.py"
 DESCENT = "dqn_plugins/learning/autograd/descent.py"
 BATCHES = "dqn_plugins/learning/compiled/batches.py"
+PRODUCTS = "dqn_plugins/learning/compiled/products.py"
 STREAM_POLICY = "policies/stream_policy.py"
 TRACE_OPTIMIZERS = "policies/trace_optimizers.py"
 GRADIENT_SCALED = "policies/gradient_scaled_optimizers.py"
@@ -992,6 +993,20 @@ MUTATIONS = [
         "each.copy_(before)\n            if",
         "pass\n            if",
         "weights stay changed when a rollout overflows",
+        ROLLOUT_TESTS,
+    ),
+    Mutation(
+        PRODUCTS,
+        "    if row < n_rows:\n",
+        "    if row < 0:\n",
+        "the last of an odd number of rows is left out of a product",
+        ROLLOUT_TESTS,
+    ),
+    Mutation(
+        PRODUCTS,
+        "            beside = at + row_step\n",
+        "            beside = at\n",
+        "two rows of a product are the same",
         ROLLOUT_TESTS,
     ),
     Mutation(

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dqn_plugins.learning.compiled.compilation import Floats, Ints, compiled, entry_point
+from dqn_plugins.learning.compiled.products import add_product, multiply_by_rows
 
 __all__ = ["N_COLUMNS", "Perceptron", "best_actions", "gradient_of_error", "values_of"]
 
@@ -48,13 +49,20 @@ def _forward(net: Perceptron, obs: Floats, normal: Floats, outputs: Floats, root
     :return: Where the last layer's outputs begin.
     """
     n = len(obs)
-    start, inputs = 0, obs
+    start, inputs = 0, obs.ravel()
     for layer in range(len(net.layers)):
         n_in, n_out = net.layers[layer, N_IN], net.layers[layer, N_OUT]
-        weight = _part(net.weights, net.layers[layer, WEIGHT], n_out, n_in)
+        place = net.layers[layer, WEIGHT]
+        weights = net.weights[place : place + n_in * n_out]
         bias = net.layers[layer, BIAS]
         out = _part(outputs, start, n, n_out)
-        np.dot(inputs, weight.T, out)
+        if n_in < n_out:
+            # Rows as long as possible
+            columns = weights.reshape(n_out, n_in).T.copy().ravel()
+            out[:] = 0.0
+            add_product(inputs, n, n_in, n_in, 1, columns, out.ravel(), n_out)
+        else:
+            multiply_by_rows(inputs, weights, out.ravel(), n, n_in, n_out)
         biases = net.weights[bias : bias + n_out]
         slope, norm, place = net.slopes[layer], net.layers[layer, NORM], net.layers[layer, SCALE]
         scales = net.weights[place : place + n_out] if place >= 0 else biases
@@ -87,7 +95,7 @@ def _forward(net: Perceptron, obs: Floats, normal: Floats, outputs: Floats, root
                 for unit in range(n_out):
                     value = one[unit] + biases[unit]
                     one[unit] = value if value > 0.0 else value * slope
-        inputs = out
+        inputs = outputs[start:]
         if layer < len(net.layers) - 1:
             start += n * n_out
     return start
@@ -185,12 +193,22 @@ def gradient_of_error(
         place = net.layers[layer, WEIGHT]
         if layer > 0:
             start -= n * n_in
-            inputs = _part(outputs, start, n, n_in)
+            inputs = outputs[start:]
         else:
-            inputs = obs
-        np.dot(errors.T, inputs, _part(gradient, place, n_out, n_in))
+            inputs = obs.ravel()
+        of_weights = _part(gradient, place, n_out, n_in)
+        if n_in < n_out:
+            columns = np.zeros((n_in, n_out), np.float32)
+            add_product(inputs, n_in, n, 1, n_in, errors.ravel(), columns.ravel(), n_out)
+            of_weights[:] = columns.T
+        else:
+            of_weights[:] = 0.0
+            add_product(errors.ravel(), n_out, n, 1, n_out, inputs, of_weights.ravel(), n_in)
         if layer > 0:
-            errors = np.dot(errors, _part(net.weights, place, n_out, n_in))
+            below = np.zeros((n, n_in), np.float32)
+            weights = net.weights[place:]
+            add_product(errors.ravel(), n, n_out, n_out, 1, weights, below.ravel(), n_in)
+            errors = below
 
 
 @compiled

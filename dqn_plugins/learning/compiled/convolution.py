@@ -10,6 +10,7 @@ import numpy as np
 
 from dqn_plugins.learning.compiled.compilation import Floats, Ints, compiled
 from dqn_plugins.learning.compiled.denormals import flushed
+from dqn_plugins.learning.compiled.products import add_product
 
 __all__ = [
     "GEOMETRY",
@@ -185,42 +186,3 @@ def fold(geometry: Ints, patches: Floats, below: Floats) -> None:
                     for column in range(left, end):
                         below[start + column * step] += patches[source + column]
                 begin += out_height * out_width
-
-
-@compiled
-def add_product(
-    factors: Floats,
-    n_rows: int,
-    n_terms: int,
-    row_step: int,
-    term_step: int,
-    source: Floats,
-    target: Floats,
-    n: int,
-) -> None:
-    """
-    Add a product of matrices to a matrix: each row of ``target`` gets a sum of rows of ``source``.
-
-    :param factors: The factor of a row and a term stands at ``row · row_step + term · term_step``.
-    :param source: ``n_terms`` rows of ``n`` numbers.
-    :param target: ``n_rows`` rows of ``n`` numbers.
-    """
-    for row in range(n_rows):
-        total = target[row * n : (row + 1) * n]
-        at, term = row * row_step, 0
-        # Four terms at a time, so that the sum is read and written less often.
-        while term + 4 <= n_terms:
-            first, second = source[term * n :], source[(term + 1) * n :]
-            third, fourth = source[(term + 2) * n :], source[(term + 3) * n :]
-            a, b = factors[at], factors[at + term_step]
-            c, d = factors[at + 2 * term_step], factors[at + 3 * term_step]
-            for i in range(n):
-                total[i] += a * first[i] + b * second[i] + c * third[i] + d * fourth[i]
-            at += 4 * term_step
-            term += 4
-        while term < n_terms:
-            first, a = source[term * n :], factors[at]
-            for i in range(n):
-                total[i] += a * first[i]
-            at += term_step
-            term += 1
