@@ -15,7 +15,7 @@ EXTRAS ?= dev
 PROCESSORS ?= generic haswell skylake-avx512 znver3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-search bench-comparison bench-wrappers bench-streams bench-live bench-pqn bench-devices docs release-check seed-page bench-minatar clean
+.PHONY: help install demo test test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-search bench-comparison bench-wrappers bench-streams bench-live bench-pqn bench-devices docs release-check seed-page gallery bench-minatar clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -143,6 +143,9 @@ docs: $(INSTALLED)  ## Build the site into build/site; a warning or a broken lin
 
 seed-page: $(INSTALLED)  ## Run the notebook and write it, with what it drew, into docs/seed.md
 	$(BIN)/python -W ignore docs/execute_notebook.py
+
+gallery: $(INSTALLED)  ## Train every algorithm on every environment shown, and draw the gallery (resumable)
+	$(BIN)/python -W ignore docs/make_gallery.py
 
 bench-minatar: $(INSTALLED)  ## Measure what is learned of MinAtar from images (resumable); MINATAR="--frames 5000000"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[minatar]"
