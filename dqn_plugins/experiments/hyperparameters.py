@@ -131,7 +131,10 @@ def zoo_hyperparameters(path: Path, env_id: str) -> dict[str, Any]:
     }
     for key in ("callback", "vec_env_wrapper", "noise_type"):
         if values.pop(key, None):
-            raise SettingsError(f"zoo: {path} asks for {key!r}, which is not supported here.")
+            raise SettingsError(
+                f"zoo: received {key!r} in {path}, which is not supported here. Remove it from a "
+                "copy of the file, and pass that."
+            )
     wrappers = values.pop("env_wrapper", None)
     if wrappers:
         values["wrappers"] = wrappers if isinstance(wrappers, list) else [wrappers]
@@ -169,7 +172,9 @@ def build(value: Any) -> Any:
         try:
             return cls(**built)
         except (TypeError, ValueError) as error:
-            raise SettingsError(f"class: {value['class']} cannot be made: {error}.") from error
+            raise SettingsError(
+                f"class: {value['class']} cannot be made: {error}. Pass the arguments that it takes."
+            ) from error
     if isinstance(value, list):
         return [build(entry) for entry in value]
     return value

@@ -93,7 +93,7 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
             continue
         if key not in known or key in ("variants", "config"):
             hint = nearest_names(str(key), [*known, "algorithms"])
-            raise SettingsError(f"config: {path}: {key!r} is no setting.{hint}")
+            raise SettingsError(f"config: received {key!r} in {path}, which is no setting.{hint}")
         default = known[key].default
         if isinstance(default, tuple):
             listed = value if isinstance(value, list) else [value]

@@ -21,7 +21,7 @@ def register_algorithms() -> None:
         if error.name != "rl_zoo3":
             raise
         raise ImportError(
-            "RL Zoo is not installed, which dqn_plugins.zoo needs. Install it with: "
+            "rl_zoo3: it is not installed, and dqn_plugins.zoo needs it. Run: "
             "pip install 'dqn-plugins[zoo]'"
         ) from error
     # Not before RL Zoo is known to be there, and only for those who use it: importing it replaces

@@ -205,7 +205,8 @@ def _states_for_radam(
     groups = optimizer.param_groups
     if type(optimizer) is not th.optim.RAdam or len(groups) != 1:
         return None
-    if any(groups[0][name] != value for name, value in ORDINARY.items()):
+    # torch before 2.5 has no "maximize"
+    if any(groups[0].get(name, value) != value for name, value in ORDINARY.items()):
         return None
     states: list[dict[str, Any]] = [optimizer.state[each] for each in parameters]
     for state, each in zip(states, parameters, strict=True):
