@@ -83,7 +83,7 @@ def questions() -> Iterator[Question]:
     # The study of docs/results
     six = read_settings(CONFIGS / "six_algorithms.yaml", ComparisonSettings)
     yield Question("six_algorithms", six)
-    yield Question("qrdqn", replace(six, algo=("qrdqn",), variants={}))
+    yield Question("qrdqn", replace(six, algo=("qrdqn",), variants={}, seeds=5))
     yield Question("dqn_rl_zoo", read_settings(CONFIGS / "dqn_rl_zoo.yaml", ComparisonSettings))
 
 
