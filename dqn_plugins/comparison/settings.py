@@ -47,7 +47,8 @@ class ComparisonSettings(RunProtocol, RunSettings):
 
     :param env: Environment, by its Gymnasium id; repeat for several.
     :param algo: Algorithm or variant from --config, by name; repeat for several. All variants of
-        --config by default. Algorithms: naive_dqn, stream_q, dqn, dqn1, ppo, a2c, qrdqn, random.
+        --config by default. Algorithms: stream_q, naive_dqn, pqn, dqn, dqn1, qrdqn, ppo, a2c,
+        random.
     :param seeds: Number of training runs per algorithm and environment.
     :param first_seed: Seed of the first run; the others count up from it.
     :param reference: Algorithm that the others are held against, the first but random by default.

@@ -1,6 +1,7 @@
 """The command line from end to end, in this process."""
 
 import importlib.util
+import re
 import runpy
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from dqn_plugins import NaiveDQN
 from dqn_plugins.cli import main
+from dqn_plugins.experiments.algorithms import ALGORITHMS
 
 
 def status_of(*arguments: object) -> object:
@@ -25,6 +27,12 @@ def test_what_was_trained_is_recorded(tmp_path: Path) -> None:
     assert NaiveDQN.load(run / "model").num_timesteps == 60
     assert not status_of("record", run, "--episodes", 1, "--out", videos)
     assert len(list(videos.glob("*.mp4"))) == 1
+
+
+def test_the_help_names_every_algorithm(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("compare", "--help") == 0
+    (names,) = re.findall(r"Algorithms: ([^.]*)\.", re.sub(r"[│\s]+", " ", capsys.readouterr().out))
+    assert set(names.split(", ")) == set(ALGORITHMS)
 
 
 def test_a_cell_that_fails_is_named_and_the_status_tells(
