@@ -173,7 +173,7 @@ def build(value: Any) -> Any:
             return cls(**built)
         except (TypeError, ValueError) as error:
             raise SettingsError(
-                f"class: {value['class']} cannot be made: {error}. Pass the arguments that it takes."
+                f"class: {value['class']} cannot be made: {error}. Pass what it takes."
             ) from error
     if isinstance(value, list):
         return [build(entry) for entry in value]
