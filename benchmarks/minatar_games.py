@@ -120,7 +120,7 @@ def write_results(studies: list[StudyResults], frames: int) -> Path:
     rows = [list(results), ["---"] * len(results.columns), *results.to_numpy().tolist()]
     long = "" if frames == SHORT else f' MINATAR="--frames {frames}"'
     text = [
-        "# MinAtar, from images",
+        f"# MinAtar, from images: {frames:,} frames",
         "",
         f"Made by `make bench-minatar{long}`.",
         f"Seeds begin at {FIRST_SEED} and chose nothing. Return: mean of 20 greedy episodes of",

@@ -71,7 +71,7 @@ class EpsilonGreedy(BaseAlgorithm):
 
     def _setup_exploration(self) -> None:
         """Make the schedule, and what a loaded model did not bring."""
-        if not hasattr(self, "_held"):
+        if not hasattr(self, "_recent_episodes"):
             self._held, self._recent_episodes = HeldActions(), RecentEpisodes()
             self._begin_exploring(self.n_envs)
         if self.exploration_fraction > 0:
