@@ -70,11 +70,12 @@ test-oldest: $(OLDEST_INSTALLED)  ## Run the tests with the oldest versions that
 
 # swig first and on the path: the oldest Gymnasium builds Box2D from source. setuptools is what
 # pyproject.toml builds with: an old Python brings an old one. uv, because pip does not find in an
-# hour which versions of the rest go with these; uv does in a minute.
+# hour which versions of the rest go with these; uv does in a minute. Newer pyparsings have the oldest
+# matplotlib warn.
 $(OLDEST_INSTALLED): pyproject.toml setup.cfg constraints-oldest.txt
 	test -x $(OLDEST_BIN)/python || $(OLDEST_PYTHON) -m venv $(OLDEST_VENV)
 	$(OLDEST_BIN)/python -m pip install --quiet --disable-pip-version-check swig wheel uv "setuptools>=77,<81"
-	PATH="$(abspath $(OLDEST_BIN)):$$PATH" $(OLDEST_BIN)/uv pip install --quiet --python $(OLDEST_BIN)/python --constraint constraints-oldest.txt --editable ".[test]"
+	PATH="$(abspath $(OLDEST_BIN)):$$PATH" $(OLDEST_BIN)/uv pip install --quiet --python $(OLDEST_BIN)/python --constraint constraints-oldest.txt --editable ".[test]" "pyparsing<3.3"
 	@touch $@
 
 # An environment of its own, so that what checks the dependencies is none of them.

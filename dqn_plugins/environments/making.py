@@ -5,7 +5,6 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
-from importlib.util import find_spec
 from typing import Any, Literal, TypeAlias, get_args
 
 import gymnasium as gym
@@ -24,6 +23,7 @@ from dqn_plugins.environments.envpool_vec_env import EnvPoolVecEnv
 from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
 from dqn_plugins.environments.single_env import ConstantMemoryMonitor, SingleVecEnv, SyncVecEnv
 from dqn_plugins.environments.turns import TurnTakingVecEnv
+from dqn_plugins.extras import require_extra
 from dqn_plugins.wrappers.video.enlarge_frames import enlarged
 
 __all__ = [
@@ -35,6 +35,12 @@ __all__ = [
     "register_plugin",
     "wrap_env",
 ]
+
+EXTRA_OF_NAMESPACE = {
+    "ALE": ("atari", "Atari", "ale_py"),
+    "MinAtar": ("minatar", "MinAtar", "minatar"),
+}
+"""Of the environments of an extra: its name, what needs it, and the module."""
 
 RENDER_MODE = "rgb_array"
 SMALLEST_SIDE = 100
@@ -82,13 +88,16 @@ def register_plugin(env_id: str) -> None:
     MinAtar does. ale-py registers its environments when it is imported.
 
     :param env_id: An id. Only what stands before its "/" matters.
+    :raises DependencyNotInstalled: If it is one of an extra that is not installed.
     """
     namespace = env_id.rpartition("/")[0]
     if any(spec.namespace == namespace for spec in list(gym.registry.values())):
         return
+    if namespace in EXTRA_OF_NAMESPACE:
+        require_extra(*EXTRA_OF_NAMESPACE[namespace])
     for plugin in entry_points(group="gymnasium.envs", name=namespace):
         plugin.load()()
-    if namespace == "ALE" and find_spec("ale_py"):
+    if namespace == "ALE":
         import_module("ale_py")
 
 

@@ -93,6 +93,7 @@ def optimizer_numbers(policy: QPolicy) -> list[np.ndarray]:
         state[param][name].numpy().astype(np.float64)
         for param in policy.q_net.parameters()
         for name in sorted(state[param])
+        if state[param][name] is not None
     ]
 
 

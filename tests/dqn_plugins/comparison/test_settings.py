@@ -115,7 +115,7 @@ def test_a_study_is_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("enw: CartPole-v1", r"'enw' is no setting.*'env'"),
+        ("enw: CartPole-v1", r"'enw' in .*, which is no setting.*'env'"),
         ("algorithms: {a: 3}", r"'a' under algorithms holds 3"),
         ("algorithms: [dqn]", r"algorithms holds \['dqn'\], it must be a mapping"),
         ("videos: 3", r"videos: received 3, it must be such as True"),

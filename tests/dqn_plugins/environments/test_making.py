@@ -1,10 +1,12 @@
 """Environments made from ids can be recorded, and work for pictures only when they are."""
 
+import sys
 import warnings
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.error import DependencyNotInstalled
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecVideoRecorder
 
@@ -20,6 +22,17 @@ def particles(env: gym.Env) -> int:
 def fly(env: gym.Env, n_steps: int = 10) -> None:
     for _ in range(n_steps):
         env.step(2)  # the main engine
+
+
+@pytest.mark.parametrize(
+    ("env_id", "module", "extra"),
+    [("MinAtar/Breakout-v1", "minatar", "minatar"), ("ALE/Pong-v5", "ale_py", "atari")],
+)
+def test_where_an_extra_is_missing_it_is_named(monkeypatch, env_id, module, extra):
+    monkeypatch.setattr(gym, "registry", {})
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(DependencyNotInstalled, match=rf"pip install 'dqn-plugins\[{extra}\]'"):
+        NaiveDQN("CnnPolicy", env_id)
 
 
 def test_nothing_is_prepared_for_pictures_before_the_first_is_drawn():

@@ -192,7 +192,7 @@ def test_rl_zoos_files_are_read_as_they_are(tmp_path):
     assert kwargs == {"net_arch": [16], "activation_fn": th.nn.Tanh}
     assert resolve("ppo", "MountainCar-v0", zoo=[path]).arguments["gamma"] == 0.9
     assert resolve("dqn", "CartPole-v1", zoo=[path]).arguments == {}
-    with pytest.raises(SettingsError, match="'callback', which is not supported"):
+    with pytest.raises(SettingsError, match=r"'callback' in .*, which is not supported"):
         resolve("ppo", "Acrobot-v1", zoo=[path])
 
 
