@@ -19,8 +19,9 @@ from dqn_plugins.experiments.running import end_with_parent
 __all__ = ["run_tasks"]
 
 SECONDS_BETWEEN_LOOKS = 0.5
-# What takes seconds to import: torch's compiler comes with the first optimiser.
-PRELOADED = ["dqn_plugins.comparison.cell", "dqn_plugins.algorithms.stream_q", "torch._dynamo"]
+# What takes seconds to import: torch's compiler comes with the first optimiser. Not this package: a
+# server may look for it in the working directory, whatever the path is here (Python before 3.13).
+PRELOADED = ["torch._dynamo", "stable_baselines3", "numba"]
 
 
 def run_tasks(

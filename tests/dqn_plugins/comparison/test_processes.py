@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +32,19 @@ def test_each_end_of_a_process_is_told():
         2: "its process was ended by SIGABRT",
         3: "it was killed after 8 seconds, see --cell-timeout",
     }
+
+
+def test_a_folder_with_the_packages_name_is_not_taken_for_it(tmp_path):
+    # As in a clone, beside an ordinary installation.
+    (tmp_path / "dqn_plugins").mkdir()
+    (tmp_path / "dqn_plugins" / "__init__.py").write_text("raise RuntimeError('not this one')\n")
+    command = Path(sys.executable).with_name("dqn-plugins")
+    what = "--env CartPole-v1 --algo random --seeds 1 --timesteps 20 --no-videos --out study"
+    ended = subprocess.run(
+        [command, "compare", *what.split()], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "not this one" not in ended.stderr
 
 
 def test_tasks_are_killed_with_whoever_asked_for_them(tmp_path):
