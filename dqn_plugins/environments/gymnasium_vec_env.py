@@ -166,8 +166,12 @@ class GymnasiumVecEnv(VecEnv):
             self._returns[row], self._lengths[row] = 0.0, 0
 
     def close(self) -> None:
-        """Close the environments."""
-        self.env.close()
+        """Close the environments, also where the process of one has died."""
+        if all(process.is_alive() for process in self.processes):
+            self.env.close()
+        else:
+            # Of the dead one, whose pipe its siblings hold open, Gymnasium would await an answer.
+            self.env.close(terminate=True)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """

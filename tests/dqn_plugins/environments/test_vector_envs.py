@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from typing import Any
 
 import gymnasium as gym
@@ -235,3 +236,7 @@ def test_the_one_of_several_is_named(cls, fault, error_class, words):
     assert error.value.env_index == 2
     assert "nvironment 2" in str(error.value)
     assert everything(model) == states[-1]
+    closing = threading.Thread(target=model.get_env().close, daemon=True)
+    closing.start()
+    closing.join(timeout=60)
+    assert not closing.is_alive()
