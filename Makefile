@@ -74,7 +74,7 @@ test-oldest: $(OLDEST_INSTALLED)  ## Run the tests with the oldest versions that
 # matplotlib warn.
 $(OLDEST_INSTALLED): pyproject.toml setup.cfg constraints-oldest.txt
 	test -x $(OLDEST_BIN)/python || $(OLDEST_PYTHON) -m venv $(OLDEST_VENV)
-	$(OLDEST_BIN)/python -m pip install --quiet --disable-pip-version-check swig wheel uv "setuptools>=77,<81"
+	$(OLDEST_BIN)/python -m pip install --quiet --disable-pip-version-check swig wheel uv "setuptools>=77,<80"
 	PATH="$(abspath $(OLDEST_BIN)):$$PATH" $(OLDEST_BIN)/uv pip install --quiet --python $(OLDEST_BIN)/python --constraint constraints-oldest.txt --editable ".[test]" "pyparsing<3.3"
 	@touch $@
 

@@ -90,7 +90,7 @@ def flat_traces(policy: QPolicy) -> np.ndarray:
 def optimizer_numbers(policy: QPolicy) -> list[np.ndarray]:
     state = policy.optimizer.state
     return [
-        state[param][name].numpy().astype(np.float64)
+        np.asarray(state[param][name], np.float64)
         for param in policy.q_net.parameters()
         for name in sorted(state[param])
         if state[param][name] is not None
