@@ -279,7 +279,7 @@ class Binding:
         """
         if self._is_stale or self.policy.optimizer is not self._optimizer:
             return False
-        if list(self._group.values()) != self._settings and _reason_against_optimizer(self.policy):
+        if self._has_new_settings() and _reason_against_optimizer(self.policy):
             return False
         if not thorough:
             return _addresses_of(self._parameters) == self._addresses[: len(self._parameters)]
@@ -302,15 +302,7 @@ class Binding:
 
         :raises ValueError: If one is out of the range that can be learned with.
         """
-        settings = list(self._group.values())
-        if settings == self._settings:
-            return
-        rate = self._group["lr"]
-        if self._settings and type(rate) is float and 0.0 <= rate <= LARGEST_LEARNING_RATE:
-            # What a schedule changes, at every step
-            self.optimizer_numbers[optimizers.LEARNING_RATE] = rate
-            self._settings[self._rate_place] = rate
-        if settings != self._settings:
+        if self._has_new_settings():
             check_optimizer(self._optimizer)
             reason = _reason_against_optimizer(self.policy)
             if reason is not None:
@@ -318,7 +310,18 @@ class Binding:
                     f"backend: the compiled learner is at work, but {reason}. Pass backend='torch'."
                 )
             self.optimizer_numbers[:] = _numbers(self._group)
-            self._settings = settings
+            self._settings = list(self._group.values())
+
+    def _has_new_settings(self) -> bool:
+        """Take over the learning rate, which a schedule changes at every step; look at the rest."""
+        settings = list(self._group.values())
+        if settings == self._settings:
+            return False
+        rate = self._group["lr"]
+        if self._settings and type(rate) is float and 0.0 <= rate <= LARGEST_LEARNING_RATE:
+            self.optimizer_numbers[optimizers.LEARNING_RATE] = rate
+            self._settings[self._rate_place] = rate
+        return settings != self._settings
 
 
 def _addresses_of(tensors: Iterable[th.Tensor]) -> list[int]:

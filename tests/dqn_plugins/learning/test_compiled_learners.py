@@ -34,7 +34,7 @@ from dqn_plugins.learning import (
     is_faster_in_torch,
     reason_against_compiling,
 )
-from dqn_plugins.learning.compiled import compilation
+from dqn_plugins.learning.compiled import binding, compilation
 from dqn_plugins.learning.compiled.statistics import STATISTICS_EPSILON
 from dqn_plugins.policies import AdaptiveObGD, KerasAdam, ObGD, RunningStatistics, TraceAdam
 from tests.environments import RecordingEnv
@@ -495,6 +495,21 @@ def test_numbers_that_a_callback_changes_are_in_force_at_the_next_step(make):
     unchanged = make(RecordingEnv(), seed=0, backend="compiled").learn(30)
     assert_close(weights(models[1]), weights(models[0]), 1e-4)
     assert not np.allclose(weights(models[1]), weights(unchanged), rtol=1e-3)
+
+
+def test_a_rate_that_falls_at_every_step_is_no_reason_to_look_at_every_weight(monkeypatch):
+    looks = []
+
+    def look(policy: Any) -> str | None:
+        looks.append(policy)
+        return reason(policy)
+
+    reason = binding._reason_against_optimizer
+    monkeypatch.setattr(binding, "_reason_against_optimizer", look)
+    model = StreamQ("MlpPolicy", RecordingEnv(), seed=0)
+    model.learn(50, callback=lambda *_: True)
+    assert model.policy.optimizer.param_groups[0]["lr"] < 2e-4  # it has fallen from 1e-3
+    assert len(looks) < 10
 
 
 def test_auto_goes_over_to_torch_when_an_option_is_turned_on_that_is_not_compiled():
