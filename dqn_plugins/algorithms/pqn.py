@@ -12,12 +12,11 @@ from dqn_plugins.algorithms.exploration import Exploration
 from dqn_plugins.algorithms.online import Backend, QAlgorithm
 from dqn_plugins.environments import Vectorization
 from dqn_plugins.learning import (
-    CompiledRolloutLearner,
+    BackendLearner,
     Rollout,
     RolloutLearner,
     RolloutRule,
     Transition,
-    reason_against_compiled_rollouts,
 )
 from dqn_plugins.policies import (
     PQNCnnPolicy,
@@ -99,7 +98,6 @@ class PQN(QAlgorithm):
     rule_class = RolloutRule
     _learner: RolloutLearner
     _n_envs_per_turn = None  # their actions may be a rollout old
-    _reason_against_compiling = staticmethod(reason_against_compiled_rollouts)
 
     def __init__(
         self,
@@ -168,17 +166,14 @@ class PQN(QAlgorithm):
                 "from eligibility traces; PQN has none. Use StreamQ, or torch.optim.RAdam."
             )
 
-    def _replace_learner(self, n_envs: int) -> None:
-        rollout = getattr(self, "_rollout", None)  # a loaded model brings its own
-        if rollout is None or (rollout.n_steps, rollout.n_envs) != (self.n_steps, n_envs):
-            self._rollout = Rollout(self.n_steps, n_envs, self.device)
-        self._rollout.move_to(self.device)
-        rule, rng = self._make_rule(), self._exploration_rng
-        assert isinstance(rule, RolloutRule)
-        assert rng is not None
-        learner = CompiledRolloutLearner if self._is_compiled() else RolloutLearner
-        self._learner = learner(self.policy, rule, n_envs, self._rollout, rng)
-        self._rule_in_force = self._rule_numbers(self)
+    def _make_learner(self, backend: BackendLearner) -> RolloutLearner:
+        shape, rollout = (self.n_steps, backend.n_envs), getattr(self, "_rollout", None)
+        if rollout is None or (rollout.n_steps, rollout.n_envs) != shape:
+            rollout = Rollout(*shape, self.device)  # a loaded model brings its own
+        self._rollout = rollout
+        rollout.move_to(self.device)
+        assert self._exploration_rng is not None
+        return RolloutLearner(backend, rollout, self._exploration_rng)
 
     def _goes_on(self, total_timesteps: int) -> bool:
         return super()._goes_on(total_timesteps) or not self._rollout.is_empty

@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 from operator import attrgetter
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar
 
 import numpy as np
 from stable_baselines3.common.utils import update_learning_rate
@@ -11,22 +11,19 @@ from dqn_plugins.algorithms.exploration import EpsilonGreedy
 from dqn_plugins.environments import raise_if_malformed
 from dqn_plugins.errors import DivergenceError, NonFiniteTransitionError
 from dqn_plugins.learning import (
-    AutogradLearner,
+    Backend,
+    BackendLearner,
     CompiledLearner,
     Learner,
     Observation,
     Rule,
     Transition,
     Update,
-    is_faster_in_torch,
+    choose_backend,
     raise_if_not_finite,
-    reason_against_compiling,
 )
 
 __all__ = ["Backend", "Updates"]
-
-Backend: TypeAlias = Literal["auto", "torch", "compiled"]
-"""Which learner to use."""
 
 
 class Updates(EpsilonGreedy):
@@ -37,7 +34,6 @@ class Updates(EpsilonGreedy):
     _rule_numbers: ClassVar[Any]
     _learner: Learner
     _last_td_error: float
-    _reason_against_compiling = staticmethod(reason_against_compiling)
     backend: Backend
     update: Update
 
@@ -51,29 +47,27 @@ class Updates(EpsilonGreedy):
         return self.rule_class(*self._rule_numbers(self))
 
     def _is_compiled(self) -> bool:
-        """
-        Choose between the two learners.
-
-        :return: Whether to use the compiled one.
-        :raises ValueError: If it was asked for and cannot work on the policy.
-        """
-        if self.backend == "torch":
-            return False
-        reason = self._reason_against_compiling(self.policy)
-        if reason is not None and self.backend == "compiled":
-            raise ValueError(
-                f"backend: received 'compiled', but {reason}. Pass backend='torch', or 'auto' to "
-                "have the compiled learner wherever it can be."
-            )
-        if reason is not None:
-            return False
-        return self.backend == "compiled" or not is_faster_in_torch(self.policy)
+        """Whether compiled code learns, or would."""
+        learner, _ = choose_backend(self.policy, self._make_rule(), self.backend)
+        return learner is CompiledLearner
 
     def _replace_learner(self, n_envs: int) -> None:
-        learner = CompiledLearner if self._is_compiled() else AutogradLearner
-        self._learner = learner(self.policy, self._make_rule(), n_envs)
+        rule = self._make_rule()
+        learner, reason = choose_backend(self.policy, rule, self.backend)
+        if reason is not None and self.verbose >= 1:
+            print(f"Learning in torch, which is slower than compiled code: {reason}.")
+        self._learner = self._make_learner(learner(self.policy, rule, n_envs))
         self._learner.set_exploration_rate(self.exploration_rate)
         self._rule_in_force = self._rule_numbers(self)
+
+    def _make_learner(self, backend: BackendLearner) -> Learner:
+        """
+        Make what transitions are handed to.
+
+        :param backend: What computes.
+        :return: Here, the same.
+        """
+        return backend
 
     def _renew_learner(self, n_envs: int | None = None, thorough: bool = True) -> None:
         """

@@ -1,15 +1,17 @@
 """What the algorithms ask of a learner."""
 
 from abc import ABC, abstractmethod
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
+import torch as th
 
 from dqn_plugins.learning.rules import Rule
 from dqn_plugins.learning.transition import Observation, Transition
 from dqn_plugins.policies import QPolicy
 
-__all__ = ["Learner"]
+__all__ = ["BackendLearner", "Learner"]
 
 
 class Learner(ABC):
@@ -74,6 +76,9 @@ class Learner(ABC):
         :param obs: The first observations in all environments, shape (n_envs, ...).
         """
 
+    def compile(self) -> None:  # noqa: B027 - for most there is nothing to do
+        """Do beforehand what would keep the first update waiting. Nothing is changed."""
+
     @abstractmethod
     def greedy_actions(self, obs: Observation) -> np.ndarray:
         """
@@ -97,3 +102,52 @@ class Learner(ABC):
         :raises ValueError: If the optimiser's learning rate or eps is out of the range that can be
             learned with. Nothing was changed.
         """
+
+
+class BackendLearner(Learner):
+    """
+    A learner that computes: with torch's automatic differentiation, or in compiled code.
+
+    Besides applying a rule to transitions as they come, it takes steps on minibatches.
+    """
+
+    @abstractmethod
+    def action_values(self, obs: Any) -> th.Tensor:
+        """
+        Compute the values of all actions, in the units that are learned in.
+
+        :param obs: Observations, arrays or tensors, shape (n, ...), or a dictionary of them.
+        :return: The values, shape (n, n_actions), float32.
+        """
+
+    @abstractmethod
+    def fit(
+        self, obs: Any, actions: th.Tensor, targets: th.Tensor, rows: np.ndarray, n_batches: int
+    ) -> bool:
+        """
+        Take one step for each minibatch, on the mean squared error of the values of actions.
+
+        :param obs: Observations, tensors of shape (n, ...), or a dictionary of them.
+        :param actions: Actions, shape (n,), int64.
+        :param targets: What their values are to become, shape (n,), float32.
+        :param rows: Which of them to learn from, in which order, int64.
+        :param n_batches: Into how many minibatches to divide them.
+        :return: False if a gradient is too large or NaN; no step was taken along it.
+        """
+
+    def snapshot(self) -> Any:
+        """
+        Copy what learning changes.
+
+        :return: Something for :meth:`restore`.
+        """
+        return deepcopy((self.policy.state_dict(), self.policy.optimizer.state_dict()))
+
+    def restore(self, state: Any) -> None:
+        """
+        Return to an earlier state.
+
+        :param state: What :meth:`snapshot` returned.
+        """
+        self.policy.load_state_dict(state[0])
+        self.policy.optimizer.load_state_dict(state[1])

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch as th
+from torch.nn import functional as F
 
 from dqn_plugins.learning.autograd.naive import learn_naive
 from dqn_plugins.learning.autograd.stream import learn_stream
 from dqn_plugins.learning.autograd.values import as_tensor, q_values, rows_of
-from dqn_plugins.learning.learner import Learner
-from dqn_plugins.learning.limits import check_optimizer
+from dqn_plugins.learning.learner import BackendLearner
+from dqn_plugins.learning.limits import LARGEST_GRADIENT, check_optimizer
 from dqn_plugins.learning.rules import NaiveRule, Rule, StreamRule
 from dqn_plugins.learning.transition import Observation, Transition, raise_if_not_finite
 from dqn_plugins.policies import QPolicy, TraceOptimizer
@@ -20,10 +22,15 @@ RULES: dict[type[Rule], Callable[..., np.ndarray]] = {
     NaiveRule: learn_naive,
     StreamRule: learn_stream,
 }
-"""How each rule is applied: functions of the policy, the rule, the transitions and ε."""
+"""How each rule, and what is derived from it, is applied: functions of the policy, the rule, the
+transitions, which rows to learn from, and ε."""
+
+ROWS_AT_ONCE = 1024
+"""Of so many observations the values are computed at once: of images, the network's layers need
+more memory than the rollout itself."""
 
 
-class AutogradLearner(Learner):
+class AutogradLearner(BackendLearner):
     """
     Applies a rule through torch's automatic differentiation. See :class:`Learner`.
 
@@ -31,8 +38,6 @@ class AutogradLearner(Learner):
     :param rule: The update rule.
     :param n_envs: Number of environments.
     """
-
-    rule: NaiveRule | StreamRule
 
     def __init__(self, policy: QPolicy, rule: Rule, n_envs: int) -> None:
         super().__init__(policy, rule, n_envs)
@@ -106,7 +111,7 @@ class AutogradLearner(Learner):
             raise_if_not_finite(new_obs, rewards, new_obs, first)
         td_errors = np.zeros(len(rewards), np.float32)
         rows = np.flatnonzero(transition.valid)
-        apply = RULES[type(self.rule)]
+        apply = next(RULES[kind] for kind in type(self.rule).__mro__ if kind in RULES)
         for group in rows[:, np.newaxis] if self.rule.update == "each" else [rows]:
             if len(group):
                 td_errors[group] = apply(
@@ -115,6 +120,47 @@ class AutogradLearner(Learner):
         if begun is not None:
             self._observe(rows_of(new_obs, np.flatnonzero(begun)))
         return td_errors
+
+    @th.no_grad()
+    def action_values(self, obs: Any) -> th.Tensor:
+        """
+        Compute the values of all actions. See :meth:`BackendLearner.action_values`.
+
+        :param obs: Observations, shape (n, ...), or a dictionary of them.
+        :return: The values, shape (n, n_actions), float32.
+        """
+        self.policy.set_training_mode(False)
+        tensors = as_tensor(self.policy, obs)
+        n = len(next(iter(tensors.values())) if isinstance(tensors, dict) else tensors)
+        parts = (slice(start, start + ROWS_AT_ONCE) for start in range(0, n, ROWS_AT_ONCE))
+        learned_values = self.policy.q_net.learned_values
+        return th.cat([learned_values(rows_of(tensors, part)) for part in parts])
+
+    def fit(
+        self, obs: Any, actions: th.Tensor, targets: th.Tensor, rows: np.ndarray, n_batches: int
+    ) -> bool:
+        """
+        Take one step for each minibatch. See :meth:`BackendLearner.fit`.
+
+        :param obs: Observations, tensors of shape (n, ...), or a dictionary of them.
+        :param actions: Actions, shape (n,), int64.
+        :param targets: What their values are to become, shape (n,), float32.
+        :param rows: Which of them to learn from, in which order, int64.
+        :param n_batches: Into how many minibatches to divide them.
+        :return: False if a gradient is too large or NaN.
+        """
+        policy, max_norm = self.policy, self.rule.max_grad_norm
+        policy.set_training_mode(True)
+        for batch in th.from_numpy(rows).to(actions.device).tensor_split(n_batches):
+            values = policy.q_net.learned_values(rows_of(obs, batch))
+            taken = values.gather(1, actions[batch].view(-1, 1)).view(-1)
+            policy.optimizer.zero_grad()
+            F.mse_loss(taken, targets[batch]).backward()  # type: ignore[no-untyped-call]
+            norm = th.nn.utils.clip_grad_norm_(policy.q_net.parameters(), max_norm or th.inf)
+            if not norm < LARGEST_GRADIENT:
+                return False
+            policy.optimizer.step()
+        return True
 
     def _observe(self, obs: Observation) -> None:
         """Take observations into the running statistics."""

@@ -1,9 +1,10 @@
 """What every rule in torch asks of a policy."""
 
+from typing import Any
+
 import numpy as np
 import torch as th
 from stable_baselines3.common.type_aliases import PyTorchObs
-from stable_baselines3.common.utils import obs_as_tensor
 
 from dqn_plugins.errors import DivergenceError
 from dqn_plugins.learning.limits import LARGEST_GRADIENT
@@ -13,29 +14,30 @@ from dqn_plugins.policies import QPolicy
 __all__ = ["as_tensor", "q_values", "refuse_overflow", "rows_of", "td_errors_of"]
 
 
-def rows_of(obs: Observation, rows: np.ndarray) -> Observation:
+def rows_of(obs: Any, rows: Any) -> Any:
     """
-    Take some environments' observations.
+    Take some observations.
 
-    :param obs: Observations, shape (n_envs, ...).
-    :param rows: Indices of the environments, shape (n,).
-    :return: Their observations, shape (n, ...).
+    :param obs: Observations, arrays or tensors, shape (n_obs, ...), or a dictionary of them.
+    :param rows: Which ones: indices, shape (n,), or a slice.
+    :return: These observations, shape (n, ...).
     """
     if isinstance(obs, dict):
         return {key: value[rows] for key, value in obs.items()}
-    part: np.ndarray = obs[rows]
-    return part
+    return obs[rows]
 
 
-def as_tensor(policy: QPolicy, obs: Observation) -> PyTorchObs:
+def as_tensor(policy: QPolicy, obs: Any) -> PyTorchObs:
     """
     Hand observations to torch.
 
     :param policy: The policy that will look at them.
-    :param obs: Observations, shape (n, ...).
+    :param obs: Observations, arrays or tensors, shape (n, ...), or a dictionary of them.
     :return: The same numbers on the policy's device.
     """
-    return obs_as_tensor(obs, policy.device)
+    if isinstance(obs, dict):
+        return {key: th.as_tensor(value, device=policy.device) for key, value in obs.items()}
+    return th.as_tensor(obs, device=policy.device)
 
 
 def q_values(policy: QPolicy, obs: Observation) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -13,12 +13,14 @@ from numba.core import types
 from numba.experimental import structref
 from numba.extending import overload
 
+from dqn_plugins import policies
+
 __all__ = [
     "Bools",
     "Doubles",
     "Floats",
     "Ints",
-    "announce_compilation",
+    "by_class",
     "by_reference",
     "compiled",
     "entry_point",
@@ -39,10 +41,16 @@ _OPTIONS: dict[str, Any] = {
     # Sums may be reordered and fused, so that loops use the vector unit. "nnan" and "ninf" are left
     # out: with them the compiler would delete the checks for NaN and infinity.
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
+}
+_PART: dict[str, Any] = {
+    **_OPTIONS,
     # A function that is called, not inlined, may be taken from wherever it was compiled first, in
     # another order of the same sum: the process that compiles would differ in the last bit from
     # those that load.
     "forceinline": True,
+    # Python does not call it, so no time is spent on compiling it once more for that.
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
 }
 
 
@@ -53,7 +61,7 @@ def compiled(function: Function) -> Function:
     :param function: A function that numba can compile.
     :return: The compiled function.
     """
-    return numba.njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
+    return numba.njit(**_PART)(function)  # type: ignore[no-any-return]
 
 
 def entry_point(function: Function) -> Function:
@@ -67,18 +75,21 @@ def entry_point(function: Function) -> Function:
     :param function: A function that numba can compile.
     :return: The compiled function.
     """
+    options = {**_OPTIONS, "no_cfunc_wrapper": True}
     try:
-        return numba.njit(cache=True, **_OPTIONS)(function)  # type: ignore[no-any-return]
+        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
     except RuntimeError as error:
         # No folder can be written, neither the package's nor the user's.
         logger.info("Compiled code is not kept on disk: %s", error)
-        return compiled(function)
+        return numba.njit(**options)(function)  # type: ignore[no-any-return]
 
 
 def _digest_of_sources() -> str:
+    """Read the sources of all that compiled code depends on: this room's, and the policies'."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(path.read_bytes())
+    for folder in (Path(__file__).parents[1], Path(policies.__file__).parent):
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -107,6 +118,8 @@ def by_reference(values: Any) -> Any:
     Give compiled code a ``NamedTuple`` by reference, which takes half a microsecond to pass however
     many fields it has; by value, each field would take its time.
 
+    A field may be None: what is then left out is not compiled.
+
     :param values: The ``NamedTuple``. Its arrays stay shared with Python.
     :return: A structure with the same fields, which compiled code reads as attributes.
     """
@@ -132,7 +145,8 @@ def _as_structure(values: Any) -> Any:
 
 @overload(_as_structure, strict=False)  # the annotations differ
 def _(values: Any) -> Any:
-    fields = [*zip(values.fields, values.types, strict=True), (SOURCES, types.int8)]
+    marks = [(SOURCES, types.int8), (CLASS + values.instance_class.__name__, types.int8)]
+    fields = [*zip(values.fields, values.types, strict=True), *marks]
     assignments = "".join(f"    structure.{name} = values.{name}\n" for name in values.fields)
     names: dict[str, Any] = {"new": structref.new, "Type": StructureType(fields)}  # type: ignore[no-untyped-call]
     # numba knows no setattr; its own constructors of structures are made the same way.
@@ -143,15 +157,32 @@ def _(values: Any) -> Any:
     return names["copied"]
 
 
-def announce_compilation() -> None:
-    """Log, once per process, that compiled code is about to be loaded or made."""
-    global _announced
-    if not _announced:
-        logger.info(
-            "Loading the compiled learner. The first time on a machine it has to be compiled, "
-            "which takes half a minute; the result is kept on disk."
-        )
-        _announced = True
+CLASS = "class_"
+"""What the name of a field begins with that tells of which class a structure was made."""
 
 
-_announced = False
+def by_class(versions: Mapping[type, Function]) -> Function:
+    """
+    Join functions that differ by the class of their first argument, a structure.
+
+    Which one it is, is known while compiling, so that the others are not compiled.
+
+    :param versions: For each class of ``NamedTuple`` a compiled function.
+    :return: A function for compiled code to call.
+    """
+    named = {kind.__name__: version for kind, version in versions.items()}
+
+    def call(structure: Any, *arguments: Any) -> Any:
+        return named[type(structure).__name__](structure, *arguments)
+
+    @overload(call, strict=False, jit_options=_PART)
+    def _(structure: Any, *_arguments: Any) -> Any:
+        marks = [name for name in structure.field_dict if name.startswith(CLASS)]
+        version = named[marks[0].removeprefix(CLASS)]
+
+        def chosen(structure: Any, *arguments: Any) -> Any:
+            return version(structure, *arguments)
+
+        return chosen
+
+    return call  # type: ignore[return-value]

@@ -9,7 +9,7 @@ of the filters the product of derivatives and its transpose.
 import numpy as np
 
 from dqn_plugins.learning.compiled.compilation import Floats, Ints, compiled
-from dqn_plugins.learning.compiled.denormals import flushed
+from dqn_plugins.learning.compiled.numbers import flushed
 from dqn_plugins.learning.compiled.products import add_product
 
 __all__ = [
@@ -46,29 +46,48 @@ def convolution(
     weight: int,
     bias: int,
     weights: Floats,
-    inputs: Floats,
-    outputs: Floats,
-    patches: Floats,
+    all_inputs: Floats,
+    all_outputs: Floats,
+    patches: Floats | None,
+    n_rows: int | None,
 ) -> None:
     """Multiply by the filters and add the biases."""
+    if patches is None:  # the network has none
+        return
     n_weights, n_places = matrix_shape(geometry)
-    n_filters = outputs.size // n_places
-    unfold(geometry, inputs, patches)
-    for k in range(n_filters):
-        outputs[k * n_places : (k + 1) * n_places] = weights[bias + k]
-    add_product(weights[weight:], n_filters, n_weights, n_weights, 1, patches, outputs, n_places)
+    for row in range(1 if n_rows is None else n_rows):
+        inputs, outputs = part(all_inputs, row, n_rows), part(all_outputs, row, n_rows)
+        n_filters = outputs.size // n_places
+        unfold(geometry, inputs, patches)
+        for k in range(n_filters):
+            for place in range(n_places):
+                outputs[k * n_places + place] = weights[bias + k]
+        add_product(
+            weights[weight:], n_filters, n_weights, n_weights, 1, patches, outputs, n_places
+        )
 
 
 @compiled
 def convolution_backward(
-    geometry: Ints, weight: int, weights: Floats, above: Floats, below: Floats, patches: Floats
+    geometry: Ints,
+    weight: int,
+    weights: Floats,
+    all_above: Floats,
+    all_below: Floats,
+    patches: Floats | None,
+    n_rows: int | None,
 ) -> None:
     """Multiply by the transposed filters."""
+    if patches is None:
+        return
     n_weights, n_places = matrix_shape(geometry)
-    n_filters = above.size // n_places
-    patches[: n_weights * n_places] = 0
-    add_product(weights[weight:], n_weights, n_filters, 1, n_weights, above, patches, n_places)
-    fold(geometry, patches, below)
+    for row in range(1 if n_rows is None else n_rows):
+        above, below = part(all_above, row, n_rows), part(all_below, row, n_rows)
+        for i in range(n_weights * n_places):
+            patches[i] = np.float32(0.0)
+        n_filters = above.size // n_places
+        add_product(weights[weight:], n_weights, n_filters, 1, n_weights, above, patches, n_places)
+        fold(geometry, patches, below)
 
 
 @compiled
@@ -76,45 +95,61 @@ def accumulate_convolution_gradient(
     geometry: Ints,
     weight: int,
     bias: int,
-    inputs: Floats,
-    deltas: Floats,
-    kept: np.float32,
+    all_inputs: Floats,
+    all_deltas: Floats,
+    decay: np.float32,
     gradient: Floats,
-    patches: Floats,
+    patches: Floats | None,
+    n_rows: int | None,
 ) -> None:
-    """Let the gradient of a convolution fade, and add a sample's to it."""
+    """Let the gradient of a convolution fade, and add that of all observations to it."""
+    if patches is None:
+        return
     n_weights, n_places = matrix_shape(geometry)
-    unfold(geometry, inputs, patches)
-    for k in range(deltas.size // n_places):
-        delta = deltas[k * n_places : (k + 1) * n_places]
-        row = gradient[weight + k * n_weights : weight + (k + 1) * n_weights]
-        i = 0
-        while i + 4 <= n_weights:
-            first, second = patches[i * n_places :], patches[(i + 1) * n_places :]
-            third, fourth = patches[(i + 2) * n_places :], patches[(i + 3) * n_places :]
-            a = b = c = d = np.float32(0.0)
+    kept = decay
+    for sample in range(1 if n_rows is None else n_rows):
+        inputs, deltas = part(all_inputs, sample, n_rows), part(all_deltas, sample, n_rows)
+        unfold(geometry, inputs, patches)
+        for k in range(deltas.size // n_places):
+            delta = deltas[k * n_places : (k + 1) * n_places]
+            row = gradient[weight + k * n_weights : weight + (k + 1) * n_weights]
+            i = 0
+            while i + 4 <= n_weights:
+                first, second = patches[i * n_places :], patches[(i + 1) * n_places :]
+                third, fourth = patches[(i + 2) * n_places :], patches[(i + 3) * n_places :]
+                a = b = c = d = np.float32(0.0)
+                for place in range(n_places):
+                    a += delta[place] * first[place]
+                    b += delta[place] * second[place]
+                    c += delta[place] * third[place]
+                    d += delta[place] * fourth[place]
+                row[i] = kept * row[i] + a
+                row[i + 1] = kept * row[i + 1] + b
+                row[i + 2] = kept * row[i + 2] + c
+                row[i + 3] = kept * row[i + 3] + d
+                i += 4
+            while i < n_weights:
+                patch, a = patches[i * n_places :], np.float32(0.0)
+                for place in range(n_places):
+                    a += delta[place] * patch[place]
+                row[i] = kept * row[i] + a
+                i += 1
+            for i in range(n_weights):
+                row[i] = flushed(row[i])
+            total = np.float32(0.0)
             for place in range(n_places):
-                a += delta[place] * first[place]
-                b += delta[place] * second[place]
-                c += delta[place] * third[place]
-                d += delta[place] * fourth[place]
-            row[i] = kept * row[i] + a
-            row[i + 1] = kept * row[i + 1] + b
-            row[i + 2] = kept * row[i + 2] + c
-            row[i + 3] = kept * row[i + 3] + d
-            i += 4
-        while i < n_weights:
-            patch, a = patches[i * n_places :], np.float32(0.0)
-            for place in range(n_places):
-                a += delta[place] * patch[place]
-            row[i] = kept * row[i] + a
-            i += 1
-        for i in range(n_weights):
-            row[i] = flushed(row[i])
-        total = np.float32(0.0)
-        for place in range(n_places):
-            total += delta[place]
-        gradient[bias + k] = kept * gradient[bias + k] + total
+                total += delta[place]
+            gradient[bias + k] = kept * gradient[bias + k] + total
+        kept = np.float32(1.0)
+
+
+@compiled
+def part(values: Floats, row: int, n_rows: int | None) -> Floats:
+    """Take one observation's numbers out of those of all."""
+    if n_rows is None:
+        return values
+    n = values.size // n_rows
+    return values[row * n : (row + 1) * n]
 
 
 @compiled
@@ -159,7 +194,8 @@ def unfold(geometry: Ints, inputs: Floats, patches: Floats) -> None:
             for x in range(geometry[KERNEL_WIDTH]):
                 top, bottom, left, end, origin = footprint(geometry, channel, y, x)
                 if end - left < out_width or bottom - top < out_height:
-                    patches[begin : begin + out_height * out_width] = 0
+                    for place in range(begin, begin + out_height * out_width):
+                        patches[place] = np.float32(0.0)
                 for row in range(top, bottom):
                     start = origin + row * row_step
                     target = begin + row * out_width
@@ -174,7 +210,8 @@ def fold(geometry: Ints, patches: Floats, below: Floats) -> None:
     out_height, out_width = geometry[OUT_HEIGHT], geometry[OUT_WIDTH]
     row_step = geometry[STRIDE_DOWN] * geometry[ROW_STEP]
     step = geometry[STRIDE_RIGHT] * geometry[COLUMN_STEP]
-    below[:] = 0
+    for i in range(below.size):
+        below[i] = np.float32(0.0)
     begin = 0
     for channel in range(geometry[CHANNELS]):
         for y in range(geometry[KERNEL_HEIGHT]):

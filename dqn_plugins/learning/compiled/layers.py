@@ -1,8 +1,9 @@
 """
-The layers of a network in compiled code: for each kind, one forward and one backward.
+The layers of a network in compiled code: for each kind, one forward, one backward, one gradient.
 
 A network is a table with one row per layer, in the order of ``torch.nn.Sequential``, so that other
-sizes or another order of layers need no other code.
+sizes or another order of layers need no other code. A layer takes any number of observations at
+once; where it takes but one, ``n_rows`` is None, and only what one observation needs is compiled.
 """
 
 from typing import NamedTuple
@@ -16,7 +17,8 @@ from dqn_plugins.learning.compiled.convolution import (
     convolution,
     convolution_backward,
 )
-from dqn_plugins.learning.compiled.denormals import flushed
+from dqn_plugins.learning.compiled.numbers import flushed
+from dqn_plugins.learning.compiled.products import add_product, multiply_by_rows
 from dqn_plugins.learning.compiled.statistics import standard_deviation
 
 __all__ = [
@@ -26,11 +28,14 @@ __all__ = [
     "KIND",
     "LAYER_NORM",
     "LINEAR",
+    "NONE",
     "N_COLUMNS",
     "N_IN",
     "N_OUT",
     "OUTPUT",
     "RECTIFIER",
+    "SCALE",
+    "SILU",
     "TANH",
     "WEIGHT",
     "Network",
@@ -39,15 +44,19 @@ __all__ = [
     "backward",
     "forward",
     "gradient_bound",
+    "output_derivatives",
     "sample_in",
 ]
 
-# Kinds of layers
-LINEAR, LAYER_NORM, RECTIFIER, TANH, CONVOLUTION = range(5)
+# Kinds of layers. One that learns scale and shift of layer normalisation is a layer of its own.
+LINEAR, LAYER_NORM, RECTIFIER, TANH, CONVOLUTION, SCALE, SILU = range(7)
 
 # Columns of `Network.layers`; after them come those of a convolution's geometry
 KIND, N_IN, N_OUT, WEIGHT, BIAS, INPUT, OUTPUT = range(7)
 N_COLUMNS = 7 + GEOMETRY
+
+NONE = -1
+"""In the columns ``WEIGHT`` and ``BIAS``: the layer has no weights."""
 
 
 class Network(NamedTuple):
@@ -66,7 +75,8 @@ class Network(NamedTuple):
     :param obs_count: How many observations these come from, shape (1,), or empty.
     :param divisor: What observations are divided by: 255 for images of bytes, else 1.
     :param scratch: Memory for one :class:`Sample`, shape (3, n_units).
-    :param patches: Memory for what the filters of one convolution meet, flat.
+    :param patches: Memory for what the filters of one convolution meet, flat; None in a network
+        without convolutions.
     """
 
     weights: Floats
@@ -77,16 +87,18 @@ class Network(NamedTuple):
     obs_count: Doubles
     divisor: float
     scratch: Floats
-    patches: Floats
+    patches: Floats | None
 
 
 class Sample(NamedTuple):
     """
-    What a network computes from one observation. All arrays are flat, shape (n_units,).
+    What a network computes from observations. All arrays are flat, with room for n_units numbers of
+    each observation. What belongs to a layer lies together, one observation after the other.
 
     :param units: The inputs, then the outputs of each layer.
     :param deltas: Derivatives by the same.
-    :param scales: What layer normalisation multiplied each layer by; one per layer is used.
+    :param scales: What layer normalisation multiplied each layer by: one number per layer and
+        observation is used.
     """
 
     units: Floats
@@ -96,205 +108,350 @@ class Sample(NamedTuple):
 
 @compiled
 def sample_in(scratch: Floats) -> Sample:
-    """Take one sample's arrays out of scratch memory."""
+    """Take a sample's arrays out of scratch memory."""
     return Sample(scratch[0], scratch[1], scratch[2])
 
 
 @compiled
-def forward(network: Network, sample: Sample, inputs: Floats) -> Floats:
-    """Compute all units of the network."""
-    weights, layers, constants = network.weights, network.layers, network.constants
-    mean, squared_deviations = network.obs_mean, network.obs_squared_deviations
-    for i in range(inputs.size):
-        sample.units[i] = inputs[i]
-        if mean.size > 0:
-            deviation = standard_deviation(squared_deviations[i], network.obs_count[0])
-            sample.units[i] = (inputs[i] - mean[i]) / deviation
-    if network.divisor != 1.0:
-        for i in range(inputs.size):
-            sample.units[i] /= np.float32(network.divisor)
+def forward(network: Network, sample: Sample, inputs: Floats, n_rows: int | None) -> Floats:
+    """
+    Compute all units of the network.
+
+    :param inputs: Observations one after the other, flat.
+    :param n_rows: How many they are; None for one.
+    :return: The outputs, flat.
+    """
+    weights, layers, units = network.weights, network.layers, sample.units
+    normalize_inputs(network, inputs, units)
     for layer in range(layers.shape[0]):
-        kind, constant = layers[layer, KIND], constants[layer]
-        below, above = _inputs(layers, layer, sample.units), _outputs(layers, layer, sample.units)
+        kind, constant = layers[layer, KIND], network.constants[layer]
+        weight, bias = layers[layer, WEIGHT], layers[layer, BIAS]
+        below, above = _inputs(layers, layer, units, n_rows), _outputs(layers, layer, units, n_rows)
         if kind == LINEAR:
-            linear(layers[layer, WEIGHT], layers[layer, BIAS], weights, below, above)
+            linear(weight, bias, weights, below, above, n_rows)
         elif kind == LAYER_NORM:
-            sample.scales[layer] = layer_norm(constant, below, above)
+            layer_norm(constant, below, above, sample.scales[layer * _count(n_rows) :], n_rows)
         elif kind == RECTIFIER:
             rectifier(constant, below, above)
         elif kind == TANH:
             tanh(below, above)
+        elif kind == SILU:
+            silu(below, above)
+        elif kind == SCALE:
+            scale(weight, bias, weights, below, above, n_rows)
         elif kind == CONVOLUTION:
-            weight, bias = layers[layer, WEIGHT], layers[layer, BIAS]
             geometry = layers[layer, -GEOMETRY:]
-            convolution(geometry, weight, bias, weights, below, above, network.patches)
-    return _outputs(layers, layers.shape[0] - 1, sample.units)
+            convolution(geometry, weight, bias, weights, below, above, network.patches, n_rows)
+    return _outputs(layers, layers.shape[0] - 1, units, n_rows)
 
 
 @compiled
-def backward(network: Network, sample: Sample, output: int, derivative: float) -> None:
-    """Propagate the derivative by one output back to the inputs of every layer but the first."""
-    weights, layers, constants = network.weights, network.layers, network.constants
+def output_derivatives(network: Network, sample: Sample, n_rows: int | None) -> Floats:
+    """Return where derivatives by the outputs belong, to be filled before :func:`backward`."""
+    return _outputs(network.layers, network.layers.shape[0] - 1, sample.deltas, n_rows)
+
+
+@compiled
+def backward(network: Network, sample: Sample, n_rows: int | None) -> None:
+    """Propagate derivatives by the outputs back to the inputs of every layer but the first."""
+    weights, layers = network.weights, network.layers
     units, deltas = sample.units, sample.deltas
-    last = layers.shape[0] - 1
-    by_outputs = _outputs(layers, last, deltas)
-    by_outputs[:] = 0
-    by_outputs[output] = derivative
-    for layer in range(last, 0, -1):
-        kind, constant = layers[layer, KIND], constants[layer]
-        above, below = _outputs(layers, layer, deltas), _inputs(layers, layer, deltas)
+    for layer in range(layers.shape[0] - 1, 0, -1):
+        kind, weight = layers[layer, KIND], layers[layer, WEIGHT]
+        above = _outputs(layers, layer, deltas, n_rows)
+        below = _inputs(layers, layer, deltas, n_rows)
+        inputs = _inputs(layers, layer, units, n_rows)
+        outputs = _outputs(layers, layer, units, n_rows)
         if kind == LINEAR:
-            linear_backward(layers[layer, WEIGHT], weights, above, below)
+            linear_backward(weight, weights, above, below, n_rows)
         elif kind == LAYER_NORM:
-            outputs = _outputs(layers, layer, units)
-            layer_norm_backward(sample.scales[layer], outputs, above, below)
+            scales = sample.scales[layer * _count(n_rows) :]
+            layer_norm_backward(scales, outputs, above, below, n_rows)
         elif kind == RECTIFIER:
-            rectifier_backward(constant, _inputs(layers, layer, units), above, below)
+            rectifier_backward(network.constants[layer], inputs, above, below)
         elif kind == TANH:
-            tanh_backward(_outputs(layers, layer, units), above, below)
+            tanh_backward(outputs, above, below)
+        elif kind == SILU:
+            silu_backward(inputs, outputs, above, below)
+        elif kind == SCALE:
+            scale_backward(weight, weights, above, below, n_rows)
         elif kind == CONVOLUTION:
             geometry = layers[layer, -GEOMETRY:]
-            weight = layers[layer, WEIGHT]
-            convolution_backward(geometry, weight, weights, above, below, network.patches)
+            convolution_backward(geometry, weight, weights, above, below, network.patches, n_rows)
 
 
 @compiled
 def gradient_bound(network: Network, sample: Sample) -> float:
-    """Bound the largest entry of the gradient, without computing it."""
+    """Bound the largest entry of the gradient of one observation, without computing it."""
     layers = network.layers
     bound = np.float32(0.0)
     for layer in range(layers.shape[0]):
-        if layers[layer, KIND] == LINEAR or layers[layer, KIND] == CONVOLUTION:
+        if layers[layer, WEIGHT] != NONE:
             # Sums, because unlike a maximum they never lose a NaN.
             inputs = np.float32(1.0)  # the bias's
-            for unit in _inputs(layers, layer, sample.units):
+            for unit in _inputs(layers, layer, sample.units, None):
                 inputs += abs(unit)
             outputs = np.float32(0.0)
-            for delta in _outputs(layers, layer, sample.deltas):
+            for delta in _outputs(layers, layer, sample.deltas, None):
                 outputs += abs(delta)
             bound += inputs * outputs
     return float(bound)
 
 
 @compiled
-def accumulate_gradient(network: Network, sample: Sample, decay: float, gradient: Floats) -> None:
-    """Multiply a gradient, or a trace, by ``decay`` and add this sample's gradient to it."""
-    layers = network.layers
+def accumulate_gradient(
+    network: Network, sample: Sample, decay: float, gradient: Floats, n_rows: int | None
+) -> None:
+    """Multiply a gradient, or a trace, by ``decay`` and add the gradient of all observations."""
+    layers, kept = network.layers, np.float32(decay)
     for layer in range(layers.shape[0]):
-        if layers[layer, KIND] == LINEAR:
-            inputs = _inputs(layers, layer, sample.units)
-            deltas = _outputs(layers, layer, sample.deltas)
-            accumulate_linear_gradient(
-                layers[layer, WEIGHT],
-                layers[layer, BIAS],
-                inputs,
-                deltas,
-                np.float32(decay),
-                gradient,
-            )
-        elif layers[layer, KIND] == CONVOLUTION:
+        kind, weight, bias = layers[layer, KIND], layers[layer, WEIGHT], layers[layer, BIAS]
+        inputs = _inputs(layers, layer, sample.units, n_rows)
+        deltas = _outputs(layers, layer, sample.deltas, n_rows)
+        if kind == LINEAR:
+            accumulate_linear_gradient(weight, bias, inputs, deltas, kept, gradient, n_rows)
+        elif kind == SCALE:
+            accumulate_scale_gradient(weight, bias, inputs, deltas, kept, gradient, n_rows)
+        elif kind == CONVOLUTION:
+            geometry, patches = layers[layer, -GEOMETRY:], network.patches
             accumulate_convolution_gradient(
-                layers[layer, -GEOMETRY:],
-                layers[layer, WEIGHT],
-                layers[layer, BIAS],
-                _inputs(layers, layer, sample.units),
-                _outputs(layers, layer, sample.deltas),
-                np.float32(decay),
-                gradient,
-                network.patches,
+                geometry, weight, bias, inputs, deltas, kept, gradient, patches, n_rows
             )
 
 
 @compiled
-def _inputs(layers: Ints, layer: int, values: Floats) -> Floats:
-    start = layers[layer, INPUT]
-    return values[start : start + layers[layer, N_IN]]
+def _count(n_rows: int | None) -> int:
+    if n_rows is None:
+        return 1
+    return n_rows
 
 
 @compiled
-def _outputs(layers: Ints, layer: int, values: Floats) -> Floats:
-    start = layers[layer, OUTPUT]
-    return values[start : start + layers[layer, N_OUT]]
+def _inputs(layers: Ints, layer: int, values: Floats, n_rows: int | None) -> Floats:
+    n, start = _count(n_rows), layers[layer, INPUT]
+    return values[start * n : (start + layers[layer, N_IN]) * n]
+
+
+@compiled
+def _outputs(layers: Ints, layer: int, values: Floats, n_rows: int | None) -> Floats:
+    n, start = _count(n_rows), layers[layer, OUTPUT]
+    return values[start * n : (start + layers[layer, N_OUT]) * n]
+
+
+@compiled
+def normalize_inputs(network: Network, inputs: Floats, units: Floats) -> None:
+    """Normalise observations by running statistics, or divide bytes by 255."""
+    mean, squared_deviations = network.obs_mean, network.obs_squared_deviations
+    if mean.size == 0:
+        divisor = np.float32(network.divisor)
+        for i in range(inputs.size):
+            units[i] = inputs[i] / divisor
+        return
+    for start in range(0, inputs.size, mean.size):
+        for i in range(mean.size):
+            deviation = standard_deviation(squared_deviations[i], network.obs_count[0])
+            units[start + i] = (inputs[start + i] - mean[i]) / deviation
 
 
 # Linear
 
 
 @compiled
-def linear(weight: int, bias: int, weights: Floats, inputs: Floats, outputs: Floats) -> None:
+def linear(
+    weight: int, bias: int, weights: Floats, inputs: Floats, outputs: Floats, n_rows: int | None
+) -> None:
     """Multiply by the weight matrix and add the bias."""
-    n_in = inputs.size
-    for unit in range(outputs.size):
-        start = weight + unit * n_in
-        row = weights[start : start + n_in]
-        total = np.float32(0.0)
-        for i in range(n_in):
-            total += row[i] * inputs[i]
-        outputs[unit] = total + weights[bias + unit]
+    if n_rows is None:
+        n_in = inputs.size
+        for unit in range(outputs.size):
+            start = weight + unit * n_in
+            row = weights[start : start + n_in]
+            total = np.float32(0.0)
+            for i in range(n_in):
+                total += row[i] * inputs[i]
+            outputs[unit] = total + weights[bias + unit]
+        return
+    n_in, n_out = inputs.size // n_rows, outputs.size // n_rows
+    if n_in < n_out:  # rows as long as possible
+        for row in range(n_rows):
+            for unit in range(n_out):
+                outputs[row * n_out + unit] = weights[bias + unit]
+        columns = transposed(weights[weight:], n_out, n_in)
+        add_product(inputs, n_rows, n_in, n_in, 1, columns, outputs, n_out)
+        return
+    multiply_by_rows(inputs, weights[weight:], outputs, n_rows, n_in, n_out)
+    for row in range(n_rows):
+        for unit in range(n_out):
+            outputs[row * n_out + unit] += weights[bias + unit]
 
 
 @compiled
-def linear_backward(weight: int, weights: Floats, above: Floats, below: Floats) -> None:
+def linear_backward(
+    weight: int, weights: Floats, above: Floats, below: Floats, n_rows: int | None
+) -> None:
     """Multiply by the transposed weight matrix."""
-    n_in = below.size
-    below[:] = 0
-    for unit in range(above.size):
-        delta = above[unit]
-        if delta != 0:
-            start = weight + unit * n_in
-            row = weights[start : start + n_in]
-            for i in range(n_in):
-                below[i] += delta * row[i]
+    for i in range(below.size):
+        below[i] = np.float32(0.0)
+    if n_rows is None:
+        n_in = below.size
+        for unit in range(above.size):
+            delta = above[unit]
+            if delta != 0:
+                start = weight + unit * n_in
+                row = weights[start : start + n_in]
+                for i in range(n_in):
+                    below[i] += delta * row[i]
+        return
+    n_in, n_out = below.size // n_rows, above.size // n_rows
+    add_product(above, n_rows, n_out, n_out, 1, weights[weight:], below, n_in)
 
 
 @compiled
 def accumulate_linear_gradient(
-    weight: int, bias: int, inputs: Floats, deltas: Floats, kept: np.float32, gradient: Floats
+    weight: int,
+    bias: int,
+    inputs: Floats,
+    deltas: Floats,
+    kept: np.float32,
+    gradient: Floats,
+    n_rows: int | None,
 ) -> None:
-    """Let the gradient of a linear layer fade, and add a sample's to it."""
-    n_in = inputs.size
-    for unit in range(deltas.size):
-        delta = deltas[unit]
-        start = weight + unit * n_in
-        row = gradient[start : start + n_in]
-        for i in range(n_in):
-            row[i] = flushed(kept * row[i] + delta * inputs[i])
-        gradient[bias + unit] = kept * gradient[bias + unit] + delta
+    """Let the gradient of a linear layer fade, and add that of all observations to it."""
+    if n_rows is None:
+        n_in = inputs.size
+        for unit in range(deltas.size):
+            delta = deltas[unit]
+            start = weight + unit * n_in
+            row = gradient[start : start + n_in]
+            for i in range(n_in):
+                row[i] = flushed(kept * row[i] + delta * inputs[i])
+            gradient[bias + unit] = kept * gradient[bias + unit] + delta
+        return
+    n_in, n_out = inputs.size // n_rows, deltas.size // n_rows
+    fade(gradient[weight : weight + n_in * n_out], kept)
+    fade(gradient[bias : bias + n_out], kept)
+    if n_in < n_out:
+        columns = np.zeros(n_in * n_out, np.float32)
+        add_product(inputs, n_in, n_rows, 1, n_in, deltas, columns, n_out)
+        for unit in range(n_out):
+            for i in range(n_in):
+                gradient[weight + unit * n_in + i] += columns[i * n_out + unit]
+    else:
+        add_product(deltas, n_out, n_rows, 1, n_out, inputs, gradient[weight:], n_in)
+    for row in range(n_rows):
+        for unit in range(n_out):
+            gradient[bias + unit] += deltas[row * n_out + unit]
+
+
+@compiled
+def transposed(matrix: Floats, n_rows: int, n_columns: int) -> Floats:
+    """Copy a matrix column by column."""
+    columns = np.empty(n_rows * n_columns, np.float32)
+    for row in range(n_rows):
+        for column in range(n_columns):
+            columns[column * n_rows + row] = matrix[row * n_columns + column]
+    return columns
+
+
+@compiled
+def fade(gradient: Floats, kept: np.float32) -> None:
+    """Multiply a gradient; by 0, whatever it was, it becomes 0."""
+    for i in range(gradient.size):
+        gradient[i] = kept * gradient[i] if kept != 0 else np.float32(0.0)
 
 
 # Layer normalisation
 
 
 @compiled
-def layer_norm(eps: float, inputs: Floats, outputs: Floats) -> np.float32:
-    """Shift and scale to mean 0 and variance 1."""
-    mean = np.float32(0.0)
-    for i in range(inputs.size):
-        mean += inputs[i]
-    mean /= np.float32(inputs.size)
-    variance = np.float32(0.0)
-    for i in range(inputs.size):
-        difference = inputs[i] - mean
-        variance += difference * difference
-    variance /= np.float32(inputs.size)
-    scale: np.float32 = np.float32(1.0) / np.sqrt(variance + np.float32(eps))
-    for i in range(inputs.size):
-        outputs[i] = (inputs[i] - mean) * scale
-    return scale
+def layer_norm(
+    eps: float, all_inputs: Floats, all_outputs: Floats, scales: Floats, n_rows: int | None
+) -> None:
+    """Shift and scale each observation's units to mean 0 and variance 1."""
+    n = all_inputs.size // _count(n_rows)
+    for row in range(_count(n_rows)):
+        inputs = all_inputs[row * n : (row + 1) * n]
+        outputs = all_outputs[row * n : (row + 1) * n]
+        mean = np.float32(0.0)
+        for i in range(n):
+            mean += inputs[i]
+        mean /= np.float32(n)
+        variance = np.float32(0.0)
+        for i in range(n):
+            difference = inputs[i] - mean
+            variance += difference * difference
+        variance /= np.float32(n)
+        factor = np.float32(1.0) / np.sqrt(variance + np.float32(eps))
+        for i in range(n):
+            outputs[i] = (inputs[i] - mean) * factor
+        scales[row] = factor
 
 
 @compiled
-def layer_norm_backward(scale: np.float32, outputs: Floats, above: Floats, below: Floats) -> None:
+def layer_norm_backward(
+    scales: Floats, all_outputs: Floats, all_above: Floats, all_below: Floats, n_rows: int | None
+) -> None:
     """Differentiate through the mean and the scale too, which depend on all inputs."""
-    mean = np.float32(0.0)
-    projection = np.float32(0.0)
-    for i in range(outputs.size):
-        mean += above[i]
-        projection += above[i] * outputs[i]
-    mean /= np.float32(outputs.size)
-    projection /= np.float32(outputs.size)
-    for i in range(outputs.size):
-        below[i] = scale * (above[i] - mean - outputs[i] * projection)
+    n = all_outputs.size // _count(n_rows)
+    for row in range(_count(n_rows)):
+        outputs = all_outputs[row * n : (row + 1) * n]
+        above, below = all_above[row * n : (row + 1) * n], all_below[row * n : (row + 1) * n]
+        mean = np.float32(0.0)
+        projection = np.float32(0.0)
+        for i in range(n):
+            mean += above[i]
+            projection += above[i] * outputs[i]
+        mean /= np.float32(n)
+        projection /= np.float32(n)
+        for i in range(n):
+            below[i] = scales[row] * (above[i] - mean - outputs[i] * projection)
+
+
+# A learned scale and shift of each unit, after layer normalisation
+
+
+@compiled
+def scale(
+    weight: int, bias: int, weights: Floats, inputs: Floats, outputs: Floats, n_rows: int | None
+) -> None:
+    """Multiply each unit by a weight and add another."""
+    n = inputs.size // _count(n_rows)
+    for row in range(_count(n_rows)):
+        for i in range(n):
+            at = row * n + i
+            outputs[at] = inputs[at] * weights[weight + i] + weights[bias + i]
+
+
+@compiled
+def scale_backward(
+    weight: int, weights: Floats, above: Floats, below: Floats, n_rows: int | None
+) -> None:
+    """Multiply derivatives by the same weights."""
+    n = above.size // _count(n_rows)
+    for row in range(_count(n_rows)):
+        for i in range(n):
+            below[row * n + i] = above[row * n + i] * weights[weight + i]
+
+
+@compiled
+def accumulate_scale_gradient(
+    weight: int,
+    bias: int,
+    inputs: Floats,
+    deltas: Floats,
+    kept: np.float32,
+    gradient: Floats,
+    n_rows: int | None,
+) -> None:
+    """Let the gradient of scale and shift fade, and add that of all observations to it."""
+    n = deltas.size // _count(n_rows)
+    fade(gradient[weight : weight + n], kept)
+    fade(gradient[bias : bias + n], kept)
+    for row in range(_count(n_rows)):
+        for i in range(n):
+            delta = deltas[row * n + i]
+            gradient[weight + i] = flushed(gradient[weight + i] + delta * inputs[row * n + i])
+            gradient[bias + i] += delta
 
 
 # Rectifier: ReLU with slope 0, LeakyReLU with another
@@ -331,3 +488,21 @@ def tanh_backward(outputs: Floats, above: Floats, below: Floats) -> None:
     """Multiply derivatives by 1 − tanh²."""
     for i in range(outputs.size):
         below[i] = above[i] * (np.float32(1.0) - outputs[i] * outputs[i])
+
+
+# SiLU, also called swish: x times its logistic function
+
+
+@compiled
+def silu(inputs: Floats, outputs: Floats) -> None:
+    """Multiply each unit by its logistic function σ."""
+    for i in range(inputs.size):
+        outputs[i] = inputs[i] / (np.float32(1.0) + np.exp(-inputs[i]))
+
+
+@compiled
+def silu_backward(inputs: Floats, outputs: Floats, above: Floats, below: Floats) -> None:
+    """Multiply derivatives by σ + y·(1 − σ), where y is the output."""
+    for i in range(inputs.size):
+        logistic = np.float32(1.0) / (np.float32(1.0) + np.exp(-inputs[i]))
+        below[i] = above[i] * (logistic + outputs[i] * (np.float32(1.0) - logistic))

@@ -1,30 +1,39 @@
 """The compiled backend: for perceptrons and small convolutions on the CPU. The fast one."""
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
+import torch as th
 
 from dqn_plugins.errors import DivergenceError
-from dqn_plugins.learning.compiled.acting import greedy_actions, observe
-from dqn_plugins.learning.compiled.binding import Binding
-from dqn_plugins.learning.compiled.checks import LEARNED, NOT_FINITE
-from dqn_plugins.learning.compiled.compilation import announce_compilation, by_reference
+from dqn_plugins.learning.compiled.acting import action_values, greedy_actions, observe
+from dqn_plugins.learning.compiled.compilation import by_reference
+from dqn_plugins.learning.compiled.memory import Memory
 from dqn_plugins.learning.compiled.naive import NAIVE
+from dqn_plugins.learning.compiled.numbers import LEARNED, NOT_FINITE
+from dqn_plugins.learning.compiled.rollouts import ROLLOUT
 from dqn_plugins.learning.compiled.rule import EXPLORATION_RATE, CompiledRule
 from dqn_plugins.learning.compiled.stream import STREAM
-from dqn_plugins.learning.learner import Learner
-from dqn_plugins.learning.rules import NaiveRule, Rule, StreamRule
+from dqn_plugins.learning.learner import BackendLearner
+from dqn_plugins.learning.limits import check_optimizer
+from dqn_plugins.learning.rules import NaiveRule, RolloutRule, Rule, StreamRule
 from dqn_plugins.learning.transition import Observation, Transition, raise_if_not_finite
 from dqn_plugins.policies import QPolicy
 
 __all__ = ["CompiledLearner"]
 
-RULES: dict[type[Rule], CompiledRule] = {NaiveRule: NAIVE, StreamRule: STREAM}
+RULES: dict[type[Rule], CompiledRule] = {
+    NaiveRule: NAIVE,
+    StreamRule: STREAM,
+    RolloutRule: ROLLOUT,
+}
+ROWS_AT_ONCE = 256
+"""Of so many observations the values are computed at once: what they need fits into the caches."""
 
 FLOAT32 = np.dtype(np.float32)
 
 
-class CompiledLearner(Learner):
+class CompiledLearner(BackendLearner):
     """
     Applies a rule in one call of compiled code. See :class:`Learner`.
 
@@ -34,15 +43,14 @@ class CompiledLearner(Learner):
     """
 
     def __init__(self, policy: QPolicy, rule: Rule, n_envs: int) -> None:
-        announce_compilation()
         super().__init__(policy, rule, n_envs)
         self._compiled_rule = RULES[type(rule)]
-        self._binding = binding = Binding(policy, n_envs)
+        self._memory = memory = Memory(policy, n_envs)
         self._td_errors = np.zeros(n_envs, np.float32)
         self._numbers = np.zeros(len(self._compiled_rule.numbers(rule)))
-        self._network = binding.network
+        self._network, self._steps_in_torch = memory.network, memory.optimizer is None
         self._structure = by_reference(
-            self._compiled_rule.bind(binding, self._numbers, self._td_errors)
+            self._compiled_rule.bind(memory, self._numbers, self._td_errors)
         )
         self._learn = self._compiled_rule.learn
         self.set_rule(rule)
@@ -73,12 +81,26 @@ class CompiledLearner(Learner):
         :param thorough: Whether to look at every tensor, see :meth:`Learner.is_current`.
         :return: False if a new learner has to be made.
         """
-        return self._binding.is_current(thorough)
+        return self._memory.is_current(thorough)
+
+    def compile(self) -> None:
+        """Load what learning needs from disk, or compile it. Nothing is changed."""
+        rows, actions = np.empty((0, self._memory.n_inputs), np.float32), np.empty(0, np.int64)
+        if isinstance(self.rule, RolloutRule):
+            rows = rows.astype(self.policy.observation_space.dtype)
+            self.action_values(rows)
+            self._learn(self._structure, rows, actions, np.empty(0, np.float32), actions, 1)
+        else:
+            observe(self._network, rows)
+            greedy_actions(self._network, rows, actions)
+            flags, rewards = np.empty(0, np.bool_), np.empty(0, np.float32)
+            arrays = rows, actions, rewards, rows, flags, flags, flags
+            self._learn(self._structure, *arrays, 0)
 
     def forget(self) -> None:
         """See :meth:`Learner.forget`."""
-        self._binding.traces[:] = 0
-        self._binding.returns[:] = 0
+        self._memory.traces[:] = 0
+        self._memory.returns[:] = 0
 
     def start_episodes(self, obs: Observation) -> None:
         """
@@ -96,6 +118,8 @@ class CompiledLearner(Learner):
         :param obs: Observations, shape (n_envs, ...).
         :return: Actions, shape (n_envs,), int64.
         """
+        if isinstance(self.rule, RolloutRule):
+            return self.action_values(obs).numpy().argmax(axis=1)
         rows = as_rows(obs)
         actions = np.empty(len(rows), np.int64)
         greedy_actions(self._network, rows, actions)
@@ -110,28 +134,41 @@ class CompiledLearner(Learner):
         :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
         :raises DivergenceError: If a TD error or the gradient overflows. Nothing was changed.
         """
-        self._binding.update_settings()
         obs, actions, rewards, next_obs, terminated, dones, new_obs, valid, begun, first = (
             transition
         )
         if begun is not None:
             raise_if_not_finite(new_obs, rewards, new_obs, first)
-        result = self._learn(
-            self._structure,
-            as_rows(obs),
-            actions,
-            rewards,
-            as_rows(next_obs),
-            terminated,
-            dones,
-            valid,
-            first,
-        )
-        if result != LEARNED:
-            self._refuse(result, transition)
+        arrays = as_rows(obs), actions, rewards, as_rows(next_obs), terminated, dones, valid
+        if self._steps_in_torch:
+            self._learn_in_turn(arrays, transition)
+        else:
+            self._memory.update_settings()
+            result = self._learn(self._structure, *arrays, first)
+            if result != LEARNED:
+                self._refuse(result, transition)
         if begun is not None:
             observe(self._network, as_rows(new_obs)[begun])
         return self._td_errors[: len(actions)]
+
+    def _learn_in_turn(self, arrays: tuple[np.ndarray, ...], transition: Transition) -> None:
+        """Compute gradients in compiled code, and take each step in torch."""
+        check_optimizer(self.policy.optimizer)
+        actions, rewards, first = transition.actions, transition.rewards, transition.first_env_index
+        raise_if_not_finite(transition.obs, rewards, transition.next_obs, first)
+        n = len(actions)
+        step = 1 if self.rule.update == "each" else max(n, 1)
+        td_errors = np.zeros(n, np.float32)
+        for start in range(0, n, step):
+            rows = slice(start, start + step)
+            result = self._learn(self._structure, *(array[rows] for array in arrays), first)
+            td_errors[rows] = self._td_errors[:step]
+            if result != LEARNED:
+                self._td_errors[:n] = td_errors
+                self._refuse(start + result, transition)
+            if transition.valid[rows].any():
+                self._memory.step_in_torch()
+        self._td_errors[:n] = td_errors
 
     def _refuse(self, result: int, transition: Transition) -> NoReturn:
         """
@@ -146,6 +183,56 @@ class CompiledLearner(Learner):
         if result == NOT_FINITE:
             raise_if_not_finite(transition.obs, transition.rewards, transition.next_obs, first)
         raise DivergenceError(first + result, float(self._td_errors[result]))
+
+    def action_values(self, obs: Any) -> th.Tensor:
+        """
+        Compute the values of all actions. See :meth:`BackendLearner.action_values`.
+
+        :param obs: Observations, shape (n, ...).
+        :return: The values, shape (n, n_actions), float32.
+        """
+        rows = np.asarray(obs).reshape(len(obs), -1)
+        values = np.empty((len(rows), int(self.policy.q_net.action_space.n)), np.float32)
+        action_values(self._network, rows, ROWS_AT_ONCE, values)
+        return th.from_numpy(values)
+
+    def fit(
+        self, obs: Any, actions: th.Tensor, targets: th.Tensor, rows: np.ndarray, n_batches: int
+    ) -> bool:
+        """
+        Take one step for each minibatch. See :meth:`BackendLearner.fit`.
+
+        :param obs: Observations, shape (n, ...).
+        :param actions: Actions, shape (n,), int64.
+        :param targets: What their values are to become, shape (n,), float32.
+        :param rows: Which of them to learn from, in which order, int64.
+        :param n_batches: Into how many minibatches to divide them.
+        :return: False if a gradient is too large or NaN.
+        """
+        arrays = np.asarray(obs).reshape(len(obs), -1), actions.numpy(), targets.numpy()
+        if not self._steps_in_torch:
+            self._memory.update_settings()
+            return self._learn(self._structure, *arrays, rows, n_batches) == LEARNED
+        for batch in np.array_split(rows, n_batches):
+            if self._learn(self._structure, *arrays, batch, 1) != LEARNED:
+                return False
+            self._memory.step_in_torch()
+        return True
+
+    def snapshot(self) -> Any:
+        """See :meth:`BackendLearner.snapshot`."""
+        return super().snapshot() if self._steps_in_torch else self._memory.copied()
+
+    def restore(self, state: Any) -> None:
+        """
+        Return to an earlier state. See :meth:`BackendLearner.restore`.
+
+        :param state: What :meth:`snapshot` returned.
+        """
+        if self._steps_in_torch:
+            super().restore(state)
+        else:
+            self._memory.put_back(state)
 
 
 def as_rows(obs: Observation) -> np.ndarray:

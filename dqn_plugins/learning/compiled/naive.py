@@ -4,25 +4,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dqn_plugins.learning.compiled.binding import Binding
-from dqn_plugins.learning.compiled.checks import LEARNED, NOT_FINITE, all_finite
-from dqn_plugins.learning.compiled.compilation import (
-    Bools,
-    Doubles,
-    Floats,
-    Ints,
-    compiled,
-    entry_point,
-)
+from dqn_plugins.learning.compiled.acting import best_action
+from dqn_plugins.learning.compiled.compilation import Bools, Doubles, Floats, Ints, entry_point
 from dqn_plugins.learning.compiled.layers import (
     Network,
     accumulate_gradient,
     backward,
     forward,
     gradient_bound,
+    output_derivatives,
     sample_in,
 )
-from dqn_plugins.learning.compiled.optimizers import Average, Optimizer, take_step
+from dqn_plugins.learning.compiled.memory import Memory
+from dqn_plugins.learning.compiled.numbers import LEARNED, NOT_FINITE, all_finite
+from dqn_plugins.learning.compiled.optimizers import Average, Optimizer, clip_norm, take_step
 from dqn_plugins.learning.compiled.rule import EACH, CompiledRule
 from dqn_plugins.learning.limits import LARGEST_GRADIENT
 from dqn_plugins.learning.rules import NaiveRule
@@ -38,7 +33,7 @@ class NaiveState(NamedTuple):
     All that the naive rule works on.
 
     :param network: The network.
-    :param optimizer: The optimiser.
+    :param optimizer: The optimiser; None if torch takes the step.
     :param average: No average.
     :param numbers: The rule's numbers: ε (without effect), 1 for learning from each transition by
         itself, γ, α, 1 for bootstrapping from terminal states, the largest norm of the gradient or
@@ -50,8 +45,8 @@ class NaiveState(NamedTuple):
     """
 
     network: Network
-    optimizer: Optimizer
-    average: Average
+    optimizer: Optimizer | None
+    average: Average | None
     numbers: Doubles
     samples: Floats
     gradient: Floats
@@ -83,85 +78,62 @@ def learn_naive(
     """
     if not (all_finite(obs) and all_finite(rewards) and all_finite(next_obs)):
         return NOT_FINITE
+    network, numbers, gradient = state.network, state.numbers, state.gradient[0]
     n_envs = len(actions)
     size = 1 if state.numbers[EACH] else n_envs
-    for start in range(0, n_envs, size):
-        verdict = learn_mean(
-            state, start, start + size, obs, actions, rewards, next_obs, terminated, valid
-        )
-        if verdict != LEARNED:
-            return verdict
+    for start in range(0, n_envs, max(size, 1)):
+        stop, n_valid = start + size, 0
+        for env in range(start, stop):
+            n_valid += valid[env]
+
+        # TD errors, and the derivatives of the loss: its mean is over all actions and transitions,
+        # and only the taken action's entry differs from its target.
+        for env in range(start, stop):
+            state.td_errors[env] = np.float32(0.0)
+            if not valid[env]:
+                continue
+            next_value = np.float32(0.0)
+            if numbers[BOOTSTRAP_AT_TERMINAL] or not terminated[env]:
+                q_values = forward(network, sample_in(network.scratch), next_obs[env], None)
+                next_value = q_values[best_action(q_values)]
+            sample = sample_in(state.samples[env - start])
+            q_values = forward(network, sample, obs[env], None)
+            target = rewards[env] + np.float32(numbers[GAMMA]) * next_value
+            td_error = target - q_values[actions[env]]
+            state.td_errors[env] = td_error
+            loss_scale = -2.0 * numbers[Q_STEP_SIZE] / (len(q_values) * n_valid)
+            derivatives = output_derivatives(network, sample, None)
+            for action in range(len(derivatives)):
+                derivatives[action] = np.float32(0.0)
+            derivatives[actions[env]] = loss_scale * td_error
+            backward(network, sample, None)
+            bound = gradient_bound(network, sample)
+            if not (np.isfinite(td_error) and bound < LARGEST_GRADIENT):
+                return env
+
+        # One step of the optimiser on the mean gradient
+        kept = 0.0
+        for env in range(start, stop):
+            if valid[env]:
+                sample = sample_in(state.samples[env - start])
+                accumulate_gradient(network, sample, kept, gradient, None)
+                kept = 1.0
+        if n_valid > 0:
+            if numbers[MAX_GRAD_NORM] > 0:
+                clip_norm(gradient, numbers[MAX_GRAD_NORM])
+            weights, gradients = network.weights, state.gradient
+            take_step(state.optimizer, weights, gradients, state.errors, 1, state.average)
     return LEARNED
 
 
-@compiled
-def learn_mean(
-    state: NaiveState,
-    start: int,
-    stop: int,
-    obs: Floats,
-    actions: Ints,
-    rewards: Floats,
-    next_obs: Floats,
-    terminated: Bools,
-    valid: Bools,
-) -> int:
-    """Learn from the mean over the environments from ``start`` to ``stop``."""
-    network, numbers, gradient = state.network, state.numbers, state.gradient[0]
-    n_valid = valid[start:stop].sum()
-
-    # TD errors, and the derivatives of the loss: its mean is over all actions and transitions, and
-    # only the taken action's entry differs from its target.
-    for env in range(start, stop):
-        if not valid[env]:
-            state.td_errors[env] = 0
-            continue
-        next_value = np.float32(0.0)
-        if numbers[BOOTSTRAP_AT_TERMINAL] or not terminated[env]:
-            next_value = forward(network, sample_in(network.scratch), next_obs[env]).max()
-        sample = sample_in(state.samples[env - start])
-        q_values = forward(network, sample, obs[env])
-        td_error = rewards[env] + np.float32(numbers[GAMMA]) * next_value - q_values[actions[env]]
-        state.td_errors[env] = td_error
-        loss_scale = -2.0 * numbers[Q_STEP_SIZE] / (len(q_values) * n_valid)
-        backward(network, sample, actions[env], loss_scale * td_error)
-        bound = gradient_bound(network, sample)
-        if not (np.isfinite(td_error) and bound < LARGEST_GRADIENT):
-            return env
-
-    # One step of the optimiser on the mean gradient
-    kept = 0.0
-    for env in range(start, stop):
-        if valid[env]:
-            accumulate_gradient(network, sample_in(state.samples[env - start]), kept, gradient)
-            kept = 1.0
-    if n_valid > 0:
-        if numbers[MAX_GRAD_NORM] > 0:
-            clip_norm(gradient, numbers[MAX_GRAD_NORM])
-        take_step(state.optimizer, network.weights, state.gradient, state.errors, 1, state.average)
-    return LEARNED
-
-
-@compiled
-def clip_norm(gradient: Floats, max_norm: float) -> None:
-    """Scale a gradient so that its Euclidean norm is at most ``max_norm``, as torch does."""
-    total = np.float32(0.0)
-    for i in range(gradient.size):
-        total += gradient[i] * gradient[i]
-    factor = np.float32(max_norm) / (np.sqrt(total) + np.float32(1e-6))
-    if factor < 1:
-        for i in range(gradient.size):
-            gradient[i] *= factor
-
-
-def _bind(binding: Binding, numbers: np.ndarray, td_errors: np.ndarray) -> NaiveState:
+def _bind(memory: Memory, numbers: np.ndarray, td_errors: np.ndarray) -> NaiveState:
     return NaiveState(
-        binding.network,
-        binding.optimizer,
-        binding.average,
+        memory.network,
+        memory.optimizer,
+        memory.average,
         numbers,
-        np.zeros((len(td_errors), 3, binding.n_units), np.float32),
-        np.zeros((1, len(binding.weights)), np.float32),
+        np.zeros((len(td_errors), 3, memory.n_units), np.float32),
+        memory.gradient[np.newaxis],
         np.full(1, -1.0, np.float32),
         td_errors,
     )

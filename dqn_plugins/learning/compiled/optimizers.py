@@ -3,57 +3,53 @@ The optimisers in compiled code: for each, one step along directions and errors.
 
 A direction is ∇Q(s, a) or its eligibility trace, the error what the value should rise by; what an
 ordinary optimiser calls the gradient is −error · direction.
+
+Each optimiser has a class of its own, by which its step is found, and a line in
+:data:`OPTIMIZERS`, which says where torch keeps its numbers and state.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch as th
 
-from dqn_plugins.learning.compiled.compilation import Doubles, Floats, compiled
-from dqn_plugins.learning.compiled.denormals import flushed
+from dqn_plugins.learning.compiled.compilation import Doubles, Floats, by_class, compiled
 from dqn_plugins.learning.compiled.layers import Network, Sample, accumulate_gradient
+from dqn_plugins.learning.compiled.numbers import flushed
+from dqn_plugins.policies import (
+    AdaptiveObGD,
+    AdaptiveQOptimizer,
+    IntentionalOptimizer,
+    KerasAdam,
+    MaxScaledOptimizer,
+    ObGD,
+    TraceAdam,
+)
+from dqn_plugins.policies.gradient_scaled_optimizers import SMALLEST_NORM
 
 __all__ = [
-    "ADAM",
-    "ADAPTIVE_OBGD",
-    "ADAPTIVE_Q",
-    "BETA1",
-    "BETA2",
-    "EPS",
-    "INTENTIONAL",
-    "KERAS_ADAM",
     "LEARNING_RATE",
-    "MAX_SCALED",
-    "N_NUMBERS",
-    "OBGD",
-    "OVERSHOOT_FACTOR",
-    "RMSPROP",
-    "SGD",
+    "OPTIMIZERS",
     "Average",
+    "CompiledOptimizer",
     "Optimizer",
-    "needs_gradients",
+    "clip_norm",
+    "numbers_of",
     "take_in_gradient",
     "take_in_squares",
     "take_step",
 ]
 
-# Kinds of optimisers
-SGD, ADAM, KERAS_ADAM, RMSPROP, OBGD, ADAPTIVE_OBGD, ADAPTIVE_Q, INTENTIONAL, MAX_SCALED = range(9)
-
 # Places in `Optimizer.numbers`
 LEARNING_RATE, BETA1, BETA2, EPS, OVERSHOOT_FACTOR = range(5)
-N_NUMBERS = 5
-
-SMALLEST_NORM = 1e-8
-"""``IntentionalOptimizer``'s, written again where the digest of the sources sees it change."""
 
 
 class Optimizer(NamedTuple):
     """
-    An optimiser and its state.
+    An optimiser and its state. Its class says which one it is.
 
-    :param kind: Which one.
     :param numbers: Its numbers, which Python may change at any time, shape (5,).
     :param steps: How many steps it has taken, one count per parameter tensor, or empty.
     :param squared_norm: ``IntentionalOptimizer``'s σ, once per parameter tensor, or empty.
@@ -64,7 +60,6 @@ class Optimizer(NamedTuple):
         those optimisers that need it.
     """
 
-    kind: int
     numbers: Doubles
     steps: Floats
     squared_norm: Floats
@@ -74,11 +69,108 @@ class Optimizer(NamedTuple):
     squares: Floats
 
 
+class _SGD(Optimizer):
+    pass
+
+
+class _Adam(Optimizer):
+    pass
+
+
+class _KerasAdam(Optimizer):
+    pass
+
+
+class _RAdam(Optimizer):
+    pass
+
+
+class _RMSprop(Optimizer):
+    pass
+
+
+class _ObGD(Optimizer):
+    pass
+
+
+class _AdaptiveObGD(Optimizer):
+    pass
+
+
+class _AdaptiveQ(Optimizer):
+    pass
+
+
+class _Intentional(Optimizer):
+    pass
+
+
+class _MaxScaled(Optimizer):
+    pass
+
+
+@dataclass(frozen=True)
+class CompiledOptimizer:
+    """
+    An optimiser that compiled code can stand in for.
+
+    :param kind: Its class.
+    :param moments: Keys of its state that are laid out as the weights, with the field of each.
+    :param scalars: Keys of its state that are one number per parameter, with the field of each.
+    :param required: Options that compiled code leaves out, with the value that turns each off.
+    """
+
+    kind: type[Optimizer]
+    moments: dict[str, str] = field(default_factory=dict)
+    scalars: dict[str, str] = field(default_factory=dict)
+    required: dict[str, Any] = field(default_factory=dict)
+
+
+def numbers_of(group: dict[str, Any]) -> list[float]:
+    """
+    Read an optimiser's numbers out of its group.
+
+    :param group: One of its ``param_groups``.
+    :return: The numbers, in the order of ``Optimizer.numbers``; 0 for one that it does not have.
+    """
+    beta1, beta2 = group.get("betas", (0.0, group.get("beta2", group.get("alpha", 0.0))))
+    eps, overshoot_factor = group.get("eps", 0.0), group.get("overshoot_factor", 0.0)
+    return [float(group["lr"]), float(beta1), float(beta2), float(eps), float(overshoot_factor)]
+
+
+_BOTH = {"exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
+_SECOND = {"exp_avg_sq": "exp_avg_sq"}
+_STEPS = {"step": "steps"}
+_PLAIN = {"weight_decay": 0, "maximize": False}
+
+OPTIMIZERS: dict[type[th.optim.Optimizer], CompiledOptimizer] = {
+    th.optim.SGD: CompiledOptimizer(_SGD, required=_PLAIN | {"momentum": 0, "nesterov": False}),
+    th.optim.Adam: CompiledOptimizer(_Adam, _BOTH, _STEPS, _PLAIN | {"amsgrad": False}),
+    th.optim.RAdam: CompiledOptimizer(_RAdam, _BOTH, _STEPS, _PLAIN),
+    th.optim.RMSprop: CompiledOptimizer(
+        _RMSprop,
+        {"square_avg": "exp_avg_sq"},
+        _STEPS,
+        _PLAIN | {"momentum": 0, "centered": False},
+    ),
+    KerasAdam: CompiledOptimizer(_KerasAdam, _BOTH, _STEPS),
+    TraceAdam: CompiledOptimizer(_Adam, _BOTH, _STEPS),
+    ObGD: CompiledOptimizer(_ObGD),
+    AdaptiveObGD: CompiledOptimizer(_AdaptiveObGD, _SECOND, _STEPS),
+    AdaptiveQOptimizer: CompiledOptimizer(_AdaptiveQ, _SECOND),
+    IntentionalOptimizer: CompiledOptimizer(
+        _Intentional, _SECOND, _STEPS | {"squared_norm": "squared_norm"}
+    ),
+    MaxScaledOptimizer: CompiledOptimizer(_MaxScaled, {"exp_inf": "exp_avg_sq"}),
+}
+"""The optimisers that are compiled."""
+
+
 class Average(NamedTuple):
     """
     The average of the weights, see ``StreamQPolicy.update_average``.
 
-    :param weights: Laid out as the weights, or empty for none.
+    :param weights: Laid out as the weights.
     :param n_averaged: How many updates it has taken in, shape (1,).
     :param window: Over how many updates to average at most.
     """
@@ -90,54 +182,38 @@ class Average(NamedTuple):
 
 @compiled
 def take_step(
-    optimizer: Optimizer,
+    optimizer: Optimizer | None,
     weights: Floats,
     directions: Floats,
     errors: Floats,
     n: int,
-    average: Average,
+    average: Average | None,
 ) -> None:
-    """Move the weights once along directions, and take them into their average."""
-    kind, share = optimizer.kind, np.float32(0.0)
-    if average.weights.size > 0:
-        average.n_averaged[0] += 1.0
-        share = np.float32(max(5.0 / (average.n_averaged[0] + 4.0), 1.0 / average.window))
-    if optimizer.steps.size > 0:
-        optimizer.steps[:] += np.float32(1.0)
+    """
+    Move the weights once along directions, and take them into their average.
 
-    if kind == OBGD:
-        obgd(optimizer, weights, directions, errors, n)
-        average_weights(weights, average.weights, share)
-    elif kind == ADAPTIVE_OBGD:
-        adaptive_obgd(optimizer, weights, directions, errors, n)
-        average_weights(weights, average.weights, share)
-    elif kind == INTENTIONAL:
-        intentional(optimizer, weights, directions, errors, n)
-        average_weights(weights, average.weights, share)
-    else:
-        direction, scale = directions[0], -errors[0]
-        if len(errors) > 1:
-            mean_update(directions, errors, n, optimizer.update)
-            direction, scale = optimizer.update, np.float32(-1.0)
-        if kind == SGD:
-            numbers = sgd_numbers(optimizer)
-            descend(sgd, numbers, optimizer, weights, direction, scale, average.weights, share)
-        elif kind == RMSPROP:
-            numbers = rmsprop_numbers(optimizer)
-            descend(rmsprop, numbers, optimizer, weights, direction, scale, average.weights, share)
-        elif kind == ADAPTIVE_Q:
-            numbers = rmsprop_numbers(optimizer)
-            descend(
-                adaptive_q, numbers, optimizer, weights, direction, scale, average.weights, share
-            )
-        elif kind == MAX_SCALED:
-            numbers = rmsprop_numbers(optimizer)
-            descend(
-                max_scaled, numbers, optimizer, weights, direction, scale, average.weights, share
-            )
-        else:
-            numbers = adam_numbers(optimizer)
-            descend(adam, numbers, optimizer, weights, direction, scale, average.weights, share)
+    :param optimizer: The optimiser; None to leave the step to torch.
+    :param directions: Shape (n_envs, n_weights).
+    :param errors: Shape (n_envs,).
+    :param n: How many of them count: the update is their sum divided by this.
+    """
+    if optimizer is None:
+        return
+    for i in range(optimizer.steps.size):
+        optimizer.steps[i] += np.float32(1.0)
+    _move(optimizer, weights, directions, errors, n, average)
+
+
+@compiled
+def clip_norm(gradient: Floats, max_norm: float) -> None:
+    """Scale a gradient so that its Euclidean norm is at most ``max_norm``, as torch does."""
+    total = np.float32(0.0)
+    for i in range(gradient.size):
+        total += gradient[i] * gradient[i]
+    factor = np.float32(max_norm) / (np.sqrt(total) + np.float32(1e-6))
+    if factor < 1:
+        for i in range(gradient.size):
+            gradient[i] *= factor
 
 
 @compiled
@@ -145,19 +221,25 @@ def mean_update(directions: Floats, errors: Floats, n: int, update: Floats) -> N
     """Average error times direction."""
     for env in range(directions.shape[0]):
         direction, factor = directions[env], errors[env] / np.float32(n)
-        if env == 0:
-            for i in range(direction.size):
-                update[i] = factor * direction[i]
-        else:
-            for i in range(direction.size):
-                update[i] += factor * direction[i]
+        for i in range(direction.size):
+            update[i] = factor * direction[i] + (update[i] if env > 0 else np.float32(0.0))
 
 
 @compiled
-def average_weights(weights: Floats, average: Floats, share: np.float32) -> None:
+def share_of_newest(average: Average) -> np.float32:
+    """Count an update, and tell how much the newest weights move their average."""
+    average.n_averaged[0] += 1.0
+    return np.float32(max(5.0 / (average.n_averaged[0] + 4.0), 1.0 / average.window))
+
+
+@compiled
+def average_weights(weights: Floats, average: Average | None) -> None:
     """Take the newest weights into their average."""
-    for i in range(average.size):
-        average[i] += share * (weights[i] - average[i])
+    if average is None:
+        return
+    share, averaged = share_of_newest(average), average.weights
+    for i in range(averaged.size):
+        averaged[i] += share * (weights[i] - averaged[i])
 
 
 @compiled
@@ -166,26 +248,48 @@ def descend(
     numbers: Any,
     optimizer: Optimizer,
     weights: Floats,
-    direction: Floats,
-    scale: np.float32,
-    average: Floats,
-    share: np.float32,
+    directions: Floats,
+    errors: Floats,
+    n: int,
+    average: Average | None,
 ) -> None:
     """
     Change the weights one by one, and take them into their average on the way.
 
     :param change: What to subtract from a weight: a function of ``numbers``, both moments, the
-        weight's index, and its gradient, which is ``scale`` times ``direction``.
+        weight's index, and its gradient.
     """
     exp_avg, exp_avg_sq = optimizer.exp_avg, optimizer.exp_avg_sq
-    if average.size > 0:
+    direction, factor = directions[0], -errors[0]
+    if len(errors) > 1:
+        mean_update(directions, errors, n, optimizer.update)
+        direction, factor = optimizer.update, np.float32(-1.0)
+    if average is None:
         for i in range(weights.size):
-            weight = weights[i] - change(numbers, exp_avg, exp_avg_sq, i, scale * direction[i])
-            weights[i] = weight
-            average[i] += share * (weight - average[i])
+            weights[i] -= change(numbers, exp_avg, exp_avg_sq, i, factor * direction[i])
     else:
+        share, averaged = share_of_newest(average), average.weights
         for i in range(weights.size):
-            weights[i] -= change(numbers, exp_avg, exp_avg_sq, i, scale * direction[i])
+            weight = weights[i] - change(numbers, exp_avg, exp_avg_sq, i, factor * direction[i])
+            weights[i] = weight
+            averaged[i] += share * (weight - averaged[i])
+
+
+def weight_by_weight(numbers: Callable[..., Any], change: Callable[..., np.float32]) -> Any:
+    """Make the step of an optimiser that changes each weight by its own gradient and moments."""
+
+    @compiled
+    def step(
+        optimizer: Optimizer,
+        weights: Floats,
+        directions: Floats,
+        errors: Floats,
+        n: int,
+        average: Average | None,
+    ) -> None:
+        descend(change, numbers(optimizer), optimizer, weights, directions, errors, n, average)
+
+    return step
 
 
 # Plain gradient descent
@@ -194,32 +298,38 @@ def descend(
 @compiled
 def sgd_numbers(optimizer: Optimizer) -> Any:
     """Collect what is the same for all weights: the step size."""
-    zero = np.float32(0.0)
-    return np.float32(optimizer.numbers[LEARNING_RATE]), zero, zero, zero, zero
+    return np.float32(optimizer.numbers[LEARNING_RATE])
 
 
 @compiled
 def sgd(
-    numbers: Any, exp_avg: Floats, exp_avg_sq: Floats, i: int, gradient: np.float32
+    step_size: Any, exp_avg: Floats, exp_avg_sq: Floats, i: int, gradient: np.float32
 ) -> np.float32:
     """Compute one weight's change. See :func:`descend`."""
-    change: np.float32 = numbers[0] * gradient
+    change: np.float32 = step_size * gradient
     return change
 
 
-# Adam, in torch's form and in Keras's
+# Adam, in torch's form and in Keras's, and RAdam
 
 
 @compiled
 def adam_numbers(optimizer: Optimizer) -> Any:
-    """Collect what is the same for all weights: the corrected step size and eps, decay rates."""
+    """Collect what is the same for all weights: corrected step size and eps, decay rates."""
     numbers, step = optimizer.numbers, optimizer.steps[0]
     beta1, beta2, eps = numbers[BETA1], numbers[BETA2], numbers[EPS]
     root_correction = np.sqrt(1.0 - beta2**step)
     step_size = np.float32(numbers[LEARNING_RATE] * root_correction / (1.0 - beta1**step))
     # Adding eps after the correction of the root is adding less of it before.
-    floor = np.float32(eps if optimizer.kind == KERAS_ADAM else eps * root_correction)
+    floor = np.float32(eps * root_correction)
     return step_size, floor, np.float32(1.0 - beta1), np.float32(beta2), np.float32(1.0 - beta2)
+
+
+@compiled
+def keras_adam_numbers(optimizer: Optimizer) -> Any:
+    """Collect the same for Keras's form, which adds eps before the correction."""
+    step_size, _, weight1, decay2, weight2 = adam_numbers(optimizer)
+    return step_size, np.float32(optimizer.numbers[EPS]), weight1, decay2, weight2
 
 
 @compiled
@@ -235,6 +345,44 @@ def adam(
     return change
 
 
+@compiled
+def radam_numbers(optimizer: Optimizer) -> Any:
+    """
+    Collect the same for RAdam: Liu et al. (2020), "On the Variance of the Adaptive Learning Rate
+    and Beyond", arXiv 1908.03265, algorithm 2, with ε where torch has it.
+
+    The last number is 0 while there are too few steps to tell the variance from: the second moment
+    is then left out.
+    """
+    numbers, step = optimizer.numbers, optimizer.steps[0]
+    beta1, beta2 = numbers[BETA1], numbers[BETA2]
+    step_size = numbers[LEARNING_RATE] / (1.0 - beta1**step)
+    unbiased = 1.0 - beta2**step
+    largest = 2.0 / (1.0 - beta2) - 1.0
+    length = largest - 2.0 * step * beta2**step / unbiased
+    floor, is_rectified = np.float32(1.0), np.float32(0.0)
+    if length > 5.0:
+        rectification = (length - 4.0) * (length - 2.0) * largest
+        rectification /= (largest - 4.0) * (largest - 2.0) * length
+        step_size *= np.sqrt(rectification * unbiased)
+        floor, is_rectified = np.float32(numbers[EPS]), np.float32(1.0)
+    weights = np.float32(1.0 - beta1), np.float32(beta2), np.float32(1.0 - beta2)
+    return np.float32(step_size), floor, *weights, is_rectified
+
+
+@compiled
+def radam(
+    numbers: Any, exp_avg: Floats, exp_avg_sq: Floats, i: int, gradient: np.float32
+) -> np.float32:
+    """Compute one weight's change, and its moments. See :func:`descend`."""
+    step_size, floor, weight1, decay2, weight2, is_rectified = numbers
+    first = flushed(exp_avg[i] + weight1 * (gradient - exp_avg[i]))
+    second = flushed(decay2 * exp_avg_sq[i] + weight2 * (gradient * gradient))
+    exp_avg[i], exp_avg_sq[i] = first, second
+    change: np.float32 = step_size * first / (is_rectified * np.sqrt(second) + floor)
+    return change
+
+
 # RMSprop
 
 
@@ -243,7 +391,7 @@ def rmsprop_numbers(optimizer: Optimizer) -> Any:
     """Collect what is the same for all weights: step size, eps, decay rate."""
     numbers, beta2 = optimizer.numbers, optimizer.numbers[BETA2]
     step_size, floor = np.float32(numbers[LEARNING_RATE]), np.float32(numbers[EPS])
-    return step_size, floor, np.float32(0.0), np.float32(beta2), np.float32(1.0 - beta2)
+    return step_size, floor, np.float32(beta2), np.float32(1.0 - beta2)
 
 
 @compiled
@@ -251,7 +399,7 @@ def rmsprop(
     numbers: Any, exp_avg: Floats, exp_avg_sq: Floats, i: int, gradient: np.float32
 ) -> np.float32:
     """Compute one weight's change, and its second moment. See :func:`descend`."""
-    step_size, floor, _, decay2, weight2 = numbers
+    step_size, floor, decay2, weight2 = numbers
     second = flushed(decay2 * exp_avg_sq[i] + weight2 * (gradient * gradient))
     exp_avg_sq[i] = second
     change: np.float32 = step_size * gradient / (np.sqrt(second) + floor)
@@ -266,7 +414,7 @@ def max_scaled(
     numbers: Any, exp_avg: Floats, exp_inf: Floats, i: int, gradient: np.float32
 ) -> np.float32:
     """Compute one weight's change, and the largest gradient. See :func:`descend`."""
-    step_size, floor, _, decay, _ = numbers
+    step_size, floor, decay, _ = numbers
     largest = flushed(max(decay * exp_inf[i], abs(gradient)))
     exp_inf[i] = largest
     change: np.float32 = step_size * gradient / (largest + floor)
@@ -277,32 +425,39 @@ def max_scaled(
 
 
 @compiled
-def needs_gradients(optimizer: Optimizer) -> bool:
-    """Tell whether an optimiser needs the transitions' gradients besides their traces."""
-    return optimizer.kind == ADAPTIVE_Q or optimizer.kind == INTENTIONAL
+def adaptive_q(
+    numbers: Any, exp_avg: Floats, exp_avg_sq: Floats, i: int, gradient: np.float32
+) -> np.float32:
+    """Compute one weight's change. See :func:`descend`."""
+    change: np.float32 = numbers[0] * gradient / (np.sqrt(exp_avg_sq[i]) + numbers[1])
+    return change
 
 
 @compiled
-def take_in_gradient(
+def add_squares(
     optimizer: Optimizer, network: Network, sample: Sample, kept: float, n: int
 ) -> None:
     """Add a transition's part to the mean square of n gradients; ``kept`` is 0 for the first."""
     gradient, squares = optimizer.update, optimizer.squares
-    accumulate_gradient(network, sample, 0.0, gradient)
+    accumulate_gradient(network, sample, 0.0, gradient, None)
     kept_share, share = np.float32(kept), np.float32(1.0 / n)
     for i in range(squares.size):
         squares[i] = kept_share * squares[i] + share * (gradient[i] * gradient[i])
 
 
 @compiled
-def take_in_squares(optimizer: Optimizer, decay: float) -> None:
+def adaptive_q_squares(optimizer: Optimizer, decay: float) -> None:
     """Take the mean square of gradients into its running mean, before a step."""
     exp_avg_sq, squares = optimizer.exp_avg_sq, optimizer.squares
-    if optimizer.kind == ADAPTIVE_Q:
-        kept, share = np.float32(decay), np.float32(1.0 - decay)
-        for i in range(squares.size):
-            exp_avg_sq[i] = flushed(kept * exp_avg_sq[i] + share * squares[i])
-        return
+    kept, share = np.float32(decay), np.float32(1.0 - decay)
+    for i in range(squares.size):
+        exp_avg_sq[i] = flushed(kept * exp_avg_sq[i] + share * squares[i])
+
+
+@compiled
+def intentional_squares(optimizer: Optimizer, decay: float) -> None:
+    """Take the mean square of gradients into its running mean, and the norm into its own."""
+    exp_avg_sq, squares = optimizer.exp_avg_sq, optimizer.squares
     numbers, scales, step = optimizer.numbers, optimizer.update, optimizer.steps[0] + 1.0
     beta2, floor = numbers[BETA2], np.float32(numbers[EPS])
     decay2, weight2 = np.float32(beta2), np.float32(1.0 - beta2)
@@ -320,19 +475,15 @@ def take_in_squares(optimizer: Optimizer, decay: float) -> None:
 
 
 @compiled
-def adaptive_q(
-    numbers: Any, exp_avg: Floats, exp_avg_sq: Floats, i: int, gradient: np.float32
-) -> np.float32:
-    """Compute one weight's change. See :func:`descend`."""
-    change: np.float32 = numbers[0] * gradient / (np.sqrt(exp_avg_sq[i]) + numbers[1])
-    return change
-
-
-@compiled
 def intentional(
-    optimizer: Optimizer, weights: Floats, directions: Floats, errors: Floats, n: int
+    optimizer: Optimizer,
+    weights: Floats,
+    directions: Floats,
+    errors: Floats,
+    n: int,
+    average: Average | None,
 ) -> None:
-    """Take one step on directions scaled by :func:`take_in_squares`."""
+    """Take one step on directions scaled by :func:`intentional_squares`."""
     scales, learning_rate = optimizer.update, optimizer.numbers[LEARNING_RATE]
     for env in range(directions.shape[0]):
         direction = directions[env]
@@ -343,6 +494,7 @@ def intentional(
         step = np.float32(learning_rate / max(root, SMALLEST_NORM) * errors[env] / n)
         for i in range(direction.size):
             weights[i] += step * (direction[i] * scales[i])
+    average_weights(weights, average)
 
 
 # Overshooting-bounded gradient descent
@@ -358,7 +510,14 @@ def bounded_step_size(optimizer: Optimizer, error: np.float32, norm: np.float32)
 
 
 @compiled
-def obgd(optimizer: Optimizer, weights: Floats, directions: Floats, errors: Floats, n: int) -> None:
+def obgd(
+    optimizer: Optimizer,
+    weights: Floats,
+    directions: Floats,
+    errors: Floats,
+    n: int,
+    average: Average | None,
+) -> None:
     """Take one step of overshooting-bounded gradient descent, see ``ObGD``."""
     for env in range(directions.shape[0]):
         direction = directions[env]
@@ -368,11 +527,17 @@ def obgd(optimizer: Optimizer, weights: Floats, directions: Floats, errors: Floa
         step = np.float32(bounded_step_size(optimizer, errors[env], norm) * errors[env] / n)
         for i in range(direction.size):
             weights[i] += step * direction[i]
+    average_weights(weights, average)
 
 
 @compiled
 def adaptive_obgd(
-    optimizer: Optimizer, weights: Floats, directions: Floats, errors: Floats, n: int
+    optimizer: Optimizer,
+    weights: Floats,
+    directions: Floats,
+    errors: Floats,
+    n: int,
+    average: Average | None,
 ) -> None:
     """Take one step of it on directions scaled weight by weight, see ``AdaptiveObGD``."""
     numbers, exp_avg_sq, scales = optimizer.numbers, optimizer.exp_avg_sq, optimizer.update
@@ -391,3 +556,39 @@ def adaptive_obgd(
         step = np.float32(bounded_step_size(optimizer, errors[env], norm) * errors[env] / n)
         for i in range(direction.size):
             weights[i] += step * (direction[i] * scales[i])
+    average_weights(weights, average)
+
+
+@compiled
+def no_gradient(
+    optimizer: Optimizer, network: Network, sample: Sample, kept: float, n: int
+) -> None:
+    """Take in no gradient."""
+
+
+@compiled
+def no_squares(optimizer: Optimizer, decay: float) -> None:
+    """Take in no squares."""
+
+
+_STEPS_OF: dict[type, Any] = {
+    _SGD: weight_by_weight(sgd_numbers, sgd),
+    _Adam: weight_by_weight(adam_numbers, adam),
+    _KerasAdam: weight_by_weight(keras_adam_numbers, adam),
+    _RAdam: weight_by_weight(radam_numbers, radam),
+    _RMSprop: weight_by_weight(rmsprop_numbers, rmsprop),
+    _AdaptiveQ: weight_by_weight(rmsprop_numbers, adaptive_q),
+    _MaxScaled: weight_by_weight(rmsprop_numbers, max_scaled),
+    _Intentional: intentional,
+    _ObGD: obgd,
+    _AdaptiveObGD: adaptive_obgd,
+}
+_SQUARES_OF: dict[type, Any] = {_AdaptiveQ: adaptive_q_squares, _Intentional: intentional_squares}
+
+_move = by_class(_STEPS_OF)
+take_in_gradient = by_class(
+    dict.fromkeys(_STEPS_OF, no_gradient) | dict.fromkeys(_SQUARES_OF, add_squares)
+)
+"""Add a transition's part to the mean square of n gradients, if the optimiser needs it."""
+take_in_squares = by_class(dict.fromkeys(_STEPS_OF, no_squares) | _SQUARES_OF)
+"""Take the mean square of gradients into the optimiser's own mean, before a step."""

@@ -1,155 +1,109 @@
-"""Q(λ) from rollouts in compiled code: for multilayer perceptrons on the CPU. The fast one."""
+"""Q(λ) from rollouts in compiled code: gradient steps on minibatches."""
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
-import torch as th
-from stable_baselines3.common.preprocessing import is_image_space
-from stable_baselines3.common.torch_layers import FlattenExtractor
-from torch import nn
 
-from dqn_plugins.learning.autograd.descent import Descent
-from dqn_plugins.learning.autograd.rollouts import RolloutLearner
-from dqn_plugins.learning.compiled.batches import (
-    N_COLUMNS,
-    Perceptron,
-    best_actions,
-    gradient_of_error,
-    values_of,
+from dqn_plugins.learning.compiled.compilation import Doubles, Floats, Ints, entry_point
+from dqn_plugins.learning.compiled.layers import (
+    Network,
+    accumulate_gradient,
+    backward,
+    forward,
+    output_derivatives,
+    sample_in,
 )
-from dqn_plugins.learning.compiled.binding import reason_against_kinds
-from dqn_plugins.learning.compiled.compilation import announce_compilation, by_reference
-from dqn_plugins.learning.compiled.learner import as_rows
-from dqn_plugins.learning.transition import Observation
-from dqn_plugins.policies import QNetwork, QPolicy
+from dqn_plugins.learning.compiled.memory import Memory
+from dqn_plugins.learning.compiled.numbers import LEARNED
+from dqn_plugins.learning.compiled.optimizers import Average, Optimizer, clip_norm, take_step
+from dqn_plugins.learning.compiled.rule import CompiledRule
+from dqn_plugins.learning.limits import LARGEST_GRADIENT
+from dqn_plugins.learning.rules import RolloutRule
 
-__all__ = ["CompiledRolloutLearner", "reason_against_compiled_rollouts"]
+__all__ = ["ROLLOUT"]
+
+# A place in `RolloutState.numbers`, after those that every rule has
+MAX_GRAD_NORM = 2
 
 
-class CompiledRolloutLearner(RolloutLearner):
+class RolloutState(NamedTuple):
     """
-    The same as :class:`RolloutLearner`, for a policy that
-    :func:`reason_against_compiled_rollouts` has nothing against.
+    All that the rule works on.
+
+    :param network: The network.
+    :param optimizer: The optimiser; None if torch takes the steps.
+    :param average: No average.
+    :param numbers: The rule's numbers: two without effect, and the largest norm of the gradient or
+        0 for any. Shape (3,).
+    :param gradient: One row, laid out as the weights; written.
+    :param errors: −1: the gradient is descended. Shape (1,).
     """
 
-    def __init__(self, *args: Any) -> None:
-        announce_compilation()
-        super().__init__(*args)
-        self._bind()
-
-    def _bind(self) -> None:
-        self._weights = self._descent.bind()
-        self._network = by_reference(_perceptron(self.policy, self._weights.numpy()))
-
-    def is_current(self, thorough: bool = True) -> bool:
-        """
-        Tell whether compiled code still works on the memory that the policy uses.
-
-        :param thorough: Without effect.
-        :return: False if somebody replaced it, or the network cannot be compiled any more.
-        """
-        return self._descent.is_bound_to(self._weights)
-
-    def greedy_actions(self, obs: Observation) -> np.ndarray:
-        """
-        Find the actions of the highest values. See :meth:`Learner.greedy_actions`.
-
-        :param obs: Observations, shape (n_envs, ...).
-        :return: Actions, shape (n_envs,), int64.
-        """
-        rows = as_rows(obs)
-        actions = np.empty(len(rows), np.int64)
-        best_actions(self._network, rows, actions)
-        return actions
-
-    def _values(self, obs: dict[str, th.Tensor], rows: slice = slice(None)) -> th.Tensor:
-        inputs = as_rows(obs[""][rows].numpy())
-        values = np.empty((len(inputs), self.policy.q_net.action_space.n), np.float32)
-        values_of(self._network, inputs, values)
-        return th.from_numpy(values)
-
-    def _descend(
-        self,
-        descent: Descent,
-        obs: dict[str, th.Tensor],
-        actions: th.Tensor,
-        returns: th.Tensor,
-        batches: tuple[th.Tensor, ...],
-    ) -> bool:
-        inputs, gradient = as_rows(obs[""].numpy()), descent.gradients.numpy()
-        flat_actions, targets = actions.view(-1).numpy(), returns.view(-1).numpy()
-        for batch in batches:
-            gradient_of_error(self._network, inputs, flat_actions, targets, batch.numpy(), gradient)
-            if not descent.step(self.rule.max_grad_norm):
-                return False
-        return True
+    network: Network
+    optimizer: Optimizer | None
+    average: Average | None
+    numbers: Doubles
+    gradient: Floats
+    errors: Floats
 
 
-def reason_against_compiled_rollouts(policy: QPolicy) -> str | None:
+@entry_point
+def learn_minibatches(
+    state: RolloutState, obs: Floats, actions: Ints, targets: Floats, order: Ints, n_batches: int
+) -> int:
     """
-    Tell why compiled code cannot learn from rollouts with a policy.
+    Take one step for each minibatch, on the mean squared error of the values of actions.
 
-    :param policy: The policy.
-    :return: The reason, with what would be needed instead; None if there is none.
+    :param state: What to work on.
+    :param obs: Observations, shape (n, n_inputs), of any number type.
+    :param actions: Actions, shape (n,).
+    :param targets: What their values are to be, shape (n,).
+    :param order: Which rows make the minibatches, one after the other, shape (n_rows,).
+    :param n_batches: How many minibatches these are: the first ones are longer by one row where
+        they cannot all be of one length.
+    :return: ``LEARNED``; or the minibatch whose gradient is too large or NaN, with no step for it.
     """
-    space, q_net = policy.observation_space, policy.q_net
-    if is_image_space(space):
-        return f"observations are {space}, they must be a Box that is not an image"
-    reason = reason_against_kinds(policy, (FlattenExtractor,), (QNetwork,))
-    if reason is not None:
-        return reason
-    parameters = list(q_net.parameters())
-    held = [each for group in policy.optimizer.param_groups for each in group["params"]]
-    if [id(each) for each in held] != [id(each) for each in parameters]:
-        return "the optimiser does not hold the network's weights in their order"
-    if _blocks(q_net.q_net) is None:
-        return (
-            "the network is not made of Linear layers with biases, each but the last followed by "
-            "ReLU or LeakyReLU, with or without LayerNorm between"
-        )
-    return None
+    network, max_norm, gradient = state.network, state.numbers[MAX_GRAD_NORM], state.gradient[0]
+    n_inputs, flat_obs = obs.shape[1], obs.reshape(-1)
+    size, n_longer = len(order) // n_batches, len(order) % n_batches
+    n_units = network.scratch.shape[1]
+    sample = sample_in(np.empty((3, (size + 1) * n_units), np.float32))
+    inputs = np.empty((size + 1) * n_inputs, np.float32)
+    start = 0
+    for batch in range(n_batches):
+        rows = order[start : start + size + (1 if batch < n_longer else 0)]
+        start, n = start + len(rows), len(rows)
+        for i in range(n):
+            for k in range(n_inputs):
+                inputs[i * n_inputs + k] = flat_obs[rows[i] * n_inputs + k]
+        values = forward(network, sample, inputs[: n * n_inputs], n)
+        derivatives = output_derivatives(network, sample, n)
+        n_actions = len(values) // n
+        for i in range(len(derivatives)):
+            derivatives[i] = np.float32(0.0)
+        for i in range(n):
+            taken = i * n_actions + actions[rows[i]]
+            derivatives[taken] = (values[taken] - targets[rows[i]]) * np.float32(2.0 / n)
+        backward(network, sample, n)
+        accumulate_gradient(network, sample, 0.0, gradient, n)
+        square = np.float32(0.0)
+        for entry in gradient:
+            square += entry * entry
+        if not np.sqrt(square) < LARGEST_GRADIENT:
+            return batch
+        if max_norm > 0:
+            clip_norm(gradient, max_norm)
+        take_step(state.optimizer, network.weights, state.gradient, state.errors, 1, state.average)
+    return LEARNED
 
 
-def _blocks(
-    network: nn.Sequential,
-) -> list[tuple[nn.Linear, nn.LayerNorm | None, float]] | None:
-    """Read a network as linear layers, each with its normalisation and its slope below 0."""
-    blocks: list[tuple[nn.Linear, nn.LayerNorm | None, float]] = []
-    modules: list[nn.Module | None] = [*network]
-    while modules:
-        linear = modules.pop(0)
-        if type(linear) is not nn.Linear or linear.bias is None:
-            return None
-        if not modules:
-            return [*blocks, (linear, None, 1.0)]
-        activation = modules.pop(0)
-        norm = None
-        if type(activation) is nn.LayerNorm:
-            norm, activation = activation, modules.pop(0) if modules else None
-            if len(list(norm.parameters())) == 1:  # a scale without a shift
-                return None
-        if type(activation) is nn.ReLU:
-            slope = 0.0
-        elif type(activation) is nn.LeakyReLU:
-            slope = activation.negative_slope
-        else:
-            return None
-        blocks.append((linear, norm, slope))
-    return None
+def _bind(memory: Memory, numbers: np.ndarray, td_errors: np.ndarray) -> RolloutState:
+    gradient, errors = memory.gradient[np.newaxis], np.full(1, -1.0, np.float32)
+    return RolloutState(memory.network, memory.optimizer, memory.average, numbers, gradient, errors)
 
 
-def _perceptron(policy: QPolicy, weights: np.ndarray) -> Perceptron:
-    blocks = _blocks(policy.q_net.q_net)
-    assert blocks is not None
-    layers = np.full((len(blocks), N_COLUMNS), -1, np.int64)
-    place = 0
-    for row, (linear, norm, _) in zip(layers, blocks, strict=True):
-        n_in, n_out = linear.in_features, linear.out_features
-        row[:5] = n_in, n_out, place, place + n_in * n_out, norm is not None
-        place += (n_in + 1) * n_out
-        if norm is not None and norm.elementwise_affine:
-            row[5] = place
-            place += 2 * n_out
-    eps = [1.0 if norm is None else norm.eps for _, norm, _ in blocks]
-    slopes = [slope for *_, slope in blocks]
-    return Perceptron(weights, layers, np.array(eps, np.float32), np.array(slopes, np.float32))
+def _numbers(rule: RolloutRule) -> list[float]:
+    return [0.0, 0.0, rule.max_grad_norm or 0.0]
+
+
+ROLLOUT = CompiledRule(_bind, _numbers, learn_minibatches)

@@ -3,11 +3,11 @@
 import numpy as np
 
 from dqn_plugins.learning.compiled.compilation import Doubles, Floats, compiled
+from dqn_plugins.policies import RunningStatistics
 
 __all__ = ["STATISTICS_EPSILON", "standard_deviation", "update_statistics"]
 
-STATISTICS_EPSILON = 1e-8
-"""``RunningStatistics.EPSILON``, written again where the digest of the sources sees it change."""
+STATISTICS_EPSILON = RunningStatistics.EPSILON
 
 
 @compiled

@@ -4,9 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dqn_plugins.learning.compiled.acting import observe_one
-from dqn_plugins.learning.compiled.binding import Binding
-from dqn_plugins.learning.compiled.checks import LEARNED, NOT_FINITE, all_finite
+from dqn_plugins.learning.compiled.acting import best_action, observe_one
 from dqn_plugins.learning.compiled.compilation import (
     Bools,
     Doubles,
@@ -21,12 +19,14 @@ from dqn_plugins.learning.compiled.layers import (
     backward,
     forward,
     gradient_bound,
+    output_derivatives,
     sample_in,
 )
+from dqn_plugins.learning.compiled.memory import Memory
+from dqn_plugins.learning.compiled.numbers import LEARNED, NOT_FINITE, all_finite
 from dqn_plugins.learning.compiled.optimizers import (
     Average,
     Optimizer,
-    needs_gradients,
     take_in_gradient,
     take_in_squares,
     take_step,
@@ -35,6 +35,7 @@ from dqn_plugins.learning.compiled.rewards import Rewards, look_at_reward, scale
 from dqn_plugins.learning.compiled.rule import EACH, EXPLORATION_RATE, CompiledRule
 from dqn_plugins.learning.limits import LARGE_TD_ERROR, LARGEST_GRADIENT
 from dqn_plugins.learning.rules import StreamRule
+from dqn_plugins.policies import RecentMeanSquare
 
 __all__ = ["STREAM"]
 
@@ -50,8 +51,7 @@ MAX, EXPECTED = range(2)
 TARGETS = {"max": MAX, "expected": EXPECTED}
 
 
-MEAN_SQUARE_DECAY = 0.9999
-"""``RecentMeanSquare.DECAY``, written again where the digest of the sources sees it change."""
+MEAN_SQUARE_DECAY = RecentMeanSquare.DECAY
 
 
 class StreamState(NamedTuple):
@@ -60,7 +60,7 @@ class StreamState(NamedTuple):
 
     :param network: The network.
     :param optimizer: The optimiser.
-    :param average: The weights' average.
+    :param average: The weights' average; None for none.
     :param numbers: The rule's numbers: ε, 1 for learning from each transition by itself, γ, λ, one
         of ``CUT_NEVER``, ``CUT_AFTER`` and ``CUT_WATKINS``, the largest TD error that is learned
         from, the same in multiples of their root mean square, and ``MAX`` or ``EXPECTED``. Python
@@ -78,7 +78,7 @@ class StreamState(NamedTuple):
 
     network: Network
     optimizer: Optimizer
-    average: Average
+    average: Average | None
     numbers: Doubles
     traces: Floats
     rewards: Rewards
@@ -115,116 +115,102 @@ def learn_stream(
     """
     if not (all_finite(obs) and all_finite(rewards) and all_finite(next_obs)):
         return NOT_FINITE
+    network, numbers = state.network, state.numbers
+    td_errors, traces = state.td_errors, state.traces[first_env_index:]
+    gamma, trace_cut = numbers[GAMMA], numbers[TRACE_CUT]
     n_envs = len(actions)
-    size = 1 if state.numbers[EACH] else n_envs
-    for start in range(0, n_envs, size):
-        verdict = learn_mean(
-            state,
-            start,
-            start + size,
-            obs,
-            actions,
-            rewards,
-            next_obs,
-            terminated,
-            dones,
-            valid,
-            first_env_index,
-        )
-        if verdict != LEARNED:
-            return verdict
+    size = 1 if numbers[EACH] else n_envs
+    for start in range(0, n_envs, max(size, 1)):
+        stop, n_valid = start + size, 0
+        for env in range(start, stop):
+            n_valid += valid[env]
+
+        # The action values, normalised by what was known when the observations came, and ∇Q(s, a)
+        for env in range(start, stop):
+            if valid[env]:
+                sample = sample_in(state.samples[env - start])
+                q_values = forward(network, sample, obs[env], None)
+                td_errors[env] = -q_values[actions[env]]
+                state.explored[env] = actions[env] != best_action(q_values)
+                derivatives = output_derivatives(network, sample, None)
+                for action in range(len(derivatives)):
+                    derivatives[action] = np.float32(action == actions[env])
+                backward(network, sample, None)
+
+        # The TD errors, after a look at the next observations and at the scale of the rewards
+        keep_statistics(state)
+        for env in range(start, stop):
+            if valid[env]:
+                observe_one(network, next_obs[env])
+                look_at_reward(state.rewards, first_env_index + env, rewards[env], gamma)
+        scale = scale_of_rewards(state.rewards)
+        for env in range(start, stop):
+            state.clipped_td_errors[env] = np.float32(0.0)
+            if not valid[env]:
+                td_errors[env] = np.float32(0.0)
+                continue
+            next_value = 0.0
+            if not terminated[env]:
+                q_values = forward(network, sample_in(network.scratch), next_obs[env], None)
+                next_value = value_of(q_values, numbers)
+            td_errors[env] += np.float64(rewards[env]) / scale + gamma * next_value
+            state.clipped_td_errors[env] = clipped(state, np.float64(td_errors[env]))
+            bound = gradient_bound(network, sample_in(state.samples[env - start]))
+            if abs(td_errors[env]) > LARGE_TD_ERROR:
+                bound += largest_of(traces[env])
+            bound *= max(abs(td_errors[env]), 1.0)
+            finite = np.isfinite(td_errors[env])
+            td_errors[env] *= scale
+            if not (finite and bound < LARGEST_GRADIENT):
+                restore_statistics(state)
+                return env
+
+        # The traces: fade, and take in the gradient
+        decay, kept = gamma * numbers[TRACE_DECAY], 0.0
+        for env in range(start, stop):
+            if valid[env]:
+                sample = sample_in(state.samples[env - start])
+                if state.explored[env] and trace_cut == CUT_WATKINS:
+                    clear(traces[env])
+                accumulate_gradient(network, sample, decay, traces[env], None)
+                take_in_gradient(state.optimizer, network, sample, kept, n_valid)
+                kept = 1.0
+
+        # The weights: along the traces
+        if n_valid > 0:
+            take_in_squares(state.optimizer, decay)
+            take_step(
+                state.optimizer,
+                network.weights,
+                traces[start:stop],
+                state.clipped_td_errors[start:stop],
+                n_valid,
+                state.average,
+            )
+
+        # What ended is forgotten
+        for env in range(start, stop):
+            if valid[env] and (dones[env] or (state.explored[env] and trace_cut == CUT_AFTER)):
+                clear(traces[env])
+            if dones[env]:
+                state.rewards.returns[first_env_index + env] = 0.0
     return LEARNED
 
 
 @compiled
-def learn_mean(
-    state: StreamState,
-    start: int,
-    stop: int,
-    obs: Floats,
-    actions: Ints,
-    rewards: Floats,
-    next_obs: Floats,
-    terminated: Bools,
-    dones: Bools,
-    valid: Bools,
-    first_env_index: int,
-) -> int:
-    """Learn from the mean over the environments from ``start`` to ``stop``."""
-    network, numbers = state.network, state.numbers
-    td_errors, traces = state.td_errors, state.traces[first_env_index:]
-    gamma, trace_cut = numbers[GAMMA], numbers[TRACE_CUT]
+def largest_of(values: Floats) -> float:
+    """Find the largest absolute value."""
+    largest = np.float32(0.0)
+    for value in values:
+        largest = max(largest, abs(value))
+    return float(largest)
 
-    # The action values, normalised by what was known when the observations came, and ∇Q(s, a)
-    for env in range(start, stop):
-        if valid[env]:
-            sample = sample_in(state.samples[env - start])
-            q_values = forward(network, sample, obs[env])
-            td_errors[env] = -q_values[actions[env]]
-            state.explored[env] = actions[env] != q_values.argmax()
-            backward(network, sample, actions[env], 1.0)
 
-    # The TD errors, after a look at the next observations and at the scale of the rewards
-    keep_statistics(state)
-    for env in range(start, stop):
-        if valid[env]:
-            observe_one(network, next_obs[env])
-            look_at_reward(state.rewards, first_env_index + env, rewards[env], gamma)
-    scale = scale_of_rewards(state.rewards)
-    for env in range(start, stop):
-        state.clipped_td_errors[env] = 0
-        if not valid[env]:
-            td_errors[env] = 0
-            continue
-        next_value = 0.0
-        if not terminated[env]:
-            q_values = forward(network, sample_in(network.scratch), next_obs[env])
-            next_value = value_of(q_values, numbers)
-        td_errors[env] += np.float64(rewards[env]) / scale + gamma * next_value
-        state.clipped_td_errors[env] = clipped(state, np.float64(td_errors[env]))
-        bound = gradient_bound(network, sample_in(state.samples[env - start]))
-        if abs(td_errors[env]) > LARGE_TD_ERROR:
-            bound += np.abs(traces[env]).max()
-        bound *= max(abs(td_errors[env]), 1.0)
-        finite = np.isfinite(td_errors[env])
-        td_errors[env] *= scale
-        if not (finite and bound < LARGEST_GRADIENT):
-            restore_statistics(state)
-            return env
-
-    # The traces: fade, and take in the gradient
-    decay, kept = gamma * numbers[TRACE_DECAY], 0.0
-    n_valid = valid[start:stop].sum()
-    for env in range(start, stop):
-        if valid[env]:
-            sample = sample_in(state.samples[env - start])
-            if state.explored[env] and trace_cut == CUT_WATKINS:
-                traces[env] = 0
-            accumulate_gradient(network, sample, decay, traces[env])
-            if needs_gradients(state.optimizer):
-                take_in_gradient(state.optimizer, network, sample, kept, n_valid)
-                kept = 1.0
-
-    # The weights: along the traces
-    if n_valid > 0:
-        if needs_gradients(state.optimizer):
-            take_in_squares(state.optimizer, decay)
-        take_step(
-            state.optimizer,
-            network.weights,
-            traces[start:stop],
-            state.clipped_td_errors[start:stop],
-            n_valid,
-            state.average,
-        )
-
-    # What ended is forgotten
-    for env in range(start, stop):
-        if valid[env] and (dones[env] or (state.explored[env] and trace_cut == CUT_AFTER)):
-            traces[env] = 0
-        if dones[env]:
-            state.rewards.returns[first_env_index + env] = 0.0
-    return LEARNED
+@compiled
+def clear(values: Floats) -> None:
+    """Make all zero."""
+    for i in range(values.size):
+        values[i] = np.float32(0.0)
 
 
 @compiled
@@ -242,10 +228,13 @@ def clipped(state: StreamState, td_error: float) -> float:
 @compiled
 def value_of(q_values: Floats, numbers: Doubles) -> float:
     """Compute the value of a state from those of its actions."""
-    value = float(q_values.max())
+    value = float(q_values[best_action(q_values)])
     if numbers[TARGET] == EXPECTED:
+        total = np.float32(0.0)
+        for q_value in q_values:
+            total += q_value
         epsilon = numbers[EXPLORATION_RATE]
-        value = (1.0 - epsilon) * value + epsilon * (float(q_values.sum()) / len(q_values))
+        value = (1.0 - epsilon) * value + epsilon * (float(total) / len(q_values))
     return value
 
 
@@ -274,7 +263,8 @@ def keep_statistics(state: StreamState) -> None:
     """Write down the statistics, for :func:`restore_statistics`."""
     start = 0
     for numbers in all_statistics(state):
-        state.before[start : start + numbers.size] = numbers
+        for i in range(numbers.size):
+            state.before[start + i] = numbers[i]
         start += numbers.size
 
 
@@ -283,22 +273,23 @@ def restore_statistics(state: StreamState) -> None:
     """Make the statistics what they were at :func:`keep_statistics`."""
     start = 0
     for numbers in all_statistics(state):
-        numbers[:] = state.before[start : start + numbers.size]
+        for i in range(numbers.size):
+            numbers[i] = state.before[start + i]
         start += numbers.size
 
 
-def _bind(binding: Binding, numbers: np.ndarray, td_errors: np.ndarray) -> StreamState:
+def _bind(memory: Memory, numbers: np.ndarray, td_errors: np.ndarray) -> StreamState:
     n_envs = len(td_errors)
-    n_statistics = 2 * binding.n_inputs + 1 + 6 + n_envs + 2
+    n_statistics = 2 * memory.n_inputs + 1 + 6 + n_envs + 2
     return StreamState(
-        binding.network,
-        binding.optimizer,
-        binding.average,
+        memory.network,
+        memory.optimizer,
+        memory.average,
         numbers,
-        binding.traces,
-        binding.rewards,
-        *binding.td_errors,
-        np.zeros((n_envs, 3, binding.n_units), np.float32),
+        memory.traces,
+        memory.rewards,
+        *memory.td_errors,
+        np.zeros((n_envs, 3, memory.n_units), np.float32),
         np.zeros(n_envs, np.bool_),
         td_errors,
         np.zeros(n_envs, np.float32),
