@@ -323,6 +323,8 @@ class QAlgorithm(Saving, Exporting):
         env = self.env
         assert env is not None
         try:
+            self._renew_learner(self.n_envs)
+            self._learner.compile()  # before anything is stepped, so that Ctrl-C ends it at once
             if resets_env:
                 raise_if_dead(env)
         except EOFError as error:

@@ -2,6 +2,7 @@
 
 from dqn_plugins.learning.autograd.learner import AutogradLearner
 from dqn_plugins.learning.choosing import Backend, choose_backend
+from dqn_plugins.learning.compiled.announcing import telling_of_compilation
 from dqn_plugins.learning.compiled.learner import CompiledLearner
 from dqn_plugins.learning.lambda_returns import lambda_returns
 from dqn_plugins.learning.learner import BackendLearner, Learner
@@ -40,4 +41,5 @@ __all__ = [
     "choose_backend",
     "lambda_returns",
     "raise_if_not_finite",
+    "telling_of_compilation",
 ]

@@ -24,6 +24,7 @@ __all__ = [
     "by_reference",
     "compiled",
     "entry_point",
+    "inlined",
 ]
 
 logger = logging.getLogger("dqn_plugins")
@@ -62,6 +63,16 @@ def compiled(function: Function) -> Function:
     :return: The compiled function.
     """
     return numba.njit(**_PART)(function)  # type: ignore[no-any-return]
+
+
+def inlined(function: Function) -> Function:
+    """
+    Do the same for a function that is called from one place: it is not compiled by itself first.
+
+    :param function: A function that numba can compile.
+    :return: The compiled function.
+    """
+    return numba.njit(inline="always", **_PART)(function)  # type: ignore[no-any-return]
 
 
 def entry_point(function: Function) -> Function:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dqn_plugins.learning.compiled.compilation import Doubles, Floats, Ints, compiled
+from dqn_plugins.learning.compiled.compilation import Doubles, Floats, Ints, compiled, inlined
 from dqn_plugins.learning.compiled.convolution import (
     GEOMETRY,
     accumulate_convolution_gradient,
@@ -151,7 +151,7 @@ def output_derivatives(network: Network, sample: Sample, n_rows: int | None) -> 
     return _outputs(network.layers, network.layers.shape[0] - 1, sample.deltas, n_rows)
 
 
-@compiled
+@inlined
 def backward(network: Network, sample: Sample, n_rows: int | None) -> None:
     """Propagate derivatives by the outputs back to the inputs of every layer but the first."""
     weights, layers = network.weights, network.layers
@@ -198,7 +198,7 @@ def gradient_bound(network: Network, sample: Sample) -> float:
     return float(bound)
 
 
-@compiled
+@inlined
 def accumulate_gradient(
     network: Network, sample: Sample, decay: float, gradient: Floats, n_rows: int | None
 ) -> None:
@@ -272,17 +272,20 @@ def linear(
             outputs[unit] = total + weights[bias + unit]
         return
     n_in, n_out = inputs.size // n_rows, outputs.size // n_rows
+    biases = weights[bias : bias + n_out]
     if n_in < n_out:  # rows as long as possible
-        for row in range(n_rows):
+        for start in range(0, outputs.size, n_out):
+            out = outputs[start : start + n_out]
             for unit in range(n_out):
-                outputs[row * n_out + unit] = weights[bias + unit]
+                out[unit] = biases[unit]
         columns = transposed(weights[weight:], n_out, n_in)
         add_product(inputs, n_rows, n_in, n_in, 1, columns, outputs, n_out)
         return
     multiply_by_rows(inputs, weights[weight:], outputs, n_rows, n_in, n_out)
-    for row in range(n_rows):
+    for start in range(0, outputs.size, n_out):
+        out = outputs[start : start + n_out]
         for unit in range(n_out):
-            outputs[row * n_out + unit] += weights[bias + unit]
+            out[unit] += biases[unit]
 
 
 @compiled
@@ -338,9 +341,11 @@ def accumulate_linear_gradient(
                 gradient[weight + unit * n_in + i] += columns[i * n_out + unit]
     else:
         add_product(deltas, n_out, n_rows, 1, n_out, inputs, gradient[weight:], n_in)
-    for row in range(n_rows):
+    by_biases = gradient[bias : bias + n_out]
+    for start in range(0, deltas.size, n_out):
+        row = deltas[start : start + n_out]
         for unit in range(n_out):
-            gradient[bias + unit] += deltas[row * n_out + unit]
+            by_biases[unit] += row[unit]
 
 
 @compiled
@@ -356,8 +361,9 @@ def transposed(matrix: Floats, n_rows: int, n_columns: int) -> Floats:
 @compiled
 def fade(gradient: Floats, kept: np.float32) -> None:
     """Multiply a gradient; by 0, whatever it was, it becomes 0."""
-    for i in range(gradient.size):
-        gradient[i] = kept * gradient[i] if kept != 0 else np.float32(0.0)
+    if kept != 1:
+        for i in range(gradient.size):
+            gradient[i] = kept * gradient[i] if kept != 0 else np.float32(0.0)
 
 
 # Layer normalisation
@@ -416,42 +422,48 @@ def scale(
 ) -> None:
     """Multiply each unit by a weight and add another."""
     n = inputs.size // _count(n_rows)
-    for row in range(_count(n_rows)):
+    scales, shifts = weights[weight : weight + n], weights[bias : bias + n]
+    for start in range(0, inputs.size, n):
+        below, above = inputs[start : start + n], outputs[start : start + n]
         for i in range(n):
-            at = row * n + i
-            outputs[at] = inputs[at] * weights[weight + i] + weights[bias + i]
+            above[i] = below[i] * scales[i] + shifts[i]
 
 
 @compiled
 def scale_backward(
-    weight: int, weights: Floats, above: Floats, below: Floats, n_rows: int | None
+    weight: int, weights: Floats, all_above: Floats, all_below: Floats, n_rows: int | None
 ) -> None:
     """Multiply derivatives by the same weights."""
-    n = above.size // _count(n_rows)
-    for row in range(_count(n_rows)):
+    n = all_above.size // _count(n_rows)
+    scales = weights[weight : weight + n]
+    for start in range(0, all_above.size, n):
+        above, below = all_above[start : start + n], all_below[start : start + n]
         for i in range(n):
-            below[row * n + i] = above[row * n + i] * weights[weight + i]
+            below[i] = above[i] * scales[i]
 
 
 @compiled
 def accumulate_scale_gradient(
     weight: int,
     bias: int,
-    inputs: Floats,
-    deltas: Floats,
+    all_inputs: Floats,
+    all_deltas: Floats,
     kept: np.float32,
     gradient: Floats,
     n_rows: int | None,
 ) -> None:
     """Let the gradient of scale and shift fade, and add that of all observations to it."""
-    n = deltas.size // _count(n_rows)
-    fade(gradient[weight : weight + n], kept)
-    fade(gradient[bias : bias + n], kept)
-    for row in range(_count(n_rows)):
+    n = all_deltas.size // _count(n_rows)
+    by_scales, by_shifts = gradient[weight : weight + n], gradient[bias : bias + n]
+    fade(by_scales, kept)
+    fade(by_shifts, kept)
+    for start in range(0, all_deltas.size, n):
+        inputs, deltas = all_inputs[start : start + n], all_deltas[start : start + n]
         for i in range(n):
-            delta = deltas[row * n + i]
-            gradient[weight + i] = flushed(gradient[weight + i] + delta * inputs[row * n + i])
-            gradient[bias + i] += delta
+            by_scales[i] += deltas[i] * inputs[i]
+            by_shifts[i] += deltas[i]
+    for i in range(n):
+        by_scales[i] = flushed(by_scales[i])
 
 
 # Rectifier: ReLU with slope 0, LeakyReLU with another

@@ -7,6 +7,7 @@ import torch as th
 
 from dqn_plugins.errors import DivergenceError
 from dqn_plugins.learning.compiled.acting import action_values, greedy_actions, observe
+from dqn_plugins.learning.compiled.announcing import announced
 from dqn_plugins.learning.compiled.compilation import by_reference
 from dqn_plugins.learning.compiled.memory import Memory
 from dqn_plugins.learning.compiled.naive import NAIVE
@@ -53,6 +54,7 @@ class CompiledLearner(BackendLearner):
             self._compiled_rule.bind(memory, self._numbers, self._td_errors)
         )
         self._learn = self._compiled_rule.learn
+        self._is_compiled = False
         self.set_rule(rule)
 
     def set_rule(self, rule: Rule) -> None:
@@ -84,18 +86,23 @@ class CompiledLearner(BackendLearner):
         return self._memory.is_current(thorough)
 
     def compile(self) -> None:
-        """Load what learning needs from disk, or compile it. Nothing is changed."""
-        rows, actions = np.empty((0, self._memory.n_inputs), np.float32), np.empty(0, np.int64)
-        if isinstance(self.rule, RolloutRule):
-            rows = rows.astype(self.policy.observation_space.dtype)
-            self.action_values(rows)
-            self._learn(self._structure, rows, actions, np.empty(0, np.float32), actions, 1)
-        else:
-            observe(self._network, rows)
-            greedy_actions(self._network, rows, actions)
-            flags, rewards = np.empty(0, np.bool_), np.empty(0, np.float32)
-            arrays = rows, actions, rewards, rows, flags, flags, flags
-            self._learn(self._structure, *arrays, 0)
+        """Load what learning needs from disk, or compile it and say so. Nothing is changed."""
+        if self._is_compiled:
+            return
+        memory = self._memory
+        rows, indices = np.empty((0, memory.n_inputs), np.float32), np.empty(0, np.int64)
+        rewards, flags = np.empty(0, np.float32), np.empty(0, np.bool_)
+        with announced():
+            if isinstance(self.rule, RolloutRule):
+                rows = rows.astype(self.policy.observation_space.dtype)
+                self.action_values(rows)
+                self._learn(self._structure, rows, indices, rewards, indices, 1)
+            else:
+                observe(self._network, rows)
+                greedy_actions(self._network, rows, indices)
+                transitions = rows, indices, rewards, rows, flags, flags, flags
+                self._learn(self._structure, *transitions, 0)
+        self._is_compiled = True
 
     def forget(self) -> None:
         """See :meth:`Learner.forget`."""
@@ -109,6 +116,7 @@ class CompiledLearner(BackendLearner):
         :param obs: The first observations in all environments, shape (n_envs, ...).
         """
         self.forget()
+        self.compile()
         observe(self._network, as_rows(obs))
 
     def greedy_actions(self, obs: Observation) -> np.ndarray:
@@ -191,7 +199,7 @@ class CompiledLearner(BackendLearner):
         :param obs: Observations, shape (n, ...).
         :return: The values, shape (n, n_actions), float32.
         """
-        rows = np.asarray(obs).reshape(len(obs), -1)
+        rows = np.asarray(obs).reshape(-1, self._memory.n_inputs)
         values = np.empty((len(rows), int(self.policy.q_net.action_space.n)), np.float32)
         action_values(self._network, rows, ROWS_AT_ONCE, values)
         return th.from_numpy(values)
@@ -209,7 +217,7 @@ class CompiledLearner(BackendLearner):
         :param n_batches: Into how many minibatches to divide them.
         :return: False if a gradient is too large or NaN.
         """
-        arrays = np.asarray(obs).reshape(len(obs), -1), actions.numpy(), targets.numpy()
+        arrays = np.asarray(obs).reshape(-1, self._memory.n_inputs), actions.numpy(), targets.numpy()
         if not self._steps_in_torch:
             self._memory.update_settings()
             return self._learn(self._structure, *arrays, rows, n_batches) == LEARNED

@@ -25,6 +25,9 @@ __all__ = ["ROLLOUT"]
 # A place in `RolloutState.numbers`, after those that every rule has
 MAX_GRAD_NORM = 2
 
+ROWS_AT_ONCE = 32
+"""So many observations go through the network at once: what they need fits into the caches."""
+
 
 class RolloutState(NamedTuple):
     """
@@ -64,28 +67,32 @@ def learn_minibatches(
     :return: ``LEARNED``; or the minibatch whose gradient is too large or NaN, with no step for it.
     """
     network, max_norm, gradient = state.network, state.numbers[MAX_GRAD_NORM], state.gradient[0]
-    n_inputs, flat_obs = obs.shape[1], obs.reshape(-1)
+    n_inputs, flat_obs, n_units = obs.shape[1], obs.reshape(-1), network.scratch.shape[1]
+    sample = sample_in(np.empty((3, ROWS_AT_ONCE * n_units), np.float32))
+    inputs = np.empty(ROWS_AT_ONCE * n_inputs, np.float32)
     size, n_longer = len(order) // n_batches, len(order) % n_batches
-    n_units = network.scratch.shape[1]
-    sample = sample_in(np.empty((3, (size + 1) * n_units), np.float32))
-    inputs = np.empty((size + 1) * n_inputs, np.float32)
     start = 0
     for batch in range(n_batches):
-        rows = order[start : start + size + (1 if batch < n_longer else 0)]
-        start, n = start + len(rows), len(rows)
-        for i in range(n):
-            for k in range(n_inputs):
-                inputs[i * n_inputs + k] = flat_obs[rows[i] * n_inputs + k]
-        values = forward(network, sample, inputs[: n * n_inputs], n)
-        derivatives = output_derivatives(network, sample, n)
-        n_actions = len(values) // n
-        for i in range(len(derivatives)):
-            derivatives[i] = np.float32(0.0)
-        for i in range(n):
-            taken = i * n_actions + actions[rows[i]]
-            derivatives[taken] = (values[taken] - targets[rows[i]]) * np.float32(2.0 / n)
-        backward(network, sample, n)
-        accumulate_gradient(network, sample, 0.0, gradient, n)
+        stop = start + size + (1 if batch < n_longer else 0)
+        slope = np.float32(2.0 / (stop - start))
+        kept = 0.0
+        while start < stop:
+            rows = order[start : min(start + ROWS_AT_ONCE, stop)]
+            n = len(rows)
+            for i in range(n):
+                for k in range(n_inputs):
+                    inputs[i * n_inputs + k] = flat_obs[rows[i] * n_inputs + k]
+            values = forward(network, sample, inputs[: n * n_inputs], n)
+            derivatives = output_derivatives(network, sample, n)
+            n_actions = len(values) // n
+            for i in range(len(derivatives)):
+                derivatives[i] = np.float32(0.0)
+            for i in range(n):
+                taken = i * n_actions + actions[rows[i]]
+                derivatives[taken] = (values[taken] - targets[rows[i]]) * slope
+            backward(network, sample, n)
+            accumulate_gradient(network, sample, kept, gradient, n)
+            start, kept = start + n, 1.0
         square = np.float32(0.0)
         for entry in gradient:
             square += entry * entry
