@@ -607,7 +607,7 @@ MUTATIONS = [
         "raise_if_not_finite(new_obs, rewards, new_obs, first)",
         "pass",
         "NaN in a first observation reaches the statistics",
-        (STREAM_Q, "-k", "bad_first_observation"),
+        ("tests/dqn_plugins/algorithms/test_bad_input.py", "-k", "bad_first_observation"),
     ),
     Mutation(
         COMPILED,
@@ -771,7 +771,7 @@ MUTATIONS = [
         "            self.keep_returns_for(len(saved))\n",
         "            pass\n",
         "a model cannot be loaded with another number of environments",
-        (STREAM_Q, "-k", "test_a_model_is_loaded_with_another_number_of_environments"),
+        ("tests/dqn_plugins/algorithms/test_continue_exactly.py", "-k", "number_of_environments"),
     ),
     Mutation(
         STREAM_POLICY,
