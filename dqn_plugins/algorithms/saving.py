@@ -140,12 +140,14 @@ class Saving(Updates):
 
     @classmethod
     def _own_arguments(cls) -> set[str]:
-        """Names of the arguments that an algorithm has beside those that all of them share."""
+        """Names of the arguments that an algorithm has beside those that others have, too."""
         return {
             parameter.name
             for algorithm in cls.__mro__
             for parameter in signature(algorithm).parameters.values()
-            if algorithm.__module__ != "builtins" and parameter.kind is parameter.KEYWORD_ONLY
+            if algorithm.__module__ != "builtins"
+            and parameter.kind is parameter.KEYWORD_ONLY
+            and not parameter.name.startswith("exploration")
         } - {"backend", "update", "n_envs", "vectorization"}
 
     def _excluded_save_params(self) -> list[str]:
