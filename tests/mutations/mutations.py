@@ -33,6 +33,7 @@ COMPILED_STREAM = (UPDATES, "-k", "compiled and stream")
 EPISODES = (ENDS, "-k", "those_of_it_alone or if_it_were_the_first")
 COMPILED_IMAGES = (UPDATES, "-k", "compiled and images and naive")
 COMPILED_TESTS = "tests/dqn_plugins/learning/test_compiled_learners.py"
+NETWORK_TESTS = "tests/dqn_plugins/algorithms/test_network.py"
 STREAM_Q = "tests/dqn_plugins/algorithms/test_stream_q.py"
 OWN_LOOP_TESTS = "tests/dqn_plugins/algorithms/test_own_loop.py"
 EXPLORATION_TESTS = ("tests/dqn_plugins/algorithms/test_exploration.py",)
@@ -628,14 +629,14 @@ MUTATIONS = [
         "        if self._is_stale or self.policy.optimizer is not self._optimizer:\n",
         "        return True\n        if False:\n",
         "weights that were loaded are not the ones that are learned",
-        (COMPILED_TESTS, "-k", "what_is_loaded_is_learned_from"),
+        (NETWORK_TESTS, "-k", "put_in_from_outside"),
     ),
     Mutation(
         BINDING,
         "binding._is_stale = True",
         "pass",
         "an optimiser's state that a callback loaded is not the one in use",
-        (COMPILED_TESTS, "-k", "what_a_callback_puts_in_place"),
+        (NETWORK_TESTS, "-k", "what_a_callback_puts_in_place"),
     ),
     Mutation(
         COMPILATION,

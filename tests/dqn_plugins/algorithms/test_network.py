@@ -14,7 +14,7 @@ from dqn_plugins import PQN, NaiveDQN, StreamQ
 from dqn_plugins.learning import NaiveRule
 from tests.algorithms import each_algorithm
 from tests.environments import RecordingEnv
-from tests.helpers import everything, through_a_file, weights
+from tests.helpers import everything, optimizer_numbers, through_a_file, weights
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
 GREEDY = {"exploration_initial_eps": 0.0, "exploration_final_eps": 0.0}
@@ -64,6 +64,90 @@ def test_weights_put_in_from_outside_are_used_and_learned_from(backend, row, put
         learn_again(model, source)
     assert everything(model) == everything(source)
     assert not np.allclose(weights(model), before)
+
+
+def new_parameters(model: Any) -> None:
+    vector = nn.utils.parameters_to_vector(model.q_net.parameters()).detach().clone()
+    nn.utils.vector_to_parameters(vector, model.q_net.parameters())
+
+
+def new_data(model: Any) -> None:
+    for tensor in (*model.policy.parameters(), *model.policy.buffers()):
+        tensor.data = tensor.data.clone()
+
+
+def new_state(model: Any) -> None:
+    for state in model.policy.optimizer.state.values():
+        state.update({name: value.clone() for name, value in state.items()})
+
+
+def loaded_state(model: Any) -> None:
+    model.policy.optimizer.load_state_dict(copy.deepcopy(model.policy.optimizer.state_dict()))
+
+
+def new_optimizer(model: Any) -> None:
+    before = model.policy.optimizer
+    model.policy.optimizer = type(before)(model.q_net.parameters(), lr=0.01)
+    model.policy.optimizer.load_state_dict(copy.deepcopy(before.state_dict()))
+
+
+def moved(model: Any) -> None:
+    model.policy.to("cpu")
+
+
+@each_algorithm
+@pytest.mark.parametrize(
+    "replace", [new_parameters, new_data, loaded_state, new_optimizer, moved, new_state]
+)
+def test_what_a_callback_puts_in_place_is_learned_from(backend, row, replace):
+    def put_in_place(locals_: dict[str, Any], _: Any) -> bool:
+        if locals_["self"].num_timesteps in (8, 13, 20) and replace is not new_state:
+            replace(locals_["self"])
+        return True
+
+    models = [row.make(backend=backend).learn(28, callback=each) for each in (None, put_in_place)]
+    replace(models[1])
+    for model in models:
+        model.learn(8, reset_num_timesteps=False)
+    assert everything(models[0]) == everything(models[1])
+
+
+@each_algorithm
+def test_everybody_sees_the_weights_that_were_learned(backend, row):
+    model = row.make(backend=backend)
+    parameters, before = list(model.q_net.parameters()), weights(model)
+    modules = [module for module in model.q_net.q_net if list(module.parameters())]
+    model.learn(20)
+    # The very parameters that were there before, and every other way to look at them
+    flat = weights(model)
+    assert not np.array_equal(flat, before)
+    given = model.policy.optimizer.param_groups[0]["params"]
+    assert [*map(id, parameters)] == [*map(id, model.q_net.parameters())] == [*map(id, given)]
+    names = [f"q_net.{name}" for name, _ in model.q_net.named_parameters()]
+    for state in (model.policy.state_dict(), model.get_parameters()["policy"]):
+        assert np.array_equal(np.concatenate([state[n].numpy().ravel() for n in names]), flat)
+    by_module = [p.detach().numpy().ravel() for m in modules for p in m.parameters()]
+    assert np.array_equal(np.concatenate(by_module), flat)
+    assert np.array_equal(model.policy.parameters_to_vector()[: len(flat)], flat)
+
+
+@each_algorithm
+def test_a_saved_model_goes_on_under_the_other_backend(row):
+    models = [row.make(backend=backend).learn(20) for backend in ("torch", "compiled")]
+    for model, other in zip(models, ("compiled", "torch"), strict=True):
+        switched = through_a_file(model, backend=other)
+        assert switched.backend == other
+        assert everything(switched) == everything(model)
+        learn_again(model, switched)
+        np.testing.assert_allclose(weights(switched), weights(model), rtol=1e-4, atol=1e-6)
+        numbers = optimizer_numbers(switched), optimizer_numbers(model)
+        for one, theirs in zip(*numbers, strict=True):
+            assert one.shape == theirs.shape
+            assert np.linalg.norm(one - theirs) <= 1e-4 * np.linalg.norm(theirs) + 1e-7
+    # Which of them "auto" takes where both can be had
+    auto = row.make(backend="auto")
+    assert type(auto._learner) is type(row.make(backend="compiled")._learner)
+    assert type(auto._learner) is not type(row.make(backend="torch")._learner)
 
 
 @each_algorithm
