@@ -643,7 +643,7 @@ MUTATIONS = [
         'SOURCES = f"sources_{_digest_of_sources()}"',
         'SOURCES = "sources"',
         "what is on disk is used although its sources have changed",
-        (COMPILED_TESTS, "-k", "compiled_anew_when_another_file"),
+        ("tests/dqn_plugins/learning/test_compilation.py", "-k", "made_anew"),
     ),
     # Limits
     Mutation(

@@ -2,15 +2,8 @@
 
 import functools
 import itertools
-import json
-import logging
-import os
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -22,8 +15,6 @@ from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
-import dqn_plugins.policies
-import dqn_plugins.wrappers
 from dqn_plugins import DivergenceError, NaiveDQN, NonFiniteTransitionError, StreamQ
 from dqn_plugins.environments import true_next_observation
 from dqn_plugins.learning import (
@@ -32,7 +23,7 @@ from dqn_plugins.learning import (
     is_faster_in_torch,
     reason_against_compiling,
 )
-from dqn_plugins.learning.compiled import binding, compilation
+from dqn_plugins.learning.compiled import binding
 from dqn_plugins.learning.compiled.statistics import STATISTICS_EPSILON
 from dqn_plugins.policies import AdaptiveObGD, KerasAdam, ObGD, RunningStatistics, TraceAdam
 from tests.environments import RecordingEnv
@@ -506,161 +497,8 @@ def test_the_compiler_keeps_the_check_for_divergence(make, value):
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(before, after, strict=True))
 
 
-# Compiling
-
-
-def test_the_first_compiled_learner_says_that_it_is_being_loaded(caplog, monkeypatch):
-    monkeypatch.setattr(compilation, "_announced", False)
-    with caplog.at_level(logging.INFO, logger="dqn_plugins"):
-        for backend in ("torch", "compiled", "compiled"):
-            NaiveDQN("MlpPolicy", RecordingEnv(), backend=backend)
-    records = [record for record in caplog.records if "compiled learner" in record.message]
-    assert [record.levelno for record in records] == [logging.INFO]
-    assert "half a minute" in records[0].message
-
-
-def learned_numbers(*algorithms: str) -> np.ndarray:
-    """Weights after a few updates by compiled learners."""
-    models: dict[str, Model] = {
-        "NaiveDQN": NaiveDQN("MlpPolicy", RecordingEnv(), seed=0, backend="compiled"),
-        "StreamQ": StreamQ(
-            "MlpPolicy",
-            RecordingEnv(),
-            policy_kwargs={"net_arch": [8]},
-            seed=0,
-            backend="compiled",
-        ),
-    }
-    return np.concatenate([weights(models[name].learn(15)) for name in algorithms])
-
-
-SCRIPT = """
-import sys
-import numpy as np
-from tests.dqn_plugins.learning.test_compiled_learners import learned_numbers
-np.save(sys.argv[1], learned_numbers(*sys.argv[2:]))
-"""
-
-
-def copy_package(package: Path) -> None:
-    """Copy the package as it is installed, rooms at the root included."""
-    ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(Path(dqn_plugins.__file__).parent, package, ignore=ignore)
-    for room in (dqn_plugins.policies, dqn_plugins.wrappers):
-        name, source = room.__name__.split(".")[-1], Path(room.__file__).parent
-        shutil.copytree(source, package / name, ignore=ignore, dirs_exist_ok=True)
-
-
-def test_the_compiled_code_is_python_that_computes_the_same(tmp_path):
-    algorithms = "NaiveDQN", "StreamQ"
-    file, root = tmp_path / "weights.npy", Path(__file__).parents[3]
-    subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(file), *algorithms],
-        env={**os.environ, "PYTHONPATH": str(root), "NUMBA_DISABLE_JIT": "1"},
-        check=True,
-    )
-    assert_close(np.load(file), learned_numbers(*algorithms), 1e-5)
-
-
 def test_the_statistics_epsilon_of_compiled_code_is_torchs():
     assert STATISTICS_EPSILON == RunningStatistics.EPSILON
-
-
-LOGGING = """
-import logging
-logging.basicConfig(level=logging.INFO)
-import dqn_plugins
-print(dqn_plugins.__file__)
-"""
-ACTS = """
-import numpy as np
-from dqn_plugins import NaiveDQN
-from tests.environments import RecordingEnv
-obs = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-model = NaiveDQN("MlpPolicy", RecordingEnv(), policy_kwargs={"net_arch": []}, seed=0)
-print(model._learner.greedy_actions(obs).tolist())
-"""
-
-
-def test_compiled_code_needs_no_folder_to_be_kept_in(tmp_path):
-    # Root may write anywhere but below a file: not into the package, nor the user's folders.
-    blocked = tmp_path / "file"
-    blocked.touch()
-    package = tmp_path / "installed" / "dqn_plugins"
-    copy_package(package)
-    (package / "learning" / "compiled" / "__pycache__").touch()
-    done = subprocess.run(
-        [sys.executable, "-c", LOGGING + ACTS],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(package.parent), str(Path(__file__).parents[3])]),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "NUMBA_CACHE_DIR": str(blocked / "cache"),
-            "XDG_CACHE_HOME": str(blocked / "cache"),
-            "HOME": str(blocked / "home"),
-        },
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-    )
-    assert "Compiled code is not kept on disk" in done.stderr
-    model = NaiveDQN("MlpPolicy", RecordingEnv(), policy_kwargs={"net_arch": []}, seed=0)
-    obs = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    origin, actions = done.stdout.splitlines()
-    assert Path(origin).parent == package
-    assert json.loads(actions) == model.predict(obs, deterministic=True)[0].tolist()
-    assert not list(tmp_path.rglob("*.nb?"))
-
-
-def test_code_is_compiled_anew_when_another_file_of_it_has_changed(tmp_path):
-    package = tmp_path / "installed" / "dqn_plugins"
-    copy_package(package)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(package.parent), str(Path(__file__).parents[3])]),
-        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
-    }
-
-    def greedy_actions() -> str:
-        return subprocess.run(
-            [sys.executable, "-c", ACTS],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=tmp_path,
-        ).stdout
-
-    before = greedy_actions()
-    assert list((tmp_path / "cache").rglob("*.nbc"))
-    # What Python calls lies in another file, acting.py, which stays as it is.
-    source = package / "learning" / "compiled" / "layers.py"
-    old = "outputs[unit] = total + weights[bias + unit]"
-    assert source.read_text().count(old) == 1
-    source.write_text(source.read_text().replace(old, "outputs[unit] = -total"))
-    assert greedy_actions() != before
-
-
-@pytest.mark.slow
-def test_the_process_that_compiles_learns_what_those_that_load_learn(tmp_path):
-    script = (
-        "import gymnasium, hashlib\n"
-        "from dqn_plugins import StreamQ\n"
-        "model = StreamQ('MlpPolicy', gymnasium.make('CartPole-v1'), seed=0).learn(1_000)\n"
-        "print(hashlib.sha256(model.policy.parameters_to_vector().tobytes()).hexdigest())\n"
-    )
-    compiles, loads = (
-        subprocess.run(
-            [sys.executable, "-c", script],
-            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for _ in range(2)
-    )
-    assert compiles == loads
 
 
 def _in_two_groups(policy: Any) -> None:
