@@ -38,7 +38,7 @@ demo: $(INSTALLED)  ## Train NaiveDQN and StreamQ beside SB3's DQN on LunarLande
 # pytest's 5 says that PYTEST_ARGS chose none of these tests.
 test: $(INSTALLED)  ## Run the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not long and not browser" $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -m browser $(PYTEST_ARGS) || test $$? -eq 5
+	$(BIN)/python -m pytest -m browser $(or $(PYTEST_ARGS),tests/wrappers/live) || test $$? -eq 5
 
 # What this processor cannot do is left out of the code for the others, so all of them run on any
 # machine of their family. torch's vector extensions are turned off last.
