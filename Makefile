@@ -34,8 +34,11 @@ demo: $(INSTALLED)  ## Train NaiveDQN and StreamQ beside SB3's DQN on LunarLande
 	$(BIN)/dqn-plugins compare --config examples/configs/demo.yaml
 	@echo "Watch it learn: $(BIN)/dqn-plugins watch --env LunarLander-v3 --algo stream_q --algo naive_dqn --open"
 
+# The live page in a browser comes last and alone: beside other tests it would miss its deadlines.
+# pytest's 5 says that PYTEST_ARGS chose none of these tests.
 test: $(INSTALLED)  ## Run the tests
-	$(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not long and not browser" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m browser $(or $(PYTEST_ARGS),tests/wrappers/live) || test $$? -eq 5
 
 # What this processor cannot do is left out of the code for the others, so all of them run on any
 # machine of their family. torch's vector extensions are turned off last.
@@ -49,9 +52,11 @@ test-processors: $(INSTALLED)  ## Run the tests that learn, as on other processo
 	ATEN_CPU_CAPABILITY=default NUMBA_CACHE_DIR=build/numba/native \
 		$(BIN)/python -m pytest -n auto --dist worksteal -m numerics -q $(PYTEST_ARGS)
 
+# SB3=path/to/stable-baselines3 also runs the tests of that checkout, with our algorithms as its DQN.
 test-long: $(INSTALLED)  ## Run what takes hours: 5,000 examples of each property, and long tests
 	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -n auto --dist worksteal tests/properties $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "long or slow" $(PYTEST_ARGS)
+	$(if $(SB3),$(BIN)/python -m tests.sb3_suite $(SB3))
 
 test-mutations: $(INSTALLED)  ## Break the package on purpose, and see that the tests notice
 	$(BIN)/python tests/mutations/run.py

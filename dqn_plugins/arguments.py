@@ -69,7 +69,7 @@ def check_above_zero(name: str, value: Any) -> None:
     """
     if value is not None and not (is_number(value) and value > 0.0):
         raise ValueError(
-            f"{name}: received {value!r}, it must be a number above 0, or None for no limit."
+            f"{name}: received {value!r}, it must be a number above 0. Pass None for no limit."
         )
 
 

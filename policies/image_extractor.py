@@ -39,7 +39,8 @@ class ImageExtractor(BaseFeaturesExtractor):
     """
     Convolutions over an image of any size and type, its channels first or last.
 
-    The network's hidden layers come after it. By default they are one of :attr:`default_units`.
+    The network's hidden layers come after it. By default they are one of :attr:`default_units`, or
+    none after ``features_dim``.
 
     :param observation_space: An image: a Box of three dimensions, of which one is the channels.
     :param convolutions: The layers of convolutions, each a :class:`Convolution` or (filters, kernel
@@ -51,6 +52,8 @@ class ImageExtractor(BaseFeaturesExtractor):
     :param activation_fn: Activation function.
     :param layer_norm: Whether to normalise each map as a whole, over filters and places, before its
         activation, without learned scale and shift.
+    :param features_dim: Number of features that a last linear layer makes of the maps, as in
+        Stable-Baselines3's ``NatureCNN``; None leaves the maps as they are.
     :raises ValueError: If the space is no image, or too small for the convolutions.
     """
 
@@ -61,6 +64,7 @@ class ImageExtractor(BaseFeaturesExtractor):
         channels_last: bool | None = None,
         activation_fn: type[nn.Module] = nn.ReLU,
         layer_norm: bool = False,
+        features_dim: int | None = None,
     ) -> None:
         height, width, n_channels, channels_last = _layout(observation_space, channels_last)
         if convolutions is None:
@@ -82,9 +86,17 @@ class ImageExtractor(BaseFeaturesExtractor):
                 size = (n_channels, height, width)
                 modules.append(nn.LayerNorm(size, elementwise_affine=False))
             modules.append(activation_fn())
-        super().__init__(observation_space, n_channels * height * width)
+        n_features = n_channels * height * width
+        modules.append(nn.Flatten())
+        if features_dim is not None:
+            modules.append(nn.Linear(n_features, features_dim))
+            if layer_norm:
+                modules.append(nn.LayerNorm(features_dim, elementwise_affine=False))
+            modules.append(activation_fn())
+            n_features = features_dim
+        super().__init__(observation_space, n_features)
         self.channels_last = channels_last
-        self.layers = nn.Sequential(*modules, nn.Flatten())
+        self.layers = nn.Sequential(*modules)
 
     @staticmethod
     def default_units(

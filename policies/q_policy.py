@@ -117,7 +117,8 @@ class QPolicy(BasePolicy):
     :param lr_schedule: Learning rate as a function of the progress remaining (1 to 0).
     :param net_arch: Number of units of each hidden layer. By default ``[16, 8]``, the notebook's;
         on top of :class:`~dqn_plugins.policies.ImageExtractor` ``[128]``, or ``[256]`` for images
-        with sides of 53 pixels or more; ``[]`` on top of ``NatureCNN``.
+        with sides of 53 pixels or more; ``[]`` on top of ``NatureCNN``, or if the features
+        extractor is given a ``features_dim``.
     :param activation_fn: Activation function.
     :param features_extractor_class: Features extractor; by default ``FlattenExtractor``.
     :param features_extractor_kwargs: Keyword arguments for the features extractor. An
@@ -170,7 +171,8 @@ class QPolicy(BasePolicy):
         )
         if net_arch is None:
             net_arch = list(self.default_net_arch)
-            if features_extractor_class is NatureCNN:
+            has_features_dim = extractor_kwargs.get("features_dim") is not None
+            if features_extractor_class is NatureCNN or (is_image_extractor and has_features_dim):
                 net_arch = []
             elif is_image_extractor:
                 net_arch = [ImageExtractor.default_units(observation_space, **extractor_kwargs)]

@@ -125,8 +125,7 @@ class StreamQPolicy(QPolicy):
         :class:`~dqn_plugins.policies.IntentionalOptimizer` or
         :class:`~dqn_plugins.policies.MaxScaledOptimizer`.
     :param optimizer_kwargs: Keyword arguments for the optimiser, without the learning rate.
-    :param layer_norm: Whether to normalise each hidden layer before its activation, without
-        learned scale and shift.
+    :param layer_norm: Whether to normalise each hidden layer before its activation.
     :param weight_initializer: Draws the first weights; None keeps torch's.
     :param normalize_observations: Whether to normalise observations by running statistics.
     :param normalize_rewards: What rewards are divided by: "return_deviation", "reward_rms" or
@@ -135,6 +134,7 @@ class StreamQPolicy(QPolicy):
     :param averaging_window: Largest number of updates over which the weights are averaged for
         ``predict``, at least 1; None to predict with the newest weights. Early in a run it is the
         last fifth of the updates. See ``average_q_net``.
+    :param layer_norm_affine: Whether layer normalisation learns a scale and a shift, too.
     :raises ValueError: If the optimiser keeps no traces, or the window is below 1.
     """
 
@@ -167,6 +167,7 @@ class StreamQPolicy(QPolicy):
         normalize_observations: bool = True,
         normalize_rewards: RewardScale | bool = "blend",
         averaging_window: int | None = 20_000,
+        layer_norm_affine: bool = False,
     ) -> None:
         if averaging_window is not None and not averaging_window >= 1:
             raise ValueError(
@@ -195,6 +196,7 @@ class StreamQPolicy(QPolicy):
             optimizer_kwargs,
             layer_norm,
             weight_initializer,
+            layer_norm_affine,
         )
 
     def _build(self, lr_schedule: Schedule) -> None:

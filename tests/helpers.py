@@ -1,28 +1,48 @@
 """What several test files ask of a model."""
 
-from collections.abc import Iterable
+import copy
+import io
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch as th
 
-from dqn_plugins import NaiveDQN, StreamQ
+from dqn_plugins.learning import Rollout
 from tests.environments import Transition
 
-__all__ = ["everything", "learn_all", "optimizer_numbers", "statistics", "traces", "weights"]
+__all__ = [
+    "complete_state",
+    "differences",
+    "everything",
+    "follow",
+    "learn_all",
+    "optimizer_numbers",
+    "statistics",
+    "through_a_file",
+    "traces",
+    "unchanged",
+    "weights",
+]
+
+Model = Any
+"""One of the algorithms' models."""
 
 
-def weights(model: NaiveDQN | StreamQ) -> np.ndarray:
+def weights(model: Model) -> np.ndarray:
     """All weights of the Q-network, one after another, copied."""
     return np.concatenate([p.detach().cpu().numpy().ravel() for p in model.q_net.parameters()])
 
 
-def everything(model: NaiveDQN | StreamQ) -> list[bytes]:
+def everything(model: Model) -> list[bytes]:
     """Weights, statistics, the optimiser's state and the traces, bit for bit."""
     numbers = [weights(model), *optimizer_numbers(model), *statistics(model).values()]
     return [array.tobytes() for array in numbers]
 
 
-def optimizer_numbers(model: NaiveDQN | StreamQ) -> list[np.ndarray]:
+def optimizer_numbers(model: Model) -> list[np.ndarray]:
     """Everything in the state of the optimiser, copied, in a fixed order."""
     state = model.policy.optimizer.state_dict()["state"]
     return [
@@ -33,18 +53,110 @@ def optimizer_numbers(model: NaiveDQN | StreamQ) -> list[np.ndarray]:
     ]
 
 
-def learn_all(model: NaiveDQN | StreamQ, transitions: Iterable[Transition]) -> list[float]:
+def learn_all(model: Model, transitions: Iterable[Transition]) -> list[float]:
     """Feed transitions through ``learn_one``; the TD errors."""
     return [model.learn_one(*transition) for transition in transitions]
 
 
-def traces(model: StreamQ) -> np.ndarray:
+def traces(model: Model) -> np.ndarray:
     """The eligibility traces, shape (n_envs, n_weights), copied."""
     state = model.policy.optimizer.state
     parts = [state[param]["trace"].flatten(1) for param in model.q_net.parameters()]
     return th.cat(parts, dim=1).cpu().numpy().copy()
 
 
-def statistics(model: StreamQ) -> dict[str, np.ndarray]:
+def statistics(model: Model) -> dict[str, np.ndarray]:
     """Everything in the policy that is not a weight, by name, copied."""
     return {name: buffer.cpu().numpy().copy() for name, buffer in model.policy.named_buffers()}
+
+
+def follow(model: Model) -> tuple[list[list[bytes]], Callable[..., bool]]:
+    """A list with everything now, and a callback that adds everything after each step to it."""
+    states = [everything(model)]
+
+    def remember(*_: Any) -> bool:
+        states.append(everything(model))
+        return True
+
+    return states, remember
+
+
+def through_a_file(model: Model, **kwargs: Any) -> Model:
+    """The model that is loaded from the file that this one saves."""
+    file = io.BytesIO()
+    model.save(file)
+    file.seek(0)
+    return type(model).load(file, **kwargs)
+
+
+# What depends on the clock, and what is another object of the same meaning: what the schedules
+# give is in ε and in the optimiser.
+LEFT_OUT = {
+    "learning_rate",
+    "start_time",
+    "_num_timesteps_at_start",
+    "_logger",
+    "env",
+    "_vec_normalize_env",
+    "_learner",
+    "lr_schedule",
+    "exploration_schedule",
+    "policy",
+    "policy_class",
+    "q_net",
+}
+
+
+def complete_state(model: Model) -> dict[str, Any]:
+    """
+    Everything that a model holds, so that an attribute that somebody adds is compared as well:
+    weights, buffers, the optimiser with its traces, counters, ε, generators, last observations.
+    """
+    state = {name: value for name, value in vars(model).items() if name not in LEFT_OUT}
+    state["policy"] = model.policy.state_dict()
+    state["optimizer"] = model.policy.optimizer.state_dict()
+    state = copy.deepcopy(state)
+    for info in state["ep_info_buffer"] or []:
+        del info["t"]  # seconds, which Monitor measures
+    return state
+
+
+def differences(one: Any, other: Any, where: str = "") -> list[str]:
+    """Where two states are not the same, bit for bit."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        if one.keys() != other.keys():
+            return [f"{where}: {one.keys() ^ other.keys()}"]
+        return [d for key in one for d in differences(one[key], other[key], f"{where}.{key}")]
+    if isinstance(one, (list, tuple, deque)):
+        if len(one) != len(other):
+            return [f"{where}: {len(one)} and {len(other)} elements"]
+        pairs = enumerate(zip(one, other, strict=True))
+        return [d for i, (a, b) in pairs for d in differences(a, b, f"{where}[{i}]")]
+    if isinstance(one, np.random.Generator):
+        return differences(one.bit_generator.state, other.bit_generator.state, where)
+    if isinstance(one, th.Tensor):
+        return [] if th.equal(one, other) else [where]
+    if isinstance(one, Rollout) and isinstance(other, Rollout):
+        return differences(steps_of(one), steps_of(other), where)
+    if type(one) is type(other) and type(one).__module__.startswith("dqn_plugins"):
+        states = (each.__reduce_ex__(2)[2] for each in (one, other))  # as pickle sees them
+        return differences(*states, where)
+    return [] if np.array_equal(one, other) else [f"{where}: {one!r} and {other!r}"]
+
+
+def steps_of(rollout: Rollout) -> list[Any]:
+    """What has been learned from a rollout's environments so far, without memory yet to be used."""
+    n, shape = rollout.length, (rollout.n_steps, rollout.n_envs)
+    if rollout.is_empty:
+        return [shape]
+    names = ("actions", "rewards", "terminated", "dones", "valid")
+    arrays = [rollout.array(name)[:n] for name in names]
+    return [shape, n, rollout.last_obs, *arrays, *(part[:n] for part in rollout.obs.values())]
+
+
+@contextmanager
+def unchanged(model: Model) -> Iterator[None]:
+    """Whatever happens within, the model is then what it was."""
+    before = complete_state(model)
+    yield
+    assert differences(complete_state(model), before) == []

@@ -17,8 +17,8 @@ import pytest
 from gymnasium.error import DependencyNotInstalled
 from stable_baselines3 import DQN, PPO
 
-from dqn_plugins.algorithms.online import OnlineQAlgorithm
 from dqn_plugins.wrappers import LiveView
+from tests.algorithms import ALGORITHMS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -52,7 +52,7 @@ def blocks(page: Path) -> Iterator[tuple[int, str]]:
 @pytest.fixture
 def briefly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Train for a moment only, and wait for nobody, in an empty folder."""
-    for algorithm in (OnlineQAlgorithm, DQN, PPO):
+    for algorithm in (*(row.algorithm for row in ALGORITHMS), DQN, PPO):
 
         def learn(self: Any, total_timesteps: int, *args: Any, _real: Any = algorithm.learn,
                   **kwargs: Any) -> Any:  # fmt: skip
@@ -115,9 +115,6 @@ def public_things() -> Iterator[tuple[str, Any]]:
                         yield f"{package}.{name}.{method}", function
 
 
-THINGS = dict(public_things())
-
-
 def missing_in(thing: Any) -> list[str]:
     """What a docstring does not say."""
     if not inspect.isclass(thing) and not thing.__doc__:
@@ -159,6 +156,7 @@ def _raised(function: FunctionType) -> set[str]:
     return names - {"NotImplementedError", "AttributeError", "AssertionError"}
 
 
-@pytest.mark.parametrize("name", THINGS)
-def test_what_is_public_is_fully_described(name: str) -> None:
-    assert missing_in(THINGS[name]) == []
+def test_what_is_public_is_fully_described() -> None:
+    missing = {name: missing_in(thing) for name, thing in public_things()}
+    assert len(missing) > 150
+    assert {name: lacks for name, lacks in missing.items() if lacks} == {}

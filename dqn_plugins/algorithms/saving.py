@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch as th
 from stable_baselines3.common.type_aliases import GymEnv, TensorDict
+from stable_baselines3.common.utils import update_learning_rate
 
 from dqn_plugins.algorithms.model_files import (
     check_model_file,
@@ -81,9 +82,13 @@ class Saving(Updates):
         """
         check_model_file(path, cls._own_arguments())
         with _naming_the_argument():
-            return super().load(
+            model = super().load(
                 path, env, device, custom_objects, print_system_info, force_reset, **kwargs
             )
+        if "learning_rate" in kwargs:  # the optimiser's state brought the earlier one
+            progress = model._current_progress_remaining
+            update_learning_rate(model.policy.optimizer, model.lr_schedule(progress))
+        return model
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """
@@ -135,12 +140,14 @@ class Saving(Updates):
 
     @classmethod
     def _own_arguments(cls) -> set[str]:
-        """Names of the arguments that an algorithm has beside those that all of them share."""
+        """Names of the arguments that an algorithm has beside those that others have, too."""
         return {
             parameter.name
             for algorithm in cls.__mro__
             for parameter in signature(algorithm).parameters.values()
-            if algorithm.__module__ != "builtins" and parameter.kind is parameter.KEYWORD_ONLY
+            if algorithm.__module__ != "builtins"
+            and parameter.kind is parameter.KEYWORD_ONLY
+            and not parameter.name.startswith("exploration")
         } - {"backend", "update", "n_envs", "vectorization"}
 
     def _excluded_save_params(self) -> list[str]:

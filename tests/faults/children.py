@@ -2,8 +2,8 @@
 Programs that are killed, or sent signals, while they learn or save.
 
 Run as a script, it imports everything once and then forks a process for each line it reads:
-``scenario folder``. The child answers with ``ready`` and its process id, and then with what it has
-to tell.
+``scenario-algorithm folder``. The child answers with ``ready`` and its process id, and then with
+what it has to tell.
 """
 
 import json
@@ -19,9 +19,9 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
-from dqn_plugins import NaiveDQN
+from tests.algorithms import ALGORITHMS
 from tests.environments import RecordingEnv
-from tests.helpers import learn_all, weights
+from tests.helpers import everything
 
 ROUNDS = 4
 FOREVER = 10**9
@@ -53,6 +53,7 @@ class Stuck(RecordingEnv):
         return super().step(action)
 
 
+row = ALGORITHMS[0]
 # The progress bar takes the standard output.
 answers = os.dup(1)
 
@@ -61,9 +62,17 @@ def tell(*words: object) -> None:
     os.write(answers, " ".join(map(str, words)).encode() + b"\n")
 
 
-def model_for(env: Any) -> NaiveDQN:
-    # torch, and wide: most of the time is spent in the middle of an update
-    return NaiveDQN("MlpPolicy", env, seed=0, backend="torch", policy_kwargs={"net_arch": [64, 64]})
+def model_for(env: Any) -> Any:
+    # torch, and wide: most of the time is spent in the middle of an update. The number of steps to
+    # come has no influence.
+    return row.make(
+        env,
+        backend="torch",
+        policy_kwargs={"net_arch": [64, 64]},
+        learning_rate=1e-3,
+        exploration_initial_eps=0.5,
+        exploration_final_eps=0.5,
+    )
 
 
 def interrupted(_folder: Path) -> None:
@@ -79,7 +88,8 @@ def interrupted(_folder: Path) -> None:
             model.learn(FOREVER, watcher, reset_num_timesteps=round_number == 0, progress_bar=True)
         except KeyboardInterrupt:
             report["ends"] += watcher.n_ends
-            report["in_order"] &= model.num_timesteps == model._n_updates == len(env.transitions)
+            report["in_order"] &= model.num_timesteps == len(env.transitions)
+            report["in_order"] &= model._n_updates == model.num_timesteps or row.rollout > 1
     # Learning went on within the episodes: the environment was reset at their ends only.
     report["resets"], report["episodes"] = len(env.seeds), env.episode + 1
     report["restored"] = handlers == (
@@ -87,8 +97,8 @@ def interrupted(_folder: Path) -> None:
         signal.getsignal(signal.SIGTERM),
     )
     twin = model_for(RecordingEnv())
-    learn_all(twin, env.transitions)
-    report["as_twin"] = np.array_equal(weights(model), weights(twin))
+    twin.learn(FOREVER, lambda *_: twin.num_timesteps < model.num_timesteps)
+    report["as_twin"] = everything(model) == everything(twin)
     tell(json.dumps(report))
 
 
@@ -158,6 +168,7 @@ SCENARIOS = {
 
 def main() -> None:
     """Fork one child per line."""
+    global row
     th.set_num_threads(1)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:
@@ -170,6 +181,8 @@ def main() -> None:
             signal.alarm(120)  # whatever becomes of the tester, no child lives on
             tell("ready", os.getpid())
             try:
+                scenario, _, algorithm = scenario.partition("-")
+                row = next(each for each in ALGORITHMS if algorithm in each.algorithm.__name__)
                 SCENARIOS[scenario](Path(folder.strip()))
             except BaseException as error:
                 tell("raised", type(error).__name__)

@@ -14,6 +14,7 @@ import torch as th
 from stable_baselines3 import DQN
 
 from dqn_plugins import NaiveDQN, StreamQ
+from tests.algorithms import ALGORITHMS, each_algorithm
 from tests.environments import RecordingEnv
 from tests.helpers import everything
 
@@ -120,11 +121,14 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content, words):
         NaiveDQN.load(file)
 
 
-@pytest.mark.parametrize("foreign", [DQN, NaiveDQN])
-def test_the_model_of_another_algorithm_is_refused(tmp_path, foreign):
-    foreign("MlpPolicy", RecordingEnv(), seed=0).save(tmp_path / "model")
-    with pytest.raises(ValueError, match=r"model of another algorithm.*trace_decay"):
-        StreamQ.load(tmp_path / "model")
+@each_algorithm
+def test_the_model_of_another_algorithm_is_refused(tmp_path, row):
+    for other in (*(each.algorithm for each in ALGORITHMS), DQN):
+        if other is not row.algorithm:
+            other("MlpPolicy", RecordingEnv(), seed=0).save(tmp_path / "model")
+            own = "q_step_size|trace_decay|bootstrap_at_truncation"
+            with pytest.raises(ValueError, match=rf"model of another algorithm.*({own})"):
+                row.algorithm.load(tmp_path / "model")
 
 
 def test_a_description_that_is_no_json_is_refused(file):

@@ -14,7 +14,7 @@ from dqn_plugins import NaiveDQN
 from tests.environments import RecordingEnv
 from tests.helpers import weights
 
-N_KILLS = 8
+N_KILLS = 5
 
 
 def wait_until_gone(pid: int) -> None:

@@ -10,15 +10,17 @@ import pytest
 
 from dqn_plugins import NaiveDQN
 from dqn_plugins.algorithms.interruption import Interruption
+from tests.algorithms import each_algorithm
 from tests.environments import RecordingEnv
 from tests.faults.children import ROUNDS
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
 
 
+@each_algorithm
 @BOTH
-def test_a_signal_ends_learning_between_two_transitions(begin, tmp_path, number):
-    child = begin("interrupted", tmp_path)
+def test_a_signal_ends_learning_between_two_transitions(begin, tmp_path, row, number):
+    child = begin(f"interrupted-{row.algorithm.__name__}", tmp_path)
     generator = random.Random(0)
     for _ in range(ROUNDS):
         assert child.answer() == "learning"

@@ -33,6 +33,7 @@ COMPILED_STREAM = (UPDATES, "-k", "compiled and stream")
 EPISODES = (ENDS, "-k", "those_of_it_alone or if_it_were_the_first")
 COMPILED_IMAGES = (UPDATES, "-k", "compiled and images and naive")
 COMPILED_TESTS = "tests/dqn_plugins/learning/test_compiled_learners.py"
+NETWORK_TESTS = "tests/dqn_plugins/algorithms/test_network.py"
 STREAM_Q = "tests/dqn_plugins/algorithms/test_stream_q.py"
 OWN_LOOP_TESTS = "tests/dqn_plugins/algorithms/test_own_loop.py"
 EXPLORATION_TESTS = ("tests/dqn_plugins/algorithms/test_exploration.py",)
@@ -607,7 +608,7 @@ MUTATIONS = [
         "raise_if_not_finite(new_obs, rewards, new_obs, first)",
         "pass",
         "NaN in a first observation reaches the statistics",
-        (STREAM_Q, "-k", "bad_first_observation"),
+        ("tests/dqn_plugins/algorithms/test_bad_input.py", "-k", "bad_first_observation"),
     ),
     Mutation(
         COMPILED,
@@ -628,21 +629,21 @@ MUTATIONS = [
         "        if self._is_stale or self.policy.optimizer is not self._optimizer:\n",
         "        return True\n        if False:\n",
         "weights that were loaded are not the ones that are learned",
-        (COMPILED_TESTS, "-k", "what_is_loaded_is_learned_from"),
+        (NETWORK_TESTS, "-k", "put_in_from_outside"),
     ),
     Mutation(
         BINDING,
         "binding._is_stale = True",
         "pass",
         "an optimiser's state that a callback loaded is not the one in use",
-        (COMPILED_TESTS, "-k", "what_a_callback_puts_in_place"),
+        (NETWORK_TESTS, "-k", "what_a_callback_puts_in_place"),
     ),
     Mutation(
         COMPILATION,
         'SOURCES = f"sources_{_digest_of_sources()}"',
         'SOURCES = "sources"',
         "what is on disk is used although its sources have changed",
-        (COMPILED_TESTS, "-k", "compiled_anew_when_another_file"),
+        ("tests/dqn_plugins/learning/test_compilation.py", "-k", "made_anew"),
     ),
     # Limits
     Mutation(
@@ -771,7 +772,7 @@ MUTATIONS = [
         "            self.keep_returns_for(len(saved))\n",
         "            pass\n",
         "a model cannot be loaded with another number of environments",
-        (STREAM_Q, "-k", "test_a_model_is_loaded_with_another_number_of_environments"),
+        ("tests/dqn_plugins/algorithms/test_continue_exactly.py", "-k", "number_of_environments"),
     ),
     Mutation(
         STREAM_POLICY,

@@ -73,35 +73,6 @@ def test_the_variance_is_1_before_the_second_element():
     assert (statistics.standard_deviation > 0.0).all()
 
 
-def test_numbers_and_arrays_of_any_shape_have_statistics():
-    for shape in ((), (1,), (2, 3)):
-        elements = np.random.default_rng(0).normal(size=(10, *shape))
-        statistics = RunningStatistics(shape)
-        statistics.update(th.as_tensor(elements))
-        assert statistics.mean.shape == shape
-        assert statistics.variance.numpy() == pytest.approx(elements.var(axis=0, ddof=1))
-
-
-def test_whole_numbers_are_taken_in_as_real_ones():
-    statistics = RunningStatistics((1,))
-    statistics.update(th.tensor([[1], [2], [4]]))
-    assert statistics.mean.item() == pytest.approx(7 / 3)
-
-
-def test_the_statistics_are_buffers_that_are_saved_and_not_learned():
-    statistics = RunningStatistics((3,))
-    statistics.update(th.as_tensor(stream(10)))
-    assert list(statistics.parameters()) == []
-    assert set(statistics.state_dict()) == {"count", "mean", "squared_deviations"}
-    other = RunningStatistics((3,))
-    other.load_state_dict(statistics.state_dict())
-    for one in (statistics, other):
-        one.update(th.as_tensor(stream(5)))
-    assert th.equal(other.mean, statistics.mean)
-    assert th.equal(other.variance, statistics.variance)
-    assert all(buffer.dtype == th.float64 for buffer in statistics.buffers())
-
-
 # ObservationNormalizer
 
 
@@ -140,23 +111,6 @@ def test_a_constant_becomes_0():
     for _ in range(10):
         normalizer.update(obs)
     assert normalizer(obs).tolist() == [[0.0, 0.0, 0.0]]
-
-
-@pytest.mark.parametrize(
-    ("space", "obs"),
-    [
-        (spaces.Box(0, 255, (3, 8, 8), np.uint8), th.rand(2, 3, 8, 8)),
-        (spaces.Discrete(4), th.eye(4)[:2]),
-        (spaces.MultiDiscrete([2, 3]), th.ones(2, 5)),
-        (spaces.MultiBinary(4), th.ones(2, 4)),
-    ],
-)
-def test_images_and_discrete_observations_are_left_as_they_are(space, obs):
-    normalizer = ObservationNormalizer(space)
-    raw = th.as_tensor(np.array([space.sample() for _ in range(5)]))
-    normalizer.update(raw)
-    assert normalizer(obs) is obs
-    assert normalizer.state_dict() == {}
 
 
 def test_each_vector_in_a_dictionary_has_statistics_of_its_own():
@@ -205,46 +159,6 @@ def test_rewards_are_divided_by_the_deviation_of_the_return_as_worked_out_by_han
     normalizer.returns[0] = 0.0
     deviation = np.std([1.0, 2.5, -2.75, 8.0], ddof=1)
     assert normalizer(th.tensor([8.0]), 0.5).item() == pytest.approx(8 / deviation)
-
-
-def test_each_environment_has_a_return_and_all_share_the_deviation():
-    normalizer = RewardNormalizer()
-    normalizer.keep_returns_for(2)
-    # Both returns are taken in before either reward is divided.
-    deviation = np.std([1.0, 3.0], ddof=1)
-    expected = [1.0 / deviation, 3.0 / deviation]
-    assert normalizer(th.tensor([1.0, 3.0]), 0.5).tolist() == pytest.approx(expected)
-    deviation = np.std([1.0, 3.0, 2.5, -0.5], ddof=1)
-    expected = [2.0 / deviation, -2.0 / deviation]
-    assert normalizer(th.tensor([2.0, -2.0]), 0.5).tolist() == pytest.approx(expected)
-    assert normalizer.returns.tolist() == [2.5, -0.5]
-
-
-def test_rewards_that_are_always_0_stay_0():
-    normalizer = RewardNormalizer()
-    for _ in range(5):
-        assert normalizer(th.tensor([0.0]), 0.9).tolist() == [0.0]
-
-
-def test_returns_are_kept_for_the_same_number_of_environments_and_zero_for_another():
-    normalizer = RewardNormalizer()
-    normalizer(th.tensor([1.0]), 0.5)
-    normalizer.keep_returns_for(1)
-    assert normalizer.returns.tolist() == [1.0]
-    normalizer.keep_returns_for(2)
-    assert normalizer.returns.tolist() == [0.0, 0.0]
-
-
-@pytest.mark.parametrize("n_envs", [1, 3])
-def test_what_is_saved_is_loaded_for_any_number_of_environments(n_envs):
-    normalizer = RewardNormalizer()
-    normalizer.keep_returns_for(n_envs)
-    normalizer(th.arange(1.0, n_envs + 1), 0.5)
-    other = RewardNormalizer()
-    other.load_state_dict(normalizer.state_dict())
-    assert other.returns.tolist() == normalizer.returns.tolist()
-    rewards = th.ones(n_envs)
-    assert other(rewards, 0.5).tolist() == normalizer(rewards, 0.5).tolist()
 
 
 def test_keys_with_dots_and_underscores_keep_statistics_of_their_own():

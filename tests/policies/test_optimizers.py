@@ -1,4 +1,3 @@
-import copy
 import math
 
 import pytest
@@ -80,19 +79,6 @@ def test_groups_have_their_own_learning_rate():
     optimizer.step()
     assert slow.item() == 0.0
     assert fast.item() == pytest.approx(-0.5)
-
-
-def test_it_goes_on_from_its_saved_state():
-    param = parameter(1.0, 2.0)
-    optimizer = KerasAdam([param], lr=0.1)
-    for gradient in ((1.0, -1.0), (0.5, 3.0)):
-        step(optimizer, param, *gradient)
-    twin = th.nn.Parameter(param.detach().clone())
-    restored = KerasAdam([twin], lr=0.7)
-    restored.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    step(optimizer, param, 0.1, 0.2)
-    step(restored, twin, 0.1, 0.2)
-    assert th.equal(param, twin)
 
 
 def test_its_state_has_the_names_of_torchs_adam():

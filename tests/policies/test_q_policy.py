@@ -13,7 +13,6 @@ from torch import nn
 from dqn_plugins.policies import (
     CnnPolicy,
     ImageExtractor,
-    KerasAdam,
     MlpPolicy,
     MultiInputPolicy,
     QNetwork,
@@ -79,14 +78,6 @@ def test_the_network_computes_what_sb3s_computes():
     assert th.equal(ours(obs), theirs(obs))
 
 
-def test_the_activation_function_is_used():
-    policy = make(net_arch=[5], activation_fn=nn.Tanh)
-    weights = list(policy.parameters())
-    obs = th.randn(1, 3)
-    hidden = th.tanh(obs @ weights[0].T + weights[1])
-    th.testing.assert_close(policy.q_net(obs), hidden @ weights[2].T + weights[3])
-
-
 def test_layer_normalisation_goes_before_the_activation_and_has_no_weights():
     policy = make(net_arch=[5], layer_norm=True)
     assert [type(layer) for layer in policy.q_net.q_net] == [
@@ -105,17 +96,6 @@ def test_layer_normalisation_goes_before_the_activation_and_has_no_weights():
     z = (z - z.mean()) / th.sqrt(((z - z.mean()) ** 2).mean() + norm.eps)
     expected = th.relu(z) @ weights[2].T + weights[3]
     th.testing.assert_close(policy.q_net(obs)[0], expected)
-
-
-def test_layer_normalisation_of_a_linear_network_changes_nothing():
-    assert [type(layer) for layer in make(net_arch=[], layer_norm=True).q_net.q_net] == [nn.Linear]
-
-
-def test_the_output_is_not_normalised():
-    # Normalised outputs would have mean 0 over the actions.
-    policy = make(net_arch=[8, 8], layer_norm=True)
-    assert type(policy.q_net.q_net[-1]) is nn.Linear
-    assert policy.q_net(th.randn(10, 3)).mean(dim=1).abs().max() > 1e-3
 
 
 def test_the_weight_initializer_draws_every_layer():
@@ -166,15 +146,6 @@ def test_the_default_optimiser_is_torchs_adam():
     assert type(make().optimizer) is th.optim.Adam
 
 
-def test_actions_are_those_of_the_largest_q_values():
-    policy = make()
-    obs = np.random.default_rng(0).normal(size=(30, 3)).astype(np.float32)
-    actions, state = policy.predict(obs)
-    assert state is None
-    assert np.array_equal(actions, policy.q_net(th.as_tensor(obs)).argmax(1).numpy())
-    assert policy.predict(obs[0])[0] == actions[0]
-
-
 @pytest.mark.parametrize(
     ("policy_class", "space", "extractor", "net_arch"),
     [
@@ -212,75 +183,7 @@ def test_the_policies_take_the_arguments_of_dqns(policy_class):
     assert own == ours[: len(own)]
 
 
-def test_the_callers_dictionaries_stay_as_they_were():
-    net_arch = [4]
-    optimizer_kwargs = {"betas": (0.5, 0.6)}
-    features_extractor_kwargs = {"features_dim": 32, "normalized_image": True}
-    image = spaces.Box(0, 1, (1, 36, 36), np.float32)
-    make(
-        CnnPolicy,
-        image,
-        net_arch=net_arch,
-        features_extractor_class=NatureCNN,
-        optimizer_kwargs=optimizer_kwargs,
-        features_extractor_kwargs=features_extractor_kwargs,
-        normalize_images=False,
-    )
-    assert net_arch == [4]
-    assert optimizer_kwargs == {"betas": (0.5, 0.6)}
-    assert features_extractor_kwargs == {"features_dim": 32, "normalized_image": True}
-
-
 # Saving
-
-
-NON_DEFAULT: dict[str, Any] = {
-    "net_arch": [7, 5],
-    "activation_fn": nn.Tanh,
-    "features_extractor_class": NatureCNN,
-    "features_extractor_kwargs": {"features_dim": 32, "normalized_image": True},
-    "normalize_images": False,
-    "optimizer_class": KerasAdam,
-    "optimizer_kwargs": {"betas": (0.5, 0.6), "eps": 0.125},
-    "layer_norm": True,
-    "weight_initializer": glorot_uniform,
-    "layer_norm_affine": True,
-}
-
-
-def test_every_argument_of_a_policy_survives_saving_and_loading(tmp_path):
-    signature = inspect.signature(QPolicy.__init__).parameters
-    elsewhere = {"self", "observation_space", "action_space", "lr_schedule"}
-    assert NON_DEFAULT.keys() == signature.keys() - elsewhere
-    for name, value in NON_DEFAULT.items():
-        assert value != signature[name].default, name
-    space = spaces.Box(0, 1, (1, 36, 36), np.float32)
-    policy = make(QPolicy, space, **NON_DEFAULT)
-    policy.save(tmp_path / "policy.pth")
-    loaded = QPolicy.load(tmp_path / "policy.pth")
-    parameters = loaded._get_constructor_parameters()
-    for name, value in NON_DEFAULT.items():
-        assert parameters[name] == value, name
-    assert (parameters["observation_space"], parameters["action_space"]) == (space, ACTIONS)
-    assert th.equal(flat(loaded), flat(policy))
-    assert str(loaded.q_net) == str(policy.q_net)
-    assert type(loaded.optimizer) is KerasAdam
-    assert loaded.optimizer.param_groups[0]["eps"] == 0.125
-    obs = th.rand(5, 1, 36, 36)
-    assert th.equal(loaded.q_net(obs), policy.q_net(obs))
-
-
-@pytest.mark.parametrize(
-    ("policy_class", "space"), [(MlpPolicy, VECTOR), (CnnPolicy, IMAGE), (MultiInputPolicy, DICT)]
-)
-def test_a_policy_alone_is_saved_loaded_and_predicts_the_same(tmp_path, policy_class, space):
-    policy = make(policy_class, space)
-    policy.save(tmp_path / "policy.pth")
-    loaded = policy_class.load(tmp_path / "policy.pth")
-    assert type(loaded) is policy_class
-    obs = one(space)
-    assert loaded.predict(obs)[0] == policy.predict(obs)[0]
-    assert th.equal(flat(loaded), flat(policy))
 
 
 # Weights as one vector

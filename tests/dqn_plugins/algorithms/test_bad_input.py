@@ -1,7 +1,6 @@
 """Bad input is refused with what was wrong and what to do, and nothing is changed by it."""
 
-from collections.abc import Callable
-from contextlib import contextmanager
+import re
 from typing import Any
 
 import gymnasium as gym
@@ -14,39 +13,35 @@ from stable_baselines3.common.envs import FakeImageEnv, IdentityEnv, SimpleMulti
 from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from dqn_plugins import DivergenceError, NaiveDQN, NonFiniteTransitionError
+from dqn_plugins import DivergenceError, NaiveDQN, NonFiniteTransitionError, StreamQ
+from dqn_plugins.policies import ObGD
+from tests.algorithms import ALGORITHMS, each_algorithm, each_online_algorithm
 from tests.environments import BadNumberEnv, RecordingEnv, Transition
-from tests.helpers import learn_all, optimizer_numbers, weights
+from tests.helpers import (
+    complete_state,
+    differences,
+    everything,
+    follow,
+    learn_all,
+    through_a_file,
+    unchanged,
+    weights,
+)
 
 NAN, INF = float("nan"), float("inf")
-
-
-def state(model: NaiveDQN) -> list[bytes]:
-    """All that learning changes, bit for bit."""
-    counts = np.array([model.num_timesteps, model._n_updates])
-    rng = repr(model._exploration_rng.bit_generator.state).encode()
-    numbers = [weights(model), *optimizer_numbers(model), counts]
-    return [*(array.tobytes() for array in numbers), rng]
-
-
-@contextmanager
-def unchanged(model: NaiveDQN):
-    before = state(model)
-    yield
-    assert state(model) == before
 
 
 def good_transition() -> Transition:
     return Transition(np.ones(3, np.float32), 1, 0.5, np.zeros(3, np.float32), False)
 
 
-def trained_model(**kwargs: Any) -> NaiveDQN:
-    """A model whose optimiser has a state already, so that touching it shows."""
-    model = NaiveDQN("MlpPolicy", RecordingEnv(), seed=0, **kwargs)
-    return model.learn(20)
+def trained_model(**kwargs: Any) -> StreamQ:
+    """A model of the algorithm that remembers most, so that touching anything shows."""
+    (row,) = (row for row in ALGORITHMS if row.algorithm is StreamQ)
+    return row.make(**kwargs).learn(20)
 
 
-def learns_on(model: NaiveDQN) -> bool:
+def learns_on(model: Any) -> bool:
     before = weights(model)
     model.learn_one(*good_transition())
     return bool(np.isfinite(weights(model)).all() and not np.array_equal(weights(model), before))
@@ -58,39 +53,57 @@ def learns_on(model: NaiveDQN) -> bool:
 RATES = (
     "gamma",
     "q_step_size",
+    "trace_decay",
+    "q_lambda",
     "exploration_fraction",
     "exploration_initial_eps",
     "exploration_final_eps",
+    "exploration_stuck_eps",
 )
+UNIT, POSITIVE, INTEGER = r"\[0, 1\]", r"above 0\. Pass None", "an integer of at least 1"
+BAD_VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
+    **dict.fromkeys(RATES, ((1.01, -0.01), UNIT)),
+    "gamma": ((1.01, -0.01, NAN, INF, -INF, "0.5", None, True), UNIT),
+    "learning_rate": ((-1e-9, NAN, INF), r"\[0, 1e\+15\].*Try 1e-3"),
+    "max_grad_norm": ((0.0, -1.0, NAN, "a"), POSITIVE),
+    "td_error_clip": ((0.0, NAN, True), POSITIVE),
+    "td_error_clip_rms": ((-1.0, "much"), POSITIVE),
+    "n_steps": ((0, 1.5), INTEGER),
+    "n_epochs": ((0, 1.5), INTEGER),
+    "batch_size": ((-1, "8"), INTEGER),
+    "bootstrap_at_terminal": (("no", None, 2), "True or False"),
+    "bootstrap_at_truncation": ((1, None), "True or False"),
+    "trace_cut": (("before", None), "'after', 'watkins', 'never'"),
+    "target": (("min",), "'max', 'expected'"),
+    "update": (("sum",), "'each', 'mean'"),
+    "exploration": (("greedy",), "'epsilon_greedy', 'extended', 'extended_when_stuck'"),
+    "exploration_duration": ((0, 1.5), INTEGER),
+    "backend": (("jax",), "'auto', 'torch', 'compiled'"),
+}
+# Anything goes, or torch and Stable-Baselines3 say what is wrong.
+UNCHECKED = {"policy_kwargs", "seed", "stats_window_size", "tensorboard_log", "verbose"}
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [(name, 1.01) for name in RATES]
-    + [("gamma", value) for value in (-0.01, NAN, INF, -INF, "0.5", None)],
-)
-def test_a_rate_outside_its_range_is_refused(name, value):
-    with pytest.raises(ValueError, match=rf"{name}: received .*\[0, 1\]") as error:
-        NaiveDQN("MlpPolicy", RecordingEnv(), **{name: value})
-    assert f"received {value!r}" in str(error.value)
-    assert f"Pass {name}=" in str(error.value)
+@each_algorithm
+def test_an_argument_outside_its_range_is_refused_by_name(row):
+    assert row.changed.keys() <= BAD_VALUES.keys() | UNCHECKED
+    for name in row.changed.keys() - UNCHECKED:
+        values, allowed = BAD_VALUES[name]
+        for value in values:
+            words = rf"(?s)^{name}: received {re.escape(repr(value))}.* must be .*{allowed}"
+            with pytest.raises(ValueError, match=words) as error:
+                row.algorithm("MlpPolicy", RecordingEnv(), **{name: value})
+            # and then what to do
+            assert re.search(r"\. \S", str(error.value))
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [(name, value) for name in RATES for value in (0, 1)]
-    + [("gamma", value) for value in (0.0, 1.0, np.float32(0.5))],
-)
-def test_the_ends_of_a_range_belong_to_it(name, value):
-    model = NaiveDQN("MlpPolicy", RecordingEnv(), **{name: value})
-    model.learn(3)
-    assert getattr(model, name) == value
-
-
-@pytest.mark.parametrize("value", [-1e-9, NAN, INF], ids=repr)
-def test_a_learning_rate_outside_its_range_is_refused(value):
-    with pytest.raises(ValueError, match=r"learning_rate: received .* \[0, 1e\+15\].*Try 1e-3"):
-        NaiveDQN("MlpPolicy", RecordingEnv(), learning_rate=value)
+@each_algorithm
+def test_the_ends_of_a_range_belong_to_it(backend, row):
+    for name in row.changed.keys() & {*RATES}:
+        for value in (0, 1, np.float32(0.5)):
+            model = row.make(backend=backend, **{name: value}).learn(4)
+            assert getattr(model, name) == value
+            assert np.isfinite(weights(model)).all()
 
 
 @pytest.mark.parametrize("value", ["fast", [1e-3]], ids=repr)
@@ -99,44 +112,30 @@ def test_a_learning_rate_that_is_no_number_is_refused(value):
         NaiveDQN("MlpPolicy", RecordingEnv(), learning_rate=value)
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, NAN, "a"], ids=repr)
-def test_a_gradient_norm_outside_its_range_is_refused(value):
-    with pytest.raises(ValueError, match=r"max_grad_norm: received .* above 0.*None"):
-        NaiveDQN("MlpPolicy", RecordingEnv(), max_grad_norm=value)
+@each_algorithm
+def test_an_optimiser_of_another_kind_is_refused(row):
+    has_traces = row.algorithm is StreamQ
+    wrong = th.optim.Adam if has_traces else ObGD
+    words = "TraceAdam, ObGD, AdaptiveObGD" if has_traces else "Use StreamQ"
+    with pytest.raises(ValueError, match=rf"optimizer_class: received {wrong.__name__}.*{words}"):
+        row.make(policy_kwargs={"optimizer_class": wrong})
 
 
-@pytest.mark.parametrize("value", ["no", None, 2], ids=repr)
-def test_bootstrap_at_terminal_is_true_or_false(value):
-    with pytest.raises(ValueError, match=r"bootstrap_at_terminal: received .*True or False"):
-        NaiveDQN("MlpPolicy", RecordingEnv(), bootstrap_at_terminal=value)
-
-
-def test_a_backend_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match=r"backend: received 'jax'.*'auto', 'torch', 'compiled'"):
-        NaiveDQN("MlpPolicy", RecordingEnv(), backend="jax")
-
-
-@pytest.mark.parametrize(
-    ("policy", "make_env", "policy_kwargs"),
-    [
-        (
-            "CnnPolicy",
-            lambda: FakeImageEnv(3, screen_height=36, screen_width=36),
-            {"features_extractor_class": NatureCNN},
-        ),
-        ("MultiInputPolicy", SimpleMultiObsEnv, None),
-    ],
-)
-def test_the_compiled_backend_is_refused_where_it_cannot_work(policy, make_env, policy_kwargs):
-    with pytest.raises(ValueError, match=r"backend: received 'compiled', but .*backend='torch'"):
-        NaiveDQN(policy, make_env(), policy_kwargs=policy_kwargs, backend="compiled")
-
-
-def test_a_policy_name_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match=r"policy: .*unknown") as error:
-        NaiveDQN("LstmPolicy", RecordingEnv())
-    for word in ("'LstmPolicy'", "MlpPolicy", "CnnPolicy", "MultiInputPolicy"):
-        assert word in str(error.value)
+@each_algorithm
+def test_the_compiled_backend_is_refused_where_it_cannot_work(row):
+    gelu = {"activation_fn": th.nn.GELU}
+    nature = {"features_extractor_class": NatureCNN}
+    image = FakeImageEnv(3, screen_height=36, screen_width=36)
+    words = r"backend: received 'compiled', but .*backend='torch'"
+    for env, policy, policy_kwargs in (
+        (RecordingEnv(), "MlpPolicy", gelu),
+        (image, "CnnPolicy", nature),
+        (SimpleMultiObsEnv(), "MultiInputPolicy", {}),
+    ):
+        with pytest.raises(ValueError, match=words):
+            row.make(env, policy, policy_kwargs=policy_kwargs, backend="compiled")
+    before = weights(model := row.make(policy_kwargs=gelu, backend="auto"))
+    assert not np.array_equal(weights(model.learn(8)), before)
 
 
 class Shaped(gym.Env[Any, Any]):
@@ -185,55 +184,26 @@ def test_a_number_of_environments_is_refused_beside_one_that_is_made():
 # Environments that do not fit
 
 
+@each_algorithm
 @pytest.mark.parametrize(
     "make_env",
     [lambda: RecordingEnv(n_features=4), lambda: RecordingEnv(n_actions=2)],
     ids=["observations", "actions"],
 )
-def test_set_env_refuses_other_spaces(make_env):
-    model = trained_model()
+def test_other_spaces_are_refused(row, make_env):
+    model = row.make().learn(20)
     env = model.get_env()
+    words = r"env: .* spaces do not match.*Pass an environment"
     with unchanged(model):
-        with pytest.raises(ValueError, match=r"env: .* spaces do not match.*Pass an environment"):
+        with pytest.raises(ValueError, match=words) as error:
             model.set_env(make_env())
         assert model.get_env() is env
-    assert model.learn(5, reset_num_timesteps=False).num_timesteps == 25
-
-
-def test_set_env_refuses_another_number_of_environments():
-    model = trained_model()
-    with (
-        unchanged(model),
-        pytest.raises(AssertionError, match=r"\(3 != 1\).*NaiveDQN\.load\(path, env\)"),
-    ):
-        model.set_env(make_vec_env(RecordingEnv, n_envs=3))
-    assert learns_on(model)
-
-
-def test_set_env_names_both_spaces():
-    with pytest.raises(ValueError, match="env: ") as error:
-        trained_model().set_env(RecordingEnv(n_features=4))
-    assert "(3,)" in str(error.value)
-    assert "(4,)" in str(error.value)
-
-
-@pytest.mark.parametrize(
-    "make_env",
-    [lambda: RecordingEnv(n_features=4), lambda: RecordingEnv(n_actions=2)],
-    ids=["observations", "actions"],
-)
-def test_load_refuses_other_spaces(tmp_path, make_env):
-    model = trained_model()
-    model.save(tmp_path / "model")
-    with pytest.raises(ValueError, match=r"env: .* spaces do not match.*Pass an environment"):
-        NaiveDQN.load(tmp_path / "model", env=make_env())
-    assert np.array_equal(weights(NaiveDQN.load(tmp_path / "model")), weights(model))
-
-
-def test_load_refuses_hyperparameters_out_of_range(tmp_path):
-    trained_model().save(tmp_path / "model")
-    with pytest.raises(ValueError, match=r"gamma: received 2, .*\[0, 1\]"):
-        NaiveDQN.load(tmp_path / "model", gamma=2)
+        with pytest.raises(ValueError, match=words):
+            through_a_file(model, env=make_env())
+        with pytest.raises(AssertionError, match=rf"\(3 != 1\).*{row.algorithm.__name__}\.load"):
+            model.set_env(make_vec_env(RecordingEnv, n_envs=3))
+    assert "(3,)" in str(error.value) or "Discrete(3)" in str(error.value)
+    assert model.learn(4, reset_num_timesteps=False).num_timesteps == 24
 
 
 def test_load_says_when_there_is_no_such_file(tmp_path):
@@ -244,58 +214,34 @@ def test_load_says_when_there_is_no_such_file(tmp_path):
 # Arguments of learn_one
 
 
-@pytest.mark.parametrize("name", ["obs", "next_obs"])
-@pytest.mark.parametrize(
-    "value",
-    [np.zeros(4), np.zeros((1, 3)), np.zeros(()), np.zeros((3, 1)), [0.0, 0.0], None],
-    ids=lambda value: str(np.shape(value)),
-)
-def test_learn_one_refuses_an_observation_of_another_shape(name, value):
+OTHER_SHAPES = [np.zeros(4), np.zeros((1, 3)), np.zeros(()), np.zeros((3, 1)), [0.0, 0.0], None]
+BAD_ARGUMENTS: dict[str, tuple[list[Any], str]] = {
+    "obs": (OTHER_SHAPES, r"received shape .*\(3,\)"),
+    "next_obs": (OTHER_SHAPES, r"received shape .*\(3,\)"),
+    "action": ([-1, 3, 1.0, "1", None, True, np.array([1])], "received .* integer from 0 to 2"),
+    "reward": ([np.zeros(1), [0.5], "much"], "received .* one number"),
+    "terminated": ([0, 1.0, "no", None, np.array([True])], "received .*True or False"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ARGUMENTS)
+def test_learn_one_refuses_what_is_of_another_kind(name):
     model = trained_model()
-    transition = good_transition()._replace(**{name: value})
-    with unchanged(model), pytest.raises(ValueError, match=f"^{name}: received shape") as error:
-        model.learn_one(*transition)
-    assert str(np.shape(value)) in str(error.value)
-    assert "(3,)" in str(error.value)
+    values, words = BAD_ARGUMENTS[name]
+    with unchanged(model):
+        for value in values:
+            with pytest.raises(ValueError, match=rf"(?s)^{name}: {words}"):
+                model.learn_one(*good_transition()._replace(**{name: value}))
     assert learns_on(model)
 
 
-@pytest.mark.parametrize("value", [-1, 3, 1.0, "1", None, True, np.array([1])], ids=repr)
-def test_learn_one_refuses_an_action_out_of_range(value):
-    model = trained_model()
-    with (
-        unchanged(model),
-        pytest.raises(ValueError, match=r"^action: received .* integer from 0 to 2"),
-    ):
+def test_learn_one_takes_every_kind_of_integer(backend):
+    learned = []
+    for value in (1, np.array(1), np.int32(1), np.uint8(1)):
+        model = trained_model(backend=backend)
         model.learn_one(*good_transition()._replace(action=value))
-    assert learns_on(model)
-
-
-@pytest.mark.parametrize("value", [np.array(1), np.int32(1), np.uint8(1), 1], ids=repr)
-def test_learn_one_takes_every_kind_of_integer(backend, value):
-    models = [trained_model(backend=backend) for _ in range(2)]
-    models[0].learn_one(*good_transition())
-    models[1].learn_one(*good_transition()._replace(action=value))
-    assert np.array_equal(weights(models[0]), weights(models[1]))
-
-
-@pytest.mark.parametrize("value", [np.zeros(1), [0.5], "much"], ids=repr)
-def test_learn_one_refuses_a_reward_that_is_not_one_number(value):
-    model = trained_model()
-    with unchanged(model), pytest.raises(ValueError, match=r"^reward: received .* one number"):
-        model.learn_one(*good_transition()._replace(reward=value))
-    assert learns_on(model)
-
-
-@pytest.mark.parametrize("value", [0, 1.0, "no", None, np.array([True])], ids=repr)
-def test_learn_one_refuses_a_terminated_that_is_no_boolean(value):
-    model = trained_model()
-    with (
-        unchanged(model),
-        pytest.raises(ValueError, match=r"^terminated: received .*True or False"),
-    ):
-        model.learn_one(*good_transition()._replace(terminated=value))
-    assert learns_on(model)
+        learned.append(everything(model))
+    assert all(each == learned[0] for each in learned)
 
 
 def dict_model() -> tuple[NaiveDQN, dict[str, np.ndarray]]:
@@ -355,39 +301,25 @@ def test_learn_one_takes_dictionaries_as_the_environment_returns_them():
 # Numbers that are not finite
 
 
-@pytest.mark.parametrize("value", [NAN, INF, -INF])
+@each_online_algorithm
 @pytest.mark.parametrize(
     ("name", "quantity"),
     [("obs", "observation"), ("reward", "reward"), ("next_obs", "next observation")],
 )
-def test_learn_one_refuses_numbers_that_are_not_finite(backend, name, quantity, value):
-    model = trained_model(backend=backend)
-    bad = value if name == "reward" else np.array([0.0, value, 0.0], np.float32)
-    with (
-        unchanged(model),
-        pytest.raises(NonFiniteTransitionError, match="weights are as they were") as error,
-    ):
-        model.learn_one(*good_transition()._replace(**{name: bad}))
-    assert isinstance(error.value, ValueError)
-    assert error.value.quantity == quantity
-    assert error.value.env_index == 0
-    assert str(value) in str(error.value)
-    assert quantity in str(error.value)
-    assert learns_on(model)
-
-
-def test_a_terminal_observation_that_is_not_finite_is_refused_too(backend):
-    # It would not be bootstrapped from, but an environment that gives it is broken.
-    model = trained_model(backend=backend)
-    bad = np.array([NAN, 0.0, 0.0], np.float32)
-    with unchanged(model), pytest.raises(NonFiniteTransitionError, match="next observation"):
-        model.learn_one(*good_transition()._replace(next_obs=bad, terminated=True))
-
-
-def test_a_reward_too_large_for_float32_is_refused(backend):
-    model = trained_model(backend=backend)
-    with unchanged(model), pytest.raises(NonFiniteTransitionError, match="reward"):
-        model.learn_one(*good_transition()._replace(reward=1e300))
+def test_learn_one_refuses_numbers_that_are_not_finite(backend, row, name, quantity):
+    model = row.make(backend=backend).learn(20)
+    with unchanged(model):
+        # A terminal observation would not be bootstrapped from, but who gives NaN is broken.
+        for terminated, value in ((False, NAN), (False, INF), (True, -INF), (False, 1e300)):
+            bad = value
+            if name != "reward":
+                bad = np.array([0.0, value if abs(value) != 1e300 else INF, 0.0], np.float32)
+            with pytest.raises(NonFiniteTransitionError, match="weights are as they were") as error:
+                model.learn_one(*good_transition()._replace(**{name: bad}, terminated=terminated))
+            assert isinstance(error.value, ValueError)
+            assert (error.value.quantity, error.value.env_index) == (quantity, 0)
+            assert quantity in str(error.value)
+            assert str(INF if value == 1e300 else value) in str(error.value)
     assert learns_on(model)
 
 
@@ -411,91 +343,79 @@ def test_learn_one_refuses_discrete_observations_outside_their_space(name, value
         model.learn_one(*transition)
 
 
-@pytest.mark.parametrize("value", [NAN, INF, -INF])
-@pytest.mark.parametrize("where", ["reward", "observation"])
-@pytest.mark.parametrize("bad_env", [0, 2])
-def test_learn_refuses_numbers_that_are_not_finite(backend, where, value, bad_env):
+@each_algorithm
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [("reward", NAN), ("reward", -INF), ("observation", NAN), ("observation", INF)],
+)
+def test_learn_refuses_numbers_that_are_not_finite(backend, row, where, value):
     # Step 6 is the second of an episode: neither its first observation nor its last one.
-    envs = [RecordingEnv() for _ in range(3)]
-    envs[bad_env] = BadNumberEnv(6, where, value)
-    model = NaiveDQN(
-        "MlpPolicy", DummyVecEnv([lambda env=env: env for env in envs]), seed=0, backend=backend
-    )
-    before: list[list[bytes]] = []
-
-    def remember(*_: Any) -> bool:
-        before.append([array.tobytes() for array in (weights(model), *optimizer_numbers(model))])
-        return True
-
+    envs = [RecordingEnv(), RecordingEnv(), BadNumberEnv(6, where, value)]
+    model = row.make(DummyVecEnv([lambda env=env: env for env in envs]), backend=backend)
+    states, remember = follow(model)
     with pytest.raises(NonFiniteTransitionError, match="is not finite") as error:
         model.learn(3 * 20, callback=remember)
-    assert len(before) == 5
-    after = [array.tobytes() for array in (weights(model), *optimizer_numbers(model))]
-    assert after == before[-1]
-    assert error.value.env_index == bad_env
-    assert f"environment {bad_env}" in str(error.value)
-    assert where in str(error.value)
-    assert str(value) in str(error.value)
+    assert len(states) == 6
+    assert everything(model) == states[-1]
     # The step in the message is the one that the user finds the transition at.
-    assert error.value.step == 3 * 6
-    assert f"step {3 * 6}" in str(error.value)
+    assert (error.value.env_index, error.value.step) == (2, 3 * 6)
+    for words in ("environment 2", f"step {3 * 6}", where, str(value)):
+        assert words in str(error.value)
     # The environment recovers, and so does the model.
-    model.learn(3 * 5)
+    model.learn(3 * 8, reset_num_timesteps=False)
     assert np.isfinite(weights(model)).all()
-    assert weights(model).tobytes() != after[0]
+    assert everything(model)[0] != states[-1][0]
 
 
-@pytest.mark.parametrize("where", ["reward", "observation"])
-def test_going_on_after_a_bad_number_learns_from_what_happened_only(backend, where):
-    # The environment has moved on since the last observation that was acted on.
-    env = BadNumberEnv(6, where, NAN)
-    model = NaiveDQN("MlpPolicy", env, seed=3, backend=backend)
-    with pytest.raises(NonFiniteTransitionError, match=where):
-        model.learn(20)
-    model.learn(20, reset_num_timesteps=False)
-    twin = NaiveDQN("MlpPolicy", RecordingEnv(), seed=3, backend=backend)
-    learn_all(twin, env.transitions[:5] + env.transitions[6:])
-    assert np.array_equal(weights(model), weights(twin))
+@each_algorithm
+def test_a_bad_last_observation_leaves_everything_as_it_was(backend, row):
+    model = row.make(BadNumberEnv(3, "observation", NAN), backend=backend)
+    states, remember = follow(model)
+    with pytest.raises(NonFiniteTransitionError, match="environment 0 at step 3"):
+        model.learn(8, callback=remember)
+    assert len(states) == 3
+    assert everything(model) == states[-1]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt()], ids=repr)
-def test_going_on_after_an_interruption_learns_from_what_happened_only(backend, error):
-    class Interrupted(RecordingEnv):
-        def step(self, action):
-            result = super().step(action)
-            if len(self.transitions) == 6:
-                raise error
-            return result
+@each_algorithm
+def test_a_bad_first_observation_of_an_episode_leaves_everything_as_it_was(backend, row):
+    class BadReset(RecordingEnv):
+        def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
+            obs, info = super().reset(**kwargs)
+            if self.episode == 1:
+                obs[0] = NAN
+            return obs, info
 
-    env = Interrupted()
-    model = NaiveDQN("MlpPolicy", env, seed=3, backend=backend)
-    with pytest.raises(type(error)):
-        model.learn(20)
-    model.learn(20, reset_num_timesteps=False)
-    twin = NaiveDQN("MlpPolicy", RecordingEnv(), seed=3, backend=backend)
-    learn_all(twin, env.transitions[:5] + env.transitions[6:])
-    assert np.array_equal(weights(model), weights(twin))
-
-
-class BadReset(RecordingEnv):
-    """Its third episode starts with NaN."""
-
-    def reset(self, *, seed=None, options=None):
-        obs, info = super().reset(seed=seed, options=options)
-        if self.episode == 2:
-            obs[0] = NAN
-        return obs, info
-
-
-def test_learn_refuses_a_first_observation_that_is_not_finite(backend):
-    # The transition before it, the end of the second episode, is as good as any other.
-    env = BadReset()
-    model = NaiveDQN("MlpPolicy", env, seed=0, backend=backend)
-    with pytest.raises(NonFiniteTransitionError, match="observation"):
-        model.learn(100)
-    assert np.isfinite(weights(model)).all()
+    model = row.make(BadReset(), backend=backend)
+    states, remember = follow(model)
+    with pytest.raises(NonFiniteTransitionError, match="environment 0 at step 3"):
+        model.learn(8, callback=remember)
+    assert len(states) == 3
+    assert everything(model) == states[-1]
     model.learn(20)
     assert np.isfinite(weights(model)).all()
+
+
+class Interrupted(RecordingEnv):
+    """Is interrupted when its sixth step has been taken."""
+
+    def step(self, action: np.int64) -> Any:
+        result = super().step(action)
+        if len(self.transitions) == 6:
+            raise KeyboardInterrupt
+        return result
+
+
+@pytest.mark.parametrize("env", [BadNumberEnv(6, "reward", NAN), Interrupted()], ids=["NaN", "^C"])
+def test_going_on_learns_from_what_happened_only(env):
+    # The environment has moved on since the last observation that was acted on.
+    model = NaiveDQN("MlpPolicy", env, seed=3)
+    with pytest.raises((NonFiniteTransitionError, KeyboardInterrupt)):
+        model.learn(20)
+    model.learn(20, reset_num_timesteps=False)
+    twin = NaiveDQN("MlpPolicy", RecordingEnv(), seed=3)
+    learn_all(twin, env.transitions[:5] + env.transitions[6:])
+    assert np.array_equal(weights(model), weights(twin))
 
 
 def test_learn_names_the_part_of_a_dictionary():
@@ -510,41 +430,18 @@ def test_learn_names_the_part_of_a_dictionary():
     assert model._n_updates == 0
 
 
-def test_divergence_is_reported_before_it_reaches_the_weights(backend):
-    model = trained_model(backend=backend)
-    for param in model.q_net.parameters():
-        param.data.fill_(1e20)
-    before = state(model)
-    with pytest.raises(DivergenceError, match=r"Learning diverged.*Lower the learning rate") as e:
-        model.learn_one(*good_transition())
-    assert state(model) == before
-    assert isinstance(e.value, FloatingPointError)
-    assert e.value.env_index == 0
-
-
-@pytest.mark.parametrize("optimizer_class", [th.optim.SGD, th.optim.Adam])
-@pytest.mark.parametrize(
-    ("size", "reward"),
-    # Gradients of about 1e39, beyond float32, and of 1e21, whose squares are.
-    [(1e20, 1e20), (1e10, 1e12)],
-)
-def test_a_gradient_that_overflows_is_reported_before_it_reaches_the_weights(
-    backend, optimizer_class, size, reward
-):
-    policy_kwargs = {"net_arch": [], "optimizer_class": optimizer_class}
-    model = NaiveDQN(
-        "MlpPolicy", RecordingEnv(), policy_kwargs=policy_kwargs, seed=0, backend=backend
-    )
-    learn_all(model, [good_transition()])
+@each_online_algorithm
+def test_divergence_is_reported_before_it_reaches_the_weights(backend, row):
+    model = row.make(backend=backend).learn(20)
+    model.learn_one(*good_transition())
     with th.no_grad():
         for param in model.q_net.parameters():
-            param.zero_()
-    obs = np.full(3, size, np.float32)
-    with unchanged(model), pytest.raises(DivergenceError, match="Learning diverged") as error:
-        model.learn_one(obs, 1, reward, np.zeros(3, np.float32), False)
-    # Nothing is wrong with the TD error itself.
-    assert error.value.td_error == pytest.approx(reward)
-    assert learns_on(model)
+            param.fill_(1e30)
+    words = r"Learning diverged.*Lower the learning rate"
+    with unchanged(model), pytest.raises(DivergenceError, match=words) as error:
+        model.learn_one(*good_transition())
+    assert isinstance(error.value, FloatingPointError)
+    assert error.value.env_index == 0
 
 
 def test_a_real_divergence_ends_with_finite_weights(backend):
@@ -578,24 +475,17 @@ def test_a_missing_last_observation_at_a_time_limit_is_reported():
         model.learn(20)
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda model: model.learn_one(np.zeros(5), 0, 0.0, np.zeros(3), False),
-        lambda model: model.learn_one(np.zeros(3), 9, 0.0, np.zeros(3), False),
-        lambda model: model.learn_one(np.zeros(3), 0, NAN, np.zeros(3), False),
-        lambda model: model.set_env(RecordingEnv(n_features=9)),
-    ],
-    ids=["obs", "action", "reward", "env"],
-)
-def test_learning_after_an_error_is_as_if_there_had_been_none(
-    backend, spoil: Callable[[NaiveDQN], None], request
-):
-    models = [trained_model(backend=backend) for _ in range(2)]
-    name = request.node.callspec.id.rpartition("-")[2]
-    with pytest.raises(ValueError, match=name):
-        spoil(models[0])
+@each_algorithm
+def test_learning_after_an_error_is_as_if_there_had_been_none(backend, row):
+    models = [row.make(backend=backend).learn(20) for _ in range(2)]
+    with pytest.raises(ValueError, match="env"):
+        models[0].set_env(RecordingEnv(n_features=9))
+    if row.is_online:
+        for bad in ({"obs": np.zeros(5)}, {"action": 9}, {"reward": NAN}):
+            with pytest.raises(ValueError, match=next(iter(bad))):
+                models[0].learn_one(*good_transition()._replace(**bad))
     for model in models:
         model.learn(20, reset_num_timesteps=False)
-        learn_all(model, [good_transition()])
-    assert state(models[0]) == state(models[1])
+        if row.is_online:
+            model.learn_one(*good_transition())
+    assert differences(*map(complete_state, models)) == []

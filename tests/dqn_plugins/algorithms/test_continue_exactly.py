@@ -1,142 +1,166 @@
 """Save, load, continue: bit for bit as if the model had never stopped."""
 
 import copy
-from collections import deque
+import pickle
 from typing import Any
 
 import numpy as np
 import pytest
-import torch as th
-from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from dqn_plugins import NaiveDQN, StreamQ
-from dqn_plugins.policies import (
-    AdaptiveObGD,
-    AdaptiveQOptimizer,
-    IntentionalOptimizer,
-    KerasAdam,
-    MaxScaledOptimizer,
-    ObGD,
-    TraceAdam,
-)
+from tests.algorithms import Row, each_algorithm, each_optimizer
 from tests.environments import DriftEnv
+from tests.helpers import (
+    complete_state,
+    differences,
+    everything,
+    statistics,
+    through_a_file,
+    weights,
+)
 
-# What depends on the clock, and what is another object of the same meaning: what the schedules
-# give is in ε and in the optimiser.
-LEFT_OUT = {
-    "learning_rate",
-    "start_time",
-    "_num_timesteps_at_start",
-    "_logger",
-    "env",
-    "_vec_normalize_env",
-    "_learner",
-    "lr_schedule",
-    "exploration_schedule",
-    "policy_class",
-    "q_net",
-    "rollout_buffer_class",
-}
+N_STEPS = 80
 
 
-def complete_state(model: BaseAlgorithm) -> dict[str, Any]:
+def same_path(row: Row, n_envs: int, stop: int, **kwargs: Any) -> None:
     """
-    Everything that a model holds, so that an attribute that somebody adds is compared as well:
-    weights, buffers, the optimiser with its traces, counters, ε, generators, last observations.
+    Train a model, train another one that is saved and loaded on its way, and compare.
+
+    :param stop: After how many steps of each environment it is saved.
     """
-    state: dict[str, Any] = {
-        name: value for name, value in vars(model).items() if name not in LEFT_OUT | {"policy"}
+    chosen: dict[str, Any] = {
+        "exploration_initial_eps": 1.0,
+        "exploration_final_eps": 0.1,
+        "exploration_fraction": 0.7,
+        **kwargs,
     }
-    state["policy"] = model.policy.state_dict()
-    state["optimizer"] = model.policy.optimizer.state_dict()
-    state = copy.deepcopy(state)
-    for info in state["ep_info_buffer"] or []:
-        del info["t"]  # seconds, which Monitor measures
-    return state
 
+    def new_model() -> Any:
+        return row.make(DummyVecEnv([DriftEnv] * n_envs), **copy.deepcopy(chosen))
 
-def differences(one: Any, other: Any, where: str = "") -> list[str]:
-    """Where two states are not the same, bit for bit."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        if one.keys() != other.keys():
-            return [f"{where}: {one.keys() ^ other.keys()}"]
-        return [d for key in one for d in differences(one[key], other[key], f"{where}.{key}")]
-    if isinstance(one, (list, tuple, deque)):
-        if len(one) != len(other):
-            return [f"{where}: {len(one)} and {len(other)} elements"]
-        pairs = enumerate(zip(one, other, strict=True))
-        return [d for i, (a, b) in pairs for d in differences(a, b, f"{where}[{i}]")]
-    if isinstance(one, np.random.Generator):
-        one, other = one.bit_generator.state, other.bit_generator.state
-        return differences(one, other, where)
-    if isinstance(one, th.Tensor):
-        return [] if th.equal(one, other) else [where]
-    return [] if np.array_equal(one, other) else [f"{where}: {one!r} and {other!r}"]
-
-
-MODELS: list[tuple[type[NaiveDQN | StreamQ], type[th.optim.Optimizer], float]] = [
-    (NaiveDQN, th.optim.Adam, 1e-3),
-    (NaiveDQN, KerasAdam, 1e-3),
-    (StreamQ, TraceAdam, 1e-3),
-    (StreamQ, ObGD, 1.0),
-    (StreamQ, AdaptiveObGD, 1.0),
-    (StreamQ, AdaptiveQOptimizer, 1e-3),
-    (StreamQ, IntentionalOptimizer, 0.25),
-    (StreamQ, MaxScaledOptimizer, 1e-3),
-]
-
-
-@pytest.mark.parametrize("n_envs", [1, 2])
-@pytest.mark.parametrize(("algorithm", "optimizer", "learning_rate"), MODELS)
-def test_save_load_continue_is_never_having_stopped(
-    backend, algorithm, optimizer, learning_rate, n_envs, tmp_path
-):
-    kwargs: dict[str, Any] = {} if algorithm is NaiveDQN else {"trace_cut": "never"}
-
-    def new_model() -> NaiveDQN | StreamQ:
-        return algorithm(
-            "MlpPolicy",
-            DriftEnv() if n_envs == 1 else DummyVecEnv([DriftEnv] * n_envs),
-            learning_rate=LinearSchedule(learning_rate, learning_rate / 10, 1.0),
-            exploration_initial_eps=1.0,
-            exploration_final_eps=0.1,
-            exploration_fraction=0.7,
-            policy_kwargs={"net_arch": [8], "optimizer_class": optimizer},
-            seed=0,
-            backend=backend,
-            **kwargs,
-        )
-
-    def predict(one: NaiveDQN | StreamQ, n: int) -> None:
-        one.predict(np.zeros((n, 3), np.float32))
+    def predict(one: Any, n: int) -> np.ndarray:
+        return one.predict(np.zeros((n, 3), np.float32))[0]
 
     # Stopped with ε, learning rate and counters on their way, and in the middle of an episode
-    model = new_model()
-    model.learn(140, callback=lambda *_: model.num_timesteps < 70)
-    env = copy.deepcopy(model.get_env())
+    model, total = new_model(), N_STEPS * n_envs
+    model.learn(total, callback=lambda *_: model.num_timesteps < stop * n_envs)
     predict(model, 5)
-    model.save(tmp_path / "model")
     before = complete_state(model)
-    loaded = algorithm.load(tmp_path / "model", env=env, force_reset=False)
+    loaded = through_a_file(model, env=copy.deepcopy(model.get_env()), force_reset=False)
     assert differences(before, complete_state(loaded)) == []
 
-    never_stopped = new_model().learn(140)
+    never_stopped = new_model().learn(total)
     predict(never_stopped, 5)
     for one in (model, loaded):
-        one.learn(70, reset_num_timesteps=False)
-    states = []
+        one.learn(total - stop * n_envs, reset_num_timesteps=False)
+    states, actions = [], []
     for one in (model, loaded, never_stopped):
-        predict(one, 20)
+        actions.append(predict(one, 40).tolist())
         states.append(complete_state(one))
-    assert states[0]["num_timesteps"] == 140
-    assert differences(states[1], states[0]) == []
-    assert differences(states[2], states[0]) == []
+    assert states[0]["num_timesteps"] >= total
+    assert differences(states[1], states[0]) == differences(states[2], states[0]) == []
+    assert actions[0] == actions[1] == actions[2]
+    assert len(set(actions[0])) > 1, "nothing random was compared"
     # and the comparison sees that something happened in between
     changed = " ".join(differences(before, states[0]))
     for name in ("policy", "optimizer", "exploration_rate", "_n_updates", "_episode_num"):
         assert f".{name}" in changed
-    assert "_exploration_rng" in changed
-    assert "_predict_rng" in changed
-    assert "_last_obs" in changed
+
+
+@each_optimizer
+def test_save_load_continue_is_never_having_stopped(backend, row, optimizer):
+    rate = row.optimizers[optimizer]
+    more = {"trace_cut": "never"} if "trace_cut" in row.changed else {}
+    kwargs = {
+        "learning_rate": LinearSchedule(rate, rate / 10, 1.0),
+        "policy_kwargs": {"optimizer_class": optimizer},
+        "backend": backend,
+        **more,
+    }
+    # In the middle of a rollout, if there are rollouts
+    same_path(row, 2, 35, **kwargs)
+    if optimizer is next(iter(row.optimizers)):
+        same_path(row, 1, 35, **kwargs)
+        if row.rollout > 1:
+            same_path(row, 1, 36, **kwargs)
+
+
+@each_algorithm
+def test_with_every_argument_changed_it_goes_on_as_well(row):
+    given = {**row.changed, "tensorboard_log": None, "verbose": 0}
+    same_path(row, 2, 35, **{**given, "exploration_initial_eps": 1.0})
+
+
+@each_algorithm
+def test_learning_in_two_pieces_is_learning_in_one(backend, row):
+    # With a constant ε and learning rate the number of steps to come has no influence.
+    rates = {"exploration_initial_eps": 0.5, "exploration_final_eps": 0.5, "learning_rate": 1e-3}
+    models = [row.make(backend=backend, **rates) for _ in range(2)]
+    models[0].learn(40)
+    models[1].learn(16).learn(24, reset_num_timesteps=False)
+    assert models[1].num_timesteps == 40
+    assert everything(models[1]) == everything(models[0])
+
+
+@each_algorithm
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_goes_on_as_the_model_does_and_by_itself(backend, row, copied):
+    model = row.make(DummyVecEnv([DriftEnv] * 2), backend=backend).learn(24)
+    other, before = copied(model), everything(model)
+    assert everything(other) == before
+    other.learn(24, reset_num_timesteps=False)
+    assert everything(model) == before
+    model.learn(24, reset_num_timesteps=False)
+    assert everything(model) == everything(other) != before
+
+
+@each_algorithm
+@pytest.mark.parametrize(("saved_with", "loaded_with"), [(1, 3), (3, 1)])
+def test_a_model_goes_over_to_another_number_of_environments(
+    backend, row, saved_with, loaded_with, tmp_path
+):
+    model = row.make(DummyVecEnv([DriftEnv] * saved_with), backend=backend)
+    model.learn(20 * saved_with)
+    loaded = through_a_file(model, env=DummyVecEnv([DriftEnv] * loaded_with))
+    assert np.array_equal(weights(loaded), weights(model))
+    loaded.learn(20 * loaded_with, reset_num_timesteps=False)
+    assert loaded.num_timesteps == 20 * (saved_with + loaded_with)
+    assert not np.array_equal(weights(loaded), weights(model))
+    # and saved and loaded again
+    assert everything(through_a_file(loaded)) == everything(loaded)
+    # Parameters go over as well.
+    other = row.make(backend=backend).learn(8)
+    other.policy.load_state_dict(model.policy.state_dict())
+    other.learn(8)
+    for name, number in statistics(other).items():
+        if name.endswith("returns"):
+            assert number.shape == (1,)
+    assert np.isfinite(weights(other)).all()
+
+
+@each_algorithm
+def test_saving_while_learning_does_not_change_what_is_learned(tmp_path, backend, row):
+    def save(locals_: dict[str, Any], _: Any) -> bool:
+        locals_["self"].save(tmp_path / "model")
+        return True
+
+    models = [row.make(backend=backend).learn(8, callback=each) for each in (None, save)]
+    assert everything(models[0]) == everything(models[1])
+
+
+@each_algorithm
+def test_a_model_that_callbacks_saved_holds_what_was_learned_up_to_it(tmp_path, backend, row):
+    model, at = row.make(backend=backend), 2 * row.rollout
+
+    def save(*_: Any) -> bool:
+        if model.num_timesteps == at:
+            model.save(tmp_path / "model")
+        return True
+
+    model.learn(5 * row.rollout, callback=save)
+    halfway = type(model).load(tmp_path / "model")
+    twin = row.make(backend=backend)
+    twin.learn(5 * row.rollout, callback=lambda *_: twin.num_timesteps < at)
+    assert halfway.num_timesteps == at
+    assert everything(halfway) == everything(twin) != everything(model)

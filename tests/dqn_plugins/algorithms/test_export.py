@@ -13,7 +13,7 @@ import torch as th
 from gymnasium import spaces
 from gymnasium.error import DependencyNotInstalled
 
-from dqn_plugins import NaiveDQN, StreamQ
+from dqn_plugins import PQN, NaiveDQN, StreamQ
 from dqn_plugins.cli import main
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")
@@ -77,11 +77,11 @@ def run(path: Path, batch: Any) -> tuple[Any, Any]:
 @pytest.mark.parametrize(
     ("algorithm", "space", "count"),
     [
-        pytest.param(StreamQ, VECTOR, 10_000, id="StreamQ-vector"),
+        pytest.param(StreamQ, VECTOR, 1_000, id="StreamQ-vector"),
+        pytest.param(PQN, VECTOR, 1_000, id="PQN-vector"),
         pytest.param(StreamQ, IMAGE, 1_000, id="StreamQ-image"),
         pytest.param(StreamQ, DICTIONARY, 1_000, id="StreamQ-dictionary"),
-        pytest.param(NaiveDQN, VECTOR, 10_000, id="NaiveDQN-vector"),
-        pytest.param(NaiveDQN, spaces.Discrete(9), 10_000, id="NaiveDQN-discrete"),
+        pytest.param(NaiveDQN, spaces.Discrete(9), 1_000, id="NaiveDQN-discrete"),
     ],
 )
 def test_what_is_exported_says_what_the_model_says(

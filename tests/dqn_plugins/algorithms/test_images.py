@@ -1,6 +1,5 @@
 """Images of every type and layout are learned from, as vectors are."""
 
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -9,12 +8,11 @@ import pytest
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecTransposeImage
 
-from dqn_plugins import NaiveDQN, NonFiniteTransitionError, StreamQ
+from dqn_plugins import NonFiniteTransitionError, StreamQ
 from dqn_plugins.environments import make_env
 from dqn_plugins.learning import AutogradLearner, CompiledLearner
-from tests.helpers import weights
-
-each_algorithm = pytest.mark.parametrize("make", [NaiveDQN, StreamQ])
+from tests.algorithms import each_algorithm
+from tests.helpers import through_a_file, weights
 
 
 class Catch(gym.Env):
@@ -64,18 +62,16 @@ each_form = pytest.mark.parametrize(("dtype", "channels_last"), FORMS)
 
 @each_algorithm
 @each_form
-@pytest.mark.parametrize("n_envs", [1, 2])
-def test_every_form_of_image_is_learned_from_compiled(make, dtype, channels_last, n_envs):
-    makers: list[Callable[[], gym.Env]] = [lambda: Catch(dtype, channels_last)] * n_envs
-    model = make("CnnPolicy", makers[0]() if n_envs == 1 else DummyVecEnv(makers), seed=0)
-    assert type(model._learner) is CompiledLearner
+def test_every_form_of_image_is_learned_from(row, dtype, channels_last):
+    model = row.make(Catch(dtype, channels_last), "CnnPolicy")
+    assert type(model._learner) is CompiledLearner or not row.is_online
     # Stable-Baselines3 puts the channels of bytes first, and no others.
     is_transposed = dtype is np.uint8 and channels_last
     assert isinstance(model.get_env(), VecTransposeImage) is is_transposed
     before = weights(model)
     model.learn(20)
     assert not np.array_equal(weights(model), before)
-    obs, _ = makers[0]().reset(seed=0)
+    obs, _ = Catch(dtype, channels_last).reset(seed=0)
     assert 0 <= int(model.predict(obs)[0]) < 3
     actions, _ = model.predict(np.stack([obs, obs]))
     assert actions[0] == actions[1]
@@ -111,16 +107,13 @@ def test_to_catch_is_learned_from_images():
 
 
 @each_algorithm
-def test_a_saved_model_goes_on_bit_for_bit(make, tmp_path):
-    kwargs: dict[str, Any] = {"seed": 0, "exploration_fraction": 0.0}
-    model = make("CnnPolicy", Catch(np.uint8), **kwargs).learn(30)
-    model.save(tmp_path / "model")
-    loaded = make.load(tmp_path / "model", env=Catch(np.uint8))
-    assert np.array_equal(weights(loaded), weights(model))
+def test_a_saved_model_goes_on_bit_for_bit(row):
+    env = DummyVecEnv([lambda: Catch(np.uint8)] * 2)
+    model = row.make(env, "CnnPolicy", exploration_fraction=0.0).learn(24)
+    loaded = through_a_file(model, env=DummyVecEnv([lambda: Catch(np.uint8)] * 2))
     for each in (model, loaded):
         each.set_random_seed(7)
-        each.get_env().seed(7)
-        each.learn(30)
+        each.learn(24)
     assert np.array_equal(weights(loaded), weights(model))
 
 

@@ -1,15 +1,12 @@
-"""NaiveDQN does what Stable-Baselines3's users, callbacks, wrappers and scripts expect."""
+"""
+What Stable-Baselines3's users, callbacks, wrappers and scripts expect.
 
-import copy
+Asked of every algorithm where they differ, else of one.
+"""
+
 import inspect
-import io
-import itertools
-import json
 import runpy
-import sys
 import warnings
-import zipfile
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -17,46 +14,36 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from stable_baselines3 import DQN
+from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import (
     BaseCallback,
-    CallbackList,
     CheckpointCallback,
+    ConvertCallback,
     EvalCallback,
-    EveryNTimesteps,
-    LogEveryNTimesteps,
     ProgressBarCallback,
     StopTrainingOnMaxEpisodes,
-    StopTrainingOnNoModelImprovement,
     StopTrainingOnRewardThreshold,
 )
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import FakeImageEnv, IdentityEnv, SimpleMultiObsEnv
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.logger import KVWriter, Logger, configure
+from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     SubprocVecEnv,
     VecEnv,
-    VecFrameStack,
     VecMonitor,
     VecNormalize,
 )
 from stable_baselines3.dqn.policies import QNetwork as SB3QNetwork
-from torch import nn
 
 from dqn_plugins import NaiveDQN
-from dqn_plugins.policies import CnnPolicy, KerasAdam, MlpPolicy, MultiInputPolicy, glorot_uniform
+from dqn_plugins.policies import MlpPolicy
+from tests.algorithms import each_algorithm
 from tests.environments import FailingEnv, RecordingEnv, ScriptedEnv
-from tests.helpers import learn_all, optimizer_numbers, weights
-
-
-def same_numbers(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
-    return len(one) == len(other) > 0 and all(map(np.array_equal, one, other))
+from tests.helpers import learn_all, through_a_file, weights
 
 
 class MemoryWriter(KVWriter):
@@ -113,12 +100,31 @@ EPISODES = [([1.0, 2.0], "terminated"), ([5.0], "terminated"), ([-1.0, 0.0, 0.0]
 # Callbacks
 
 
-def test_a_callback_sees_training_rollouts_and_steps_in_sb3s_order():
+@each_algorithm
+def test_a_callback_sees_training_rollouts_and_steps_in_sb3s_order(row):
     watcher = Watcher()
-    NaiveDQN("MlpPolicy", RecordingEnv()).learn(3, callback=watcher)
-    step = ["rollout_start", "step", "rollout_end"]
-    assert watcher.calls == ["training_start", *step * 3, "training_end"]
-    assert watcher.num_timesteps == watcher.n_calls == 3
+    row.make().learn(8, callback=watcher)
+    rollout = ["rollout_start", *["step"] * row.rollout, "rollout_end"]
+    assert watcher.calls == ["training_start", *rollout * (8 // row.rollout), "training_end"]
+    assert watcher.num_timesteps == watcher.n_calls == 8
+
+
+@each_algorithm
+def test_a_callback_stops_the_training_and_loses_nothing(row):
+    env, watchers = ScriptedEnv(EPISODES), [Watcher(), Watcher(stop_after=4)]
+    model = row.make(env)
+    model.learn(1_000, callback=watchers)
+    assert env.n_steps == model.num_timesteps == watchers[0].n_calls == 4
+    assert model._n_updates == 4 * model.__dict__.get("n_epochs", 1) // row.rollout
+    assert watchers[0].seen[-1]["rewards"] is watchers[1].seen[-1]["rewards"]
+    assert watchers[0].calls[-1] == watchers[1].calls[-1] == "training_end"
+    assert [episode["r"] for episode in model.ep_info_buffer] == [3.0, 5.0]
+    # A lower bound: what is begun is done by all environments, and to the end of a rollout.
+    model = row.make(make_vec_env(RecordingEnv, n_envs=3))
+    model.learn(7, callback=(watcher := Watcher()))
+    assert watcher.n_calls == max(3, row.rollout)
+    assert model.num_timesteps == watcher.num_timesteps == 3 * watcher.n_calls
+    assert all(len(seen["dones"]) == len(seen["infos"]) == 3 for seen in watcher.seen)
 
 
 def test_a_callback_finds_the_locals_that_dqn_has():
@@ -150,46 +156,12 @@ def test_a_callback_finds_the_locals_that_dqn_has():
     assert watcher.seen[5]["infos"][0]["TimeLimit.truncated"]
 
 
-def test_several_environments_make_one_callback_call_a_step():
-    watcher = Watcher()
-    model = NaiveDQN("MlpPolicy", make_vec_env(RecordingEnv, n_envs=3))
-    model.learn(7, callback=watcher)
-    assert watcher.n_calls == 3
-    # A lower bound: three environments take nine steps.
-    assert model.num_timesteps == watcher.num_timesteps == 9
-    assert all(len(seen["dones"]) == len(seen["infos"]) == 3 for seen in watcher.seen)
-
-
-def test_a_callback_stops_the_training_and_loses_nothing():
-    watcher = Watcher(stop_after=4)
-    env = ScriptedEnv(EPISODES)
-    model = NaiveDQN("MlpPolicy", env)
-    model.learn(1_000, callback=watcher)
-    assert env.n_steps == model.num_timesteps == model._n_updates == 4
-    assert watcher.calls[-1] == "training_end"
-    assert [episode["r"] for episode in model.ep_info_buffer] == [3.0, 5.0]
-
-
 def test_the_episode_that_ends_at_the_stop_is_counted():
     model = NaiveDQN("MlpPolicy", ScriptedEnv(EPISODES))
     model.learn(1_000, callback=StopTrainingOnMaxEpisodes(3))
     assert model.num_timesteps == 6
     assert [episode["r"] for episode in model.ep_info_buffer] == [3.0, 5.0, -1.0]
     assert model._episode_num == 3
-
-
-def test_stop_on_max_episodes_counts_over_all_environments():
-    model = NaiveDQN("MlpPolicy", make_vec_env(lambda: ScriptedEnv([([1.0] * 5, "terminated")]), 2))
-    model.learn(1_000, callback=StopTrainingOnMaxEpisodes(2))
-    assert model.num_timesteps == 20
-
-
-def test_a_list_of_callbacks_is_called_one_after_another():
-    watchers = [Watcher(), Watcher(stop_after=3)]
-    NaiveDQN("MlpPolicy", RecordingEnv()).learn(10, callback=watchers)
-    assert [watcher.n_calls for watcher in watchers] == [3, 3]
-    assert watchers[0].seen[-1]["rewards"] is watchers[1].seen[-1]["rewards"]
-    assert watchers[0].calls[-1] == watchers[1].calls[-1] == "training_end"
 
 
 def test_a_function_is_a_callback_and_may_stop_the_training():
@@ -203,33 +175,6 @@ def test_a_function_is_a_callback_and_may_stop_the_training():
     model = NaiveDQN("MlpPolicy", RecordingEnv()).learn(10, callback=stop_at_5)
     assert steps == [1, 2, 3, 4, 5]
     assert model.num_timesteps == 5
-
-
-def test_every_n_timesteps_fires_every_n_timesteps():
-    inner = Watcher()
-    NaiveDQN("MlpPolicy", RecordingEnv()).learn(25, callback=EveryNTimesteps(10, inner))
-    assert inner.n_calls == 2
-    assert inner.num_timesteps == 20
-    assert {"dones", "infos", "rewards", "new_obs"} <= inner.seen[0].keys()
-
-
-def test_log_every_n_timesteps_logs():
-    model = NaiveDQN("MlpPolicy", RecordingEnv())
-    logs = remember_logs(model)
-    model.learn(25, callback=LogEveryNTimesteps(10), log_interval=None)
-    assert [step for step, _ in logs] == [10, 20]
-
-
-def test_a_checkpoint_holds_what_was_learned_up_to_it(tmp_path, backend):
-    env = RecordingEnv()
-    model = NaiveDQN("MlpPolicy", env, seed=0, backend=backend)
-    model.learn(20, callback=CheckpointCallback(10, str(tmp_path), name_prefix="m"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m_10_steps.zip", "m_20_steps.zip"]
-    halfway = NaiveDQN.load(tmp_path / "m_10_steps")
-    twin = NaiveDQN("MlpPolicy", RecordingEnv(), seed=0, backend=backend)
-    learn_all(twin, env.transitions[:10])
-    assert halfway.num_timesteps == 10
-    assert np.array_equal(weights(halfway), weights(twin))
 
 
 def test_checkpoints_save_vecnormalize(tmp_path):
@@ -271,16 +216,6 @@ def test_a_reward_threshold_stops_the_training():
     assert model.learn(100, callback=callback).num_timesteps == 5
 
 
-def test_no_improvement_stops_the_training():
-    stop = StopTrainingOnNoModelImprovement(max_no_improvement_evals=1)
-    eval_env = Monitor(ScriptedEnv([([2.0, 2.0], "terminated")]))
-    callback = EvalCallback(
-        eval_env, callback_after_eval=stop, eval_freq=5, n_eval_episodes=1, verbose=0
-    )
-    model = NaiveDQN("MlpPolicy", ScriptedEnv(EPISODES))
-    assert model.learn(100, callback=callback).num_timesteps == 15
-
-
 def test_eval_callback_keeps_vecnormalize_in_step():
     train_env = VecNormalize(make_vec_env(RecordingEnv))
     eval_env = VecNormalize(make_vec_env(RecordingEnv), training=False)
@@ -310,7 +245,7 @@ def test_the_progress_bar_counts_every_step_and_closes(as_argument, monkeypatch)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("broken"), KeyboardInterrupt()])
-def test_the_training_ends_for_callbacks_also_when_the_environment_raises(error):
+def test_the_training_ends_for_callbacks_whatever_raises(error):
     watcher = Watcher()
     env = FailingEnv(4, error)
     model = NaiveDQN("MlpPolicy", env)
@@ -323,28 +258,13 @@ def test_the_training_ends_for_callbacks_also_when_the_environment_raises(error)
     model.learn(10, progress_bar=True)
     assert model.num_timesteps == 10
 
+    def fail(*_: Any) -> bool:
+        raise error
 
-def test_the_training_ends_for_callbacks_also_when_a_callback_raises():
-    class Raises(Watcher):
-        def _on_step(self) -> bool:
-            raise RuntimeError("broken callback")
-
-    watcher = Raises()
-    with pytest.raises(RuntimeError, match="broken callback"):
-        NaiveDQN("MlpPolicy", RecordingEnv()).learn(10, callback=watcher)
+    watcher = Watcher()
+    with pytest.raises(type(error)):
+        model.learn(10, callback=[watcher, ConvertCallback(fail)])
     assert watcher.calls[-1] == "training_end"
-
-
-def test_a_callback_records_into_the_models_log():
-    class Records(BaseCallback):
-        def _on_step(self) -> bool:
-            self.logger.record("custom/steps", self.num_timesteps)
-            return True
-
-    model = NaiveDQN("MlpPolicy", ScriptedEnv(EPISODES))
-    logs = remember_logs(model)
-    model.learn(6, callback=CallbackList([Records()]), log_interval=1)
-    assert [values["custom/steps"] for _, values in logs] == [2, 3, 6]
 
 
 # Logging
@@ -368,14 +288,20 @@ def test_the_log_says_what_the_episodes_and_updates_were_like():
         assert np.isfinite(values["train/loss"])
 
 
-def test_every_key_that_dqn_logs_is_logged():
-    logs = []
-    for algorithm, kwargs in ((DQN, {"learning_starts": 1, "train_freq": 1}), (NaiveDQN, {})):
-        model = algorithm("MlpPolicy", ScriptedEnv(EPISODES), **kwargs)
-        memory = remember_logs(model)
-        model.learn(12, log_interval=3)
-        logs.append(memory[-1][1].keys())
-    assert logs[0] <= logs[1]
+@each_algorithm
+def test_every_key_that_dqn_logs_is_logged(row):
+    dqn = DQN("MlpPolicy", ScriptedEnv(EPISODES), learning_starts=1, train_freq=1)
+    model, keys = row.make(ScriptedEnv(EPISODES), stats_window_size=1), []
+    for each in (dqn, model):
+        logs = remember_logs(each)
+        each.learn(12, log_interval=3)
+        keys.append(logs[-1][1].keys())
+    assert keys[0] <= keys[1]
+    # the last episode's, because of the window
+    assert logs[-1][1]["rollout/ep_rew_mean"] == -1.0
+    logs.clear()
+    model.learn(12, log_interval=None)
+    assert logs == []
 
 
 def test_the_loss_is_the_mean_squared_error_that_was_descended():
@@ -402,30 +328,6 @@ def test_success_is_logged_when_the_environment_reports_it():
     logs = remember_logs(model)
     model.learn(6, log_interval=3)
     assert logs[0][1]["rollout/success_rate"] == pytest.approx(2 / 3)
-
-
-def test_log_interval_none_logs_nothing():
-    model = NaiveDQN("MlpPolicy", ScriptedEnv(EPISODES))
-    logs = remember_logs(model)
-    model.learn(12, log_interval=None)
-    assert logs == []
-
-
-def test_the_stats_window_limits_the_logged_means():
-    model = NaiveDQN("MlpPolicy", ScriptedEnv(EPISODES), stats_window_size=1)
-    logs = remember_logs(model)
-    model.learn(6, log_interval=1)
-    assert [values["rollout/ep_rew_mean"] for _, values in logs] == [3.0, 5.0, -1.0]
-
-
-def test_a_csv_logger_gets_the_log(tmp_path):
-    model = NaiveDQN("MlpPolicy", ScriptedEnv(EPISODES))
-    model.set_logger(configure(str(tmp_path), ["csv"]))
-    model.learn(12, log_interval=3)
-    model.logger.close()
-    lines = (tmp_path / "progress.csv").read_text().splitlines()
-    assert len(lines) == 3
-    assert "rollout/ep_rew_mean" in lines[0].split(",")
 
 
 def test_verbose_prints_the_table_and_verbose_0_prints_nothing(capsys):
@@ -461,359 +363,32 @@ def test_tensorboard_gets_the_curves_under_the_algorithms_name(tmp_path):
 # Going on
 
 
-def test_reset_num_timesteps_false_goes_on_counting():
+@each_algorithm
+def test_reset_num_timesteps_decides_whether_the_count_and_the_episode_go_on(row):
     watcher = Watcher()
     env = ScriptedEnv([([0.0] * 100, "terminated")])
-    model = NaiveDQN("MlpPolicy", env)
-    model.learn(10)
-    model.learn(5, reset_num_timesteps=False, callback=watcher)
-    assert model.num_timesteps == 15
-    assert watcher.n_calls == 5
-    assert env.n_resets == 1, "the running episode goes on"
-    assert watcher.seen[0]["new_obs"].tolist() == [[0, 11]]
+    model = row.make(env)
+    model.learn(8)
+    model.learn(4, reset_num_timesteps=False, callback=watcher)
+    assert (model.num_timesteps, watcher.n_calls, env.n_resets) == (12, 4, 1)
+    assert watcher.seen[0]["new_obs"].tolist() == [[0, 9]]
+    updates = model._n_updates
+    model.learn(4)
+    assert (model.num_timesteps, env.n_resets) == (4, 2)
+    assert model._n_updates == updates * 16 / 12
 
 
-def test_reset_num_timesteps_true_starts_again():
-    env = ScriptedEnv([([0.0] * 100, "terminated")])
-    model = NaiveDQN("MlpPolicy", env)
-    model.learn(10).learn(5)
-    assert model.num_timesteps == 5
-    assert model._n_updates == 15
-    assert env.n_resets == 2
-
-
-def test_set_env_learns_from_the_new_environment_after_a_reset():
+@each_algorithm
+def test_set_env_learns_from_the_new_environment_after_a_reset(row):
     first, second = RecordingEnv(), RecordingEnv()
-    model = NaiveDQN("MlpPolicy", first, seed=0)
-    model.learn(5)
+    model = row.make(first)
+    model.learn(8)
     model.set_env(second)
-    model.learn(5, reset_num_timesteps=False)
-    assert len(first.transitions) == len(second.transitions) == 5
+    model.learn(8, reset_num_timesteps=False)
+    assert len(first.transitions) == len(second.transitions) == 8
     assert len(second.seeds) >= 1
-    assert model.num_timesteps == 10
+    assert model.num_timesteps == 16
     assert model.get_env().envs[0].unwrapped is second
-
-
-def test_a_learning_rate_schedule_is_followed(backend):
-    rates: list[float] = []
-    model = NaiveDQN(
-        "MlpPolicy", RecordingEnv(), learning_rate=lambda left: 0.5 * left, backend=backend
-    )
-    optimizer = model.policy.optimizer
-    model.learn(5, callback=lambda *_: rates.append(optimizer.param_groups[0]["lr"]) or True)
-    assert rates == pytest.approx([0.4, 0.3, 0.2, 0.1, 0.0])
-
-
-def test_a_learning_rate_schedule_decides_how_far_the_weights_move(backend):
-    # Zero in the first half of the training
-    model = NaiveDQN(
-        "MlpPolicy",
-        RecordingEnv(),
-        learning_rate=lambda left: 0.0 if left > 0.5 else 0.01,
-        seed=0,
-        backend=backend,
-    )
-    history = [weights(model)]
-    model.learn(10, callback=lambda *_: history.append(weights(model)) or True)
-    moved = [not np.array_equal(a, b) for a, b in itertools.pairwise(history)]
-    assert moved == [False] * 5 + [True] * 5
-
-
-def test_sb3s_linear_schedule_is_a_learning_rate():
-    model = NaiveDQN("MlpPolicy", RecordingEnv(), learning_rate=LinearSchedule(1e-2, 1e-3, 1.0))
-    model.learn(10)
-    assert model.policy.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3)
-
-
-# Saving and loading
-
-
-NON_DEFAULT_ARGUMENTS: dict[str, Any] = {
-    "learning_rate": 3e-3,
-    "gamma": 0.8,
-    "exploration_fraction": 0.7,
-    "exploration_initial_eps": 0.9,
-    "exploration_final_eps": 0.15,
-    "max_grad_norm": 2.5,
-    "stats_window_size": 17,
-    "tensorboard_log": "logs",
-    "policy_kwargs": {
-        "net_arch": [7, 6],
-        "activation_fn": nn.Tanh,
-        "optimizer_class": KerasAdam,
-        "optimizer_kwargs": {"betas": (0.8, 0.99), "eps": 1e-3},
-        "layer_norm": True,
-        "weight_initializer": glorot_uniform,
-    },
-    "verbose": 2,
-    "seed": 11,
-    "q_step_size": 0.4,
-    "bootstrap_at_terminal": True,
-    "update": "mean",
-    "backend": "torch",
-}
-
-
-def test_every_constructor_argument_survives_saving_and_loading(tmp_path):
-    signature = inspect.signature(NaiveDQN.__init__).parameters
-    # Device and environments are chosen anew when loading, as everywhere in Stable-Baselines3.
-    elsewhere = {"self", "policy", "env", "n_envs", "vectorization", "device", "_init_setup_model"}
-    assert NON_DEFAULT_ARGUMENTS.keys() == signature.keys() - elsewhere
-    for name, value in NON_DEFAULT_ARGUMENTS.items():
-        assert value != signature[name].default, name
-    model = NaiveDQN("MlpPolicy", RecordingEnv(), **NON_DEFAULT_ARGUMENTS)
-    model.save(tmp_path / "model")
-    loaded = NaiveDQN.load(tmp_path / "model")
-    for name, value in NON_DEFAULT_ARGUMENTS.items():
-        attribute = "_stats_window_size" if name == "stats_window_size" else name
-        assert getattr(loaded, attribute) == value, name
-    assert loaded.policy_class is MlpPolicy
-    assert np.array_equal(weights(loaded), weights(model))
-
-
-def test_the_loaded_arguments_are_in_force(tmp_path, backend):
-    arguments = {**NON_DEFAULT_ARGUMENTS, "tensorboard_log": None, "verbose": 0}
-    arguments["backend"] = backend
-    env = RecordingEnv()
-    model = NaiveDQN("MlpPolicy", env, **arguments)
-    model.learn(40)
-    model.save(tmp_path / "model")
-    loaded = NaiveDQN.load(tmp_path / "model")
-    for one in (model, loaded):
-        learn_all(one, env.transitions)
-    assert np.array_equal(weights(loaded), weights(model))
-    assert same_numbers(optimizer_numbers(loaded), optimizer_numbers(model))
-    obs = np.zeros((50, 3), np.float32)
-    assert np.array_equal(model.predict(obs)[0], loaded.predict(obs)[0])
-
-
-@pytest.mark.parametrize(
-    "optimizer", [{}, {"optimizer_class": th.optim.SGD, "optimizer_kwargs": {"momentum": 0.9}}]
-)
-def test_a_loaded_model_learns_on_as_if_it_had_never_been_saved(optimizer):
-    env = RecordingEnv()
-    model = NaiveDQN("MlpPolicy", env, seed=0, policy_kwargs=optimizer)
-    model.learn(30)
-    file = io.BytesIO()
-    model.save(file)
-    file.seek(0)
-    loaded = NaiveDQN.load(file)
-    assert np.array_equal(weights(loaded), weights(model))
-    assert same_numbers(optimizer_numbers(loaded), optimizer_numbers(model))
-    learn_all(loaded, env.transitions)
-    learn_all(model, env.transitions)
-    assert np.array_equal(weights(loaded), weights(model))
-    assert loaded.num_timesteps == model.num_timesteps == 60
-    assert loaded._n_updates == model._n_updates
-
-
-def test_learning_on_after_loading_explores_with_new_coins_not_with_the_first_ones(tmp_path):
-    # From a fixed seed, a loaded model would otherwise repeat its first random actions.
-    rates = {"exploration_initial_eps": 1.0, "exploration_final_eps": 1.0}
-    env = RecordingEnv(n_actions=1000)
-    model = NaiveDQN("MlpPolicy", env, seed=0, **rates)
-    model.learn(20)
-    model.save(tmp_path / "model")
-    model.learn(20, reset_num_timesteps=False)
-    again = RecordingEnv(n_actions=1000)
-    NaiveDQN.load(tmp_path / "model", env=again).learn(20, reset_num_timesteps=False)
-    actions = [step.action for step in env.transitions]
-    assert [step.action for step in again.transitions] == actions[20:] != actions[:20]
-
-
-def test_the_exploration_rate_is_saved_and_goes_on(tmp_path):
-    model = NaiveDQN(
-        "MlpPolicy",
-        RecordingEnv(),
-        exploration_initial_eps=1.0,
-        exploration_final_eps=0.0,
-        exploration_fraction=1.0,
-    )
-    model.learn(10, callback=Watcher(stop_after=5))
-    assert model.exploration_rate == pytest.approx(0.5)
-    model.save(tmp_path / "model")
-    loaded = NaiveDQN.load(tmp_path / "model", env=RecordingEnv())
-    assert loaded.exploration_rate == model.exploration_rate
-    # 5 of then 10 steps are done: ε goes on from there instead of from the start.
-    rates: list[float] = []
-    loaded.learn(
-        5,
-        reset_num_timesteps=False,
-        callback=lambda *_: rates.append(loaded.exploration_rate) or True,
-    )
-    assert rates == pytest.approx([0.4, 0.3, 0.2, 0.1, 0.0])
-
-
-def test_a_model_is_loaded_with_another_number_of_environments(tmp_path, backend):
-    model = NaiveDQN("MlpPolicy", RecordingEnv(), seed=0, backend=backend)
-    model.learn(10)
-    model.save(tmp_path / "model")
-    loaded = NaiveDQN.load(tmp_path / "model", env=make_vec_env(RecordingEnv, n_envs=4))
-    assert loaded.n_envs == 4
-    before = weights(loaded)
-    loaded.learn(20, reset_num_timesteps=False)
-    assert loaded.num_timesteps == 30
-    assert loaded._n_updates == 10 + 20
-    assert not np.array_equal(weights(loaded), before)
-
-
-def test_a_model_loads_without_an_environment_and_predicts(tmp_path):
-    model = NaiveDQN("MlpPolicy", RecordingEnv())
-    model.save(tmp_path / "model")
-    loaded = NaiveDQN.load(tmp_path / "model")
-    obs = np.ones((5, 3), np.float32)
-    assert loaded.get_env() is None
-    assert np.array_equal(
-        loaded.predict(obs, deterministic=True)[0], model.predict(obs, deterministic=True)[0]
-    )
-
-
-def test_arguments_can_be_changed_when_loading(tmp_path):
-    NaiveDQN("MlpPolicy", RecordingEnv()).save(tmp_path / "model")
-    loaded = NaiveDQN.load(
-        tmp_path / "model", env=RecordingEnv(), learning_rate=0.5, gamma=0.1, q_step_size=1.0
-    )
-    assert (loaded.gamma, loaded.q_step_size) == (0.1, 1.0)
-    loaded.learn(1)
-    assert loaded.lr_schedule(1.0) == 0.5
-
-
-def test_the_file_holds_the_network_once(tmp_path):
-    # An alias that is not excluded would be pickled beside the state dictionary.
-    NaiveDQN("MlpPolicy", RecordingEnv()).learn(3).save(tmp_path / "model")
-    with zipfile.ZipFile(tmp_path / "model.zip") as file:
-        data = json.loads(file.read("data"))
-        assert {"policy.pth", "policy.optimizer.pth"} <= set(file.namelist())
-    assert not {"policy", "q_net", "_learner", "env"} & data.keys()
-
-
-def test_the_alias_of_a_loaded_model_is_its_own_network(tmp_path):
-    NaiveDQN("MlpPolicy", RecordingEnv()).save(tmp_path / "model")
-    loaded = NaiveDQN.load(tmp_path / "model", env=RecordingEnv())
-    assert loaded.q_net is loaded.policy.q_net
-    before = weights(loaded)
-    loaded.learn(3)
-    after = np.concatenate([p.detach().numpy().ravel() for p in loaded.policy.parameters()])
-    assert np.array_equal(weights(loaded), after)
-    assert not np.array_equal(before, after)
-
-
-def test_a_model_is_saved_and_loaded_by_path_string_and_open_file(tmp_path):
-    model = NaiveDQN("MlpPolicy", RecordingEnv())
-    model.save(str(tmp_path / "a"))
-    model.save(tmp_path / "b.zip")
-    with (tmp_path / "c").open("wb") as file:
-        model.save(file)
-    with (tmp_path / "c").open("rb") as file:
-        assert np.array_equal(weights(NaiveDQN.load(file)), weights(model))
-    for name in ("a", "a.zip", "b"):
-        assert np.array_equal(weights(NaiveDQN.load(str(tmp_path / name))), weights(model))
-
-
-def test_parameters_go_from_one_model_to_another(backend):
-    env = RecordingEnv()
-    source = NaiveDQN("MlpPolicy", env, seed=0, backend=backend).learn(20)
-    goal = NaiveDQN("MlpPolicy", RecordingEnv(), seed=1, backend=backend).learn(5)
-    parameters = source.get_parameters()
-    assert parameters.keys() == {"policy", "policy.optimizer"}
-    goal.set_parameters(parameters)
-    assert np.array_equal(weights(goal), weights(source))
-    assert same_numbers(optimizer_numbers(goal), optimizer_numbers(source))
-    # From here on both are the same model, and two models: neither moves the other.
-    learn_all(goal, env.transitions)
-    assert not np.array_equal(weights(goal), weights(source))
-    learn_all(source, env.transitions)
-    assert np.array_equal(weights(goal), weights(source))
-
-
-def test_parameters_are_set_from_a_file(tmp_path):
-    source = NaiveDQN("MlpPolicy", RecordingEnv(), seed=0).learn(20)
-    source.save(tmp_path / "model")
-    goal = NaiveDQN("MlpPolicy", RecordingEnv(), seed=1)
-    goal.set_parameters(str(tmp_path / "model"))
-    assert np.array_equal(weights(goal), weights(source))
-
-
-def test_exact_match_wants_every_parameter():
-    model = NaiveDQN("MlpPolicy", RecordingEnv())
-    policy_only = {"policy": model.get_parameters()["policy"]}
-    with pytest.raises(ValueError, match="Names of parameters do not match"):
-        model.set_parameters(policy_only)
-    model.set_parameters(policy_only, exact_match=False)
-
-
-@pytest.mark.parametrize("how", ["state_dict", "in_place", "data", "vector"])
-def test_weights_put_in_from_outside_are_used_and_learned_from(backend, how):
-    # Users copy, perturb and average networks; prediction and learning must see the same memory.
-    env = RecordingEnv()
-    model = NaiveDQN("MlpPolicy", env, seed=0, backend=backend).learn(20)
-    source = NaiveDQN("MlpPolicy", RecordingEnv(), seed=1, backend=backend).learn(30)
-    pairs = list(zip(model.q_net.parameters(), source.q_net.parameters(), strict=True))
-    if how == "state_dict":
-        model.policy.load_state_dict(source.policy.state_dict())
-    elif how == "vector":
-        model.policy.load_from_vector(source.policy.parameters_to_vector())
-    for mine, theirs in pairs:
-        if how == "in_place":
-            with th.no_grad():
-                mine.copy_(theirs)
-        elif how == "data":
-            mine.data = theirs.data.clone()
-    # torch's optimisers keep the tensors that they are given.
-    state = copy.deepcopy(source.policy.optimizer.state_dict())
-    model.policy.optimizer.load_state_dict(state)
-    assert np.array_equal(weights(model), weights(source))
-    obs = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    for _ in range(2):
-        greedy = [one.predict(obs, deterministic=True)[0] for one in (model, source)]
-        assert np.array_equal(*greedy)
-        errors = [learn_all(one, env.transitions) for one in (model, source)]
-        assert errors[0] == errors[1]
-        assert np.array_equal(weights(model), weights(source))
-
-
-def test_an_optimiser_setting_changed_by_the_user_is_in_force_at_once(backend):
-    model = NaiveDQN("MlpPolicy", (env := RecordingEnv()), seed=0, backend=backend).learn(10)
-    before = weights(model)
-    model.policy.optimizer.param_groups[0]["lr"] = 0.0
-    learn_all(model, env.transitions)
-    assert np.array_equal(weights(model), before)
-
-
-def test_a_deep_copied_policy_is_a_snapshot():
-    model = NaiveDQN("MlpPolicy", RecordingEnv(), seed=0)
-    snapshot = copy.deepcopy(model.policy)
-    before = weights(model)
-    model.learn(10)
-    frozen = np.concatenate([p.detach().numpy().ravel() for p in snapshot.parameters()])
-    assert np.array_equal(frozen, before)
-    assert not np.array_equal(weights(model), before)
-
-
-def test_a_compiled_policy_learns_predicts_saves_and_loads(tmp_path):
-    model = NaiveDQN("MlpPolicy", RecordingEnv(), seed=0)
-    model.policy = th.compile(model.policy, backend="eager")
-    if any(name.startswith("_orig_mod.") for name in model.get_parameters()["policy"]):
-        pytest.skip("this Stable-Baselines3 saves a compiled policy's weights by other names")
-    before = weights(model)
-    model.learn(10)
-    assert not np.array_equal(weights(model), before)
-    model.save(tmp_path / "model")
-    loaded = NaiveDQN.load(tmp_path / "model", env=RecordingEnv())
-    obs = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
-    assert np.array_equal(
-        loaded.predict(obs, deterministic=True)[0], model.predict(obs, deterministic=True)[0]
-    )
-    assert np.array_equal(weights(loaded), weights(model))
-    loaded.learn(10)
-
-
-def test_saving_while_learning_does_not_change_what_is_learned(tmp_path, backend):
-    runs = []
-    for callback in (None, CheckpointCallback(1, str(tmp_path))):
-        model = NaiveDQN("MlpPolicy", RecordingEnv(), seed=0, backend=backend)
-        runs.append(weights(model.learn(5, callback=callback)))
-    assert np.array_equal(*runs)
 
 
 # What scripts written for DQN read
@@ -843,11 +418,18 @@ def test_the_arguments_shared_with_dqn_have_its_names_and_its_order():
     assert all(kinds[name].kind is inspect.Parameter.KEYWORD_ONLY for name in ours_alone)
 
 
-@pytest.mark.parametrize("method", ["learn", "predict", "load", "save", "set_env"])
-def test_methods_take_what_dqns_take(method):
-    theirs = list(inspect.signature(getattr(DQN, method)).parameters)
-    ours = list(inspect.signature(getattr(NaiveDQN, method)).parameters)
-    assert ours == theirs
+@each_algorithm
+def test_methods_take_what_dqns_take_and_arguments_come_from_dqn_and_ppo(row):
+    for method in ("learn", "predict", "load", "save", "set_env"):
+        theirs, ours = (inspect.signature(getattr(a, method)) for a in (DQN, row.algorithm))
+        assert list(ours.parameters) == list(theirs.parameters)
+    theirs = {*inspect.signature(PPO).parameters, *inspect.signature(DQN).parameters}
+    positional = {
+        name
+        for name, parameter in inspect.signature(row.algorithm).parameters.items()
+        if parameter.kind is not parameter.KEYWORD_ONLY
+    }
+    assert positional <= theirs | {"q_lambda"}
 
 
 def test_the_q_network_is_reached_as_in_dqn():
@@ -921,72 +503,6 @@ def test_the_model_can_be_set_up_later():
     model._setup_model()
     model.learn(3)
     assert model.num_timesteps == 3
-
-
-def test_net_arch_empty_makes_a_linear_network_that_learns(backend):
-    model = NaiveDQN("MlpPolicy", RecordingEnv(), policy_kwargs={"net_arch": []}, backend=backend)
-    assert [type(layer) for layer in model.q_net.q_net] == [nn.Linear]
-    before = weights(model)
-    model.learn(5)
-    assert not np.array_equal(weights(model), before)
-
-
-class Doubled(BaseFeaturesExtractor):
-    """A features extractor of the user's own, with weights to learn."""
-
-    def __init__(self, observation_space: gym.Space[Any], factor: int = 1) -> None:
-        super().__init__(observation_space, features_dim=factor * observation_space.shape[0])
-        self.linear = nn.Linear(observation_space.shape[0], self.features_dim)
-
-    def forward(self, observations: th.Tensor) -> th.Tensor:
-        return self.linear(observations)
-
-
-def test_a_features_extractor_of_ones_own_is_trained_saved_and_loaded(tmp_path):
-    policy_kwargs = {
-        "features_extractor_class": Doubled,
-        "features_extractor_kwargs": {"factor": 2},
-    }
-    model = NaiveDQN("MlpPolicy", RecordingEnv(), policy_kwargs=policy_kwargs, seed=0)
-    extractor = model.q_net.features_extractor
-    assert isinstance(extractor, Doubled)
-    assert extractor.features_dim == 6
-    before = extractor.linear.weight.detach().clone()
-    model.learn(10)
-    assert not th.equal(extractor.linear.weight, before)
-    model.save(tmp_path / "model")
-    assert np.array_equal(weights(NaiveDQN.load(tmp_path / "model")), weights(model))
-
-
-@pytest.mark.parametrize(
-    ("optimizer_class", "optimizer_kwargs"),
-    [(th.optim.SGD, {}), (th.optim.RMSprop, {"alpha": 0.9}), (th.optim.AdamW, {})],
-)
-def test_an_optimiser_of_ones_own_moves_the_weights(tmp_path, optimizer_class, optimizer_kwargs):
-    policy_kwargs = {"optimizer_class": optimizer_class, "optimizer_kwargs": optimizer_kwargs}
-    model = NaiveDQN("MlpPolicy", RecordingEnv(), policy_kwargs=policy_kwargs, seed=0)
-    assert type(model.policy.optimizer) is optimizer_class
-    before = weights(model)
-    model.learn(5)
-    assert not np.array_equal(weights(model), before)
-    model.save(tmp_path / "model")
-    assert type(NaiveDQN.load(tmp_path / "model").policy.optimizer) is optimizer_class
-
-
-def test_the_callers_policy_kwargs_stay_as_they_were():
-    policy_kwargs = {
-        "net_arch": [4],
-        "optimizer_class": th.optim.Adam,
-        "optimizer_kwargs": {"eps": 1e-3},
-        "features_extractor_kwargs": {},
-    }
-    NaiveDQN("MlpPolicy", RecordingEnv(), policy_kwargs=policy_kwargs).learn(2)
-    assert policy_kwargs == {
-        "net_arch": [4],
-        "optimizer_class": th.optim.Adam,
-        "optimizer_kwargs": {"eps": 1e-3},
-        "features_extractor_kwargs": {},
-    }
 
 
 SCRIPT = """
@@ -1091,8 +607,9 @@ def test_a_script_that_swaps_dqn_for_naivedqn_runs_unchanged(
 # Predicting
 
 
-def test_predict_takes_one_observation_or_a_batch():
-    model = NaiveDQN("MlpPolicy", RecordingEnv())
+@each_algorithm
+def test_predict_takes_one_observation_or_a_batch(row):
+    model = row.make()
     for deterministic in (False, True):
         single, state = model.predict(np.zeros(3, np.float32), deterministic=deterministic)
         assert single.shape == ()
@@ -1101,6 +618,8 @@ def test_predict_takes_one_observation_or_a_batch():
         batch, _ = model.predict(np.zeros((5, 3), np.float32), deterministic=deterministic)
         assert batch.shape == (5,)
         assert np.issubdtype(batch.dtype, np.integer)
+    with pytest.raises(ValueError, match="observation shape"):
+        model.predict(np.zeros(4, np.float32))
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
@@ -1115,23 +634,6 @@ def test_predict_takes_dictionaries(rate):
     assert all(env.action_space.contains(action) for action in actions)
 
 
-def test_predict_hands_the_state_back():
-    model = NaiveDQN("MlpPolicy", RecordingEnv(), exploration_initial_eps=1.0)
-    _, state = model.predict(
-        np.zeros((2, 3), np.float32), state=None, episode_start=np.ones(2, bool)
-    )
-    assert state is None
-
-
-def test_predict_refuses_an_observation_of_another_shape():
-    model = NaiveDQN("MlpPolicy", RecordingEnv(), exploration_initial_eps=1.0)
-    with pytest.raises(ValueError, match="observation shape"):
-        model.predict(np.zeros(4, np.float32))
-
-
-# Policies and spaces
-
-
 def learns(model: NaiveDQN, steps: int) -> bool:
     before = weights(model)
     model.learn(steps)
@@ -1139,102 +641,7 @@ def learns(model: NaiveDQN, steps: int) -> bool:
     return bool(np.isfinite(after).all() and not np.array_equal(before, after))
 
 
-def round_trip(model: NaiveDQN) -> NaiveDQN:
-    file = io.BytesIO()
-    model.save(file)
-    file.seek(0)
-    return NaiveDQN.load(file)
-
-
-@pytest.mark.parametrize("channel_first", [False, True])
-def test_cnn_policy_learns_from_images(channel_first):
-    env = FakeImageEnv(3, screen_height=36, screen_width=36, channel_first=channel_first)
-    model = NaiveDQN("CnnPolicy", env, seed=0)
-    assert type(model.policy) is CnnPolicy
-    assert learns(model, 15)
-    loaded = round_trip(model)
-    assert np.array_equal(weights(loaded), weights(model))
-    obs = env.observation_space.sample()
-    assert model.predict(obs)[0].shape == ()
-
-
-def test_multi_input_policy_learns_from_dictionaries():
-    model = NaiveDQN("MultiInputPolicy", SimpleMultiObsEnv(), seed=0)
-    assert type(model.policy) is MultiInputPolicy
-    assert learns(model, 30)
-    assert np.array_equal(weights(round_trip(model)), weights(model))
-    assert learns(NaiveDQN("MultiInputPolicy", make_vec_env(SimpleMultiObsEnv, 2)), 30)
-
-
-def test_dictionaries_bootstrap_from_their_true_last_observation():
-    class Recording(gym.ObservationWrapper):
-        def __init__(self) -> None:
-            super().__init__(RecordingEnv())
-            part = self.env.observation_space
-            self.observation_space = gym.spaces.Dict({"a": part, "b": part})
-
-        def observation(self, observation):
-            return {"a": observation, "b": -observation}
-
-    env = Recording()
-    model = NaiveDQN("MultiInputPolicy", env, seed=3).learn(30)
-    twin = NaiveDQN("MultiInputPolicy", Recording(), seed=3)
-    for obs, action, reward, next_obs, terminated in env.unwrapped.transitions:
-        twin.learn_one(env.observation(obs), action, reward, env.observation(next_obs), terminated)
-    assert np.array_equal(weights(model), weights(twin))
-
-
-def test_discrete_observations_are_learned_from():
-    model = NaiveDQN("MlpPolicy", IdentityEnv(5, ep_length=7), seed=0)
-    assert learns(model, 20)
-    assert model.predict(np.array(3))[0].shape == ()
-    model.learn_one(3, 1, 1.0, 2, False)
-
-
-@pytest.mark.parametrize("policy", [MlpPolicy, "MlpPolicy"])
-def test_a_policy_is_given_by_class_or_by_name(policy):
-    assert type(NaiveDQN(policy, RecordingEnv()).policy) is MlpPolicy
-
-
-def test_integer_observations_are_learned_from(backend):
-    class Integers(RecordingEnv):
-        def __init__(self) -> None:
-            super().__init__()
-            self.observation_space = gym.spaces.Box(-100, 100, (3,), np.int32)
-
-        def _draw(self):
-            return self.np_random.integers(-3, 3, size=3).astype(np.int32)
-
-    env = Integers()
-    model = NaiveDQN("MlpPolicy", env, seed=3, backend=backend)
-    model.learn(20)
-    twin = NaiveDQN("MlpPolicy", Integers(), seed=3, backend=backend)
-    learn_all(twin, env.transitions)
-    assert np.array_equal(weights(model), weights(twin))
-
-
-def test_matrices_are_flattened(backend):
-    class Matrices(RecordingEnv):
-        def __init__(self) -> None:
-            super().__init__()
-            self.observation_space = gym.spaces.Box(-np.inf, np.inf, (2, 2), np.float64)
-
-    env = Matrices()
-    model = NaiveDQN("MlpPolicy", env, seed=3, backend=backend)
-    assert learns(model, 20)
-    twin = NaiveDQN("MlpPolicy", Matrices(), seed=3, backend=backend)
-    learn_all(twin, env.transitions)
-    assert np.array_equal(weights(model), weights(twin))
-
-
 # Vectorised environments and their wrappers
-
-
-@pytest.mark.parametrize("n_envs", [1, 3])
-def test_dummy_vec_env(n_envs):
-    model = NaiveDQN("MlpPolicy", make_vec_env("CartPole-v1", n_envs=n_envs), seed=0)
-    assert learns(model, 60)
-    assert len(model.ep_info_buffer) > 0
 
 
 def test_subproc_vec_env_gives_the_same_weights_as_dummy_vec_env():
@@ -1244,12 +651,6 @@ def test_subproc_vec_env_gives_the_same_weights_as_dummy_vec_env():
         model = NaiveDQN("MlpPolicy", vec_env, seed=0)
         runs.append(weights(model.learn(200)))
         vec_env.close()
-    assert np.array_equal(*runs)
-
-
-def test_one_environment_gives_the_same_weights_in_a_dummy_vec_env():
-    envs = gym.make("CartPole-v1"), make_vec_env("CartPole-v1")
-    runs = [weights(NaiveDQN("MlpPolicy", env, seed=0).learn(200)) for env in envs]
     assert np.array_equal(*runs)
 
 
@@ -1269,44 +670,12 @@ def test_vec_normalize_with_normalised_rewards():
     assert all(episode["r"] == episode["l"] for episode in model.ep_info_buffer)
 
 
-def test_vec_frame_stack():
-    stacked = VecFrameStack(make_vec_env(RecordingEnv, n_envs=2), n_stack=3)
-    model = NaiveDQN("MlpPolicy", stacked, seed=0)
-    assert model.observation_space.shape == (9,)
-    assert learns(model, 40)
-
-
-def test_vec_frame_stack_of_images():
-    images = make_vec_env(lambda: FakeImageEnv(3, screen_height=36, screen_width=36), n_envs=1)
-    model = NaiveDQN("CnnPolicy", VecFrameStack(images, n_stack=2), seed=0)
-    assert model.observation_space.shape == (2, 36, 36)
-    assert learns(model, 12)
-
-
-def test_vec_frame_stack_bootstraps_from_the_true_last_stack(backend):
-    env = RecordingEnv()
-    stacked = VecFrameStack(DummyVecEnv([lambda: env]), n_stack=2)
-    model = NaiveDQN("MlpPolicy", stacked, seed=3, backend=backend)
-    model.learn(30)
-    twin = NaiveDQN(
-        "MlpPolicy", VecFrameStack(DummyVecEnv([RecordingEnv]), 2), seed=3, backend=backend
-    )
-    previous = None
-    for obs, action, reward, next_obs, terminated in env.transitions:
-        if previous is None or not np.array_equal(previous[1], obs):
-            previous = (np.zeros(3, np.float32), obs)
-        stack = np.concatenate(previous)
-        previous = (obs, next_obs)
-        twin.learn_one(stack, action, reward, np.concatenate(previous), terminated)
-    assert np.array_equal(weights(model), weights(twin))
-
-
-@pytest.mark.parametrize("env_id", ["CartPole-v1", "LunarLander-v3", "MountainCar-v0"])
-def test_environments_are_made_from_their_ids(env_id):
-    model = NaiveDQN("MlpPolicy", env_id, seed=0)
-    assert learns(model, 30)
-    mean, std = evaluate_policy(model, model.get_env(), n_eval_episodes=1)
-    assert np.isfinite([mean, std]).all()
+def test_an_environment_with_a_monitor_is_not_monitored_twice():
+    env = Monitor(ScriptedEnv(EPISODES))
+    model = NaiveDQN("MlpPolicy", env)
+    assert model.get_env().envs[0] is env
+    model.learn(6)
+    assert env.get_episode_rewards() == [3.0, 5.0, -1.0]
 
 
 def test_evaluate_policy_takes_the_model_greedily_and_not():
@@ -1323,21 +692,12 @@ def test_evaluate_policy_takes_the_model_greedily_and_not():
         assert lengths == [2, 1, 3]
 
 
-def test_an_environment_with_a_monitor_is_not_monitored_twice():
-    env = Monitor(ScriptedEnv(EPISODES))
-    model = NaiveDQN("MlpPolicy", env)
-    assert model.get_env().envs[0] is env
-    model.learn(6)
-    assert env.get_episode_rewards() == [3.0, 5.0, -1.0]
-
-
-def test_no_warning_is_given_in_ordinary_use(tmp_path):
+@each_algorithm
+def test_no_warning_is_given_in_ordinary_use(row):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = NaiveDQN("MlpPolicy", "CartPole-v1", seed=0)
-        model.learn(50)
-        model.save(tmp_path / "model")
-        NaiveDQN.load(tmp_path / "model", env=make_vec_env("CartPole-v1", 2)).learn(10)
+        model = row.make("CartPole-v1").learn(20)
+        through_a_file(model, env=make_vec_env("CartPole-v1", 2)).learn(10)
 
 
 def test_learning_a_solvable_task_solves_it():
@@ -1347,23 +707,3 @@ def test_learning_a_solvable_task_solves_it():
     model.learn(600)
     actions, _ = model.predict(np.arange(3), deterministic=True)
     assert actions.tolist() == [0, 1, 2]
-
-
-def test_memory_does_not_grow_with_steps(tmp_path):
-    # Nothing is kept but the weights, the optimiser's state and statistics of bounded size.
-    sizes = []
-    model = NaiveDQN("MlpPolicy", ScriptedEnv([([0.0] * 10, "terminated")]), seed=0)
-    for steps in (2_000, 4_000):
-        model.learn(steps, log_interval=None)
-        model.save(tmp_path / "model")
-        sizes.append((tmp_path / "model.zip").stat().st_size)
-    assert abs(sizes[1] - sizes[0]) < 200
-
-
-def test_the_package_is_imported_under_its_public_names():
-    import dqn_plugins
-
-    for name in ("NaiveDQN", "NOTEBOOK_HYPERPARAMETERS", "DivergenceError"):
-        assert name in dqn_plugins.__all__
-        assert hasattr(dqn_plugins, name)
-    assert Path(sys.modules["dqn_plugins.policies"].__file__).parent.name == "policies"

@@ -1,18 +1,9 @@
 """The compiled learners compute what the ones in torch compute, in memory that torch sees too."""
 
-import copy
 import functools
-import io
 import itertools
-import json
-import logging
-import os
 import re
-import shutil
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -24,8 +15,6 @@ from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
-import dqn_plugins.policies
-import dqn_plugins.wrappers
 from dqn_plugins import DivergenceError, NaiveDQN, NonFiniteTransitionError, StreamQ
 from dqn_plugins.environments import true_next_observation
 from dqn_plugins.learning import (
@@ -34,7 +23,7 @@ from dqn_plugins.learning import (
     is_faster_in_torch,
     reason_against_compiling,
 )
-from dqn_plugins.learning.compiled import binding, compilation
+from dqn_plugins.learning.compiled import binding
 from dqn_plugins.learning.compiled.statistics import STATISTICS_EPSILON
 from dqn_plugins.policies import AdaptiveObGD, KerasAdam, ObGD, RunningStatistics, TraceAdam
 from tests.environments import RecordingEnv
@@ -311,37 +300,6 @@ def transitions(n: int = 30) -> list[Any]:
 
 
 @each_algorithm
-def test_everybody_sees_the_weights_that_were_learned(make):
-    model = make(RecordingEnv(), seed=0, backend="compiled")
-    parameters = list(model.policy.q_net.parameters())
-    modules = [m for m in model.q_net.q_net if isinstance(m, nn.Linear)]
-    before = weights(model)
-    model.learn(20)
-    # The very parameters that were there before, and every other way to look at them
-    flat = np.concatenate([p.detach().numpy().ravel() for p in parameters])
-    assert not np.array_equal(flat, before)
-    assert list(map(id, parameters)) == list(map(id, model.policy.q_net.parameters()))
-    assert list(map(id, model.policy.optimizer.param_groups[0]["params"])) == list(
-        map(id, parameters)
-    )
-    saved = model.get_parameters()["policy"]
-    names = [f"q_net.{name}" for name, _ in model.policy.q_net.named_parameters()]
-    for state in (model.policy.state_dict(), saved):
-        assert np.array_equal(np.concatenate([state[n].numpy().ravel() for n in names]), flat)
-    by_module = [p.detach().numpy().ravel() for m in modules for p in (m.weight, m.bias)]
-    assert np.array_equal(np.concatenate(by_module), flat)
-    assert np.array_equal(model.policy.parameters_to_vector()[: len(flat)], flat)
-    # A copy of the network in torch chooses what compiled code chooses, and `predict` is torch's.
-    obs = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
-    learned = copy.deepcopy(model.policy.q_net)
-    predicts = copy.deepcopy(getattr(model.policy, "average_q_net", model.policy.q_net))
-    with th.no_grad():
-        greedy, predicted = (net(th.as_tensor(obs)).argmax(dim=1) for net in (learned, predicts))
-    assert np.array_equal(model._learner.greedy_actions(obs), greedy.numpy())
-    assert np.array_equal(model.predict(obs, deterministic=True)[0], predicted.numpy())
-
-
-@each_algorithm
 def test_the_optimisers_state_is_torchs_and_grows_with_learning(make):
     model = trained(make, "compiled")
     reference = trained(make, "torch")
@@ -357,126 +315,6 @@ def test_the_optimisers_state_is_torchs_and_grows_with_learning(make):
     assert steps == [20.0] * len(steps)
     model.learn_one(*transitions(1)[0])
     assert [state[p]["step"].item() for p in model.q_net.parameters()] == [21.0] * len(steps)
-
-
-@each_algorithm
-def test_a_weight_that_the_user_changes_is_learned_with(make):
-    models = [trained(make, backend) for backend in ("torch", "compiled")]
-    errors = []
-    for model in models:
-        with th.no_grad():
-            first, *_, last = model.q_net.parameters()
-            first[0, 0] = 2.0
-            last.add_(0.5)
-            last.data[1] = -3.0
-        errors.append([model.learn_one(*step) for step in transitions(5)])
-    assert errors[1] == pytest.approx(errors[0], rel=1e-4)
-    assert_close(weights(models[1]), weights(models[0]), 1e-4)
-
-
-def load_state_dict(model: Model, source: Model) -> None:
-    model.policy.load_state_dict(source.policy.state_dict())
-    model.policy.optimizer.load_state_dict(
-        copy.deepcopy(source.policy.optimizer.state_dict())  # torch keeps the tensors it is given
-    )
-
-
-def load_parameters(model: Model, source: Model) -> None:
-    model.set_parameters(source.get_parameters())
-
-
-def load_file(model: Model, source: Model) -> None:
-    file = io.BytesIO()
-    source.save(file)
-    file.seek(0)
-    model.set_parameters(file)
-
-
-@each_algorithm
-@pytest.mark.parametrize("transfer", [load_state_dict, load_parameters, load_file])
-def test_what_is_loaded_is_learned_from(make, transfer):
-    source, model = trained(make, "compiled", seed=1), trained(make, "compiled")
-    assert not np.array_equal(weights(model), weights(source))
-    transfer(model, source)
-    assert_same(model, source)
-    for one in (model, source):
-        learn_all(one, transitions())
-    assert_same(model, source)
-    # and by `learn` as well
-    for one in (model, source):
-        one.set_random_seed(4)
-        one.learn(20)
-    assert_same(model, source)
-
-
-@each_algorithm
-def test_a_vector_of_weights_is_learned_from(make):
-    models = [trained(make, backend) for backend in ("torch", "compiled")]
-    size = len(models[0].policy.parameters_to_vector())
-    vector = np.random.default_rng(0).normal(size=size).astype(np.float32)
-    for model in models:
-        model.policy.load_from_vector(vector)
-        assert np.array_equal(model.policy.parameters_to_vector(), vector)
-        learn_all(model, transitions(5))
-    assert not np.array_equal(weights(models[0]), vector[: len(weights(models[0]))])
-    assert_close(weights(models[1]), weights(models[0]), 1e-5)
-
-
-@each_algorithm
-def test_moving_the_policy_to_where_it_is_changes_nothing(make):
-    model, other = trained(make, "compiled"), trained(make, "compiled")
-    model.policy.to("cpu")
-    for one in (model, other):
-        learn_all(one, transitions())
-    assert_same(model, other)
-
-
-@each_algorithm
-@pytest.mark.parametrize("kind", ["parameters", "buffers", "optimizer"])
-def test_memory_that_torch_allocates_anew_is_learned_from(make, kind):
-    model, other = trained(make, "compiled"), trained(make, "compiled")
-    if kind == "optimizer":
-        for state in model.policy.optimizer.state.values():
-            state.update({name: value.clone() for name, value in state.items()})
-    else:
-        for tensor in getattr(model.policy, kind)():
-            tensor.data = tensor.data.clone()
-    for one in (model, other):
-        learn_all(one, transitions())
-    assert_same(model, other)
-
-
-def replace_parameters(model: Model) -> None:
-    vector = nn.utils.parameters_to_vector(model.q_net.parameters()).detach().clone()
-    nn.utils.vector_to_parameters(vector, model.q_net.parameters())
-
-
-def load_optimizer(model: Model) -> None:
-    model.policy.optimizer.load_state_dict(copy.deepcopy(model.policy.optimizer.state_dict()))
-
-
-def replace_optimizer(model: Model) -> None:
-    optimizer = model.policy.optimizer
-    model.policy.optimizer = type(optimizer)(model.q_net.parameters(), lr=0.01)
-    load_optimizer(model)
-    model.policy.optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-
-
-@each_algorithm
-@pytest.mark.parametrize("replace", [replace_parameters, load_optimizer, replace_optimizer])
-def test_what_a_callback_puts_in_place_is_learned_from(make, replace):
-    models = [make(RecordingEnv(), seed=0, backend="compiled") for _ in range(2)]
-    for model, often in zip(models, (0, 5), strict=True):
-        model.learn(
-            30, callback=lambda seen, _, often=often: put_in_place(seen["self"], replace, often)
-        )
-    assert_same(*models)
-
-
-def put_in_place(model: Model, replace: Callable[[Model], None], often: int) -> bool:
-    if often and model.num_timesteps % often == 0:
-        replace(model)
-    return True
 
 
 @each_algorithm
@@ -524,17 +362,6 @@ def test_auto_goes_over_to_torch_when_an_option_is_turned_on_that_is_not_compile
     assert_close(weights(models[1]), weights(models[0]), 1e-5)
 
 
-@each_algorithm
-def test_a_deep_copied_model_learns_by_itself(make):
-    model = trained(make, "compiled")
-    clone = copy.deepcopy(model)
-    before = weights(model)
-    learn_all(clone, transitions())
-    assert np.array_equal(weights(model), before)
-    learn_all(model, transitions())
-    assert_same(clone, model)
-
-
 @pytest.mark.parametrize(
     ("make", "settings"),
     [
@@ -550,23 +377,6 @@ def test_an_optimiser_setting_that_the_user_changes_is_in_force_at_once(make, se
             model.policy.optimizer.param_groups[0][name] = value
             learn_all(model, transitions(10))
         assert_close(weights(models[1]), weights(models[0]), 1e-5)
-
-
-@each_algorithm
-@pytest.mark.parametrize("backends", [("torch", "compiled"), ("compiled", "torch")])
-def test_a_saved_model_goes_on_under_the_other_backend(tmp_path, make, backends):
-    first, second = backends
-    model = trained(make, first)
-    model.save(tmp_path / "model")
-    switched = type(model).load(tmp_path / "model", backend=second)
-    assert switched.backend == second
-    assert type(switched._learner) is not type(model._learner)
-    assert_same(switched, model)
-    for one in (model, switched):
-        learn_all(one, transitions())
-    assert_close(weights(switched), weights(model), 1e-5)
-    for one, other in zip(*map(optimizer_numbers, (switched, model)), strict=True):
-        assert_close(one, other, 1e-4)
 
 
 # Where it applies
@@ -644,13 +454,6 @@ def test_auto_takes_torch_where_nothing_can_be_compiled(case, recwarn):
     assert not [warning for warning in recwarn if "dqn_plugins" in str(warning.filename)]
 
 
-@each_algorithm
-def test_auto_takes_the_compiled_learner_where_it_can(make):
-    models = [trained(make, backend) for backend in ("auto", "compiled")]
-    assert type(models[0]._learner) is type(models[1]._learner)
-    assert_same(*models)
-
-
 def test_discrete_observations_are_not_compiled():
     with pytest.raises(ValueError, match=r"observations are Discrete\(16\)"):
         StreamQ("MlpPolicy", "FrozenLake-v1", backend="compiled")
@@ -694,161 +497,8 @@ def test_the_compiler_keeps_the_check_for_divergence(make, value):
     assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(before, after, strict=True))
 
 
-# Compiling
-
-
-def test_the_first_compiled_learner_says_that_it_is_being_loaded(caplog, monkeypatch):
-    monkeypatch.setattr(compilation, "_announced", False)
-    with caplog.at_level(logging.INFO, logger="dqn_plugins"):
-        for backend in ("torch", "compiled", "compiled"):
-            NaiveDQN("MlpPolicy", RecordingEnv(), backend=backend)
-    records = [record for record in caplog.records if "compiled learner" in record.message]
-    assert [record.levelno for record in records] == [logging.INFO]
-    assert "half a minute" in records[0].message
-
-
-def learned_numbers(*algorithms: str) -> np.ndarray:
-    """Weights after a few updates by compiled learners."""
-    models: dict[str, Model] = {
-        "NaiveDQN": NaiveDQN("MlpPolicy", RecordingEnv(), seed=0, backend="compiled"),
-        "StreamQ": StreamQ(
-            "MlpPolicy",
-            RecordingEnv(),
-            policy_kwargs={"net_arch": [8]},
-            seed=0,
-            backend="compiled",
-        ),
-    }
-    return np.concatenate([weights(models[name].learn(15)) for name in algorithms])
-
-
-SCRIPT = """
-import sys
-import numpy as np
-from tests.dqn_plugins.learning.test_compiled_learners import learned_numbers
-np.save(sys.argv[1], learned_numbers(*sys.argv[2:]))
-"""
-
-
-def copy_package(package: Path) -> None:
-    """Copy the package as it is installed, rooms at the root included."""
-    ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(Path(dqn_plugins.__file__).parent, package, ignore=ignore)
-    for room in (dqn_plugins.policies, dqn_plugins.wrappers):
-        name, source = room.__name__.split(".")[-1], Path(room.__file__).parent
-        shutil.copytree(source, package / name, ignore=ignore, dirs_exist_ok=True)
-
-
-def test_the_compiled_code_is_python_that_computes_the_same(tmp_path):
-    algorithms = "NaiveDQN", "StreamQ"
-    file, root = tmp_path / "weights.npy", Path(__file__).parents[3]
-    subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(file), *algorithms],
-        env={**os.environ, "PYTHONPATH": str(root), "NUMBA_DISABLE_JIT": "1"},
-        check=True,
-    )
-    assert_close(np.load(file), learned_numbers(*algorithms), 1e-5)
-
-
 def test_the_statistics_epsilon_of_compiled_code_is_torchs():
     assert STATISTICS_EPSILON == RunningStatistics.EPSILON
-
-
-LOGGING = """
-import logging
-logging.basicConfig(level=logging.INFO)
-import dqn_plugins
-print(dqn_plugins.__file__)
-"""
-ACTS = """
-import numpy as np
-from dqn_plugins import NaiveDQN
-from tests.environments import RecordingEnv
-obs = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-model = NaiveDQN("MlpPolicy", RecordingEnv(), policy_kwargs={"net_arch": []}, seed=0)
-print(model._learner.greedy_actions(obs).tolist())
-"""
-
-
-def test_compiled_code_needs_no_folder_to_be_kept_in(tmp_path):
-    # Root may write anywhere but below a file: not into the package, nor the user's folders.
-    blocked = tmp_path / "file"
-    blocked.touch()
-    package = tmp_path / "installed" / "dqn_plugins"
-    copy_package(package)
-    (package / "learning" / "compiled" / "__pycache__").touch()
-    done = subprocess.run(
-        [sys.executable, "-c", LOGGING + ACTS],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(package.parent), str(Path(__file__).parents[3])]),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "NUMBA_CACHE_DIR": str(blocked / "cache"),
-            "XDG_CACHE_HOME": str(blocked / "cache"),
-            "HOME": str(blocked / "home"),
-        },
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-    )
-    assert "Compiled code is not kept on disk" in done.stderr
-    model = NaiveDQN("MlpPolicy", RecordingEnv(), policy_kwargs={"net_arch": []}, seed=0)
-    obs = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-    origin, actions = done.stdout.splitlines()
-    assert Path(origin).parent == package
-    assert json.loads(actions) == model.predict(obs, deterministic=True)[0].tolist()
-    assert not list(tmp_path.rglob("*.nb?"))
-
-
-def test_code_is_compiled_anew_when_another_file_of_it_has_changed(tmp_path):
-    package = tmp_path / "installed" / "dqn_plugins"
-    copy_package(package)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(package.parent), str(Path(__file__).parents[3])]),
-        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
-    }
-
-    def greedy_actions() -> str:
-        return subprocess.run(
-            [sys.executable, "-c", ACTS],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=tmp_path,
-        ).stdout
-
-    before = greedy_actions()
-    assert list((tmp_path / "cache").rglob("*.nbc"))
-    # What Python calls lies in another file, acting.py, which stays as it is.
-    source = package / "learning" / "compiled" / "layers.py"
-    old = "outputs[unit] = total + weights[bias + unit]"
-    assert source.read_text().count(old) == 1
-    source.write_text(source.read_text().replace(old, "outputs[unit] = -total"))
-    assert greedy_actions() != before
-
-
-@pytest.mark.slow
-def test_the_process_that_compiles_learns_what_those_that_load_learn(tmp_path):
-    script = (
-        "import gymnasium, hashlib\n"
-        "from dqn_plugins import StreamQ\n"
-        "model = StreamQ('MlpPolicy', gymnasium.make('CartPole-v1'), seed=0).learn(1_000)\n"
-        "print(hashlib.sha256(model.policy.parameters_to_vector().tobytes()).hexdigest())\n"
-    )
-    compiles, loads = (
-        subprocess.run(
-            [sys.executable, "-c", script],
-            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for _ in range(2)
-    )
-    assert compiles == loads
 
 
 def _in_two_groups(policy: Any) -> None:
