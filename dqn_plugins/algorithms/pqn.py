@@ -9,7 +9,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import LinearSchedule
 
 from dqn_plugins.algorithms.exploration import Exploration
-from dqn_plugins.algorithms.online import Backend, QAlgorithm
+from dqn_plugins.algorithms.q_algorithm import Backend, QAlgorithm, arguments_in
 from dqn_plugins.environments import Vectorization
 from dqn_plugins.learning import (
     CompiledRolloutLearner,
@@ -24,7 +24,6 @@ from dqn_plugins.policies import (
     PQNMlpPolicy,
     PQNMultiInputPolicy,
     PQNPolicy,
-    TraceOptimizer,
 )
 
 __all__ = ["PQN"]
@@ -97,6 +96,12 @@ class PQN(QAlgorithm):
     }
     policy: PQNPolicy
     rule_class = RolloutRule
+    n_steps: int
+    batch_size: int
+    n_epochs: int
+    q_lambda: float
+    max_grad_norm: float | None
+    bootstrap_at_truncation: bool
     _learner: RolloutLearner
     _n_envs_per_turn = None  # their actions may be a rollout old
     _reason_against_compiling = staticmethod(reason_against_compiled_rollouts)
@@ -131,51 +136,15 @@ class PQN(QAlgorithm):
         vectorization: Vectorization = "sync",
         backend: Backend = "auto",
     ) -> None:
-        super().__init__(
-            policy,
-            env,
-            learning_rate,
-            gamma,
-            exploration_fraction,
-            exploration_initial_eps,
-            exploration_final_eps,
-            stats_window_size=stats_window_size,
-            tensorboard_log=tensorboard_log,
-            policy_kwargs=policy_kwargs,
-            verbose=verbose,
-            seed=seed,
-            device=device,
-            n_envs=n_envs,
-            vectorization=vectorization,
-            backend=backend,
-        )
-        self.n_steps = n_steps
-        self.batch_size = batch_size
-        self.n_epochs = n_epochs
-        self.q_lambda = q_lambda
-        self.max_grad_norm = max_grad_norm
-        self.bootstrap_at_truncation = bootstrap_at_truncation
-        self.exploration = exploration
-        self.exploration_duration = exploration_duration
-        self.exploration_stuck_eps = exploration_stuck_eps
-        if _init_setup_model:
-            self._setup_model()
-
-    def _check_policy(self) -> None:
-        if isinstance(self.policy.optimizer, TraceOptimizer):
-            raise ValueError(
-                f"optimizer_class: received {type(self.policy.optimizer).__name__}, which learns "
-                "from eligibility traces; PQN has none. Use StreamQ, or torch.optim.RAdam."
-            )
+        super().__init__(**arguments_in(locals()))
 
     def _replace_learner(self, n_envs: int) -> None:
         rollout = getattr(self, "_rollout", None)  # a loaded model brings its own
         if rollout is None or (rollout.n_steps, rollout.n_envs) != (self.n_steps, n_envs):
             self._rollout = Rollout(self.n_steps, n_envs, self.device)
         self._rollout.move_to(self.device)
-        rule, rng = self._make_rule(), self._exploration_rng
+        rule, rng = self._make_rule(), self._explorer.rng
         assert isinstance(rule, RolloutRule)
-        assert rng is not None
         learner = CompiledRolloutLearner if self._is_compiled() else RolloutLearner
         self._learner = learner(self.policy, rule, n_envs, self._rollout, rng)
         self._rule_in_force = self._rule_numbers(self)
@@ -191,16 +160,16 @@ class PQN(QAlgorithm):
         if self._rollout.is_empty:
             super()._set_learning_rate(learning_rate)
 
-    def _learn_from(self, transition: Transition) -> None:
-        assert self._exploration_rng is not None
-        self._learner.rng = self._exploration_rng
-        super()._learn_from(transition)
+    def _learn_from(self, transition: Transition) -> np.ndarray:
+        self._learner.rng = self._explorer.rng
+        return super()._learn_from(transition)
 
     def _count_updates(self, n_transitions: int, td_errors: np.ndarray) -> None:
         if len(td_errors) > 0:
             self._n_updates += self._learner.n_updates
-            self._td_error_count += len(td_errors)
-            self._squared_td_error_sum += float(np.square(td_errors, dtype=np.float64).sum())
+            self._td_errors.count += len(td_errors)
+            squares = np.square(td_errors, dtype=np.float64)
+            self._td_errors.sum_of_squares += float(squares.sum())
 
     def _loss_from(self, mean_squared_td_error: float) -> float:
         return mean_squared_td_error
