@@ -27,10 +27,10 @@ def export_onnx(
     network: QNetwork,
     observation_space: spaces.Space[Any],
     path: str | os.PathLike[str],
-    **description: Any,
+    description: dict[str, Any],
 ) -> Path:
     """
-    Write a network and its greedy action as an ONNX file. See :meth:`QAlgorithm.export_onnx`.
+    Write a network and its greedy action as an ONNX file, for ``export_onnx`` of the algorithms.
 
     :param network: The network.
     :param observation_space: Its observation space.
@@ -38,8 +38,6 @@ def export_onnx(
     :param description: What the file's metadata say beside the version and the observation space.
     :return: The file.
     :raises ValueError: If the network cannot be written as ONNX. There is no file then.
-    :raises DependencyNotInstalled: If the extra ``export`` is not installed.
-    :raises OSError: If the file cannot be written.
     """
     require_extra("export", "export_onnx", "onnx", "onnxscript")
     is_dict = isinstance(observation_space, spaces.Dict)

@@ -16,13 +16,7 @@ import torch as th
 from stable_baselines3.common.save_util import open_path
 from stable_baselines3.common.type_aliases import TensorDict
 
-__all__ = [
-    "check_model_file",
-    "complaining_of_env",
-    "is_path",
-    "read_parameters",
-    "written_whole",
-]
+__all__ = ["check_model_file", "is_path", "naming_env", "read_parameters", "written_whole"]
 
 PARAMETERS = ("policy", "policy.optimizer")
 
@@ -198,7 +192,7 @@ def _what_is_wrong(file: IO[bytes], name: str, error: Exception) -> str:
 
 
 @contextmanager
-def complaining_of_env() -> Iterator[None]:
+def naming_env() -> Iterator[None]:
     """Let Stable-Baselines3's complaint about spaces also say what to do."""
     try:
         yield

@@ -6,12 +6,12 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space, maybe_transpose
 
-from dqn_plugins.algorithms.q_algorithm import Backend, QAlgorithm
+from dqn_plugins.algorithms.q_algorithm import QAlgorithm
 from dqn_plugins.arguments import check_in_unit_interval, is_integer, is_number
 from dqn_plugins.errors import DivergenceError, NonFiniteTransitionError
 from dqn_plugins.learning import Observation, Transition, raise_if_not_finite
 
-__all__ = ["Backend", "OnlineQAlgorithm"]
+__all__ = ["OnlineQAlgorithm"]
 
 FLAGS = np.array([False]), np.array([True])
 ONE_ROW = np.ones(1, np.bool_)
@@ -117,25 +117,15 @@ class OnlineQAlgorithm(QAlgorithm):
         done = is_terminal or _as_flag("truncated", truncated)
         self.num_timesteps += 1
         try:
-            obs_batch = _as_batch("obs", obs, self.observation_space)
-            next_obs_batch = _as_batch("next_obs", next_obs, self.observation_space)
+            before = _as_batch("obs", obs, self.observation_space)
+            after = _as_batch("next_obs", next_obs, self.observation_space)
             self._renew(n_envs=1)
             if self._own_episode_is_over:
-                raise_if_not_finite(obs_batch, rewards, next_obs_batch)
-                self._begin_own_episode(obs_batch)
-            terminals, dones = FLAGS[is_terminal], FLAGS[done]
-            (td_error,) = self._learn_from(
-                Transition(
-                    obs_batch,
-                    actions,
-                    rewards,
-                    next_obs_batch,
-                    terminals,
-                    dones,
-                    next_obs_batch,
-                    ONE_ROW,
-                )
-            ).tolist()
+                raise_if_not_finite(before, rewards, after)
+                self._begin_own_episode(before)
+            ends = FLAGS[is_terminal], FLAGS[done]
+            transition = Transition(before, actions, rewards, after, *ends, after, ONE_ROW)
+            td_errors = self._learn_from(transition)
         except (ValueError, DivergenceError) as error:
             if isinstance(error, NonFiniteTransitionError):
                 error.step = self.num_timesteps
@@ -143,7 +133,7 @@ class OnlineQAlgorithm(QAlgorithm):
             raise
         self._own_episode_is_over = done
         self._learned_one = True
-        return td_error  # type: ignore[no-any-return]
+        return float(td_errors[0])
 
     def _begin_own_episode(self, obs: Observation) -> None:
         self._start_episodes(obs)
@@ -168,7 +158,8 @@ class OnlineQAlgorithm(QAlgorithm):
 def _as_actions(action: Any, n_actions: int) -> np.ndarray:
     if not is_integer(action) or not 0 <= action < n_actions:
         raise ValueError(
-            f"action: received {action!r}, it must be an integer from 0 to {n_actions - 1}. Pass what `act` or `predict` returned."
+            f"action: received {action!r}, it must be an integer from 0 to {n_actions - 1}. Pass "
+            "what `act` or `predict` returned."
         )
     return np.array([action], np.int64)
 

@@ -33,8 +33,8 @@ from dqn_plugins.algorithms.exporting import export_onnx
 from dqn_plugins.algorithms.interruption import Interruption
 from dqn_plugins.algorithms.model_files import (
     check_model_file,
-    complaining_of_env,
     is_path,
+    naming_env,
     read_parameters,
     written_whole,
 )
@@ -79,7 +79,7 @@ from dqn_plugins.policies import (
     TraceOptimizer,
 )
 
-__all__ = ["Backend", "QAlgorithm", "TdErrors"]
+__all__ = ["Backend", "QAlgorithm", "TdErrors", "arguments_in"]
 
 Backend: TypeAlias = Literal["auto", "torch", "compiled"]
 """Which learner to use."""
@@ -109,36 +109,27 @@ class TdErrors:
     last: float = 0.0
 
 
+def arguments_in(namespace: dict[str, Any]) -> dict[str, Any]:
+    """
+    Return the arguments that a constructor was called with.
+
+    :param namespace: Its ``locals()``, before anything else is in it.
+    :return: The arguments by their names.
+    """
+    return {key: value for key, value in namespace.items() if key not in ("self", "__class__")}
+
+
 class QAlgorithm(BaseAlgorithm):
     """
     Base of the algorithms, whether they learn from every transition as it arrives or from rollouts.
 
     It owns the loop and the logging. A subclass brings its rule and its defaults.
 
-    As in Stable-Baselines3's ``DQN``, a subclass may override ``predict``, which is then asked for the
-    actions while learning, and ``_on_step``, which is then called after every step. Forward hooks of
-    modules run where torch computes: with ``backend="torch"``.
+    As in Stable-Baselines3's ``DQN``, a subclass may override ``predict``, which is then asked for
+    the actions while learning, and ``_on_step``, which is then called after every step. Forward
+    hooks of modules run where torch computes: with ``backend="torch"``.
 
-    :param policy: The policy: "MlpPolicy", "CnnPolicy", "MultiInputPolicy" or a class.
-    :param env: The environment to learn from; an id if it is registered in Gymnasium.
-    :param learning_rate: Learning rate of the optimiser, in [0, 1e15]; or a function of the
-        progress remaining (from 1 to 0).
-    :param gamma: Discount factor γ, in [0, 1].
-    :param exploration_fraction: Fraction of the training over which the exploration rate ε goes
-        from its initial to its final value, in [0, 1].
-    :param exploration_initial_eps: First ε, in [0, 1].
-    :param exploration_final_eps: Last ε, in [0, 1].
-    :param stats_window_size: Number of episodes that logged means are taken over.
-    :param tensorboard_log: Folder for TensorBoard logs; None for none.
-    :param policy_kwargs: Keyword arguments for the policy.
-    :param verbose: 0 for silence, 1 for information, 2 for debug messages.
-    :param seed: Seed of everything random: weights, exploration, environment.
-    :param device: Device of the network. "auto" is the CPU for networks without convolutions, and
-        for those that the compiled learner takes: there a GPU only adds latency to single
-        transitions.
-    :param n_envs: How many environments to make of an id.
-    :param vectorization: Where several environments run: "sync", "async" or "envpool".
-    :param backend: "torch", "compiled", or "auto" for "compiled" wherever it can be and is faster.
+    See the algorithms for the arguments. Those that are not named here become attributes.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -152,6 +143,10 @@ class QAlgorithm(BaseAlgorithm):
     _n_envs_per_turn: ClassVar[int | None] = 4
     _learns_from_traces: ClassVar[bool] = False
     _reason_against_compiling = staticmethod(reason_against_compiling)
+    gamma: float
+    exploration_fraction: float
+    exploration_initial_eps: float
+    exploration_final_eps: float
     exploration: Exploration = "epsilon_greedy"
     exploration_duration: int | None = None
     exploration_stuck_eps: float = 0.0
@@ -160,6 +155,7 @@ class QAlgorithm(BaseAlgorithm):
     q_net: QNetwork
     env: VecEnv | None
     action_space: spaces.Discrete
+    backend: Backend
     update: Update
     _learner: Learner
     _explorer: EpsilonGreedy
@@ -171,19 +167,16 @@ class QAlgorithm(BaseAlgorithm):
         policy: str | type[QPolicy],
         env: GymEnv | str | None,
         learning_rate: float | Schedule,
-        gamma: float,
-        exploration_fraction: float,
-        exploration_initial_eps: float,
-        exploration_final_eps: float,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
         verbose: int = 0,
         seed: int | None = None,
         device: th.device | str = "auto",
+        _init_setup_model: bool = True,
         n_envs: int = 1,
         vectorization: Vectorization = "sync",
-        backend: Backend = "auto",
+        **attributes: Any,
     ) -> None:
         super().__init__(
             self._policy_from(policy),
@@ -198,14 +191,12 @@ class QAlgorithm(BaseAlgorithm):
             seed=seed,
             supported_action_spaces=(spaces.Discrete,),
         )
-        self.gamma = gamma
-        self.exploration_fraction = exploration_fraction
-        self.exploration_initial_eps = exploration_initial_eps
-        self.exploration_final_eps = exploration_final_eps
-        self.exploration_rate = exploration_initial_eps
-        self.backend = backend
+        vars(self).update(attributes)
+        self.exploration_rate: float = self.exploration_initial_eps
         self._is_device_auto = device == "auto"
         self._td_errors = TdErrors()
+        if _init_setup_model:
+            self._setup_model()
 
     # Setting up
 
@@ -222,10 +213,10 @@ class QAlgorithm(BaseAlgorithm):
         self.policy = self.policy.to(self.device)
         self.q_net = self.policy.q_net
         if isinstance(self.policy.optimizer, TraceOptimizer) and not self._learns_from_traces:
-            name, own = type(self.policy.optimizer).__name__, type(self).__name__
             raise ValueError(
-                f"optimizer_class: received {name}, which learns from eligibility traces; {own} has "
-                "none. Use StreamQ, or an optimiser of torch.optim."
+                f"optimizer_class: received {type(self.policy.optimizer).__name__}, which learns "
+                f"from eligibility traces; {type(self).__name__} has none. Use StreamQ, or an "
+                "optimiser of torch.optim."
             )
         self._replace_learner(self.n_envs)
         self._check_env()
@@ -245,11 +236,7 @@ class QAlgorithm(BaseAlgorithm):
             ) from error
 
     def _check_hyperparameters(self) -> None:
-        """
-        Check the numbers that the user chose.
-
-        :raises ValueError: If one is out of its range.
-        """
+        """Refuse what is out of its range."""
         check_one_of("backend", self.backend, get_args(Backend), "'auto' is right for most.")
         check_one_of("exploration", self.exploration, get_args(Exploration), "Try the default.")
         for name in ("fraction", "initial_eps", "final_eps", "stuck_eps"):
@@ -333,12 +320,7 @@ class QAlgorithm(BaseAlgorithm):
         return self.rule_class(*self._rule_numbers(self))
 
     def _is_compiled(self) -> bool:
-        """
-        Choose between the two learners.
-
-        :return: Whether to use the compiled one.
-        :raises ValueError: If it was asked for and cannot work on the policy.
-        """
+        """Whether to use the compiled learner; refused if it was asked for and cannot be used."""
         if self.backend == "torch":
             return False
         reason = self._reason_against_compiling(self.policy)
@@ -358,12 +340,7 @@ class QAlgorithm(BaseAlgorithm):
         self._rule_in_force = self._rule_numbers(self)
 
     def _renew_learner(self, n_envs: int | None = None, thorough: bool = True) -> None:
-        """
-        Make a new learner if somebody replaced what the old one works on.
-
-        :param n_envs: Number of environments to learn from; None for as many as now.
-        :param thorough: See :meth:`Learner.is_current`.
-        """
+        """Make a new learner if somebody replaced what the old one works on."""
         learner = self._learner
         if n_envs is None:
             n_envs = learner.n_envs
@@ -543,11 +520,7 @@ class QAlgorithm(BaseAlgorithm):
         """Keep ``learn`` from continuing what another loop learned last: here, there is none."""
 
     def _start_episodes(self, obs: Observation) -> None:
-        """
-        Tell the learner that new episodes begin in all environments.
-
-        :param obs: The first observations, shape (n_envs, ...).
-        """
+        """Tell learner and exploration that new episodes begin in all environments."""
         raise_if_malformed(obs, None, None, self.observation_space)
         raise_if_not_finite(obs, np.zeros(0), obs)
         self._learner.start_episodes(obs)
@@ -564,12 +537,7 @@ class QAlgorithm(BaseAlgorithm):
         return td_errors
 
     def _count_updates(self, count: int, td_errors: np.ndarray) -> None:
-        """
-        Take note of what was learned.
-
-        :param count: How many transitions there were.
-        :param td_errors: What the learner returned.
-        """
+        """Take note of what was learned from so many transitions."""
         errors = td_errors.tolist()
         self._n_updates += count if self.update == "each" else min(count, 1)
         self._td_errors.count += count
@@ -623,13 +591,7 @@ class QAlgorithm(BaseAlgorithm):
             self._learner.set_exploration_rate(exploration_rate)
 
     def _choose_actions(self, obs: Observation, first_env_index: int = 0) -> np.ndarray:
-        """
-        Choose actions by the newest weights, ε-greedily.
-
-        :param obs: Observations, shape (n, ...).
-        :param first_env_index: Index of the environment of the first one.
-        :return: Actions, shape (n,), int64.
-        """
+        """Choose actions by the newest weights, ε-greedily."""
         greedy = self._learner.greedy_actions(obs)
         return self._explorer.choose(greedy, self.exploration_rate, first_env_index)
 
@@ -710,12 +672,7 @@ class QAlgorithm(BaseAlgorithm):
 
     @abstractmethod
     def _loss_from(self, mean_squared_td_error: float) -> float:
-        """
-        Express the loss that the update rule descends in terms of the TD errors.
-
-        :param mean_squared_td_error: Mean of the squared TD errors since the last log.
-        :return: The mean loss.
-        """
+        """Express the loss that the update rule descends in terms of the TD errors."""
 
     # Model files
 
@@ -774,7 +731,7 @@ class QAlgorithm(BaseAlgorithm):
         weights, the statistics and the optimiser's state of a file without running code from it.
         """
         check_model_file(path, cls._own_arguments())
-        with complaining_of_env():
+        with naming_env():
             return super().load(
                 path, env, device, custom_objects, print_system_info, force_reset, **kwargs
             )
@@ -788,7 +745,7 @@ class QAlgorithm(BaseAlgorithm):
         :raises ValueError: If its spaces are not those of the model.
         :raises AssertionError: If the number of environments differs.
         """
-        with complaining_of_env():
+        with naming_env():
             super().set_env(env, force_reset)
         self._check_env()
 
@@ -848,15 +805,9 @@ class QAlgorithm(BaseAlgorithm):
         :raises DependencyNotInstalled: If the extra ``export`` is not installed.
         :raises OSError: If the file cannot be written.
         """
-        return export_onnx(
-            self.policy.greedy_q_net,
-            self.observation_space,
-            path,
-            algorithm=type(self).__name__,
-            num_timesteps=self.num_timesteps,
-            gamma=self.gamma,
-            action_space=self.action_space,
-        )
+        facts = {name: vars(self)[name] for name in ("num_timesteps", "gamma", "action_space")}
+        facts["algorithm"] = type(self).__name__
+        return export_onnx(self.policy.greedy_q_net, self.observation_space, path, facts)
 
     @classmethod
     def _own_arguments(cls) -> set[str]:

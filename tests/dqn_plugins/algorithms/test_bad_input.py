@@ -24,7 +24,7 @@ NAN, INF = float("nan"), float("inf")
 def state(model: NaiveDQN) -> list[bytes]:
     """All that learning changes, bit for bit."""
     counts = np.array([model.num_timesteps, model._n_updates])
-    rng = repr(model._exploration_rng.bit_generator.state).encode()
+    rng = repr(model._explorer.rng.bit_generator.state).encode()
     numbers = [weights(model), *optimizer_numbers(model), counts]
     return [*(array.tobytes() for array in numbers), rng]
 

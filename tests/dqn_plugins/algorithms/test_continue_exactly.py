@@ -137,6 +137,6 @@ def test_save_load_continue_is_never_having_stopped(
     changed = " ".join(differences(before, states[0]))
     for name in ("policy", "optimizer", "exploration_rate", "_n_updates", "_episode_num"):
         assert f".{name}" in changed
-    assert "_exploration_rng" in changed
-    assert "_predict_rng" in changed
+    assert "_explorer.rng" in changed
+    assert "_explorer.predict_rng" in changed
     assert "_last_obs" in changed

@@ -58,13 +58,13 @@ def everything(model: StreamQ) -> dict[str, Any]:
             model._n_updates,
             model._episode_num,
             model.exploration_rate,
-            model._last_td_error,
-            model._td_error_count,
-            model._squared_td_error_sum,
+            model._td_errors.last,
+            model._td_errors.count,
+            model._td_errors.sum_of_squares,
         ),
         "generators": [
             copy.deepcopy(generator.bit_generator.state)
-            for generator in (model._exploration_rng, model._predict_rng)
+            for generator in (model._explorer.rng, model._explorer.predict_rng)
         ],
         "episodes": [info["r"] for info in model.ep_info_buffer or []],
     }
@@ -297,7 +297,7 @@ def test_truncation_bootstraps_from_the_true_last_observation(backend):
             weight.fill_(-1.5)
             bias.zero_()
         model.learn(1)
-        return model._last_td_error
+        return model._td_errors.last
 
     # Q(s₀) = 0 since the first observation is (0, 0)
     assert td_error("truncated") == pytest.approx(0.5 * 3.0)
@@ -377,7 +377,7 @@ def test_rewards_are_scaled_by_the_deviation_of_each_environments_return(backend
 
     def look(*_: Any) -> bool:
         scales.append(model.q_net.reward_scale)
-        last_td_errors.append(model._last_td_error)
+        last_td_errors.append(model._td_errors.last)
         return True
 
     model.learn(2 * 5, callback=look)
