@@ -2,196 +2,22 @@
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import numpy as np
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.type_aliases import Schedule
-from stable_baselines3.common.utils import ConstantSchedule, LinearSchedule
 
-from dqn_plugins.arguments import check_in_unit_interval, check_one_of, is_integer
-from dqn_plugins.learning import Learner, Observation, Transition
-from dqn_plugins.policies import QPolicy
+from dqn_plugins.learning import Transition
 
-__all__ = ["EpsilonGreedy", "Exploration"]
+__all__ = ["EpsilonGreedy", "Exploration", "HeldActions", "RecentEpisodes"]
 
 Exploration: TypeAlias = Literal["epsilon_greedy", "extended", "extended_when_stuck"]
 """For how long a random action is taken. See :class:`EpsilonGreedy`."""
 
 RECENT_EPISODES = 20
 LONGEST_DURATION = 10_000
-
-
-class EpsilonGreedy(BaseAlgorithm):
-    """
-    The part of an algorithm that chooses actions. Each environment tosses its own coin.
-
-    With probability ε an action is random. It is taken
-
-    - "epsilon_greedy": once;
-    - "extended": for ``exploration_duration`` steps, or until the episode ends (Dabney, Ostrovski
-      and Barreto, 2021, arXiv 2006.01782): of what lies many equal actions away, steps that are
-      random each by itself find nothing;
-    - "extended_when_stuck": likewise, but only while the agent is stuck, and else once. How stuck
-      it is, from 0 to 1, is the share of the last 20 episodes that were both the longest and the
-      worst seen so far: they had all the time there is, and it made no difference. It is also the
-      probability of holding an action; and while the agent is stuck, ε does not fall below
-      ``exploration_stuck_eps`` times it.
-
-    One generator explores while learning, another in ``predict``: evaluating a model must not
-    change how it goes on learning.
-    """
-
-    exploration: Exploration = "epsilon_greedy"
-    exploration_duration: int | None = None
-    exploration_stuck_eps: float = 0.0
-    policy: QPolicy
-    exploration_fraction: float
-    exploration_initial_eps: float
-    exploration_final_eps: float
-    exploration_rate: float
-    exploration_schedule: Schedule
-    _learner: Learner
-    _n_actions: int
-    _exploration_rng: np.random.Generator | None = None
-    _predict_rng: np.random.Generator | None = None
-    _rng_seed: int | None = None
-
-    def _check_exploration(self) -> None:
-        for name in ("exploration_fraction", "exploration_initial_eps", "exploration_final_eps"):
-            check_in_unit_interval(name, getattr(self, name))
-        check_one_of("exploration", self.exploration, get_args(Exploration), "Try the default.")
-        check_in_unit_interval("exploration_stuck_eps", self.exploration_stuck_eps)
-        duration = self.exploration_duration
-        if duration is not None and not (is_integer(duration) and duration >= 1):
-            raise ValueError(
-                f"exploration_duration: received {duration!r}, it must be an integer of at least "
-                "1, or None to draw it from a zeta distribution. Try 16."
-            )
-
-    def _setup_exploration(self) -> None:
-        """Make the schedule, and what a loaded model did not bring."""
-        if not hasattr(self, "_recent_episodes"):
-            self._held, self._recent_episodes = HeldActions(), RecentEpisodes()
-            self._begin_exploring(self.n_envs)
-        if self.exploration_fraction > 0:
-            self.exploration_schedule = LinearSchedule(
-                self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
-            )
-        else:
-            self.exploration_schedule = ConstantSchedule(self.exploration_final_eps)
-        loaded = self._exploration_rng, self._predict_rng
-        self.set_random_seed(self.seed)
-        if None not in loaded and self._rng_seed == self.seed:
-            self._exploration_rng, self._predict_rng = loaded
-        elif self.seed is None:
-            self._seed_generators(None)
-
-    def _seed_generators(self, seed: int | None) -> None:
-        exploration, predict = np.random.SeedSequence(seed).spawn(2)
-        self._exploration_rng = np.random.default_rng(exploration)
-        self._predict_rng = np.random.default_rng(predict)
-        self._rng_seed = seed
-
-    def set_random_seed(self, seed: int | None = None) -> None:
-        """
-        Seed everything random: Python, NumPy, torch, the environment and the exploration.
-
-        :param seed: The seed; None changes nothing.
-        """
-        super().set_random_seed(seed)
-        if seed is not None:
-            self._seed_generators(seed)
-
-    def _set_exploration_rate(self, exploration_rate: float) -> None:
-        if exploration_rate != self.exploration_rate:
-            self.exploration_rate = exploration_rate
-            self._learner.set_exploration_rate(exploration_rate)
-
-    def _begin_exploring(self, n_envs: int) -> None:
-        """Hold no action any more: episodes begin in all environments."""
-        self._held.begin(n_envs)
-        self._recent_episodes.begin(n_envs)
-
-    def _explore_on(self, transition: Transition) -> None:
-        """Take note of what exploration led to."""
-        if self.exploration != "epsilon_greedy":
-            for env_index in self._recent_episodes.follow(transition):
-                self._held.steps[env_index] = 0
-
-    @property
-    def _smallest_exploration_rate(self) -> float:
-        if self.exploration == "extended_when_stuck":
-            return self.exploration_stuck_eps * self._recent_episodes.stuck
-        return 0.0
-
-    def _choose_actions(self, obs: Observation, first_env_index: int = 0) -> np.ndarray:
-        """
-        Choose actions by the newest weights, ε-greedily.
-
-        :param obs: Observations, shape (n, ...).
-        :param first_env_index: Index of the environment of the first one.
-        :return: Actions, shape (n,), int64.
-        """
-        assert self._exploration_rng is not None
-        toss, epsilon, held = self._exploration_rng.random, self.exploration_rate, self._held
-        actions = self._learner.greedy_actions(obs)
-        if self.exploration == "epsilon_greedy" and len(actions) > 1:
-            # The same draws as one after the other
-            draws = toss(len(actions))
-            explore = draws < epsilon
-            actions[explore] = draws[explore] / epsilon * self._n_actions
-            return actions
-        for row in range(len(actions)):
-            env_index = first_env_index + row
-            if held.steps[env_index] > 0:
-                held.steps[env_index] -= 1
-                actions[row] = held.actions[env_index]
-            elif (draw := toss()) < epsilon:
-                # Below ε, the draw divided by ε is again uniform in [0, 1).
-                actions[row] = held.actions[env_index] = int(draw / epsilon * self._n_actions)
-                held.steps[env_index] = self._draw_duration() - 1
-        return actions
-
-    def _draw_duration(self) -> int:
-        """For how many steps to take a random action."""
-        assert self._exploration_rng is not None
-        if self.exploration == "epsilon_greedy":
-            return 1
-        if self.exploration == "extended_when_stuck":
-            stuck = self._recent_episodes.stuck
-            if stuck == 0.0 or self._exploration_rng.random() >= stuck:
-                return 1
-        if self.exploration_duration is not None:
-            return self.exploration_duration
-        return min(int(self._exploration_rng.zipf(2.0)), LONGEST_DURATION)
-
-    def predict(
-        self,
-        observation: np.ndarray | dict[str, np.ndarray],
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """
-        Choose actions, ε-greedily or greedily.
-
-        :param observation: One observation, or one per environment, shape (n_envs, ...).
-        :param state: Handed back; for recurrent policies.
-        :param episode_start: Without effect; for recurrent policies.
-        :param deterministic: Whether to always take the greedy action. Otherwise each environment
-            tosses its own coin and takes a random action with probability ``exploration_rate``.
-        :return: The actions, shape () or (n_envs,), int64, and ``state``.
-        """
-        actions, state = self.policy.predict(observation, state, episode_start, deterministic)
-        if not deterministic:
-            assert self._predict_rng is not None
-            n_actions = self.action_space.n  # type: ignore[attr-defined]
-            actions = np.array(actions)
-            explore = self._predict_rng.random(actions.shape) < self.exploration_rate
-            random_actions = self._predict_rng.integers(n_actions, size=actions.shape)
-            actions = np.where(explore, random_actions, actions)
-        return actions, state
+LONG_FIRST_EPISODE = 1_000
+"""Before an episode has ended, what the running ones are measured against: no reward, and as many
+steps as most time limits allow."""
 
 
 @dataclass
@@ -211,12 +37,14 @@ class RecentEpisodes:
     """
     Returns and lengths of the last episodes, and how stuck an agent is that has them.
 
-    :param last: The last ones: return and length.
-    :param worst: The worst return of all.
-    :param longest: The greatest length of all, in steps.
+    :param last: The last ones that ended: return and length.
+    :param worst: The worst return of all that ended.
+    :param longest: The greatest length of all that ended, in steps.
     :param returns: Return so far of each environment's episode.
     :param lengths: Length so far of each environment's episode, in steps.
-    :param stuck: Share of the last ones, one left out, that equal the worst and the longest.
+    :param stuck: Share of the last ones, one left out, that equal the worst and the longest. An
+        episode that still runs counts too, k times, once it is worse than the worst and k times as
+        long as the longest, if k is at least 2: it has had the time of k episodes.
     """
 
     last: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT_EPISODES))
@@ -229,19 +57,24 @@ class RecentEpisodes:
     def begin(self, n_envs: int) -> None:
         """Begin episodes in all environments."""
         self.returns, self.lengths = [0.0] * n_envs, [0] * n_envs
+        self._judge()
 
     def follow(self, transition: Transition) -> list[int]:
         """Take in rewards; return in which environments an episode ended."""
-        ended = []
+        ended, is_long = [], False
         dones, valid = transition.dones.tolist(), transition.valid.tolist()
+        long = 2 * (self.longest or LONG_FIRST_EPISODE)
         for row, reward in enumerate(transition.rewards.tolist()):
             if valid[row]:
                 env_index = transition.first_env_index + row
                 self.returns[env_index] += reward
                 self.lengths[env_index] += 1
+                is_long = is_long or self.lengths[env_index] >= long
                 if dones[row]:
                     self._end(env_index)
                     ended.append(env_index)
+        if ended or is_long:
+            self._judge()
         return ended
 
     def _end(self, env_index: int) -> None:
@@ -249,7 +82,148 @@ class RecentEpisodes:
         self.returns[env_index], self.lengths[env_index] = 0.0, 0
         self.last.append(episode)
         self.worst, self.longest = min(self.worst, episode[0]), max(self.longest, episode[1])
+
+    def _judge(self) -> None:
+        worst, longest = self.worst, self.longest
+        if not self.last:
+            worst, longest = 0.0, LONG_FIRST_EPISODE
+        n_running = sum(
+            length // longest
+            for value, length in zip(self.returns, self.lengths, strict=True)
+            if length >= 2 * longest and value < worst
+        )
         # One episode is the worst and the longest in any case.
-        n_others = len(self.last) - 1
-        n_stuck = self.last.count((self.worst, self.longest)) - 1
-        self.stuck = max(n_stuck, 0) / n_others if n_others else 0.0
+        n_others = len(self.last) + n_running - 1
+        n_stuck = self.last.count((self.worst, self.longest)) + n_running - 1
+        self.stuck = max(n_stuck, 0) / n_others if n_others > 0 else 0.0
+
+
+class EpsilonGreedy:
+    """
+    Chooses between greedy and random actions. Each environment tosses its own coin.
+
+    With probability ε an action is random. It is taken
+
+    - "epsilon_greedy": once;
+    - "extended": for ``duration`` steps, or until the episode ends (Dabney, Ostrovski and Barreto,
+      2021, arXiv 2006.01782): of what lies many equal actions away, steps that are random each by
+      itself find nothing;
+    - "extended_when_stuck": likewise, but only while the agent is stuck, and else once. How stuck
+      it is, from 0 to 1, is the share of the last 20 episodes that were both the longest and the
+      worst seen so far: they had all the time there is, and it made no difference. An episode that
+      does not end counts as well, once it is worse than the worst and at least twice as long as the
+      longest that ended (:class:`RecentEpisodes`). How stuck the agent is, is also the probability
+      of holding an action; and while it is stuck, ε does not fall below ``stuck_rate`` times that.
+
+    One generator explores while learning, another in ``predict``: evaluating a model must not
+    change how it goes on learning.
+
+    :param n_actions: Number of actions.
+    :param n_envs: Number of environments.
+    :param seed: Seed of the generators; None for any.
+    :param kind: For how long a random action is taken.
+    :param duration: For how many steps one is held, if it is; None draws the number each time.
+    :param stuck_rate: Least ε of an agent that is stuck entirely, in [0, 1].
+    """
+
+    def __init__(
+        self,
+        n_actions: int,
+        n_envs: int = 1,
+        seed: int | None = None,
+        kind: Exploration = "epsilon_greedy",
+        duration: int | None = None,
+        stuck_rate: float = 0.0,
+    ) -> None:
+        self.n_actions, self.seed = n_actions, seed
+        self.kind: Exploration = kind
+        self.duration, self.stuck_rate = duration, stuck_rate
+        self.held, self.episodes = HeldActions(), RecentEpisodes()
+        self.begin(n_envs)
+        self.set_random_seed(seed)
+
+    def set_random_seed(self, seed: int | None) -> None:
+        """
+        Begin anew with the random numbers.
+
+        :param seed: The seed; None for any.
+        """
+        exploration, predict = np.random.SeedSequence(seed).spawn(2)
+        self.rng = np.random.default_rng(exploration)
+        self.predict_rng = np.random.default_rng(predict)
+
+    def begin(self, n_envs: int) -> None:
+        """
+        Hold no action any more: episodes begin in all environments.
+
+        :param n_envs: Number of environments.
+        """
+        self.held.begin(n_envs)
+        self.episodes.begin(n_envs)
+
+    def follow(self, transition: Transition) -> None:
+        """
+        Take note of what exploration led to.
+
+        :param transition: The transitions.
+        """
+        if self.kind != "epsilon_greedy":
+            for env_index in self.episodes.follow(transition):
+                self.held.steps[env_index] = 0
+
+    @property
+    def smallest_rate(self) -> float:
+        """What ε must not fall below now."""
+        return self.stuck_rate * self.episodes.stuck if self.kind == "extended_when_stuck" else 0.0
+
+    def choose(self, actions: np.ndarray, rate: float, first_env_index: int = 0) -> np.ndarray:
+        """
+        Put random actions in the place of some greedy ones.
+
+        :param actions: Greedy actions, shape (n,), int64. Changed in place.
+        :param rate: ε, in [0, 1].
+        :param first_env_index: Index of the environment of the first one.
+        :return: The actions to take.
+        """
+        toss, held = self.rng.random, self.held
+        if self.kind == "epsilon_greedy" and len(actions) > 1:
+            # The same draws as one after the other
+            draws = toss(len(actions))
+            explore = draws < rate
+            actions[explore] = draws[explore] / rate * self.n_actions
+            return actions
+        for row in range(len(actions)):
+            env_index = first_env_index + row
+            if held.steps[env_index] > 0:
+                held.steps[env_index] -= 1
+                actions[row] = held.actions[env_index]
+            elif (draw := toss()) < rate:
+                # Below ε, the draw divided by ε is again uniform in [0, 1).
+                actions[row] = held.actions[env_index] = int(draw / rate * self.n_actions)
+                held.steps[env_index] = self._draw_duration() - 1
+        return actions
+
+    def _draw_duration(self) -> int:
+        """For how many steps to take a random action."""
+        if self.kind == "epsilon_greedy":
+            return 1
+        if self.kind == "extended_when_stuck":
+            stuck = self.episodes.stuck
+            if stuck == 0.0 or self.rng.random() >= stuck:
+                return 1
+        if self.duration is not None:
+            return self.duration
+        return min(int(self.rng.zipf(2.0)), LONGEST_DURATION)
+
+    def choose_to_predict(self, actions: np.ndarray, rate: float) -> np.ndarray:
+        """
+        The same for ``predict``, which learns nothing: by other random numbers, and for one step.
+
+        :param actions: Greedy actions of any shape, int64.
+        :param rate: ε, in [0, 1].
+        :return: The actions to take.
+        """
+        explore = self.predict_rng.random(actions.shape) < rate
+        return np.where(
+            explore, self.predict_rng.integers(self.n_actions, size=actions.shape), actions
+        )

@@ -1,6 +1,5 @@
 """Export to ONNX: the policy alone, to be run without torch and without this package."""
 
-import json
 import logging
 import os
 import warnings
@@ -15,53 +14,50 @@ from gymnasium import spaces
 from torch import nn
 
 from dqn_plugins.algorithms.model_files import written_whole
-from dqn_plugins.algorithms.updates import Updates
 from dqn_plugins.extras import require_extra
 from dqn_plugins.policies import QNetwork
 from dqn_plugins.policies.normalization import ObservationNormalizer
 
-__all__ = ["Exporting"]
+__all__ = ["export_onnx"]
 
-ONLY = "observation"
 OUTPUTS = ("q_values", "action")
 
 
-class Exporting(Updates):
-    """The part of an algorithm that writes its policy for other programs."""
+def export_onnx(
+    network: QNetwork,
+    observation_space: spaces.Space[Any],
+    path: str | os.PathLike[str],
+    description: dict[str, Any],
+) -> Path:
+    """
+    Write a network and its greedy action as an ONNX file, for ``export_onnx`` of the algorithms.
 
-    gamma: float
-
-    def export_onnx(self, path: str | os.PathLike[str]) -> Path:
-        """
-        Write the greedy policy as an ONNX file, which onnxruntime runs on a server, a small device
-        or in a browser.
-
-        Its input is ``observation``, or one input for each key of a dictionary, shape (n, ...) with
-        any n and the number type of the observation space: observations as :meth:`predict` takes
-        them, but images always with their channels first, as ``model.observation_space`` has them.
-        Its outputs are ``q_values``, shape (n, n_actions), float32, in the units of the
-        environment's rewards, and ``action``, shape (n,), int64: what ``predict(observation,
-        deterministic=True)`` returns. Running statistics are inside, as they are now. A
-        ``VecNormalize`` around the environment is not, as it is not part of ``predict`` either.
-
-        :param path: The file; without a suffix, ``.onnx`` is appended. Missing folders are made.
-            As with :meth:`save`, an earlier file of that name is replaced only by a whole one.
-        :return: The file.
-        :raises DependencyNotInstalled: If the extra ``export`` is not installed.
-        :raises OSError: If the file cannot be written.
-        """
-        require_extra("export", "export_onnx", "onnx", "onnxscript")
-        space = self.observation_space
-        parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {ONLY: space}
-        # A batch of one would be taken for a constant.
-        samples = tuple(
-            th.as_tensor(part.sample()).expand(2, *(part.shape or ())).contiguous()
-            for part in parts.values()
+    :param network: The network.
+    :param observation_space: Its observation space.
+    :param path: The file; without a suffix, ``.onnx`` is appended.
+    :param description: What the file's metadata say beside the version and the observation space.
+    :return: The file.
+    :raises ValueError: If the network cannot be written as ONNX. There is no file then.
+    """
+    require_extra("export", "export_onnx", "onnx", "onnxscript")
+    is_dict = isinstance(observation_space, spaces.Dict)
+    parts = observation_space.spaces if is_dict else {"observation": observation_space}
+    taken = [key for key in parts if key in OUTPUTS]
+    if taken:
+        raise ValueError(
+            f"observation_space: received the keys {list(parts)}, {taken} must not be among them: "
+            "the outputs of an exported policy have these names. Rename the key in the environment."
         )
-        batch = th.export.Dim("batch")
+    # A batch of one would be taken for a constant.
+    samples = tuple(
+        th.as_tensor(part.sample()).expand(2, *(part.shape or ())).contiguous()
+        for part in parts.values()
+    )
+    batch = th.export.Dim("batch")
+    try:
         with _quiet():
             program: Any = th.onnx.export(
-                _GreedyPolicy(self.policy.greedy_q_net, tuple(parts)).eval(),
+                _GreedyPolicy(network, tuple(parts) if is_dict else None).eval(),
                 samples,
                 input_names=list(parts),
                 output_names=list(OUTPUTS),
@@ -69,27 +65,23 @@ class Exporting(Updates):
                 dynamo=True,
                 verbose=False,
             )
-        model = program.model_proto
-        for name, value in self._description().items():
-            model.metadata_props.add(key=name, value=value)
-        place = Path(path)
-        if not place.suffix:
-            place = place.with_name(f"{place.name}.onnx")
-        with written_whole(place) as file:
-            file.write(model.SerializeToString())
-        return place
+    except Exception as error:
+        raise ValueError(
+            f"policy: received a network on {observation_space} that torch cannot write as ONNX "
+            f"({type(error).__name__}). See the error above for the operation that is missing."
+        ) from error
+    from dqn_plugins import __version__
 
-    def _description(self) -> dict[str, str]:
-        from dqn_plugins import __version__
-
-        return {
-            "algorithm": type(self).__name__,
-            "dqn_plugins": __version__,
-            "num_timesteps": str(self.num_timesteps),
-            "gamma": json.dumps(self.gamma),
-            "observation_space": str(self.observation_space),
-            "action_space": str(self.action_space),
-        }
+    model = program.model_proto
+    description |= {"dqn_plugins": __version__, "observation_space": observation_space}
+    for name, value in description.items():
+        model.metadata_props.add(key=name, value=str(value))
+    place = Path(path)
+    if not place.suffix:
+        place = place.with_name(f"{place.name}.onnx")
+    with written_whole(place) as file:
+        file.write(model.SerializeToString())
+    return place
 
 
 @contextmanager
@@ -110,9 +102,13 @@ def _quiet() -> Iterator[None]:
 
 
 class _GreedyPolicy(nn.Module):
-    """A network with its statistics as constants: what is exported."""
+    """
+    A network with its statistics as constants: what is exported.
 
-    def __init__(self, network: QNetwork, keys: tuple[str, ...]) -> None:
+    Its inputs are one observation, or with keys the parts of a dictionary.
+    """
+
+    def __init__(self, network: QNetwork, keys: tuple[str, ...] | None) -> None:
         super().__init__()
         self.network = deepcopy(network).cpu().requires_grad_(False)
         self.scale = network.reward_scale
@@ -122,8 +118,8 @@ class _GreedyPolicy(nn.Module):
                 setattr(self.network, name, module.frozen())
 
     def forward(self, *observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        observation: Any = dict(zip(self.keys, observations, strict=True))
-        if self.keys == (ONLY,):
-            (observation,) = observations
+        observation: Any = observations[0]
+        if self.keys is not None:
+            observation = dict(zip(self.keys, observations, strict=True))
         values = self.network.learned_values(observation)
         return values * self.scale, values.argmax(dim=1)

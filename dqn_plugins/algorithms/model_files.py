@@ -16,7 +16,7 @@ import torch as th
 from stable_baselines3.common.save_util import open_path
 from stable_baselines3.common.type_aliases import TensorDict
 
-__all__ = ["check_model_file", "is_path", "read_parameters", "written_whole"]
+__all__ = ["check_model_file", "is_path", "naming_env", "read_parameters", "written_whole"]
 
 PARAMETERS = ("policy", "policy.optimizer")
 
@@ -189,3 +189,17 @@ def _what_is_wrong(file: IO[bytes], name: str, error: Exception) -> str:
     else:
         problem = f"is no zip file: it begins with {beginning!r}"
     return f"path: {name} {problem}. Pass a file that `save` of this algorithm wrote, or a backup."
+
+
+@contextmanager
+def naming_env() -> Iterator[None]:
+    """Let Stable-Baselines3's complaint about spaces also say what to do."""
+    try:
+        yield
+    except ValueError as error:
+        if "spaces do not match" not in str(error):
+            raise
+        raise ValueError(
+            f"env: {error} (the model's first, the environment's second). Pass an environment "
+            "with the model's spaces, or make a new model for this environment."
+        ) from error

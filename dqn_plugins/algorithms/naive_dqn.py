@@ -5,10 +5,11 @@ from typing import Any
 import torch as th
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
-from dqn_plugins.algorithms.online import Backend, OnlineQAlgorithm
+from dqn_plugins.algorithms.online import OnlineQAlgorithm
+from dqn_plugins.algorithms.q_algorithm import Backend, arguments_in
 from dqn_plugins.environments import Vectorization
 from dqn_plugins.learning import NaiveRule, Update
-from dqn_plugins.policies import KerasAdam, QPolicy, TraceOptimizer, glorot_uniform
+from dqn_plugins.policies import KerasAdam, QPolicy, glorot_uniform
 
 __all__ = ["NOTEBOOK_HYPERPARAMETERS", "NaiveDQN"]
 
@@ -80,6 +81,9 @@ class NaiveDQN(OnlineQAlgorithm):
     """
 
     rule_class = NaiveRule
+    max_grad_norm: float | None
+    q_step_size: float
+    bootstrap_at_terminal: bool
 
     def __init__(
         self,
@@ -106,37 +110,7 @@ class NaiveDQN(OnlineQAlgorithm):
         vectorization: Vectorization = "sync",
         backend: Backend = "auto",
     ) -> None:
-        super().__init__(
-            policy,
-            env,
-            learning_rate,
-            gamma,
-            exploration_fraction,
-            exploration_initial_eps,
-            exploration_final_eps,
-            stats_window_size=stats_window_size,
-            tensorboard_log=tensorboard_log,
-            policy_kwargs=policy_kwargs,
-            verbose=verbose,
-            seed=seed,
-            device=device,
-            n_envs=n_envs,
-            vectorization=vectorization,
-            backend=backend,
-        )
-        self.max_grad_norm = max_grad_norm
-        self.q_step_size = q_step_size
-        self.bootstrap_at_terminal = bootstrap_at_terminal
-        self.update = update
-        if _init_setup_model:
-            self._setup_model()
-
-    def _check_policy(self) -> None:
-        if isinstance(self.policy.optimizer, TraceOptimizer):
-            raise ValueError(
-                f"optimizer_class: received {type(self.policy.optimizer).__name__}, which learns "
-                "from eligibility traces; NaiveDQN has none. Use StreamQ, or torch.optim.Adam."
-            )
+        super().__init__(**arguments_in(locals()))
 
     def _loss_from(self, mean_squared_td_error: float) -> float:
         # Only one of the n_actions entries differs from its target, by α times the TD error.

@@ -9,7 +9,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import LinearSchedule
 
 from dqn_plugins.algorithms.exploration import Exploration
-from dqn_plugins.algorithms.online import Backend, QAlgorithm
+from dqn_plugins.algorithms.q_algorithm import Backend, QAlgorithm, arguments_in
 from dqn_plugins.environments import Vectorization
 from dqn_plugins.learning import (
     BackendLearner,
@@ -23,7 +23,6 @@ from dqn_plugins.policies import (
     PQNMlpPolicy,
     PQNMultiInputPolicy,
     PQNPolicy,
-    TraceOptimizer,
 )
 
 __all__ = ["PQN"]
@@ -96,6 +95,12 @@ class PQN(QAlgorithm):
     }
     policy: PQNPolicy
     rule_class = RolloutRule
+    n_steps: int
+    batch_size: int
+    n_epochs: int
+    q_lambda: float
+    max_grad_norm: float | None
+    bootstrap_at_truncation: bool
     _learner: RolloutLearner
     _n_envs_per_turn = None  # their actions may be a rollout old
 
@@ -129,42 +134,7 @@ class PQN(QAlgorithm):
         vectorization: Vectorization = "sync",
         backend: Backend = "auto",
     ) -> None:
-        super().__init__(
-            policy,
-            env,
-            learning_rate,
-            gamma,
-            exploration_fraction,
-            exploration_initial_eps,
-            exploration_final_eps,
-            stats_window_size=stats_window_size,
-            tensorboard_log=tensorboard_log,
-            policy_kwargs=policy_kwargs,
-            verbose=verbose,
-            seed=seed,
-            device=device,
-            n_envs=n_envs,
-            vectorization=vectorization,
-            backend=backend,
-        )
-        self.n_steps = n_steps
-        self.batch_size = batch_size
-        self.n_epochs = n_epochs
-        self.q_lambda = q_lambda
-        self.max_grad_norm = max_grad_norm
-        self.bootstrap_at_truncation = bootstrap_at_truncation
-        self.exploration = exploration
-        self.exploration_duration = exploration_duration
-        self.exploration_stuck_eps = exploration_stuck_eps
-        if _init_setup_model:
-            self._setup_model()
-
-    def _check_policy(self) -> None:
-        if isinstance(self.policy.optimizer, TraceOptimizer):
-            raise ValueError(
-                f"optimizer_class: received {type(self.policy.optimizer).__name__}, which learns "
-                "from eligibility traces; PQN has none. Use StreamQ, or torch.optim.RAdam."
-            )
+        super().__init__(**arguments_in(locals()))
 
     def _make_learner(self, backend: BackendLearner) -> RolloutLearner:
         shape, rollout = (self.n_steps, backend.n_envs), getattr(self, "_rollout", None)
@@ -172,8 +142,7 @@ class PQN(QAlgorithm):
             rollout = Rollout(*shape, self.device)  # a loaded model brings its own
         self._rollout = rollout
         rollout.move_to(self.device)
-        assert self._exploration_rng is not None
-        return RolloutLearner(backend, rollout, self._exploration_rng)
+        return RolloutLearner(backend, rollout, self._explorer.rng)
 
     def _goes_on(self, total_timesteps: int) -> bool:
         return super()._goes_on(total_timesteps) or not self._rollout.is_empty
@@ -186,16 +155,16 @@ class PQN(QAlgorithm):
         if self._rollout.is_empty:
             super()._set_learning_rate(learning_rate)
 
-    def _learn_from(self, transition: Transition) -> None:
-        assert self._exploration_rng is not None
-        self._learner.rng = self._exploration_rng
-        super()._learn_from(transition)
+    def _learn_from(self, transition: Transition) -> np.ndarray:
+        self._learner.rng = self._explorer.rng
+        return super()._learn_from(transition)
 
     def _count_updates(self, n_transitions: int, td_errors: np.ndarray) -> None:
         if len(td_errors) > 0:
             self._n_updates += self._learner.n_updates
-            self._td_error_count += len(td_errors)
-            self._squared_td_error_sum += float(np.square(td_errors, dtype=np.float64).sum())
+            self._td_errors.count += len(td_errors)
+            squares = np.square(td_errors, dtype=np.float64)
+            self._td_errors.sum_of_squares += float(squares.sum())
 
     def _loss_from(self, mean_squared_td_error: float) -> float:
         return mean_squared_td_error

@@ -9,7 +9,8 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import LinearSchedule
 
 from dqn_plugins.algorithms.exploration import Exploration
-from dqn_plugins.algorithms.online import Backend, OnlineQAlgorithm
+from dqn_plugins.algorithms.online import OnlineQAlgorithm
+from dqn_plugins.algorithms.q_algorithm import Backend, arguments_in
 from dqn_plugins.environments import Vectorization
 from dqn_plugins.learning import StreamRule, Target, TraceCut, Update
 from dqn_plugins.policies import (
@@ -131,6 +132,12 @@ class StreamQ(OnlineQAlgorithm):
     }
     policy: StreamQPolicy
     rule_class = StreamRule
+    trace_decay: float
+    trace_cut: TraceCut
+    td_error_clip: float | None
+    td_error_clip_rms: float | None
+    target: Target
+    _learns_from_traces = True
 
     def __init__(
         self,
@@ -162,55 +169,11 @@ class StreamQ(OnlineQAlgorithm):
         vectorization: Vectorization = "sync",
         backend: Backend = "auto",
     ) -> None:
-        super().__init__(
-            policy,
-            env,
-            learning_rate,
-            gamma,
-            exploration_fraction,
-            exploration_initial_eps,
-            exploration_final_eps,
-            stats_window_size=stats_window_size,
-            tensorboard_log=tensorboard_log,
-            policy_kwargs=policy_kwargs,
-            verbose=verbose,
-            seed=seed,
-            device=device,
-            n_envs=n_envs,
-            vectorization=vectorization,
-            backend=backend,
-        )
-        self.trace_decay = trace_decay
-        self.trace_cut = trace_cut
-        self.td_error_clip = td_error_clip
-        self.td_error_clip_rms = td_error_clip_rms
-        self.target = target
-        self.exploration = exploration
-        self.exploration_duration = exploration_duration
-        self.exploration_stuck_eps = exploration_stuck_eps
-        self.update = update
-        if _init_setup_model:
-            self._setup_model()
+        super().__init__(**arguments_in(locals()))
 
-    def _setup_model(self) -> None:
-        super()._setup_model()
-        if self._vec_normalize_env is not None:
-            self._warn_of_normalizing_twice()
-
-    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
-        """
-        Learn from another environment from now on.
-
-        :param env: The environment, with the same spaces and the same number of environments.
-        :param force_reset: Whether to reset it before learning goes on.
-        :raises ValueError: If its spaces are not those of the model.
-        :raises AssertionError: If the number of environments differs.
-        """
-        super().set_env(env, force_reset)
-        if self._vec_normalize_env is not None:
-            self._warn_of_normalizing_twice()
-
-    def _warn_of_normalizing_twice(self) -> None:
+    def _check_env(self) -> None:
+        if self._vec_normalize_env is None:
+            return
         if self.policy.normalize_observations or self.policy.normalize_rewards:
             warnings.warn(
                 "The environment is wrapped in VecNormalize, and StreamQ normalises observations "

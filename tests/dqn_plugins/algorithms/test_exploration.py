@@ -92,7 +92,7 @@ def test_a_stuck_agent_holds_its_actions_and_goes_on_exploring():
 def test_an_exploration_rate_that_is_asked_for_is_taken_as_it_is():
     model = model_of(Noting(ENDLESS), exploration_final_eps=0.1)
     obs = np.zeros(2, np.float32)
-    model._recent_episodes.stuck = 1.0
+    model._explorer.episodes.stuck = 1.0
     model.act(obs)
     assert model.exploration_rate == 0.2
     model.act(obs, exploration_rate=0.05)
@@ -120,7 +120,7 @@ def test_stuck_is_who_ends_as_badly_as_ever(returns, stuck):
     model.learn(0)
     if returns:
         model.learn(len(returns), reset_num_timesteps=False)
-    assert model._recent_episodes.stuck == pytest.approx(stuck)
+    assert model._explorer.episodes.stuck == pytest.approx(stuck)
 
 
 @pytest.mark.parametrize(
@@ -135,15 +135,15 @@ def test_stuck_is_who_ends_as_badly_as_ever(returns, stuck):
 def test_stuck_is_who_has_all_the_time_there_is(lengths, stuck):
     env = Noting([([0.0] * length, "terminated") for length in [*lengths, 1]])
     model = model_of(env).learn(sum(lengths))
-    assert model._recent_episodes.stuck == pytest.approx(stuck)
+    assert model._explorer.episodes.stuck == pytest.approx(stuck)
 
 
 def test_what_it_has_seen_is_saved(tmp_path):
     model = model_of(Noting([([-1.0] * 4, "truncated")])).learn(50)
     model.save(tmp_path / "model")
     loaded = StreamQ.load(tmp_path / "model")
-    assert loaded._recent_episodes == model._recent_episodes != RecentEpisodes()
-    assert loaded._held == model._held
+    assert loaded._explorer.episodes == model._explorer.episodes != RecentEpisodes()
+    assert loaded._explorer.held == model._explorer.held
 
 
 @pytest.mark.parametrize(
@@ -165,4 +165,4 @@ def test_the_notebooks_agent_explores_as_ever():
     model = NaiveDQN("MlpPolicy", env, seed=0, exploration_final_eps=0.5, exploration_fraction=0.0)
     model.learn(400)
     assert model.exploration_rate == 0.5
-    assert model._recent_episodes == RecentEpisodes(returns=[0.0], lengths=[0])
+    assert model._explorer.episodes == RecentEpisodes(returns=[0.0], lengths=[0])
