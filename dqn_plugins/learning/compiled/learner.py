@@ -96,7 +96,7 @@ class CompiledLearner(BackendLearner):
             if isinstance(self.rule, RolloutRule):
                 rows = rows.astype(self.policy.observation_space.dtype)
                 self.action_values(rows)
-                self._learn(self._structure, rows, indices, rewards, indices, 1)
+                self._learn(self._structure, rows, indices, rewards, indices, 0)
             else:
                 observe(self._network, rows)
                 greedy_actions(self._network, rows, indices)

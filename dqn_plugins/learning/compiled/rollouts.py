@@ -70,7 +70,7 @@ def learn_minibatches(
     n_inputs, flat_obs, n_units = obs.shape[1], obs.reshape(-1), network.scratch.shape[1]
     sample = sample_in(np.empty((3, ROWS_AT_ONCE * n_units), np.float32))
     inputs = np.empty(ROWS_AT_ONCE * n_inputs, np.float32)
-    size, n_longer = len(order) // n_batches, len(order) % n_batches
+    size, n_longer = divmod(len(order), max(n_batches, 1))
     start = 0
     for batch in range(n_batches):
         stop = start + size + (1 if batch < n_longer else 0)
