@@ -55,13 +55,13 @@ class AdaptiveQOptimizer(TraceOptimizer):
         """
         Let traces fade, and add gradients to them; take their squares into v.
 
-        :param gradients: For each of n transitions one tensor per parameter, in the order of the
-            groups, each of its parameter's shape.
+        :param gradients: For each of n transitions one tensor per parameter that is not frozen, in
+            the order of the groups, each of its parameter's shape.
         :param decay: γλ, in [0, 1].
         :param env_indices: Which environments they are of, shape (n,); None for all.
         """
         super().accumulate(gradients, decay, env_indices)
-        for param, squares in zip(self._parameters(), _mean_squares(gradients), strict=True):
+        for param, squares in zip(self.trainable(), _mean_squares(gradients), strict=True):
             self._mean_square(param).mul_(decay).add_(squares, alpha=1 - decay)
 
     @th.no_grad()
@@ -75,7 +75,7 @@ class AdaptiveQOptimizer(TraceOptimizer):
         :param env_indices: Which environments they are of, shape (n,); None for all.
         """
         for group in self.param_groups:
-            for param in group["params"]:
+            for param in self.trainable(group):
                 denominator = self._mean_square(param).sqrt() + group["eps"]
                 update = self._mean_update(param, td_errors, env_indices)
                 param.addcdiv_(update, denominator, value=group["lr"])
@@ -135,15 +135,15 @@ class IntentionalOptimizer(TraceOptimizer):
         """
         Let traces fade, and add gradients to them; take their squares into v and σ.
 
-        :param gradients: For each of n transitions one tensor per parameter, in the order of the
-            groups, each of its parameter's shape.
+        :param gradients: For each of n transitions one tensor per parameter that is not frozen, in
+            the order of the groups, each of its parameter's shape.
         :param decay: γλ, in [0, 1].
         :param env_indices: Which environments they are of, shape (n,); None for all.
         """
         super().accumulate(gradients, decay, env_indices)
         norms, all_squares = [], iter(_mean_squares(gradients))
         for group in self.param_groups:
-            for param in group["params"]:
+            for param in self.trainable(group):
                 state, squares = self.state[param], next(all_squares)
                 if "step" not in state:
                     state["step"] = th.tensor(0.0)
@@ -154,7 +154,7 @@ class IntentionalOptimizer(TraceOptimizer):
                 norms.append((squares * self._scale(param, group["beta2"], group["eps"])).sum())
         # One number, σ, which is kept with every parameter as the count of steps is.
         squared_norm = th.stack(norms).sum()
-        for param in self._parameters():
+        for param in self.trainable():
             state = self.state[param]
             step = state["step"].item()
             share = (1 - decay) / (1 - decay**step) if decay < 1.0 else 1.0 / step
@@ -170,12 +170,12 @@ class IntentionalOptimizer(TraceOptimizer):
         :param td_errors: TD errors δ, shape (n,).
         :param env_indices: Which environments they are of, shape (n,); None for all.
         """
-        if "step" not in self.state[self._parameters()[0]]:
+        if "step" not in self.state[self.trainable()[0]]:
             return  # no gradient has come yet, and no trace
         scales = {
             param: self._scale(param, group["beta2"], group["eps"])
             for group in self.param_groups
-            for param in group["params"]
+            for param in self.trainable(group)
         }
         norms = sum(
             self.state[param]["squared_norm"]
@@ -185,7 +185,7 @@ class IntentionalOptimizer(TraceOptimizer):
         assert isinstance(norms, th.Tensor)
         for group in self.param_groups:
             step_sizes = group["lr"] / norms.sqrt().clamp(min=SMALLEST_NORM)
-            for param in group["params"]:
+            for param in self.trainable(group):
                 update = self._mean_update(param, step_sizes * td_errors, env_indices)
                 param.add_(update * scales[param])
 

@@ -28,7 +28,8 @@ class TraceOptimizer(th.optim.Optimizer):
     gradients of Q(s_i, a_i) into the traces, :meth:`step` with the TD errors δ_i, and :meth:`clear`
     the traces of episodes that ended. With several environments their updates are averaged.
 
-    An optimiser that needs the gradients themselves takes them in :meth:`accumulate`.
+    An optimiser that needs the gradients themselves takes them in :meth:`accumulate`. A frozen
+    parameter, one whose ``requires_grad`` is False, is left out of both.
 
     :param params: The parameters to optimise, or groups of them.
     :param defaults: Default values of the groups' numbers.
@@ -53,7 +54,7 @@ class TraceOptimizer(th.optim.Optimizer):
             replaced by zeros.
         :raises ValueError: If there is too little memory for them.
         """
-        parameters = self._parameters()
+        parameters = [param for group in self.param_groups for param in group["params"]]
         traces = [self.state[param].get("trace") for param in parameters]
         if all(trace is not None and len(trace) == n_envs for trace in traces):
             return
@@ -78,14 +79,14 @@ class TraceOptimizer(th.optim.Optimizer):
         """
         Let traces fade, and add gradients to them: z_i ← decay·z_i + ∇Q(s_i, a_i).
 
-        :param gradients: For each of n transitions one tensor per parameter, in the order of the
-            groups, each of its parameter's shape.
+        :param gradients: For each of n transitions one tensor per parameter that is not frozen, in
+            the order of the groups, each of its parameter's shape.
         :param decay: γλ, in [0, 1].
         :param env_indices: Which environments they are of, shape (n,); None for all.
         """
         envs = range(len(gradients)) if env_indices is None else env_indices.tolist()
         for env_index, gradient in zip(envs, gradients, strict=True):
-            for param, part in zip(self._parameters(), gradient, strict=True):
+            for param, part in zip(self.trainable(), gradient, strict=True):
                 self.state[param]["trace"][env_index].mul_(decay).add_(part)
 
     @th.no_grad()
@@ -95,8 +96,9 @@ class TraceOptimizer(th.optim.Optimizer):
 
         :param env_index: Index of the environment.
         """
-        for param in self._parameters():
-            self.state[param]["trace"][env_index].zero_()
+        for group in self.param_groups:
+            for param in group["params"]:
+                self.state[param]["trace"][env_index].zero_()
 
     @abstractmethod
     def step(  # type: ignore[override]
@@ -114,8 +116,15 @@ class TraceOptimizer(th.optim.Optimizer):
         traces: th.Tensor = self.state[param]["trace"]
         return traces if env_indices is None else traces[env_indices]
 
-    def _parameters(self) -> list[th.Tensor]:
-        return [param for group in self.param_groups for param in group["params"]]
+    def trainable(self, group: dict[str, Any] | None = None) -> list[th.Tensor]:
+        """
+        List the parameters that are learned: those that are not frozen.
+
+        :param group: One of the groups; None for all.
+        :return: Those whose ``requires_grad`` is True, in the order of the groups.
+        """
+        groups = self.param_groups if group is None else [group]
+        return [param for each in groups for param in each["params"] if param.requires_grad]
 
     def _mean_update(
         self, param: th.Tensor, td_errors: th.Tensor, env_indices: np.ndarray | None
@@ -160,12 +169,12 @@ class ObGD(TraceOptimizer):
         """
         norms = sum(
             self._traces(param, env_indices).abs().flatten(1).sum(dim=1)
-            for param in self._parameters()
+            for param in self.trainable()
         )
         for group in self.param_groups:
             bound = group["lr"] * group["overshoot_factor"] * td_errors.abs().clamp(min=1.0) * norms
             step_sizes = group["lr"] / bound.clamp(min=1.0)
-            for param in group["params"]:
+            for param in self.trainable(group):
                 param.add_(self._mean_update(param, step_sizes * td_errors, env_indices))
 
 
@@ -211,7 +220,7 @@ class AdaptiveObGD(TraceOptimizer):
         norms = th.zeros_like(td_errors)
         scales: dict[th.Tensor, th.Tensor] = {}
         for group in self.param_groups:
-            for param in group["params"]:
+            for param in self.trainable(group):
                 state = self.state[param]
                 if "step" not in state:
                     state["step"] = th.tensor(0.0)
@@ -227,7 +236,7 @@ class AdaptiveObGD(TraceOptimizer):
         for group in self.param_groups:
             bound = group["lr"] * group["overshoot_factor"] * td_errors.abs().clamp(min=1.0) * norms
             step_sizes = group["lr"] / bound.clamp(min=1.0)
-            for param in group["params"]:
+            for param in self.trainable(group):
                 param.add_(
                     self._mean_update(param, step_sizes * td_errors, env_indices) * scales[param]
                 )
@@ -272,7 +281,7 @@ class TraceAdam(TraceOptimizer):
         """
         for group in self.param_groups:
             beta1, beta2 = group["betas"]
-            for param in group["params"]:
+            for param in self.trainable(group):
                 state = self.state[param]
                 if "step" not in state:
                     state["step"] = th.tensor(0.0)
@@ -325,7 +334,7 @@ class MaxScaledOptimizer(TraceOptimizer):
         :param env_indices: Which environments they are of, shape (n,); None for all.
         """
         for group in self.param_groups:
-            for param in group["params"]:
+            for param in self.trainable(group):
                 state = self.state[param]
                 if "exp_inf" not in state:
                     state["exp_inf"] = th.zeros_like(param)

@@ -153,6 +153,8 @@ class AutogradLearner(BackendLearner):
         policy.set_training_mode(True)
         for batch in th.from_numpy(rows).to(actions.device).tensor_split(n_batches):
             values = policy.q_net.learned_values(rows_of(obs, batch))
+            if not values.requires_grad:  # all is frozen
+                continue
             taken = values.gather(1, actions[batch].view(-1, 1)).view(-1)
             policy.optimizer.zero_grad()
             F.mse_loss(taken, targets[batch]).backward()  # type: ignore[no-untyped-call]

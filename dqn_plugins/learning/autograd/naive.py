@@ -56,6 +56,9 @@ def learn_naive(
         )
     target[taken] += rule.q_step_size * td_errors
 
+    if not values.requires_grad:  # all is frozen
+        return td_errors
+
     # One gradient step on the mean squared error over all actions
     loss = F.mse_loss(values, th.as_tensor(target, device=values.device))
     policy.optimizer.zero_grad()

@@ -37,7 +37,7 @@ def learn_stream(
     :raises DivergenceError: If a TD error or the gradient overflows. Nothing was changed.
     """
     q_net, optimizer = policy.q_net, policy.optimizer
-    parameters = [param for group in optimizer.param_groups for param in group["params"]]
+    parameters = optimizer.trainable()
     actions, dones = transition.actions[rows], transition.dones[rows]
     env_indices = transition.first_env_index + rows
 
@@ -49,7 +49,8 @@ def learn_stream(
     gradients = [
         th.autograd.grad(value, parameters, retain_graph=True, materialize_grads=True)
         for value in taken_values
-    ]
+        if value.requires_grad
+    ] or [()] * len(rows)  # all is frozen
 
     # The TD errors, after a look at the next observations and at the scale of the rewards
     before = [buffer.clone() for buffer in policy.buffers()]

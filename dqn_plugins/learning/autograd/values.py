@@ -82,6 +82,7 @@ def refuse_overflow(
     :param scale: What the gradient will be multiplied by, at least 0.
     :raises DivergenceError: If an entry is too large or NaN.
     """
-    largest = th.stack([gradient.abs().max() for gradient in gradients]).max().item()
+    parts = [gradient.abs().max() for gradient in gradients]
+    largest = th.stack(parts).max().item() if parts else 0.0  # all may be frozen
     if not (np.isfinite(td_error) and largest * scale < LARGEST_GRADIENT):
         raise DivergenceError(env_index, td_error)

@@ -50,7 +50,9 @@ class Memory:
         self.td_errors = self._bind_td_errors()
         self._own_tensors = [*self._parameters, *self._average_parameters, *policy.buffers()]
         self._addresses = _addresses_of(self._own_tensors)
-        self._states = [self._optimizer.state[param] for param in self._parameters]
+        # Looking up the state of a parameter that the optimiser does not hold would add it.
+        stepped = [] if self.optimizer is None else self._parameters
+        self._states = [self._optimizer.state[param] for param in stepped]
         self._states_seen = list(self._state_tensors())
         self._hooks = hooks_of(policy.q_net)
         self._is_stale = False
@@ -183,7 +185,7 @@ class Memory:
         return (
             fits
             and _addresses_of(self._own_tensors) == self._addresses
-            and (self.optimizer is None or all(map(is_, self._state_tensors(), self._states_seen)))
+            and all(map(is_, self._state_tensors(), self._states_seen))
         )
 
     def _state_tensors(self) -> Iterable[th.Tensor]:
