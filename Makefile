@@ -98,7 +98,7 @@ format: $(INSTALLED)  ## Mend style with ruff
 
 # mypy does not know setup.cfg's package map, so it is shown the packages as they are imported.
 typecheck: $(INSTALLED)  ## Check types with mypy
-	rm -rf build/typecheck && mkdir -p build/typecheck/dqn_plugins
+	rm -rf build/typecheck/dqn_plugins && mkdir -p build/typecheck/dqn_plugins
 	ln -s $(CURDIR)/dqn_plugins/* $(CURDIR)/policies $(CURDIR)/wrappers build/typecheck/dqn_plugins/
 	cd build/typecheck && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p dqn_plugins
 
