@@ -940,7 +940,7 @@ MUTATIONS = [
         ("tests/wrappers/video/test_vec_record_video.py",),
     ),
     Mutation(
-        "wrappers/video/vec_record_video.py",
+        "wrappers/video/recording.py",
         "if self._recorder.frame_count >= self.video_length:",
         "if self._recorder.frame_count > self.video_length:",
         "a video is one frame too long",

@@ -14,7 +14,7 @@ from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from dqn_plugins.wrappers.environment_id import environment_id
+from dqn_plugins.wrappers.environment_id import environment_id, environment_metadata, rendered
 from dqn_plugins.wrappers.live.camera import Camera
 from dqn_plugins.wrappers.live.live_page import FIRST_PORT, LivePage, PageAddress
 from dqn_plugins.wrappers.live.live_view import (
@@ -90,7 +90,7 @@ class VecLiveView(PageProperties, VecEnvWrapper):
             raise ValueError(NO_PICTURES.format(mode=venv.render_mode))
         self._owns_page = page is None
         self._page = LivePage(host, port, open_browser=open_browser) if page is None else page
-        metadata = venv.get_attr("metadata", [0])[0]
+        metadata = environment_metadata(venv)
         name_of_environment = environment_id(venv)
         spec = None if name_of_environment is None else gym.registry.get(name_of_environment)
         self._scene = _Environments(venv)
@@ -248,7 +248,7 @@ class _Environments(Scene):
         return self.seen is not None
 
     def render(self, index: int) -> Any:
-        return self.venv.env_method("render", indices=[index])[0]
+        return rendered(self.venv, index)
 
     def observation(self, index: int) -> Any:
         return observation_of(self.seen, index)

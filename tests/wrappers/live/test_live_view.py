@@ -633,7 +633,7 @@ def test_the_next_episode_of_one_of_several_environments_is_filmed(tmp_path: Pat
         video.write_bytes(_get(venv.url, "film/0.mp4")[2])
     brightness = [frame.mean() for frame in read_frames(video)]
     np.testing.assert_allclose(brightness, range(10), atol=3)
-    assert not any("terminal_frame" in info for info in infos)
+    assert not any("dqn_plugins.terminal_frame" in info for info in infos)
     venv.close()
 
 
