@@ -919,9 +919,9 @@ MUTATIONS = [
         REWARDS,
     ),
     Mutation(
-        "wrappers/rewards/episode_reward.py",
-        "info.setdefault(self._stats_key, record.info())",
-        "info[self._stats_key] = record.info()",
+        "wrappers/rewards/episode_statistics.py",
+        "if not is_told(info, key):",
+        "if True:",
         "what a wrapper closer to the environment wrote is replaced",
         REWARDS,
     ),

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import time
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["INTERVENTIONS", "EpisodeRecord", "RunningEpisode"]
+__all__ = ["INTERVENTIONS", "EpisodeHistory", "EpisodeRecord", "RunningEpisode", "is_told"]
+
+Number = TypeVar("Number")
 
 #: Key in the info of an episode's last step: what the controls of a live page changed in it.
 INTERVENTIONS = "interventions"
@@ -103,3 +107,62 @@ class RunningEpisode:
         if self.gamma is not None:
             self.discounted_return += self.discount * reward
             self.discount *= self.gamma
+
+
+class EpisodeHistory:
+    """
+    The lists of Stable-Baselines3's ``Monitor``, in constant memory: they hold the last
+    episodes only.
+
+    :param most: How many.
+    """
+
+    def __init__(self, most: int = 100_000):
+        self.most = most
+        self.returns: list[float] = []
+        self.lengths: list[int] = []
+        self.times: list[float] = []
+        self._has_forgotten = False
+
+    def add(self, episode_return: float, length: int, elapsed: float) -> None:
+        """
+        Remember an episode.
+
+        :param episode_return: Sum of its rewards.
+        :param length: Number of its steps.
+        :param elapsed: Seconds from the making of what counts to its end.
+        """
+        self.returns.append(episode_return)
+        self.lengths.append(length)
+        self.times.append(elapsed)
+        if len(self.returns) > self.most:
+            self._has_forgotten = True
+            del self.returns[0], self.lengths[0], self.times[0]
+
+    def told(self, values: list[Number]) -> list[Number]:
+        """
+        Say so if there were more.
+
+        :param values: One of the lists.
+        :return: The same.
+        """
+        if self._has_forgotten:
+            warnings.warn(
+                f"Of the episodes only the last {self.most:,} are remembered. For all of them, "
+                "write a log: EpisodeReward(env, log_file=...).",
+                stacklevel=3,
+            )
+        return values
+
+
+def is_told(info: Mapping[str, Any], key: str) -> bool:
+    """
+    Look whether a wrapper below has told of an episode that is over.
+
+    :param info: The info of its last step.
+    :param key: Of the entry, ``"episode"`` as a rule. An environment may have a number of its own
+        there.
+    :return: Whether it has the return and the length.
+    """
+    entry = info.get(key)
+    return isinstance(entry, Mapping) and "r" in entry and "l" in entry
