@@ -1,5 +1,6 @@
 """The command ``dqn-plugins``: its subcommands are dataclasses of settings."""
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -38,8 +39,8 @@ class Compare(_Repeatable, ComparisonSettings):
     """
     Compare algorithms: train each with several seeds, evaluate, and report.
 
-    :param config: YAML file with variants and settings of a study; see docs/comparison.md. What is
-        passed beside it goes before what it says.
+    :param config: YAML file with variants and settings of a study; see docs/comparison.md. Flags
+        that are passed as well take precedence.
     """
 
     env: UseAppendAction[tuple[str, ...]] = ()
@@ -100,6 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if the arguments cannot be understood, 130 after Ctrl-C.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    # A script finds its neighbours, a command does not: `--env my_module:Name-v0` is one. Last, so
+    # that nothing in the working directory takes the place of what is installed.
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())
     console = Console(stderr=True, highlight=False)
     try:
         status = _run(arguments, console)

@@ -157,7 +157,16 @@ def make_environment(
 
     try:
         register_plugin(env_id)
-        env = gym.make(env_id, render_mode=render_mode, **settings.env_kwargs)
+        try:
+            env = gym.make(env_id, render_mode=render_mode, **settings.env_kwargs)
+        except TypeError as error:
+            if render_mode is not None:
+                raise SettingsError(
+                    f"env: received {env_id!r}, which has no pictures ({error}). Give it the "
+                    f"argument render_mode, and a render() for {render_mode!r}."
+                ) from error
+            # An environment without pictures need not have the argument.
+            env = gym.make(env_id, **settings.env_kwargs)
     except (gym.error.Error, ModuleNotFoundError, TypeError) as error:
         name = env_id.rpartition(":")[2]
         hint = "" if isinstance(error, TypeError) else nearest_names(name, gym.registry)
