@@ -148,7 +148,7 @@ class EpisodeHistory:
         """
         if self._has_forgotten:
             warnings.warn(
-                f"Of the episodes only the last {self.most:,} are remembered. For all of them, "
+                f"Only the last {self.most:,} episodes are remembered. For all of them, "
                 "write a log: EpisodeReward(env, log_file=...).",
                 stacklevel=3,
             )

@@ -503,7 +503,7 @@ def test_what_is_forgotten_is_said() -> None:
         warnings.simplefilter("error")
         assert history.told(history.returns) == [1.0, 2.0]
     history.add(3.0, 1, 3.0)
-    with pytest.warns(UserWarning, match=r"only the last 2 are remembered.*log_file"):
+    with pytest.warns(UserWarning, match=r"Only the last 2 episodes are remembered.*log_file"):
         assert history.told(history.returns) == [2.0, 3.0]
 
 
