@@ -58,7 +58,9 @@ def as_text(notebook: nbformat.NotebookNode) -> str:
                 picture.write_bytes(base64.b64decode(data["image/png"]))
                 parts.append(f"![What the cell above draws](images/{picture.name})")
             elif "<video" in data.get("text/html", ""):
-                parts.append("*The videos play in the notebook, not on this page: run it to watch them.*")
+                parts.append(
+                    "*The videos play in the notebook, not on this page: run it to watch them.*"
+                )
     return "\n\n".join(parts) + "\n"
 
 

@@ -76,7 +76,7 @@ class MalformedTransitionError(ValueError):
         return (
             f"The {self.quantity} of environment {self.env_index} at step {self.step} is not what "
             f"was agreed on: received {self.received}, it must be {self.expected}. The weights "
-            "are as they were before this transition. Correct the environment's `step` and `reset`; "
+            "are as they were before this transition. Correct its `step` and `reset`; "
             "stable_baselines3.common.env_checker.check_env finds such mistakes."
         )
 

@@ -37,3 +37,7 @@ def __getattr__(name: str) -> Any:
         require_extra("compare", name, *modules)
         return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
