@@ -3,6 +3,7 @@
 import ast
 import importlib.metadata
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -271,6 +272,7 @@ EXTRAS = {
     "dqn_plugins/zoo": {"zoo"},
     "wrappers/live": {"live"},
     "wrappers/notebook.py": {"notebook"},
+    "examples/seed_notebook.ipynb": {"notebook"},
 }
 
 
@@ -280,7 +282,8 @@ def test_what_is_imported_is_required(wheel):
     ]
     brought_by = importlib.metadata.packages_distributions()
     brought_by |= {"optuna": ["rl-zoo3"], "markupsafe": ["jinja2"]}  # which require them
-    for path in (path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
+    modules = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    for path in [*modules, ROOT / "examples" / "seed_notebook.ipynb"]:
         where = path.relative_to(ROOT).as_posix()
         extras = {""}.union(*(more for room, more in EXTRAS.items() if where.startswith(room)))
         required = {
@@ -295,7 +298,12 @@ def test_what_is_imported_is_required(wheel):
 
 def imported_by(path: Path) -> set[str]:
     names: list[str] = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    code = path.read_text()
+    if path.suffix == ".ipynb":
+        cells = [cell for cell in json.loads(code)["cells"] if cell["cell_type"] == "code"]
+        lines = [line for cell in cells for line in [*cell["source"], "\n"]]
+        code = "".join(line for line in lines if not line.startswith("%"))
+    for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
