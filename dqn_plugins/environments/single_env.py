@@ -36,9 +36,9 @@ class ConstantMemoryMonitor(Monitor[ObsType, ActType]):
     def __init__(self, env: gym.Env[ObsType, ActType], history: int = 100_000) -> None:
         super().__init__(env)
         self._history = EpisodeHistory(history)
-        self.episode_returns = self._history.returns
-        self.episode_lengths = self._history.lengths
-        self.episode_times = self._history.times
+        self.episode_returns = self._history.returns  # type: ignore[assignment]
+        self.episode_lengths = self._history.lengths  # type: ignore[assignment]
+        self.episode_times = self._history.times  # type: ignore[assignment]
         self._return = 0.0
         self._length = 0
 

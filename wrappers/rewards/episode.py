@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 import warnings
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 __all__ = ["INTERVENTIONS", "EpisodeHistory", "EpisodeRecord", "RunningEpisode", "is_told"]
 
-Number = TypeVar("Number")
+Number = TypeVar("Number", int, float)
 
 #: Key in the info of an episode's last step: what the controls of a live page changed in it.
 INTERVENTIONS = "interventions"
@@ -111,17 +112,17 @@ class RunningEpisode:
 
 class EpisodeHistory:
     """
-    The lists of Stable-Baselines3's ``Monitor``, in constant memory: they hold the last
-    episodes only.
+    What Stable-Baselines3's ``Monitor`` remembers of episodes, in constant memory: 24 bytes each of
+    the last ones.
 
     :param most: How many.
     """
 
     def __init__(self, most: int = 100_000):
         self.most = most
-        self.returns: list[float] = []
-        self.lengths: list[int] = []
-        self.times: list[float] = []
+        self.returns = array("d")
+        self.lengths = array("q")
+        self.times = array("d")
         self._has_forgotten = False
 
     def add(self, episode_return: float, length: int, elapsed: float) -> None:
@@ -139,12 +140,12 @@ class EpisodeHistory:
             self._has_forgotten = True
             del self.returns[0], self.lengths[0], self.times[0]
 
-    def told(self, values: list[Number]) -> list[Number]:
+    def told(self, values: array[Number]) -> list[Number]:
         """
-        Say so if there were more.
+        Give one of the three as a list, and warn if there were more episodes.
 
-        :param values: One of the lists.
-        :return: The same.
+        :param values: Which.
+        :return: One number per remembered episode, the oldest first.
         """
         if self._has_forgotten:
             warnings.warn(
@@ -152,7 +153,7 @@ class EpisodeHistory:
                 "write a log: EpisodeReward(env, log_file=...).",
                 stacklevel=3,
             )
-        return values
+        return values.tolist()
 
 
 def is_told(info: Mapping[str, Any], key: str) -> bool:
