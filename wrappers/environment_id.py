@@ -6,9 +6,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import gymnasium as gym
 from stable_baselines3.common.vec_env import VecEnv
 
-__all__ = ["environment_id", "environment_metadata", "rendered"]
+__all__ = [
+    "all_rendered",
+    "environment_id",
+    "environment_metadata",
+    "rendered",
+    "sub_environments",
+]
 
 
 def environment_id(venv: VecEnv) -> str | None:
@@ -47,6 +54,18 @@ def environment_metadata(venv: VecEnv) -> Mapping[str, Any]:
     except Exception:
         metadata = venv.unwrapped.metadata
     return metadata if isinstance(metadata, Mapping) else {}
+
+
+def sub_environments(venv: VecEnv) -> list[gym.Env[Any, Any]]:
+    """
+    Find the sub-environments, if they are in this process.
+
+    :param venv: The vectorised environment.
+    :return: They; none if they are elsewhere or something else.
+    """
+    envs: Any = getattr(venv.unwrapped, "envs", None)
+    is_ours = isinstance(envs, list) and all(isinstance(env, gym.Env) for env in envs)
+    return envs if is_ours else []
 
 
 def rendered(venv: VecEnv, index: int) -> Any:

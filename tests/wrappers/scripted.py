@@ -75,6 +75,8 @@ class BareVecEnv(VecEnv):
 
     def __init__(self, render_mode: str = "rgb_array") -> None:
         self.env = Scripted(render_mode=render_mode)
+        # Its own, and nothing that ours may take for something else
+        self.envs, self.valid, self.begun, self.processes = [object()], 1, 2, 3
         super().__init__(1, self.env.observation_space, self.env.action_space)
 
     def reset(self) -> Any:

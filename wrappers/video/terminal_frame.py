@@ -17,9 +17,10 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
-import gymnasium as gym
 from gymnasium import logger
 from stable_baselines3.common.vec_env import VecEnv
+
+from dqn_plugins.wrappers.environment_id import sub_environments
 
 __all__ = ["TERMINAL_FRAME", "keep_terminal_frames", "stop_keeping_terminal_frames"]
 
@@ -94,8 +95,8 @@ def _visit(venv: VecEnv, indices: Sequence[int], visitor: Any) -> list[int]:
         visited = []
     left_out = [index for index, done in zip_longest(indices, visited) if not done]
     # An environment without any gymnasium.Wrapper around it is not asked.
-    envs = getattr(venv.unwrapped, "envs", None)
-    if not isinstance(envs, list) or not all(isinstance(env, gym.Env) for env in envs):
+    envs = sub_environments(venv)
+    if not envs:
         return left_out
     for index in left_out:
         visitor.visit(envs[index])

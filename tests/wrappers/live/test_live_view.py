@@ -39,6 +39,7 @@ from dqn_plugins.wrappers import (
     read_frames,
 )
 from tests.wrappers.live.helpers import Client, Counting, Learning, Steps, balancing, until
+from tests.wrappers.scripted import BareVecEnv
 
 
 def cart_pole(**kwargs: Any) -> LiveView[Any, Any]:
@@ -585,6 +586,17 @@ def test_several_environments_in_a_grid_or_one() -> None:
         step_until(lambda: venv._training.link.is_asked)
         venv.step(zeros)
         client.until(lambda: Image.open(io.BytesIO(client.pictures[-1])).size == (60, 40))
+    venv.close()
+
+
+def test_a_vec_env_with_nothing_that_sb3_does_not_call() -> None:
+    venv = VecLiveView(BareVecEnv(), port=0)
+    venv.reset()
+    with Client(venv.url) as client:
+        assert venv.wait_until_watched(30)
+        until(lambda: venv._training.link.is_asked or venv.step([0]) is None)
+        venv.step([0])
+        client.until(lambda: client.pictures)
     venv.close()
 
 
