@@ -355,3 +355,13 @@ def test_the_quickstart_runs_in_an_empty_environment_from_an_empty_folder(
     )  # fmt: skip
     assert refused.returncode == 1
     assert "pip install 'dqn-plugins[compare]'" in refused.stderr
+
+
+def test_mypys_cache_outlives_the_check_of_types():
+    result = subprocess.run(
+        ["make", "--dry-run", "typecheck"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    removed = re.findall(r"rm -rf (\S+)", result.stdout)
+    cache = Path("build/typecheck/.mypy_cache")  # mypy keeps it where it is run
+    assert removed
+    assert not any(Path(each) in [cache, *cache.parents] for each in removed)
