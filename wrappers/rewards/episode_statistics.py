@@ -82,6 +82,7 @@ class EpisodeStatistics:
         self.length_queue: deque[int] = deque(maxlen=window)
         self.time_queue: deque[float] = deque(maxlen=window)
         self.history = EpisodeHistory()
+        self.finished_steps = 0
         self.episode_count = 0
         self.incomplete_count = 0
         self.last_incomplete: EpisodeRecord | None = None
@@ -114,6 +115,7 @@ class EpisodeStatistics:
         now = time.perf_counter()
         running = self.running[environment]
         running.over = True
+        self.finished_steps += running.length
         record = EpisodeRecord(
             episode_return=running.episode_return,
             length=running.length,
@@ -302,6 +304,15 @@ class WindowProperties:
         return mean(self.discounted_returns)
 
     # As in Stable-Baselines3's Monitor.
+
+    def get_total_steps(self) -> int:
+        """
+        Count the steps, those of episodes that were given up as well.
+
+        :return: Steps so far, over all environments.
+        """
+        running = [each.length for each in self.statistics.running if not each.over]
+        return self.statistics.finished_steps + sum(running)
 
     def get_episode_rewards(self) -> list[float]:
         """

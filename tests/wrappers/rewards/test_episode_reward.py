@@ -494,6 +494,19 @@ def test_all_episodes_are_remembered_under_monitors_names(make: Any) -> None:
     env.close()
 
 
+@pytest.mark.parametrize("kind", [Monitor, EpisodeReward])
+def test_steps_are_counted_as_monitor_counts_them(kind: Any) -> None:
+    env = kind(Scripted())
+    counts = [env.get_total_steps()]
+    play(env, 1)
+    counts.append(env.get_total_steps())
+    for _ in range(2):  # the first of them is given up
+        env.reset()
+        env.step(0)
+        counts.append(env.get_total_steps())
+    assert counts == [0, 3, 4, 5]
+
+
 def test_what_is_forgotten_is_said() -> None:
     history = EpisodeHistory(most=2)
     for number in (1.0, 2.0):
