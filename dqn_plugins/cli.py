@@ -1,6 +1,5 @@
 """The command ``dqn-plugins``: its subcommands are dataclasses of settings."""
 
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -101,10 +100,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if the arguments cannot be understood, 130 after Ctrl-C.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    # A script finds its neighbours, a command does not: `--env my_module:Name-v0` is one. Last, so
-    # that nothing in the working directory takes the place of what is installed.
-    if not {"", os.getcwd()} & set(sys.path):
-        sys.path.append(os.getcwd())
     console = Console(stderr=True, highlight=False)
     try:
         status = _run(arguments, console)
