@@ -15,7 +15,7 @@ EXTRAS ?= dev
 PROCESSORS ?= generic haswell skylake-avx512 znver3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-search bench-comparison bench-wrappers bench-streams bench-live bench-pqn bench-devices docs release-check seed-page gallery bench-minatar clean
+.PHONY: help install constraints demo test test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-search bench-comparison bench-wrappers bench-streams bench-live bench-pqn bench-devices docs release-check seed-page gallery bench-minatar clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -23,12 +23,31 @@ help:  ## Show the targets
 install: $(INSTALLED)  ## Set up the virtual environment in .venv
 
 # torch first and by its exact version: left to pip, another package's looser wish may bring in a
-# build with gigabytes of CUDA libraries.
+# build with gigabytes of CUDA libraries. pip, because uv does not read pip's configuration, which
+# may say where torch's small build is. Box2D has no wheel for Python 3.14 yet: pip builds it, with
+# a C++ compiler and with swig, which has to be there before.
 $(INSTALLED): pyproject.toml setup.cfg constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 14))'; then \
+		command -v c++ >/dev/null || { echo "Python 3.14 builds Box2D, which needs a C++ compiler:" \
+		"apt install g++, or on a Mac xcode-select --install. Or take an older Python:" \
+		"make clean, then make install PYTHON=python3.13"; exit 1; }; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check swig; \
+	fi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	@touch $@
+
+# For every Python from 3.10 on. What is in the file is kept where it can be; UPGRADE=--upgrade takes
+# the newest. CUDA's libraries are left out, which torch's build on PyPI brings by itself.
+constraints:  ## Choose the versions in constraints.txt anew
+	@test -x $(VENV)-uv/bin/uv || { $(PYTHON) -m venv $(VENV)-uv && \
+		$(VENV)-uv/bin/python -m pip install --quiet --disable-pip-version-check uv; }
+	$(VENV)-uv/bin/uv pip compile --quiet --universal --python-version 3.10 --all-extras $(UPGRADE) \
+		--no-header --no-annotate --output-file constraints.txt pyproject.toml
+	@sed -i.before -e '/^\(cuda\|nvidia\|triton\)/d' -e '1i\
+	# Written by `make constraints`: one tested set of versions, for Python 3.10 to 3.14.' constraints.txt
+	@rm constraints.txt.before
 
 demo: $(INSTALLED)  ## Train NaiveDQN and StreamQ beside SB3's DQN on LunarLander, plot, record videos
 	$(BIN)/dqn-plugins compare --config examples/configs/demo.yaml
@@ -97,13 +116,13 @@ lint: $(INSTALLED)  ## Check style with ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(INSTALLED)  ## Mend style with ruff
+format: $(INSTALLED)  ## Correct style with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # mypy does not know setup.cfg's package map, so it is shown the packages as they are imported.
 typecheck: $(INSTALLED)  ## Check types with mypy
-	rm -rf build/typecheck && mkdir -p build/typecheck/dqn_plugins
+	rm -rf build/typecheck/dqn_plugins && mkdir -p build/typecheck/dqn_plugins
 	ln -s $(CURDIR)/dqn_plugins/* $(CURDIR)/policies $(CURDIR)/wrappers build/typecheck/dqn_plugins/
 	cd build/typecheck && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p dqn_plugins
 
@@ -159,5 +178,5 @@ bench-minatar: $(INSTALLED)  ## Measure what is learned of MinAtar from images (
 	nice -n 19 $(BIN)/python -W ignore benchmarks/minatar_games.py $(MINATAR)
 
 clean:  ## Remove everything that can be made again
-	rm -rf $(VENV) $(OLDEST_VENV) $(VENV)-audit build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(OLDEST_VENV) $(VENV)-audit $(VENV)-uv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

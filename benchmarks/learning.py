@@ -1,5 +1,5 @@
 """
-Measure what StreamQ learns, with its defaults, on seeds that chose nothing, and what others learn.
+Measure what StreamQ learns, with its defaults, on held-out seeds, and what others learn.
 
 Studies as ``dqn-plugins compare`` runs them, resumable: interrupt it anywhere and run it again.
 Writes ``results/learning.md``, ``results/learning.csv`` and ``results/learning.png`` beside this
@@ -164,7 +164,7 @@ def write_results(studies: list[tuple[Question, StudyResults]]) -> None:
         "# What is learned",
         "",
         "Made by `make bench-learning`. Default hyperparameters, the same everywhere; the seeds",
-        f"begin at {FIRST_SEED} and chose nothing. Return: mean of 50 greedy episodes of each",
+        f"begin at {FIRST_SEED} and are held out. Return: mean of 50 greedy episodes of each",
         "seed, on seeds of their own; IQM: interquartile mean over training seeds, with a 95 %",
         "bootstrap interval; solved: seeds that reach Gymnasium's own threshold (CartPole 475,",
         "Acrobot −100, MountainCar −110, LunarLander 200). CPU seconds are those of training,",

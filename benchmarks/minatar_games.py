@@ -123,7 +123,7 @@ def write_results(studies: list[StudyResults], frames: int) -> Path:
         f"# MinAtar, from images: {frames:,} frames",
         "",
         f"Made by `make bench-minatar{long}`.",
-        f"Seeds begin at {FIRST_SEED} and chose nothing. Return: mean of 20 greedy episodes of",
+        f"Seeds begin at {FIRST_SEED} and are held out. Return: mean of 20 greedy episodes of",
         "each seed, with sticky actions and ramping difficulty; of",
         "several seeds the interquartile mean, with a 95 % bootstrap interval. Both algorithms",
         "have 16 filters of 3×3 and a layer of 128 units. `stream_q` has its defaults, `dqn` is",

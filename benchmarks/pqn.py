@@ -303,7 +303,7 @@ def as_markdown(results: dict[str, Any]) -> str:
             rate_rows(results["rates"]),
         ),
         f"## {PROTOCOL_STEPS:,} steps with the defaults and four environments",
-        f"Seeds from {PROTOCOL_SEEDS[0]} on, which chose nothing. Exploring: the last 100 episodes "
+        f"Seeds from {PROTOCOL_SEEDS[0]} on, held out. Exploring: the last 100 episodes "
         "of\ntraining, at ε = 0.05, as CleanRL reports them. Greedy: 100 episodes.",
         table(
             "environment | a time limit | seeds | CleanRL's page | exploring | greedy | "

@@ -309,7 +309,7 @@ def as_markdown(results: dict[str, Any], totals: tuple[int, ...]) -> str:
     )
     parts += [
         f"## What is learned: StreamQ, {LANDER}, defaults",
-        f"{SEEDS} seeds from {FIRST_SEED} on, which chose nothing; {5 * EPISODES} greedy episodes "
+        f"{SEEDS} seeds from {FIRST_SEED} on, held out; {5 * EPISODES} greedy episodes "
         f"at the end\nof each, {EPISODES} at each of the {EVALUATIONS - 1} evaluations before. "
         "Seconds are those of learning,\nwithout imports, compilation and evaluation.",
         table(columns, learning_rows(results["learning"], totals)),

@@ -1,7 +1,7 @@
 """
 Execute ``examples/seed_notebook.ipynb`` and write it with what it printed and drew to ``seed.md``.
 
-Pictures go to ``images/seed_*.png``; films stay in the notebook, where they play. What follows the
+Pictures go to ``images/seed_*.png``; videos stay in the notebook, where they play. What follows the
 notebook on the page stands in ``seed_ladder.txt``. ``make seed-page``.
 """
 
@@ -58,7 +58,9 @@ def as_text(notebook: nbformat.NotebookNode) -> str:
                 picture.write_bytes(base64.b64decode(data["image/png"]))
                 parts.append(f"![What the cell above draws](images/{picture.name})")
             elif "<video" in data.get("text/html", ""):
-                parts.append("*Here the notebook plays the films.*")
+                parts.append(
+                    "*The videos play in the notebook, not on this page: run it to watch them.*"
+                )
     return "\n\n".join(parts) + "\n"
 
 

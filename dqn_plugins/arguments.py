@@ -46,7 +46,7 @@ def is_integer(value: Any) -> bool:
 
 def check_in_unit_interval(name: str, value: Any) -> None:
     """
-    Refuse what is no fraction.
+    Check a number that must be in [0, 1].
 
     :param name: Name of the argument.
     :param value: Its value.

@@ -38,8 +38,8 @@ class Compare(_Repeatable, ComparisonSettings):
     """
     Compare algorithms: train each with several seeds, evaluate, and report.
 
-    :param config: YAML file with variants and settings of a study; see docs/comparison.md. What is
-        passed beside it goes before what it says.
+    :param config: YAML file with variants and settings of a study; see docs/comparison.md. Flags
+        that are passed as well take precedence.
     """
 
     env: UseAppendAction[tuple[str, ...]] = ()

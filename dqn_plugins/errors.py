@@ -44,7 +44,7 @@ class EnvironmentStepError(RuntimeError):
         doing = "" if self.action is None else f", taking action {self.action}"
         return (
             f"{which} {self.problem} at step {self.step}{doing}. The weights are as they were "
-            "before this transition, and the model can be saved. Mend the environment, or make "
+            "before this transition, and the model can be saved. Correct the environment, or make "
             "it anew and pass it to `set_env`."
         )
 
@@ -76,7 +76,7 @@ class MalformedTransitionError(ValueError):
         return (
             f"The {self.quantity} of environment {self.env_index} at step {self.step} is not what "
             f"was agreed on: received {self.received}, it must be {self.expected}. The weights "
-            "are as they were before this transition. Mend the environment's `step` and `reset`; "
+            "are as they were before this transition. Correct its `step` and `reset`; "
             "stable_baselines3.common.env_checker.check_env finds such mistakes."
         )
 

@@ -10,7 +10,8 @@ more, ``--episodes 1000`` a minute or two. Model and videos go to ``runs/seed_no
 run replaces the model and numbers its videos on.
 
 A last reward of -100 is a crash, +100 a landing, and near 0 a flight that the clock cut off. The
-notebook's mean stayed at -100. What a run gets depends much on its seed; some hover instead.
+notebook's mean stayed at -100. What a run gets depends on its seed: with the default it
+crashes as the notebook's did, with some others, such as 0, it hovers.
 """
 
 import argparse
@@ -26,7 +27,7 @@ parser = argparse.ArgumentParser(description="The notebook's run.")
 parser.add_argument("--episodes", type=int, default=50_000, help="episodes to learn from")
 parser.add_argument("--report-every", type=int, default=500, help="episodes per report line")
 parser.add_argument("--videos", type=int, default=5, help="greedy episodes to film")
-parser.add_argument("--seed", type=int, default=0, help="seed of everything random")
+parser.add_argument("--seed", type=int, default=2, help="seed of everything random")
 parser.add_argument("--out", type=Path, default=Path("runs/seed_notebook"), help="output folder")
 arguments = parser.parse_args()
 

@@ -17,6 +17,7 @@ import pytest
 from gymnasium.error import DependencyNotInstalled
 from stable_baselines3 import DQN, PPO
 
+from dqn_plugins import NaiveDQN, StreamQ
 from dqn_plugins.wrappers import LiveView
 from tests.algorithms import ALGORITHMS
 
@@ -160,3 +161,23 @@ def test_what_is_public_is_fully_described() -> None:
     missing = {name: missing_in(thing) for name, thing in public_things()}
     assert len(missing) > 150
     assert {name: lacks for name, lacks in missing.items() if lacks} == {}
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "dqn_plugins.zoo"])
+def test_the_reference_finds_every_public_name(package: str) -> None:
+    """Names that are imported when they are asked for, and data, which have no docstring."""
+    module = import_module(package)
+    pages = "".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
+    assert f"automodule:: {package}\n" in pages
+    assert set(module.__all__) <= set(dir(module))
+    for name in module.__all__:
+        if isinstance(getattr(module, name), dict):
+            assert f"py:data:: {package}.{name}\n" in pages
+
+
+def test_arguments_that_go_are_named_and_those_that_stay_are_there() -> None:
+    page = (ROOT / "docs" / "how_to" / "from_sb3_dqn.md").read_text()
+    for algorithm in (NaiveDQN, StreamQ):
+        taken = set(inspect.signature(algorithm.__init__).parameters)
+        for name in set(inspect.signature(DQN.__init__).parameters) - {"self", "policy"} - taken:
+            assert name == "_init_setup_model" or f"`{name}`" in page, name

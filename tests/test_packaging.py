@@ -1,6 +1,9 @@
 """What reaches site-packages, and that it works beside a user's own wrappers.py and policies.py."""
 
+import ast
+import importlib.metadata
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -11,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
@@ -180,11 +184,24 @@ def test_the_tests_run_against_this_repository():
     assert Path(str(spec.origin)) == ROOT / "dqn_plugins" / "__init__.py"
 
 
-def pins(file: str) -> dict[str, Version]:
-    """The versions that a constraints file pins, by name."""
-    lines = (ROOT / file).read_text().splitlines()
-    pairs = (line.split("==") for line in lines if not line.startswith("#"))
-    return {canonical(name): Version(version) for name, version in pairs}
+def pins(file: str, python: str = f"3.{sys.version_info.minor}") -> dict[str, Version]:
+    """The versions that a constraints file pins for a Python, by name."""
+    found: dict[str, Version] = {}
+    for line in (ROOT / file).read_text().splitlines():
+        if not line.startswith("#") and applies(requirement := Requirement(line), python):
+            assert canonical(requirement.name) not in found, line
+            (specifier,) = requirement.specifier
+            found[canonical(requirement.name)] = Version(specifier.version)
+    return found
+
+
+def extras_of(wheel: Path) -> list[str]:
+    return re.findall(r"Provides-Extra: (.*)", metadata_of(wheel))
+
+
+def applies(requirement: Requirement, python: str, extra: str = "") -> bool:
+    environment = {"python_version": python, "python_full_version": f"{python}.0", "extra": extra}
+    return requirement.marker is None or requirement.marker.evaluate(environment)
 
 
 def canonical(name: str) -> str:
@@ -219,6 +236,79 @@ def test_the_pinned_versions_are_allowed(lower_bounds):
     pinned = pins("constraints.txt")
     for name, bound in lower_bounds.items():
         assert pinned[name] >= bound, name
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
+def test_the_pinned_versions_go_together_for_every_python(wheel, python):
+    """What each package says of itself is known of those that are installed here."""
+    pinned = pins("constraints.txt", python)
+    for line in re.findall(r"Requires-Dist: (.*)", metadata_of(wheel)):
+        requirement = Requirement(line)
+        if any(applies(requirement, python, extra) for extra in ["", *extras_of(wheel)]):
+            name = canonical(requirement.name)
+            assert name == "dqn-plugins" or requirement.specifier.contains(pinned[name]), line
+    n_checked = 0
+    for name, version in pinned.items():
+        try:
+            package = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if Version(package.version).public != str(version):
+            continue
+        n_checked += 1
+        pythons = SpecifierSet(package.metadata.get("Requires-Python", ""))
+        assert pythons.contains(f"{python}.0"), f"{name} {version} needs Python {pythons}"
+        for requirement in map(Requirement, package.requires or ()):
+            wanted = pinned.get(canonical(requirement.name))
+            if wanted is not None and applies(requirement, python):
+                assert requirement.specifier.contains(wanted), f"{name} needs {requirement}"
+    assert n_checked > 50
+
+
+# The extras that bring what a room imports besides what the core brings.
+EXTRAS = {
+    "dqn_plugins/comparison": {"compare", "cluster", "ray"},
+    "dqn_plugins/environments": {"envpool"},
+    "dqn_plugins/zoo": {"zoo"},
+    "wrappers/live": {"live"},
+    "wrappers/notebook.py": {"notebook"},
+    "examples/seed_notebook.ipynb": {"notebook"},
+}
+
+
+def test_what_is_imported_is_required(wheel):
+    requirements = [
+        Requirement(line) for line in re.findall(r"Requires-Dist: (.*)", metadata_of(wheel))
+    ]
+    brought_by = importlib.metadata.packages_distributions()
+    brought_by |= {"optuna": ["rl-zoo3"], "markupsafe": ["jinja2"]}  # which require them
+    modules = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    for path in [*modules, ROOT / "examples" / "seed_notebook.ipynb"]:
+        where = path.relative_to(ROOT).as_posix()
+        extras = {""}.union(*(more for room, more in EXTRAS.items() if where.startswith(room)))
+        required = {
+            canonical(each.name)
+            for each in requirements
+            if any(applies(each, "3.12", extra) for extra in extras)
+        }
+        for name in imported_by(path) - sys.stdlib_module_names - {"dqn_plugins"}:
+            packages = {canonical(each) for each in brought_by.get(name, [name])}
+            assert packages & required, f"{where} imports {name}"
+
+
+def imported_by(path: Path) -> set[str]:
+    names: list[str] = []
+    code = path.read_text()
+    if path.suffix == ".ipynb":
+        cells = [cell for cell in json.loads(code)["cells"] if cell["cell_type"] == "code"]
+        lines = [line for cell in cells for line in [*cell["source"], "\n"]]
+        code = "".join(line for line in lines if not line.startswith("%"))
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names.append(str(node.module))
+    return {name.partition(".")[0] for name in names}
 
 
 @pytest.fixture(scope="module")
@@ -265,3 +355,13 @@ def test_the_quickstart_runs_in_an_empty_environment_from_an_empty_folder(
     )  # fmt: skip
     assert refused.returncode == 1
     assert "pip install 'dqn-plugins[compare]'" in refused.stderr
+
+
+def test_mypys_cache_outlives_the_check_of_types():
+    result = subprocess.run(
+        ["make", "--dry-run", "typecheck"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    removed = re.findall(r"rm -rf (\S+)", result.stdout)
+    cache = Path("build/typecheck/.mypy_cache")  # mypy keeps it where it is run
+    assert removed
+    assert not any(Path(each) in [cache, *cache.parents] for each in removed)

@@ -33,6 +33,11 @@ _LATER = {"ComparisonResult": "study", "run_comparison": "study", "write_report"
 
 def __getattr__(name: str) -> Any:
     if name in _LATER:
-        require_extra("compare", name, "filelock", "jinja2", "joblib", "matplotlib", "scipy")
+        modules = ("filelock", "jinja2", "joblib", "matplotlib", "pandas", "scipy")
+        require_extra("compare", name, *modules)
         return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

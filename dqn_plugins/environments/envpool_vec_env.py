@@ -67,7 +67,7 @@ class EnvPoolVecEnv(GymnasiumVecEnv):
                 self.env = self.pool = self._make(seed=seed)
         return super().seed(seed)
 
-    def _reset_env(self, seeds: list[Any] | None, options: dict[str, Any] | None) -> Any:
+    def _reset_env(self, seed: int | None, options: dict[str, Any] | None) -> Any:
         return self.pool.reset(options=options)[0]
 
     def step_async(self, actions: np.ndarray) -> None:

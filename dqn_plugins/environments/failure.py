@@ -71,9 +71,13 @@ def raise_if_dead(env: VecEnv) -> None:
     :param env: The vectorised environment.
     :raises EOFError: If one is.
     """
-    for process in getattr(env.unwrapped, "processes", ()):
+    for process in _processes(env.unwrapped):
         if not process.is_alive():
             raise EOFError("a worker process is dead")
+
+
+def _processes(venv: VecEnv) -> list[BaseProcess]:
+    return list(venv.processes) if isinstance(venv, SubprocVecEnv | GymnasiumVecEnv) else []
 
 
 def _workers(venv: SubprocVecEnv) -> list[tuple[Any, Any]]:
@@ -95,7 +99,7 @@ def environment_failure(
     problem = f"raised {type(error).__name__}: {error}" if str(error) else f"raised {error!r}"
     venv = env.unwrapped
     env_index = 0 if env.num_envs == 1 else _index_in_traceback(venv, error)
-    processes: list[BaseProcess] = getattr(venv, "processes", [])
+    processes = _processes(venv)
     if processes and isinstance(error, (EOFError, ConnectionError)):
         ended = wait([process.sentinel for process in processes], PATIENCE_SECONDS)
         for index, process in enumerate(processes):

@@ -9,7 +9,6 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.wrappers.vector import DictInfoToList
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
@@ -46,15 +45,15 @@ class GymnasiumVecEnv(VecEnv):
         observation_space: spaces.Space[Any] | None = None,
     ) -> None:
         mode = env.metadata.get("autoreset_mode")
-        if not isinstance(mode, AutoresetMode):
+        try:
+            self._mode = AutoresetMode(mode)
+        except ValueError:
             raise ValueError(
                 f"env: received {env}, whose metadata['autoreset_mode'] is {mode!r}; it must be "
                 "one of gymnasium.vector.AutoresetMode. Set it in the class of the environment: "
                 "without it nobody can tell which steps are transitions."
-            )
+            ) from None
         self.env = env
-        self._mode = mode
-        self._step = (env if isinstance(env, DictInfoToList) else DictInfoToList(env)).step
         # Such an environment gives the same array again at every step.
         self._has_to_copy = not getattr(env.unwrapped, "copy", True)
         super().__init__(
@@ -90,14 +89,16 @@ class GymnasiumVecEnv(VecEnv):
                 f"options: received {self._options}, they must be the same for all environments "
                 "of a Gymnasium VectorEnv. Pass one dictionary."
             )
-        obs = self._reset_env(None if None in self._seeds else list(self._seeds), options or None)
+        # One number: environments of one piece take no list, and the others count up from it, too.
+        first_seed = self._seeds[0]
+        obs = self._reset_env(None if first_seed is None else int(first_seed), options or None)
         self._reset_seeds()
         self._reset_options()
         self._forget()
         return deepcopy(obs) if self._has_to_copy else obs
 
-    def _reset_env(self, seeds: list[Any] | None, options: dict[str, Any] | None) -> Any:
-        return self.env.reset(seed=seeds, options=options)[0]  # type: ignore[arg-type]
+    def _reset_env(self, seed: int | None, options: dict[str, Any] | None) -> Any:
+        return self.env.reset(seed=seed, options=options)[0]
 
     def step_async(self, actions: np.ndarray) -> None:
         """
@@ -114,7 +115,10 @@ class GymnasiumVecEnv(VecEnv):
         :return: Observations, rewards, dones and infos. Where an episode ended, ``infos`` holds
             ``"terminal_observation"``, ``"TimeLimit.truncated"`` and ``"episode"``.
         """
-        return self._read(*self._step(self._actions))
+        obs, rewards, terminations, truncations, infos = self.env.step(self._actions)
+        # From DictInfoToList it is a list already.
+        rows = _rows_of(infos, self.num_envs) if isinstance(infos, dict) else infos
+        return self._read(obs, rewards, terminations, truncations, rows)
 
     def _read(
         self,
@@ -160,7 +164,7 @@ class GymnasiumVecEnv(VecEnv):
                 info = infos[row] = dict(info["final_info"])
             info["terminal_observation"] = last_obs
             info["TimeLimit.truncated"] = bool(cut_short[row])
-            if "episode" not in info:
+            if not isinstance(info.get("episode"), dict):
                 episode_return, length = float(self._returns[row]), int(self._lengths[row])
                 info["episode"] = {"r": round(episode_return, 6), "l": length, "t": elapsed}
             self._returns[row], self._lengths[row] = 0.0, 0
@@ -245,6 +249,24 @@ class GymnasiumVecEnv(VecEnv):
         """
         frames: Iterable[np.ndarray] | None = self.env.render()  # type: ignore[assignment]
         return [None] * self.num_envs if frames is None else list(frames)
+
+
+def _rows_of(infos: dict[str, Any], n_envs: int) -> list[dict[str, Any]]:
+    """Tell of each environment what a ``VectorEnv`` tells of all; what is of none is of each."""
+    rows: list[dict[str, Any]] = [{} for _ in range(n_envs)]
+    for key, value in infos.items():
+        if key.startswith("_"):  # says which environments have told the rest of its name
+            continue
+        values: Any = [value] * n_envs
+        if isinstance(value, dict):
+            values = _rows_of(value, n_envs)
+        elif isinstance(value, np.ndarray) and value.shape[:1] == (n_envs,):
+            values = value
+        told = infos.get(f"_{key}", [True] * n_envs)
+        for row, one, has_told in zip(rows, values, told, strict=True):
+            if has_told:
+                row[key] = one
+    return rows
 
 
 def _row(obs: Any, row: int) -> Any:

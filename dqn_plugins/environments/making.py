@@ -15,7 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.type_aliases import GymEnv
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from stable_baselines3.common.vec_env.patch_gym import _patch_env
 
 from dqn_plugins.arguments import check_one_of, is_integer
@@ -270,8 +270,8 @@ def wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> Vec
 
 def _warn_if_drawing_slows(env: VecEnv) -> None:
     """Say so where `make_vec_env` has made environments that draw for pictures nobody asked for."""
-    draws = env is env.unwrapped and env.render_mode == RENDER_MODE and env.has_attr("particles")
-    if draws and not all(env.env_is_wrapped(RenderOnDemand)):
+    is_made = isinstance(env, DummyVecEnv | SubprocVecEnv) and env.render_mode == RENDER_MODE
+    if is_made and env.has_attr("particles") and not all(env.env_is_wrapped(RenderOnDemand)):
         warnings.warn(
             "The environments were made with render_mode='rgb_array', as Stable-Baselines3's "
             "make_vec_env does by default: they move particles for pictures at every step, which "

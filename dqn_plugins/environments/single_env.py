@@ -1,7 +1,6 @@
 """Environments of this process as a ``VecEnv``, without copies that nobody needs."""
 
 import time
-from collections import deque
 from copy import deepcopy
 from typing import Any, SupportsFloat
 
@@ -14,6 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from dqn_plugins.errors import MalformedTransitionError
+from dqn_plugins.wrappers.rewards.episode import EpisodeHistory
 
 __all__ = ["NUMBERS", "ConstantMemoryMonitor", "SingleVecEnv", "SyncVecEnv"]
 
@@ -26,17 +26,19 @@ class ConstantMemoryMonitor(Monitor[ObsType, ActType]):
     Stable-Baselines3's ``Monitor`` in constant memory, however long an episode or a run is.
 
     ``Monitor`` keeps every reward of the running episode and a history of all episodes. This one
-    keeps the running sum and the last episodes.
+    keeps the running sum and the last episodes; ``get_episode_rewards`` and its siblings warn when
+    they have forgotten some.
 
     :param env: The environment.
-    :param history: Number of episodes that ``get_episode_rewards`` and its siblings remember.
+    :param history: Number of episodes that are remembered.
     """
 
-    def __init__(self, env: gym.Env[ObsType, ActType], history: int = 1_000) -> None:
+    def __init__(self, env: gym.Env[ObsType, ActType], history: int = 100_000) -> None:
         super().__init__(env)
-        self.episode_returns = deque(maxlen=history)  # type: ignore[assignment]
-        self.episode_lengths = deque(maxlen=history)  # type: ignore[assignment]
-        self.episode_times = deque(maxlen=history)  # type: ignore[assignment]
+        self._history = EpisodeHistory(history)
+        self.episode_returns = self._history.returns  # type: ignore[assignment]
+        self.episode_lengths = self._history.lengths  # type: ignore[assignment]
+        self.episode_times = self._history.times  # type: ignore[assignment]
         self._return = 0.0
         self._length = 0
 
@@ -72,9 +74,7 @@ class ConstantMemoryMonitor(Monitor[ObsType, ActType]):
         if terminated or truncated:
             self.needs_reset = True
             elapsed = time.time() - self.t_start
-            self.episode_returns.append(self._return)
-            self.episode_lengths.append(self._length)
-            self.episode_times.append(elapsed)
+            self._history.add(self._return, self._length, elapsed)
             info["episode"] = {
                 "r": round(self._return, 6),
                 "l": self._length,
@@ -88,7 +88,7 @@ class ConstantMemoryMonitor(Monitor[ObsType, ActType]):
 
         :return: Returns, oldest first.
         """
-        return list(self.episode_returns)
+        return self._history.told(self._history.returns)
 
     def get_episode_lengths(self) -> list[int]:
         """
@@ -96,7 +96,7 @@ class ConstantMemoryMonitor(Monitor[ObsType, ActType]):
 
         :return: Numbers of steps, oldest first.
         """
-        return list(self.episode_lengths)
+        return self._history.told(self._history.lengths)
 
     def get_episode_times(self) -> list[float]:
         """
@@ -104,7 +104,7 @@ class ConstantMemoryMonitor(Monitor[ObsType, ActType]):
 
         :return: Seconds since the monitor was made, oldest first.
         """
-        return list(self.episode_times)
+        return self._history.told(self._history.times)
 
 
 class SingleVecEnv(DummyVecEnv):

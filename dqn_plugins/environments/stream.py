@@ -75,6 +75,7 @@ class TransitionStream:
                 new_obs, rewards, dones, infos = self._step(actions)
                 valid, begun = self._every_row, None
             if not self._is_checked:
+                rewards, dones = np.asarray(rewards), np.asarray(dones)
                 raise_if_malformed(new_obs, rewards, dones, self._space)  # type: ignore[arg-type]
                 rewards = rewards.astype(np.float32, copy=False)
                 dones = dones.astype(np.bool_, copy=False)

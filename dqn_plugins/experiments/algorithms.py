@@ -167,7 +167,7 @@ def resolve(
     hp: Sequence[str] = (),
 ) -> Variant:
     """
-    Find what a name stands for on an environment. Later sources go before earlier ones: the
+    Find what a name stands for on an environment. Later sources override earlier ones: the
     algorithm's defaults, RL Zoo's file, the variant, its entry for the environment, flags.
 
     :param name: Name of an algorithm or of a variant.

@@ -1,6 +1,8 @@
 """Environments of a run: arguments, wrappers, how many, normalisation, stacked frames."""
 
 import importlib
+import os
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -157,7 +159,18 @@ def make_environment(
 
     try:
         register_plugin(env_id)
-        env = gym.make(env_id, render_mode=render_mode, **settings.env_kwargs)
+        if ":" in env_id:
+            _import_own(env_id.partition(":")[0])
+        try:
+            env = gym.make(env_id, render_mode=render_mode, **settings.env_kwargs)
+        except TypeError as error:
+            if render_mode is not None:
+                raise SettingsError(
+                    f"env: received {env_id!r}, which has no pictures ({error}). Give it the "
+                    f"argument render_mode, and a render() for {render_mode!r}."
+                ) from error
+            # An environment without pictures need not have the argument.
+            env = gym.make(env_id, **settings.env_kwargs)
     except (gym.error.Error, ModuleNotFoundError, TypeError) as error:
         name = env_id.rpartition(":")[2]
         hint = "" if isinstance(error, TypeError) else nearest_names(name, gym.registry)
@@ -183,6 +196,17 @@ def make_environment(
     return env
 
 
+def _import_own(module: str) -> Any:
+    """Import a module, from the working directory if need be, where a command does not look."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.partition(".")[0] or os.getcwd() in sys.path:
+            raise
+        sys.path.append(os.getcwd())
+        return importlib.import_module(module)
+
+
 def _wrapper_class(name: str) -> Any:
     own_module, colon, own_name = name.partition(":")
     module, _, class_name = (own_module, "", own_name) if colon else name.rpartition(".")
@@ -192,7 +216,7 @@ def _wrapper_class(name: str) -> Any:
             f"{', '.join(WRAPPER_PACKAGES)}, or 'module:Name' for one of your own."
         )
     try:
-        cls = getattr(importlib.import_module(module), class_name)
+        cls = getattr(_import_own(module), class_name)
     except (ImportError, AttributeError) as error:
         raise SettingsError(
             f"wrappers: received {name!r}, which leads nowhere ({error})."

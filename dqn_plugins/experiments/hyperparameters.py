@@ -110,7 +110,7 @@ def zoo_hyperparameters(path: Path, env_id: str) -> dict[str, Any]:
     Read one of RL Zoo's files of hyperparameters.
 
     :param path: The file, such as ``hyperparams/dqn.yml``.
-    :param env_id: The environment whose section is meant; without one that for Atari's games, if
+    :param env_id: The environment whose section is read; without one that for Atari's games, if
         it is one, or ``default``.
     :return: Hyperparameters and settings of the environment by our names. How long RL Zoo trains is
         left out.

@@ -79,7 +79,7 @@ def end_with_parent(end: Callable[[], object]) -> None:
 
 def check_at_least(settings: object, **least: int) -> None:
     """
-    Check settings that are whole numbers; None is none and passes.
+    Check settings that are whole numbers. None is allowed.
 
     :param settings: What has them as attributes.
     :param least: The least that is allowed, by name.

@@ -97,3 +97,26 @@ def test_only_the_command_line_imports_tyro() -> None:
     imports = "; ".join(f"import dqn_plugins.{room}" for room in rooms.split(", "))
     code = f"{imports}; import sys; sys.exit('tyro' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_environment_of_the_page_is_trained_by_the_command(tmp_path: Path) -> None:
+    """The console script has the working directory not on its path, as `python -m` has."""
+    page = Path(__file__).parents[2] / "docs" / "how_to" / "own_environment.md"
+    (code,) = re.findall(r"```python\n(.*?)\nmodel = ", page.read_text(), re.DOTALL)
+    (tmp_path / "my_module.py").write_text(code)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).with_name("dqn-plugins")), *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    what = ("--env", "my_module:Thermostat-v0", "--timesteps", "40")
+    trained = run("train", *what, "--algo", "naive_dqn", "--out", "run")
+    assert trained.returncode == 0, trained.stderr
+    recorded = run("record", "run")
+    assert recorded.returncode == 1
+    assert "no pictures" in recorded.stderr
+    assert "Traceback" not in recorded.stderr
+    # In processes of its own, too
+    study = ("--algo", "dqn", "--seeds", "2", "--jobs", "2", "--out", "study", "--no-videos")
+    compared = run("compare", *what, *study)
+    assert compared.returncode == 0, compared.stderr

@@ -920,9 +920,9 @@ MUTATIONS = [
         REWARDS,
     ),
     Mutation(
-        "wrappers/rewards/episode_reward.py",
-        "info.setdefault(self._stats_key, record.info())",
-        "info[self._stats_key] = record.info()",
+        "wrappers/rewards/episode_statistics.py",
+        "if not is_told(info, key):",
+        "if True:",
         "what a wrapper closer to the environment wrote is replaced",
         REWARDS,
     ),
@@ -941,7 +941,7 @@ MUTATIONS = [
         ("tests/wrappers/video/test_vec_record_video.py",),
     ),
     Mutation(
-        "wrappers/video/vec_record_video.py",
+        "wrappers/video/recording.py",
         "if self._recorder.frame_count >= self.video_length:",
         "if self._recorder.frame_count > self.video_length:",
         "a video is one frame too long",

@@ -9,6 +9,7 @@ import gymnasium as gym
 import imageio_ffmpeg
 import numpy as np
 import numpy.typing as npt
+from stable_baselines3.common.vec_env import VecEnv
 
 from dqn_plugins.wrappers import read_frames
 
@@ -67,6 +68,46 @@ class Scripted(gym.Env[npt.NDArray[np.float32], int]):
 
     def render(self) -> Any:
         return np.full((*self.size, 3), colour_of(self.episode, self.t), dtype=np.uint8)
+
+
+class BareVecEnv(VecEnv):
+    """One Scripted environment with no more than what Stable-Baselines3 itself asks a VecEnv."""
+
+    def __init__(self, render_mode: str = "rgb_array") -> None:
+        self.env = Scripted(render_mode=render_mode)
+        # Its own, and nothing that ours may take for something else
+        self.envs, self.valid, self.begun, self.processes = [object()], 1, 2, 3
+        super().__init__(1, self.env.observation_space, self.env.action_space)
+
+    def reset(self) -> Any:
+        return self.env.reset()[0][None]
+
+    def step_async(self, actions: Any) -> None:
+        self.actions = actions
+
+    def step_wait(self) -> Any:
+        observation, reward, terminated, truncated, info = self.env.step(self.actions[0])
+        done = terminated or truncated
+        if done:
+            info = {"terminal_observation": observation, "TimeLimit.truncated": truncated}
+            observation = self.env.reset()[0]
+        return observation[None], [reward], [done], (info,)
+
+    def get_images(self) -> Any:
+        return [self.env.render()]
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        if attr_name != "render_mode":
+            raise NotImplementedError
+        return [self.env.render_mode]
+
+    def close(self) -> None:
+        pass
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError
+
+    set_attr = env_method = env_is_wrapped = _refuse
 
 
 def play(env: gym.Env[Any, Any], episodes: int, seed: int | None = None) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import unicodedata
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,7 +14,12 @@ Colour: TypeAlias = tuple[int, int, int]
 
 MINUS = "\N{MINUS SIGN}"
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
-DIGITS = frozenset("0123456789." + MINUS)
+DIGITS = frozenset("0123456789.-" + MINUS)
+# What stands for a glyph that a font lacks and that Unicode does not take apart.
+STAND_INS = {MINUS: "-", "\N{MULTIPLICATION SIGN}": "x", "\N{FRACTION SLASH}": "/"}
+STAND_INS |= {"\N{RIGHTWARDS ARROW}": "->", "\N{LEFTWARDS ARROW}": "<-"}
+# No character, and none will ever be: drawn is what a font draws for want of a glyph.
+NO_CHARACTER = "\U0010ffff"
 
 
 @functools.lru_cache(maxsize=32)
@@ -34,6 +40,29 @@ def font(size: int) -> Any:
 
 
 @functools.lru_cache(maxsize=1024)
+def _legible(character: str, size: int) -> str:
+    """Spell a character whose glyph the font lacks with those that it has."""
+
+    def drawn(text: str) -> tuple[tuple[int, int], bytes]:
+        mask = font(size).getmask(text)
+        return mask.size, bytes(mask)
+
+    if character.isascii() or drawn(character) != drawn(NO_CHARACTER):
+        return character
+    parts = unicodedata.normalize("NFKD", character).casefold()
+    if parts.isascii() or len(parts) > 1:  # an accent has no glyph of its own to spell
+        spelt = [part for part in parts if not unicodedata.combining(part)]
+        text = "".join(_legible(part, size) for part in spelt)
+        return text.upper() if character.isupper() else text
+    name = unicodedata.name(character, "")
+    if " LETTER " in name:
+        name = name.partition(" LETTER ")[2].partition(" WITH ")[0]
+        return name if character.isupper() else name.lower()
+    dash = unicodedata.category(character) == "Pd"
+    return STAND_INS.get(character, "-" if dash else "?")
+
+
+@functools.lru_cache(maxsize=1024)
 def _stamp(text: str, size: int) -> Image.Image:
     # Rasterising a glyph costs 40 µs and up, pasting one that is kept about 4 µs.
     face = font(size)
@@ -45,8 +74,21 @@ def _stamp(text: str, size: int) -> Image.Image:
 
 def _stamps(text: str, size: int) -> list[Image.Image]:
     # Numbers change with every frame, their digits do not. Words are kept whole.
+    text = legible(text, size)
     pieces = text if DIGITS.issuperset(text) else [text]
     return [_stamp(piece, size) for piece in pieces]
+
+
+def legible(text: str, size: int) -> str:
+    """
+    Spell a line of text with what the font has.
+
+    :param text: The line.
+    :param size: Of the font, in pixels.
+    :return: The line, where the font has all of it; otherwise with letters for their names or
+        without their accents, a hyphen for a minus, and so on.
+    """
+    return text if text.isascii() else "".join(_legible(each, size) for each in text)
 
 
 def text_width(text: str, size: int) -> int:
@@ -70,11 +112,12 @@ def fitted(text: str, size: int, width: float) -> str:
     :return: The text, or its beginning and an ellipsis.
     """
     face = font(size)
+    text, ellipsis = legible(text, size), legible(ELLIPSIS, size)
     if face.getlength(text) <= width:
         return text
-    while text and face.getlength(text + ELLIPSIS) > width:
+    while text and face.getlength(text + ellipsis) > width:
         text = text[:-1]
-    return text.rstrip() + ELLIPSIS
+    return text.rstrip() + ellipsis
 
 
 def write(

@@ -8,6 +8,7 @@ from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
 
+from dqn_plugins.wrappers.environment_id import rendered
 from dqn_plugins.wrappers.live.render_switch import RenderSwitch
 from dqn_plugins.wrappers.live.scene import picture_of
 from dqn_plugins.wrappers.video.terminal_frame import (
@@ -77,8 +78,7 @@ class Camera:
             self._video = VideoWriter(self.path, self._fps)
         if self._video is not None:
             self._switch.on()
-            rendered = self._venv.env_method("render", indices=[index])[0]
-            self._video.write(picture_of(rendered))
+            self._video.write(picture_of(rendered(self._venv, index)))
         return False
 
     def stop(self) -> None:

@@ -47,7 +47,7 @@ class PageAddress:
 
 def _let_go(process: subprocess.Popen[str]) -> None:
     # The server ends by itself when no training is left and nobody looks at the page any more.
-    # Until then it belongs to nobody, which is meant: the curve stays after training.
+    # Until then it has no parent, on purpose: the curve stays after training.
     with contextlib.suppress(OSError):
         if process.stdin is not None:
             process.stdin.close()

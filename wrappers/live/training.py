@@ -476,7 +476,7 @@ class Training:
     def _random_action(self) -> Any:
         if isinstance(self._actions, gym.spaces.Discrete):
             return self._actions.start + self._rng.integers(self._actions.n)
-        # Its generator is the space's own, which nobody draws from but who asks it for samples.
+        # It draws from the space's own generator, which nothing else uses.
         return self._actions.sample()
 
     def _do_reset(self, index: int | None) -> None:

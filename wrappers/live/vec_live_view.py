@@ -14,7 +14,12 @@ from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from dqn_plugins.wrappers.environment_id import environment_id
+from dqn_plugins.wrappers.environment_id import (
+    environment_id,
+    environment_metadata,
+    rendered,
+    sub_environments,
+)
 from dqn_plugins.wrappers.live.camera import Camera
 from dqn_plugins.wrappers.live.live_page import FIRST_PORT, LivePage, PageAddress
 from dqn_plugins.wrappers.live.live_view import (
@@ -90,7 +95,7 @@ class VecLiveView(PageProperties, VecEnvWrapper):
             raise ValueError(NO_PICTURES.format(mode=venv.render_mode))
         self._owns_page = page is None
         self._page = LivePage(host, port, open_browser=open_browser) if page is None else page
-        metadata = venv.get_attr("metadata", [0])[0]
+        metadata = environment_metadata(venv)
         name_of_environment = environment_id(venv)
         spec = None if name_of_environment is None else gym.registry.get(name_of_environment)
         self._scene = _Environments(venv)
@@ -153,7 +158,7 @@ class VecLiveView(PageProperties, VecEnvWrapper):
             training.fail(error)
             raise
         training.steps += self.num_envs
-        for running, reward in zip(self._running, rewards.tolist(), strict=True):
+        for running, reward in zip(self._running, np.asarray(rewards).tolist(), strict=True):
             running.add(reward)
         if training.is_watched:
             index = training.shown_environment
@@ -238,7 +243,7 @@ class _Environments(Scene):
     def __init__(self, venv: VecEnv):
         self.venv = venv
         self.n_envs = venv.num_envs
-        self.switch = RenderSwitch(getattr(venv.unwrapped, "envs", []))
+        self.switch = RenderSwitch(sub_environments(venv))
         self.seen: Any = None
         self.episodes = [-1] * venv.num_envs
         self.running = [RunningEpisode(None) for _ in range(venv.num_envs)]
@@ -248,7 +253,7 @@ class _Environments(Scene):
         return self.seen is not None
 
     def render(self, index: int) -> Any:
-        return self.venv.env_method("render", indices=[index])[0]
+        return rendered(self.venv, index)
 
     def observation(self, index: int) -> Any:
         return observation_of(self.seen, index)
@@ -260,8 +265,8 @@ class _Environments(Scene):
 
 def _spec_of(venv: VecEnv, registered: EnvSpec | None) -> EnvSpec | None:
     """Find out how an environment was made; of one in another process, only its id is known."""
-    envs = getattr(venv.unwrapped, "envs", None)
-    return registered if envs is None else envs[0].spec
+    envs = sub_environments(venv)
+    return envs[0].spec if envs else registered
 
 
 def _copied(observation: Any) -> Any:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import time
+import warnings
+from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["INTERVENTIONS", "EpisodeRecord", "RunningEpisode"]
+__all__ = ["INTERVENTIONS", "EpisodeHistory", "EpisodeRecord", "RunningEpisode", "is_told"]
+
+Number = TypeVar("Number", int, float)
 
 #: Key in the info of an episode's last step: what the controls of a live page changed in it.
 INTERVENTIONS = "interventions"
@@ -103,3 +108,62 @@ class RunningEpisode:
         if self.gamma is not None:
             self.discounted_return += self.discount * reward
             self.discount *= self.gamma
+
+
+class EpisodeHistory:
+    """
+    What Stable-Baselines3's ``Monitor`` remembers of episodes, in constant memory: 24 bytes each of
+    the last ones.
+
+    :param most: How many.
+    """
+
+    def __init__(self, most: int = 100_000):
+        self.most = most
+        self.returns = array("d")
+        self.lengths = array("q")
+        self.times = array("d")
+        self._has_forgotten = False
+
+    def add(self, episode_return: float, length: int, elapsed: float) -> None:
+        """
+        Remember an episode.
+
+        :param episode_return: Sum of its rewards.
+        :param length: Number of its steps.
+        :param elapsed: Seconds from the making of what counts to its end.
+        """
+        self.returns.append(episode_return)
+        self.lengths.append(length)
+        self.times.append(elapsed)
+        if len(self.returns) > self.most:
+            self._has_forgotten = True
+            del self.returns[0], self.lengths[0], self.times[0]
+
+    def told(self, values: array[Number]) -> list[Number]:
+        """
+        Give one of the three as a list, and warn if there were more episodes.
+
+        :param values: Which.
+        :return: One number per remembered episode, the oldest first.
+        """
+        if self._has_forgotten:
+            warnings.warn(
+                f"Only the last {self.most:,} episodes are remembered. For all of them, "
+                "write a log: EpisodeReward(env, log_file=...).",
+                stacklevel=3,
+            )
+        return values.tolist()
+
+
+def is_told(info: Mapping[str, Any], key: str) -> bool:
+    """
+    Look whether a wrapper below has told of an episode that is over.
+
+    :param info: The info of its last step.
+    :param key: Of the entry, ``"episode"`` as a rule. An environment may have a number of its own
+        there.
+    :return: Whether it has the return and the length.
+    """
+    entry = info.get(key)
+    return isinstance(entry, Mapping) and "r" in entry and "l" in entry

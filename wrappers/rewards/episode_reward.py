@@ -12,8 +12,9 @@ import gymnasium as gym
 from gymnasium.core import ActType, ObsType
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.wrappers import RecordEpisodeStatistics
+from stable_baselines3.common.env_util import is_wrapped
+from stable_baselines3.common.monitor import Monitor
 
-from dqn_plugins.wrappers.rewards.episode import INTERVENTIONS
 from dqn_plugins.wrappers.rewards.episode_log import EpisodeLog
 from dqn_plugins.wrappers.rewards.episode_statistics import (
     EpisodeStatistics,
@@ -48,6 +49,34 @@ def claimed_from_above(wrapper: gym.Env[Any, Any], key: str) -> bool:
     return False
 
 
+class InMonitorsPlace(Monitor[ObsType, ActType]):
+    """
+    Says to Stable-Baselines3, which looks for a ``Monitor`` before it relies on
+    ``info["episode"]``, that the entry is there; otherwise it is as if it were not.
+
+    :param env: The environment.
+    """
+
+    def __init__(self, env: gym.Env[ObsType, ActType]):
+        gym.Wrapper.__init__(self, env)
+
+    reset = gym.Wrapper.reset  # type: ignore[assignment]
+    step = gym.Wrapper.step
+    close = gym.Wrapper.close
+    spec = property(lambda self: self.env.spec)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "env":
+            raise AttributeError(name)
+        return getattr(self.env, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_") or name == "env":
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self.env, name, value)
+
+
 class EpisodeReward(
     WindowProperties,
     gym.Wrapper[ObsType, ActType, ObsType, ActType],
@@ -67,6 +96,8 @@ class EpisodeReward(
     It works above and below ``Monitor`` and ``RecordEpisodeStatistics``. An entry ``"episode"``
     that a wrapper below has written is left alone, since that wrapper is closer to the
     environment's own rewards; this wrapper's attributes and log still show what it sees itself.
+    Other keys of the info are the environment's, and so is this one before the last step.
+    Stable-Baselines3 takes it for a ``Monitor``: ``evaluate_policy`` reads the returns from it.
     Its vector twin is :class:`dqn_plugins.wrappers.VecEpisodeReward`.
 
     It takes the place of ``RecordEpisodeStatistics``, with the same arguments and attributes. What
@@ -130,6 +161,8 @@ class EpisodeReward(
             buffer_length=buffer_length,
             stats_key=stats_key,
         )
+        if stats_key == "episode" and not is_wrapped(env, Monitor):
+            env = InMonitorsPlace(env)
         gym.Wrapper.__init__(self, env)
         window = checked_settings(window, buffer_length, report_every, gamma)
         self._stats_key = stats_key
@@ -144,10 +177,27 @@ class EpisodeReward(
         """Sum of the rewards of the running episode so far."""
         return self._running.episode_return
 
+    @episode_return.setter
+    def episode_return(self, value: float) -> None:
+        self._running.episode_return = value
+
     @property
     def episode_length(self) -> int:
         """Steps of the running episode so far."""
         return self._running.length
+
+    @episode_length.setter
+    def episode_length(self, value: int) -> None:
+        self._running.length = value
+
+    @property
+    def episode_start_time(self) -> float:
+        """When the running episode began, on the clock of ``time.perf_counter``."""
+        return self._running.started
+
+    @episode_start_time.setter
+    def episode_start_time(self, value: float) -> None:
+        self._running.started = value
 
     # Gymnasium's RecordEpisodeStatistics has the plural, though there is one environment only.
     episode_returns = episode_return
@@ -184,13 +234,10 @@ class EpisodeReward(
         observation, reward, terminated, truncated, info = self.env.step(action)
         self._running.add(float(reward))
         if terminated or truncated:
-            record = self.statistics.finish(
-                0, bool(terminated), bool(truncated), info.get(INTERVENTIONS, "")
-            )
-            if claimed_from_above(self, self._stats_key):
-                info.pop(self._stats_key, None)
-            else:
-                info.setdefault(self._stats_key, record.info())
+            key = self._stats_key
+            self.statistics.finish_and_tell(0, bool(terminated), bool(truncated), info, key)
+            if claimed_from_above(self, key):
+                del info[key]
         return observation, reward, terminated, truncated, info
 
     def close(self) -> None:

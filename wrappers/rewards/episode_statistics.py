@@ -6,8 +6,15 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar, overload
 
-from dqn_plugins.wrappers.rewards.episode import EpisodeRecord, RunningEpisode
+from dqn_plugins.wrappers.rewards.episode import (
+    INTERVENTIONS,
+    EpisodeHistory,
+    EpisodeRecord,
+    RunningEpisode,
+    is_told,
+)
 from dqn_plugins.wrappers.rewards.episode_log import EpisodeLog
 
 __all__ = ["EpisodeStatistics"]
@@ -74,6 +81,8 @@ class EpisodeStatistics:
         self.return_queue: deque[float] = deque(maxlen=window)
         self.length_queue: deque[int] = deque(maxlen=window)
         self.time_queue: deque[float] = deque(maxlen=window)
+        self.history = EpisodeHistory()
+        self.finished_steps = 0
         self.episode_count = 0
         self.incomplete_count = 0
         self.last_incomplete: EpisodeRecord | None = None
@@ -106,6 +115,7 @@ class EpisodeStatistics:
         now = time.perf_counter()
         running = self.running[environment]
         running.over = True
+        self.finished_steps += running.length
         record = EpisodeRecord(
             episode_return=running.episode_return,
             length=running.length,
@@ -128,10 +138,34 @@ class EpisodeStatistics:
             self.return_queue.append(info["r"])
             self.length_queue.append(info["l"])
             self.time_queue.append(info["t"])
+            self.history.add(record.episode_return, record.length, record.elapsed)
             self._report(record)
         if self.logs:
             self.logs[environment].write(record)
         return record
+
+    def finish_and_tell(
+        self,
+        environment: int,
+        terminated: bool,
+        truncated: bool,
+        info: dict[str, Any],
+        key: str,
+    ) -> None:
+        """
+        Book the episode that is over in one environment, and tell of it if no wrapper below has.
+
+        :param environment: Index of the environment.
+        :param terminated: Whether the episode ended by itself.
+        :param truncated: Whether it was cut, as by a time limit.
+        :param info: The info of its last step.
+        :param key: Of the entry that tells of it.
+        """
+        found = info.get(INTERVENTIONS)
+        interventions = found if isinstance(found, str) else ""  # or it is an environment's own
+        record = self.finish(environment, terminated, truncated, interventions)
+        if not is_told(info, key):
+            info[key] = record.info()
 
     def give_up(self) -> None:
         """Book whatever is running as incomplete: a reset or a close came before its end."""
@@ -178,30 +212,47 @@ def mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values) if values else math.nan
 
 
+Value = TypeVar("Value")
+
+
+class StatisticsAttribute(Generic[Value]):
+    """An attribute of ``statistics`` under the same name in the wrapper, where it can be set."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, wrapper: None, owner: type) -> StatisticsAttribute[Value]: ...
+
+    @overload
+    def __get__(self, wrapper: WindowProperties, owner: type) -> Value: ...
+
+    def __get__(self, wrapper: WindowProperties | None, owner: type) -> Any:
+        return self if wrapper is None else getattr(wrapper.statistics, self.name)
+
+    def __set__(self, wrapper: WindowProperties, value: Value) -> None:
+        setattr(wrapper.statistics, self.name, value)
+
+
 class WindowProperties:
     """What both reward wrappers show; they have a ``statistics`` attribute."""
 
     statistics: EpisodeStatistics
 
-    @property
-    def records(self) -> deque[EpisodeRecord]:
-        """The last ``window`` complete episodes, oldest first."""
-        return self.statistics.records
-
-    @property
-    def episode_count(self) -> int:
-        """Complete episodes so far."""
-        return self.statistics.episode_count
-
-    @property
-    def incomplete_count(self) -> int:
-        """Episodes given up so far: a reset or a close came before their end."""
-        return self.statistics.incomplete_count
-
-    @property
-    def last_incomplete(self) -> EpisodeRecord | None:
-        """The last episode that was given up, None if there was none."""
-        return self.statistics.last_incomplete
+    #: The last ``window`` complete episodes, oldest first.
+    records = StatisticsAttribute[deque[EpisodeRecord]]()
+    #: Complete episodes so far.
+    episode_count = StatisticsAttribute[int]()
+    #: Episodes given up so far: a reset or a close came before their end.
+    incomplete_count = StatisticsAttribute[int]()
+    #: The last episode that was given up, None if there was none.
+    last_incomplete = StatisticsAttribute["EpisodeRecord | None"]()
+    #: As in Gymnasium's ``RecordEpisodeStatistics``: :attr:`returns`, always up to date.
+    return_queue = StatisticsAttribute[deque[float]]()
+    #: As in Gymnasium's ``RecordEpisodeStatistics``: :attr:`lengths`, always up to date.
+    length_queue = StatisticsAttribute[deque[int]]()
+    #: As in Gymnasium's ``RecordEpisodeStatistics``: :attr:`durations`, rounded.
+    time_queue = StatisticsAttribute[deque[float]]()
 
     @property
     def returns(self) -> list[float]:
@@ -252,44 +303,38 @@ class WindowProperties:
         """Mean discounted return over the window, NaN without ``gamma``."""
         return mean(self.discounted_returns)
 
-    # The names under which Gymnasium's RecordEpisodeStatistics and Stable-Baselines3's Monitor
-    # show the same numbers; here they cover the window.
+    # As in Stable-Baselines3's Monitor.
 
-    @property
-    def return_queue(self) -> deque[float]:
-        """As in Gymnasium's ``RecordEpisodeStatistics``: :attr:`returns`, always up to date."""
-        return self.statistics.return_queue
+    def get_total_steps(self) -> int:
+        """
+        Count the steps, those of episodes that were given up as well.
 
-    @property
-    def length_queue(self) -> deque[int]:
-        """As in Gymnasium's ``RecordEpisodeStatistics``: :attr:`lengths`, always up to date."""
-        return self.statistics.length_queue
-
-    @property
-    def time_queue(self) -> deque[float]:
-        """As in Gymnasium's ``RecordEpisodeStatistics``: :attr:`durations`, rounded."""
-        return self.statistics.time_queue
+        :return: Steps so far, over all environments.
+        """
+        running = [each.length for each in self.statistics.running if not each.over]
+        return self.statistics.finished_steps + sum(running)
 
     def get_episode_rewards(self) -> list[float]:
         """
-        As in Stable-Baselines3's ``Monitor``, over the window.
+        Return the returns of all complete episodes, as Stable-Baselines3's ``Monitor`` does; not
+        of more than the last 100,000.
 
-        :return: :attr:`returns`.
+        :return: Returns, oldest first.
         """
-        return self.returns
+        return self.statistics.history.told(self.statistics.history.returns)
 
     def get_episode_lengths(self) -> list[int]:
         """
-        As in Stable-Baselines3's ``Monitor``, over the window.
+        Return their lengths; see :meth:`get_episode_rewards`.
 
-        :return: :attr:`lengths`.
+        :return: Numbers of steps, oldest first.
         """
-        return self.lengths
+        return self.statistics.history.told(self.statistics.history.lengths)
 
     def get_episode_times(self) -> list[float]:
         """
-        As in Stable-Baselines3's ``Monitor``, over the window.
+        Return when they ended; see :meth:`get_episode_rewards`.
 
         :return: Seconds from the wrapper's making to each episode's end.
         """
-        return [record.elapsed for record in self.records]
+        return self.statistics.history.told(self.statistics.history.times)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from dqn_plugins.wrappers.environment_id import environment_id
-from dqn_plugins.wrappers.rewards.episode import INTERVENTIONS
 from dqn_plugins.wrappers.rewards.episode_log import SUFFIX, EpisodeLog
 from dqn_plugins.wrappers.rewards.episode_statistics import (
     EpisodeStatistics,
@@ -109,10 +110,20 @@ class VecEpisodeReward(WindowProperties, VecEnvWrapper):
         """Sum of the rewards of each running episode so far, shape (n_envs,)."""
         return np.array([running.episode_return for running in self.statistics.running])
 
+    @episode_returns.setter
+    def episode_returns(self, values: Sequence[float]) -> None:
+        for running, value in zip(self.statistics.running, values, strict=True):
+            running.episode_return = float(value)
+
     @property
     def episode_lengths(self) -> npt.NDArray[np.int64]:
         """Steps of each running episode so far, shape (n_envs,)."""
         return np.array([running.length for running in self.statistics.running])
+
+    @episode_lengths.setter
+    def episode_lengths(self, values: Sequence[int]) -> None:
+        for running, value in zip(self.statistics.running, values, strict=True):
+            running.length = int(value)
 
     @property
     def log_paths(self) -> list[str]:
@@ -142,6 +153,8 @@ class VecEpisodeReward(WindowProperties, VecEnvWrapper):
         infos = list(infos)
         # Environments that reset themselves a step later say which rows are steps.
         is_step = getattr(self.venv.unwrapped, "valid", None)
+        if not isinstance(is_step, np.ndarray):  # an environment's own
+            is_step = None
         for index, running in enumerate(self.statistics.running):
             if is_step is not None and not is_step[index]:
                 continue
@@ -149,11 +162,23 @@ class VecEpisodeReward(WindowProperties, VecEnvWrapper):
             if dones[index]:
                 info = infos[index] = dict(infos[index])
                 truncated = bool(info.get("TimeLimit.truncated", False))
-                interventions = info.get(INTERVENTIONS, "")
-                record = self.statistics.finish(index, not truncated, truncated, interventions)
-                info.setdefault(self._stats_key, record.info())
+                self.statistics.finish_and_tell(
+                    index, not truncated, truncated, info, self._stats_key
+                )
                 running.clear()
         return observations, rewards, dones, infos
+
+    def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
+        """
+        Tell whether the sub-environments have a wrapper.
+
+        :param wrapper_class: The wrapper's class.
+        :param indices: Which sub-environments; None for all.
+        :return: True for ``Monitor``, whose place this wrapper takes; otherwise what they say.
+        """
+        if self._stats_key == "episode" and wrapper_class is Monitor:
+            return [True for _ in self._get_indices(indices)]
+        return self.venv.env_is_wrapped(wrapper_class, indices)
 
     def close(self) -> None:
         """

@@ -8,17 +8,17 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Generic, SupportsFloat, TypeVar, cast
 
 import gymnasium as gym
-import numpy as np
 from gymnasium import logger
 from gymnasium.core import ActType, ObsType
 from gymnasium.utils import RecordConstructorArgs
 
 from dqn_plugins.wrappers.drawing.overlay import CaptionOption
 from dqn_plugins.wrappers.video.recording import (
-    NO_RECORDING,
     EpisodeProgress,
     Recorder,
     RecorderProperties,
@@ -173,8 +173,7 @@ class RecordVideo(
             model,
             action_names,
         )
-        self.video_folder = str(self._recorder.folder)
-        self.frames_per_sec = self._recorder.fps
+        self._observation: Any = None
         self._finalizer = stop_at_exit(self, self._recorder)
 
     def reset(
@@ -190,13 +189,14 @@ class RecordVideo(
         with self._finished_on_failure():
             observation, info = self.env.reset(seed=seed, options=options)
         self.episode_id += 1
-        self._progress = self._progress.following(seed)
+        self._progress = replace(self._progress.following(seed), episode=self.episode_id)
+        self._observation = observation
         if self.recording and self.video_length == float("inf"):
             self.stop_recording()
         if self.episode_trigger is not None and self.episode_trigger(self.episode_id):
             self.start_recording(f"{self.name_prefix}-episode-{self.episode_id}")
         if self.recording:
-            self._capture_frame(observation)
+            self._capture_frame()
         return observation, info
 
     def step(self, action: ActType) -> tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -209,11 +209,12 @@ class RecordVideo(
         with self._finished_on_failure():
             observation, reward, terminated, truncated, info = self.env.step(action)
         self.step_id += 1
+        self._observation = observation
         self._progress.add(float(reward), bool(terminated), bool(truncated))
         if self.step_trigger is not None and self.step_trigger(self.step_id):
             self.start_recording(f"{self.name_prefix}-step-{self.step_id}")
         if self.recording:
-            self._capture_frame(observation)
+            self._capture_frame()
         return observation, reward, terminated, truncated, info
 
     @contextlib.contextmanager
@@ -226,7 +227,13 @@ class RecordVideo(
                 self._recorder.stop()
             raise
 
-    def _capture_frame(self, observation: ObsType) -> None:
+    def _progress_shown(self) -> list[EpisodeProgress]:
+        return [self._progress]
+
+    def _capture_frame(self) -> None:
+        """Record a frame; an environment may call it for one between two steps."""
+        if not self.recording:
+            return
         frame: Any = self.env.render()
         if isinstance(frame, list):
             if not frame:
@@ -237,22 +244,7 @@ class RecordVideo(
                 return
             self.render_history.extend(frame)
             frame = frame[-1]
-        if not isinstance(frame, np.ndarray):
-            logger.warn(
-                f"Recording stopped: env.render() returned {type(frame).__name__} instead of a "
-                "NumPy array."
-            )
-            self.stop_recording()
-            return
-        try:
-            self._recorder.capture([frame], [self._progress], [observation])
-        except Exception:
-            # The program may go on without the video; what is written stays.
-            with contextlib.suppress(OSError):
-                self._recorder.stop()
-            raise
-        if self._recorder.frame_count >= self.video_length:
-            self.stop_recording()
+        self._add([frame], [self._observation])
 
     def render(self) -> Any:
         """
@@ -273,6 +265,8 @@ class RecordVideo(
 
         :param video_name: File name without ``.mp4``.
         """
+        if self.recording:
+            self.stop_recording()
         self._recorder.start(os.fspath(video_name))
 
     def stop_recording(self) -> None:
@@ -281,13 +275,15 @@ class RecordVideo(
 
         :raises RuntimeError: If none is running.
         """
-        if not self.recording:
-            raise RuntimeError(NO_RECORDING)
-        path = self._recorder.stop()
-        if path is not None and not self.disable_logger:
-            logging.getLogger(__name__).info("Saved the video %s", path)
+        super().stop_recording()
         if self.gc_trigger is not None and self.gc_trigger(self.episode_id):
             gc.collect()
+
+    def _finish(self) -> Path | None:
+        path = super()._finish()
+        if path is not None and not self.disable_logger:
+            logging.getLogger(__name__).info("Saved the video %s", path)
+        return path
 
     def close(self) -> None:
         """Finish the running recording and close the environment."""

@@ -38,12 +38,6 @@ PACKAGES = (
 )
 
 
-NO_RECORDING = (
-    "stop_recording() was called, but no recording is running. Call start_recording() "
-    "before it, or ask for .recording first."
-)
-
-
 class SharedReference(Generic[Shared]):
     """
     A value that a copy of the environment's spec refers to instead of copying: a model on screen
@@ -164,17 +158,17 @@ def package_versions() -> dict[str, str]:
 
 class StreamedFrames(Sequence[npt.NDArray[np.uint8]]):
     """
-    The frames of a running recording, for programs that ask how many there are. The frames
-    themselves are in the video file, not in memory.
+    The frames of a running recording, for programs that ask how many there are or add some. The
+    frames themselves are in the video file, not in memory.
 
-    :param count: How many.
+    :param recorder: The wrapper that records.
     """
 
-    def __init__(self, count: int):
-        self._count = count
+    def __init__(self, recorder: RecorderProperties):
+        self._recorder = recorder
 
     def __len__(self) -> int:
-        return self._count
+        return self._recorder._recorder.frame_count
 
     @overload
     def __getitem__(self, index: int) -> npt.NDArray[np.uint8]: ...
@@ -188,6 +182,32 @@ class StreamedFrames(Sequence[npt.NDArray[np.uint8]]):
             "kept. Read them from the file, or wrap the environment in "
             "gymnasium.wrappers.RenderCollection to keep them."
         )
+
+    def append(self, frame: npt.NDArray[Any]) -> None:
+        """
+        Add a frame as it is, without a caption. Nothing happens if no recording is running.
+
+        :param frame: The picture.
+        """
+        self.extend([frame])
+
+    def extend(self, frames: Iterable[npt.NDArray[Any]]) -> None:
+        """
+        Add frames as they are; see :meth:`append`.
+
+        :param frames: The pictures.
+        """
+        for frame in frames:
+            if self._recorder.recording:
+                self._recorder._add([frame])
+
+    def __iadd__(self, frames: Iterable[npt.NDArray[Any]]) -> StreamedFrames:
+        self.extend(frames)
+        return self
+
+    def clear(self) -> None:
+        """Take the frames back; the recording goes on with the next one."""
+        self._recorder._recorder.discard()
 
 
 class Recorder:
@@ -216,19 +236,30 @@ class Recorder:
     ):
         if fps is None:
             fps = metadata.get("render_fps") or 30
-        checked_fps(fps)
-        find_encoder()
         self.fps = fps
+        find_encoder()
         self.overlay = Overlay.create(caption, model, action_names)
         self.folder = checked_folder(video_folder, "video_folder")
         self.environment_id = environment_id
         #: Name of the running recording, None if there is none.
         self.name: str | None = None
+        #: Name of the next one, if it is begun without a name.
+        self.next_name: str | None = None
         #: The file of the running recording, or of the last one; None before the first frame.
         self.path: Path | None = None
         self._writer: VideoWriter | None = None
         self._episodes: dict[tuple[int, int], EpisodeProgress] = {}
         self._begun = ""
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the next video."""
+        return self._fps
+
+    @fps.setter
+    def fps(self, value: float) -> None:
+        rate = checked_fps(value)
+        self._fps = int(rate) if rate.denominator == 1 else float(rate)
 
     @property
     def recording(self) -> bool:
@@ -253,17 +284,17 @@ class Recorder:
         self,
         frames: Sequence[npt.NDArray[Any]],
         progresses: Sequence[EpisodeProgress],
-        observations: Sequence[Any],
+        observations: Sequence[Any] | None,
     ) -> None:
         """
         Append one frame: a single picture, or several tiled into a grid.
 
         :param frames: One rendered picture per recorded environment.
         :param progresses: The episode each of them is in.
-        :param observations: What the agent sees in each of them.
+        :param observations: What the agent sees in each of them; None draws no caption.
         """
         pictures: Iterable[npt.NDArray[Any]] = frames
-        if self.overlay is not None:
+        if self.overlay is not None and observations is not None:
             pictures = [
                 self.overlay.draw(frame, progress.details(observation))
                 for frame, progress, observation in zip(
@@ -315,6 +346,16 @@ class Recorder:
         finally:
             self._episodes = {}
 
+    def discard(self) -> None:
+        """Delete what the running recording has written; it begins anew with the next frame."""
+        name, writer = self.name, self._writer
+        if writer is not None:
+            with contextlib.suppress(OSError):
+                self.stop()
+            for suffix in (".mp4", ".json"):
+                writer.path.with_suffix(suffix).unlink(missing_ok=True)
+            self.name = name
+
     def _write_sidecar(self, writer: VideoWriter, complete: bool) -> None:
         assert writer.size is not None
         episodes = [
@@ -342,30 +383,134 @@ class Recorder:
                 "episodes": episodes if complete else [],
                 "versions": package_versions(),
             },
-            default=str,
+            default=lambda value: value.item() if isinstance(value, np.generic) else str(value),
         )
 
 
 class RecorderProperties:
-    """What both recording wrappers show; they have a ``_recorder`` attribute."""
+    """
+    What both recording wrappers show and let be set, as the wrappers do whose place they take; they
+    have a ``_recorder`` attribute.
+    """
 
     _recorder: Recorder
+    video_length: float
+    name_prefix: str
+    step_id: int
 
     @property
     def recording(self) -> bool:
-        """Whether a recording is running."""
+        """Whether a recording is running. Setting it begins or finishes one."""
         return self._recorder.recording
+
+    @recording.setter
+    def recording(self, value: bool) -> None:
+        if not value:
+            self._finish()
+        elif not self.recording:
+            self._begin()
 
     @property
     def recorded_frames(self) -> StreamedFrames:
-        """The frames of the running recording, of which only the number is kept."""
-        return StreamedFrames(self._recorder.frame_count)
+        """
+        The frames of the running recording, of which only the number is kept. Setting them to a
+        list has the video begin anew with the frames in it.
+        """
+        return StreamedFrames(self)
+
+    @recorded_frames.setter
+    def recorded_frames(self, frames: Iterable[npt.NDArray[Any]]) -> None:
+        if not isinstance(frames, StreamedFrames):  # otherwise from `+=`
+            self._recorder.discard()
+            self.recorded_frames.extend(frames)
+
+    @property
+    def frames_per_sec(self) -> float:
+        """Frames per second of the next video."""
+        return self._recorder.fps
+
+    @frames_per_sec.setter
+    def frames_per_sec(self, value: float) -> None:
+        self._recorder.fps = value
+
+    @property
+    def video_folder(self) -> Any:
+        """The folder of the next video, as text."""
+        return str(self._recorder.folder)
+
+    @video_folder.setter
+    def video_folder(self, value: str | os.PathLike[str]) -> None:
+        self._recorder.folder = checked_folder(value, "video_folder")
+
+    @property
+    def _video_name(self) -> str | None:
+        return self._recorder.name
+
+    @_video_name.setter
+    def _video_name(self, value: str | None) -> None:
+        if self.recording and value is not None:
+            self._recorder.name = value
+        self._recorder.next_name = value
 
     @property
     def video_path(self) -> str | None:
-        """The file of the running recording, or of the last one; None before the first."""
+        """
+        The file of the running recording, or of the last one; None before the first. Setting it
+        names the next file.
+        """
         path = self._recorder.path
         return None if path is None else str(path)
+
+    @video_path.setter
+    def video_path(self, value: str | os.PathLike[str]) -> None:
+        path = Path(os.path.abspath(value))
+        self.video_folder = path.parent
+        self._video_name = path.stem
+        if not self.recorded_frames:
+            self._recorder.path = path
+
+    def _progress_shown(self) -> list[EpisodeProgress]:
+        raise NotImplementedError
+
+    def _default_name(self) -> str:
+        return f"{self.name_prefix}-step-{self.step_id}"
+
+    def _begin(self) -> None:
+        self._recorder.start(self._recorder.next_name or self._default_name())
+        self._recorder.next_name = None
+
+    def _finish(self) -> Path | None:
+        return self._recorder.stop()
+
+    def stop_recording(self) -> None:
+        """
+        Finish the running recording.
+
+        :raises RuntimeError: If none is running.
+        """
+        if not self.recording:
+            raise RuntimeError(
+                "stop_recording() was called, but no recording is running. Call start_recording() "
+                "before it, or ask for .recording first."
+            )
+        self._finish()
+
+    def _add(self, frames: Sequence[Any], observations: Sequence[Any] | None = None) -> None:
+        """Record a frame, and finish if it was the last."""
+        if not all(isinstance(frame, np.ndarray) for frame in frames):
+            kinds = ", ".join(sorted({type(frame).__name__ for frame in frames}))
+            logger.warn(f"Recording stopped: rendering gave {kinds} instead of a NumPy array.")
+            self.stop_recording()
+            return
+        try:
+            self._recorder.capture(frames, self._progress_shown(), observations)
+        except Exception:
+            # The program may go on without the video; what is written stays.
+            with contextlib.suppress(OSError):
+                self._finish()
+            raise
+        if self._recorder.frame_count >= self.video_length:
+            self.stop_recording()
 
 
 def stop_at_exit(owner: Any, recorder: Recorder) -> weakref.finalize[..., Any]:

@@ -14,15 +14,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 from gymnasium import logger
 from stable_baselines3.common.vec_env import VecEnv
 
+from dqn_plugins.wrappers.environment_id import sub_environments
+
 __all__ = ["TERMINAL_FRAME", "keep_terminal_frames", "stop_keeping_terminal_frames"]
 
-#: Key of the picture in the info of an episode's last step.
-TERMINAL_FRAME = "terminal_frame"
+#: Key of the picture in the info of an episode's last step; no environment's own.
+TERMINAL_FRAME = "dqn_plugins.terminal_frame"
 
 
 class _StepWithTerminalFrame:
@@ -86,11 +89,14 @@ class ForgetTerminalFrames(metaclass=_VisitingType):
 
 
 def _visit(venv: VecEnv, indices: Sequence[int], visitor: Any) -> list[int]:
-    visited = venv.env_is_wrapped(visitor, indices=list(indices))
-    left_out = [index for index, done in zip(indices, visited, strict=True) if not done]
+    try:
+        visited = venv.env_is_wrapped(visitor, indices=list(indices))
+    except NotImplementedError:
+        visited = []
+    left_out = [index for index, done in zip_longest(indices, visited) if not done]
     # An environment without any gymnasium.Wrapper around it is not asked.
-    envs = getattr(venv.unwrapped, "envs", None)
-    if envs is None:
+    envs = sub_environments(venv)
+    if not envs:
         return left_out
     for index in left_out:
         visitor.visit(envs[index])
@@ -108,9 +114,9 @@ def keep_terminal_frames(venv: VecEnv, indices: Sequence[int]) -> None:
     left_out = _visit(venv, indices, KeepTerminalFrames)
     if left_out:
         logger.warn(
-            f"The terminal frames of the sub-environments {left_out} cannot be recorded: they run "
-            "in other processes and have no gymnasium.Wrapper around them. Wrap each in "
-            "stable_baselines3.common.monitor.Monitor, as make_vec_env does."
+            f"The terminal frames of the sub-environments {left_out} cannot be recorded: they "
+            "cannot be reached, as in other processes without a gymnasium.Wrapper around them. "
+            "Wrap each in stable_baselines3.common.monitor.Monitor, as make_vec_env does."
         )
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gymnasium import logger
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from dqn_plugins.wrappers.drawing.overlay import CaptionOption
-from dqn_plugins.wrappers.environment_id import environment_id
+from dqn_plugins.wrappers.environment_id import (
+    all_rendered,
+    environment_id,
+    environment_metadata,
+    rendered,
+)
 from dqn_plugins.wrappers.video.recording import (
-    NO_RECORDING,
     EpisodeProgress,
     Recorder,
     RecorderProperties,
@@ -121,7 +125,7 @@ class VecRecordVideo(RecorderProperties, VecEnvWrapper):
                 "None for a grid of all. Pass one of these."
             )
         self.env = venv
-        self.metadata = venv.get_attr("metadata")[0]
+        self.metadata = dict(environment_metadata(venv))
         self.record_video_trigger = record_video_trigger
         self.video_length = video_length
         self.name_prefix = name_prefix
@@ -136,20 +140,23 @@ class VecRecordVideo(RecorderProperties, VecEnvWrapper):
             model,
             action_names,
         )
-        self.video_folder = str(self._recorder.folder)
-        self.frames_per_sec = self._recorder.fps
         self._indices = list(range(venv.num_envs)) if env_index is None else [env_index]
         self._single = len(self._indices) == 1
         self._progresses = [
             EpisodeProgress(-1, environment=index) for index in range(venv.num_envs)
         ]
+        self._observations: Any = None
         self._finalizer = stop_at_exit(self, self._recorder)
 
     @property
     def video_name(self) -> str | None:
-        """The name of that file."""
+        """The name of that file. Setting it names the next one."""
         path = self._recorder.path
         return None if path is None else path.name
+
+    @video_name.setter
+    def video_name(self, value: str) -> None:
+        self.video_path = Path(self.video_folder, value)
 
     def reset(self) -> VecEnvObs:
         """
@@ -158,14 +165,14 @@ class VecRecordVideo(RecorderProperties, VecEnvWrapper):
         :return: The first observations.
         """
         # A VecEnv forgets its seeds in the reset that uses them.
-        seeds = list(getattr(self.venv.unwrapped, "_seeds", [])) or [None] * self.num_envs
-        observations = self.venv.reset()
+        seeds = list(getattr(self.venv.unwrapped, "_seeds", ())) or [None] * self.num_envs
+        observations = self._observations = self.venv.reset()
         for index, seed in enumerate(seeds):
             self._begin_episode(index, seed)
-        if self.record_video_trigger(self.step_id):
-            self.start_recording()
-        if self.recording:
-            self._capture(self._render(), self._seen(observations))
+        if self._video_enabled():
+            self._start_video_recorder()
+        elif self.recording:
+            self._capture_frame()
         return observations
 
     def _begin_episode(self, index: int, seed: int | None = None) -> None:
@@ -185,87 +192,90 @@ class VecRecordVideo(RecorderProperties, VecEnvWrapper):
                 self._recorder.stop()
             raise
         self.step_id += 1
+        self._observations = observations
         was_recording = self.recording
         for index, progress in enumerate(self._progresses):
             done = bool(dones[index])
             truncated = done and bool(infos[index].get("TimeLimit.truncated", False))
             progress.add(float(rewards[index]), done and not truncated, truncated)
         if was_recording:
-            self._capture_step(observations, dones, infos)
+            self._capture_step(dones, infos)
         for index in np.flatnonzero(dones).tolist():
             self._begin_episode(index)
         if self.recording:
             if self._single and dones[self._indices[0]]:
-                self._capture(self._render(), self._seen(observations))
-        elif not was_recording and self.record_video_trigger(self.step_id):
-            self.start_recording()
-            self._capture(self._render(), self._seen(observations))
+                self._capture_frame()
+        elif not was_recording and self._video_enabled():
+            self._start_video_recorder()
         return observations, rewards, dones, infos
 
-    def _render(self) -> list[Any]:
-        if self._single:
-            return self.venv.env_method("render", indices=self._indices)
-        return list(self.venv.get_images())
-
-    def _capture_step(self, observations: Any, dones: Any, infos: Sequence[dict[str, Any]]) -> None:
+    def _capture_step(self, dones: Any, infos: Sequence[dict[str, Any]]) -> None:
         terminal = {
             index: infos[index].pop(TERMINAL_FRAME)
             for index in self._indices
             if dones[index] and TERMINAL_FRAME in infos[index]
         }
-        if not self._single or not dones[self._indices[0]]:
-            frames = self._render()
-        elif terminal:
-            frames = list(terminal.values())
-        else:
+        # A subclass that takes its own pictures takes all of them.
+        if not terminal or type(self)._capture_frame is not VecRecordVideo._capture_frame:
+            if not self._single or not dones[self._indices[0]]:
+                self._capture_frame()
             return
-        seen = self._seen(observations)
+        frames = list(terminal.values()) if self._single else self._render()
+        seen = self._seen()
         for index, frame in terminal.items():
             position = self._indices.index(index)
             frames[position] = frame
             seen[position] = infos[index]["terminal_observation"]
-        self._capture(frames, seen)
+        self._add(frames, seen)
 
-    def _seen(self, observations: Any) -> list[Any]:
-        return [observation_of(observations, index) for index in self._indices]
+    def _render(self) -> list[Any]:
+        if self._single and self.num_envs > 1:
+            return [rendered(self.venv, self._indices[0])]
+        return all_rendered(self.venv)
 
-    def _capture(self, frames: list[Any], seen: list[Any]) -> None:
-        if not all(isinstance(frame, np.ndarray) for frame in frames):
-            kinds = ", ".join(sorted({type(frame).__name__ for frame in frames}))
-            logger.warn(
-                f"Recording stopped: the environments rendered {kinds} instead of NumPy arrays."
-            )
-            self.stop_recording()
-            return
-        progresses = [self._progresses[index] for index in self._indices]
-        try:
-            self._recorder.capture(frames, progresses, seen)
-        except Exception:
-            # The program may go on without the video; what is written stays.
-            with contextlib.suppress(OSError):
-                self.stop_recording()
-            raise
-        if self._recorder.frame_count >= self.video_length:
-            self.stop_recording()
+    def _seen(self) -> list[Any]:
+        return [observation_of(self._observations, index) for index in self._indices]
+
+    def _progress_shown(self) -> list[EpisodeProgress]:
+        return [self._progresses[index] for index in self._indices]
+
+    # The steps of Stable-Baselines3's recorder, which scripts call and override.
+
+    def _video_enabled(self) -> bool:
+        return self.record_video_trigger(self.step_id)
+
+    def _start_video_recorder(self) -> None:
+        self._start_recording()
+        self._capture_frame()
+
+    def _capture_frame(self) -> None:
+        if self.recording:
+            frames = self._render()
+            self._add(frames, self._seen() if len(frames) == len(self._indices) else None)
+
+    def _start_recording(self) -> None:
+        self.start_recording()
+
+    def _stop_recording(self) -> None:
+        self.stop_recording()
 
     def start_recording(self) -> None:
         """Begin a recording with the next frame; one that is running is finished first."""
         if self.recording:
             self.stop_recording()
+        self._begin()
+
+    def _default_name(self) -> str:
+        return f"{super()._default_name()}-to-step-{self.step_id + self.video_length}"
+
+    def _begin(self) -> None:
         keep_terminal_frames(self.venv, self._indices)
-        last = self.step_id + self.video_length
-        self._recorder.start(f"{self.name_prefix}-step-{self.step_id}-to-step-{last}")
+        super()._begin()
 
-    def stop_recording(self) -> None:
-        """
-        Finish the running recording.
-
-        :raises RuntimeError: If none is running.
-        """
-        if not self.recording:
-            raise RuntimeError(NO_RECORDING)
-        stop_keeping_terminal_frames(self.venv, self._indices)
-        self._recorder.stop()
+    def _finish(self) -> Path | None:
+        if self.recording:
+            stop_keeping_terminal_frames(self.venv, self._indices)
+        return super()._finish()
 
     def close(self) -> None:
         """Finish the running recording and close the sub-environments."""

@@ -217,7 +217,11 @@ class CompiledLearner(BackendLearner):
         :param n_batches: Into how many minibatches to divide them.
         :return: False if a gradient is too large or NaN.
         """
-        arrays = np.asarray(obs).reshape(-1, self._memory.n_inputs), actions.numpy(), targets.numpy()
+        arrays = (
+            np.asarray(obs).reshape(-1, self._memory.n_inputs),
+            actions.numpy(),
+            targets.numpy(),
+        )
         if not self._steps_in_torch:
             self._memory.update_settings()
             return self._learn(self._structure, *arrays, rows, n_batches) == LEARNED

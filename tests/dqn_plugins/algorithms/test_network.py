@@ -263,6 +263,7 @@ def test_an_optimiser_of_ones_own_moves_the_weights(optimizer_class, optimizer_k
 
 # Frozen layers
 
+
 def first_layer(model: Any) -> nn.Linear:
     return next(layer for layer in model.q_net.q_net if isinstance(layer, nn.Linear))
 

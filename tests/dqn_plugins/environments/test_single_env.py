@@ -299,6 +299,7 @@ def containers(monitor: Monitor[Any, Any]) -> int:
     return sum(len(value) for value in vars(monitor).values() if hasattr(value, "__len__"))
 
 
+@pytest.mark.filterwarnings("ignore:Only the last 4")
 def test_its_memory_does_not_grow_with_steps_or_episodes():
     monitor = ConstantMemoryMonitor(ScriptedEnv([([1.0] * 5, "terminated")]), history=4)
     sizes = []

@@ -20,6 +20,7 @@ from dqn_plugins import EnvironmentStepError, NaiveDQN, NonFiniteTransitionError
 from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
 from tests.environments import RecordingEnv, ScriptedEnv
 from tests.helpers import everything, weights
+from tests.wrappers.scripted import BareVecEnv
 
 MODES = list(AutoresetMode)
 
@@ -240,3 +241,63 @@ def test_the_one_of_several_is_named(cls, fault, error_class, words):
     closing.start()
     closing.join(timeout=60)
     assert not closing.is_alive()
+
+
+# Every VectorEnv of Gymnasium, and every VecEnv that Stable-Baselines3 takes, is taken
+
+
+@pytest.mark.parametrize("seed", [7, None])
+def test_environments_of_one_piece_take_a_seed(seed):
+    def first() -> np.ndarray:
+        return NaiveDQN("MlpPolicy", gym.make_vec("CartPole-v1", 3), seed=seed).get_env().reset()
+
+    assert np.array_equal(first(), first()) == (seed is not None)
+    model = NaiveDQN("MlpPolicy", gym.make_vec("CartPole-v1", 3), seed=seed).learn(200)
+    assert all(info["r"] == info["l"] for info in model.ep_info_buffer)
+    assert len(model.ep_info_buffer) > 3
+
+
+def test_a_way_of_resetting_may_be_told_by_its_name():
+    env = scripted(AutoresetMode.NEXT_STEP)
+    env.metadata = {"autoreset_mode": "NextStep"}
+    GymnasiumVecEnv(env)
+
+
+class OwnNumbers(VectorEnv):
+    """One step per episode; it tells things of its own, some of each environment, some of all."""
+
+    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+    num_envs = 2
+    single_observation_space = spaces.Box(-1.0, 1.0, (1,))
+    single_action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        return np.zeros((2, 1), np.float32), {}
+
+    def step(self, actions: Any) -> Any:
+        infos = {
+            "episode": 3,
+            "r": np.array([1.0, 2.0]),
+            "_r": np.array([True, False]),
+            "names": ["a", "b", "c"],
+            "nested": {"l": np.array([5, 6])},
+        }
+        return np.zeros((2, 1), np.float32), np.ones(2), np.ones(2, bool), np.zeros(2, bool), infos
+
+
+def test_what_environments_tell_of_their_own_does_no_harm():
+    env = GymnasiumVecEnv(OwnNumbers())
+    env.reset()
+    *_, infos = env.step(np.zeros(2, np.int64))
+    assert [info["episode"]["r"] for info in infos] == [1.0, 1.0]
+    assert [info.get("r") for info in infos] == [1.0, None]
+    assert [info["nested"] for info in infos] == [{"l": 5}, {"l": 6}]
+    assert all(info["names"] == ["a", "b", "c"] for info in infos)
+
+
+def test_a_vec_env_with_nothing_that_sb3_does_not_call():
+    model = StreamQ("MlpPolicy", BareVecEnv(), seed=0)
+    start = weights(model)
+    model.learn(30, log_interval=1)
+    assert not np.array_equal(weights(model), start)
+    assert model.num_timesteps == 30

@@ -39,6 +39,7 @@ from dqn_plugins.wrappers import (
     read_frames,
 )
 from tests.wrappers.live.helpers import Client, Counting, Learning, Steps, balancing, until
+from tests.wrappers.scripted import BareVecEnv
 
 
 def cart_pole(**kwargs: Any) -> LiveView[Any, Any]:
@@ -588,6 +589,17 @@ def test_several_environments_in_a_grid_or_one() -> None:
     venv.close()
 
 
+def test_a_vec_env_with_nothing_that_sb3_does_not_call() -> None:
+    venv = VecLiveView(BareVecEnv(), port=0)
+    venv.reset()
+    with Client(venv.url) as client:
+        assert venv.wait_until_watched(30)
+        until(lambda: venv._training.link.is_asked or venv.step([0]) is None)
+        venv.step([0])
+        client.until(lambda: client.pictures)
+    venv.close()
+
+
 def test_one_of_several_environments_is_reset() -> None:
     venv = VecEpisodeReward(VecLiveView(DummyVecEnv([lambda: Counting(40)] * 2), port=0))
     view: Any = venv.venv
@@ -633,7 +645,7 @@ def test_the_next_episode_of_one_of_several_environments_is_filmed(tmp_path: Pat
         video.write_bytes(_get(venv.url, "film/0.mp4")[2])
     brightness = [frame.mean() for frame in read_frames(video)]
     np.testing.assert_allclose(brightness, range(10), atol=3)
-    assert not any("terminal_frame" in info for info in infos)
+    assert not any("dqn_plugins.terminal_frame" in info for info in infos)
     venv.close()
 
 

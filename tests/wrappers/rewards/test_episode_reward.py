@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import inspect
 import math
+import pickle
+import warnings
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +18,11 @@ from gymnasium.wrappers import Autoreset, RecordEpisodeStatistics
 from stable_baselines3 import DQN
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor, load_results
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor, VecNormalize
 
 from dqn_plugins.environments import wrap_env
 from dqn_plugins.wrappers import EpisodeReward, VecEpisodeReward
+from dqn_plugins.wrappers.rewards.episode import EpisodeHistory
 from tests.wrappers.scripted import EPISODES, Scripted, play
 
 RETURNS = [-0.5, 8.25, 1.0]
@@ -375,6 +380,143 @@ def test_sb3_reads_the_episodes() -> None:
         model, Monitor(EpisodeReward(env)), n_eval_episodes=3, return_episode_rewards=True
     )
     assert (rewards, lengths) == (pytest.approx(RETURNS), LENGTHS)
+
+
+def scaled(env: Any) -> Any:
+    return gym.wrappers.TransformReward(env, lambda reward: 0.01 * reward)
+
+
+MONITORS: dict[str, Callable[[Any], Any]] = {
+    "Monitor": lambda env: scaled(Monitor(env)),
+    "scalar": lambda env: scaled(EpisodeReward(env)),
+    "other key": lambda env: scaled(EpisodeReward(Monitor(env), stats_key="whole")),
+    "in a VecEnv": lambda env: DummyVecEnv([lambda: scaled(EpisodeReward(env))]),
+    "vector": lambda env: VecNormalize(VecEpisodeReward(DummyVecEnv([lambda: env]))),
+}
+
+
+@pytest.mark.parametrize("own", [None, 7, np.float32(2.5), {"score": 3}], ids=repr)
+@pytest.mark.parametrize("kind", MONITORS)
+def test_in_monitors_place_for_sb3(kind: str, own: Any) -> None:
+    """The returns are the environment's own, whatever it tells of its own under the same key."""
+
+    class Tells(Scripted):
+        def step(self, action: int) -> Any:
+            numbers = {"r": 1, "l": 2, "t": 3, "interventions": 4}
+            return *super().step(action)[:4], numbers if own is None else {"episode": own}
+
+    model = DQN("MlpPolicy", Scripted(), buffer_size=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rewards, lengths = evaluate_policy(
+            model, MONITORS[kind](Tells()), n_eval_episodes=3, return_episode_rewards=True
+        )
+    assert (rewards, lengths) == (pytest.approx(RETURNS), LENGTHS)
+
+
+def test_under_another_key_sb3_looks_elsewhere() -> None:
+    for env in (
+        DummyVecEnv([lambda: EpisodeReward(Scripted(), stats_key="whole")]),
+        VecEpisodeReward(DummyVecEnv([Scripted]), stats_key="whole"),
+    ):
+        assert env.env_is_wrapped(Monitor) == [False]
+
+
+@twins
+def test_an_environments_own_numbers_are_left_alone(make: Any, tmp_path: Path) -> None:
+    class Tells(Scripted):
+        def step(self, action: int) -> Any:
+            own = {"r": 1, "l": 2.5, "interventions": 4, "valid": 0, "episode": self.episode}
+            return *super().step(action)[:4], own
+
+    if make is scalar:
+        env: Any = EpisodeReward(Tells(), log_file=tmp_path / "log")
+        infos = play(env, 3)
+    else:
+        env = VecEpisodeReward(DummyVecEnv([Tells]), log_file=tmp_path / "log")
+        env.venv.valid = 0
+        infos = run(env, sum(LENGTHS))
+    assert env.returns == RETURNS
+    assert all((info["r"], info["l"], info["interventions"]) == (1, 2.5, 4) for info in infos)
+    env.close()
+    assert load_results(str(tmp_path))["interventions"].isna().all()
+
+
+def test_attributes_reach_the_environment_as_before() -> None:
+    env = EpisodeReward(Scripted())
+    env.env.size = (8, 8)
+    assert env.unwrapped.size == env.env.size == (8, 8)
+    env.set_wrapper_attr("size", (9, 9))
+    assert env.unwrapped.size == env.get_wrapper_attr("size") == (9, 9)
+    again = pickle.loads(pickle.dumps(EpisodeReward(Scripted())))
+    assert play(again, 1)[0]["episode"]["r"] == RETURNS[0]
+
+
+@pytest.mark.parametrize("kind", [RecordEpisodeStatistics, EpisodeReward])
+def test_attributes_are_set_as_gymnasiums(kind: Any) -> None:
+    env = kind(Scripted())
+    play(env, 2)
+    env.episode_count = 10
+    env.return_queue = deque([5.0], maxlen=2)
+    env.length_queue.clear()
+    env.time_queue = deque(maxlen=4)
+    env.reset()
+    env.episode_returns, env.episode_lengths = 100.0, 50
+    env.episode_start_time -= 1000.0
+    for _ in range(LENGTHS[2]):
+        *_, info = env.step(0)
+    assert (info["episode"]["r"], info["episode"]["l"]) == (100.0 + RETURNS[2], 50 + LENGTHS[2])
+    assert 1000.0 < info["episode"]["t"] == env.time_queue[-1] < 1060.0
+    assert list(env.return_queue) == [5.0, info["episode"]["r"]]
+    assert list(env.length_queue) == [info["episode"]["l"]]
+    assert env.episode_count == 11
+
+
+@pytest.mark.parametrize("kind", [VecMonitor, VecEpisodeReward])
+def test_attributes_are_set_as_vec_monitors(kind: Any) -> None:
+    venv = kind(DummyVecEnv([Scripted] * 2))
+    venv.reset()
+    venv.episode_returns = np.array([10.0, 20.0])
+    venv.episode_lengths = np.array([1, 2])
+    venv.episode_count = 5
+    for _ in range(LENGTHS[0]):
+        *_, infos = venv.step(np.zeros(2, np.int64))
+    assert [info["episode"]["r"] for info in infos] == [10.0 + RETURNS[0], 20.0 + RETURNS[0]]
+    assert [info["episode"]["l"] for info in infos] == [1 + LENGTHS[0], 2 + LENGTHS[0]]
+    assert venv.episode_count == 7
+
+
+@twins
+def test_all_episodes_are_remembered_under_monitors_names(make: Any) -> None:
+    env, _ = make(window=1)
+    assert env.get_episode_rewards() == RETURNS
+    assert env.get_episode_lengths() == LENGTHS
+    env.close()
+
+
+@pytest.mark.parametrize("kind", [Monitor, EpisodeReward])
+def test_steps_are_counted_as_monitor_counts_them(kind: Any) -> None:
+    env = kind(Scripted())
+    counts = [env.get_total_steps()]
+    play(env, 1)
+    counts.append(env.get_total_steps())
+    for _ in range(2):  # the first of them is given up
+        env.reset()
+        env.step(0)
+        counts.append(env.get_total_steps())
+    assert counts == [0, 3, 4, 5]
+
+
+def test_what_is_forgotten_is_said() -> None:
+    history = EpisodeHistory(most=2)
+    for number in (1.0, 2.0):
+        history.add(number, 1, number)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert history.told(history.returns) == [1.0, 2.0]
+    history.add(3.0, 1, 3.0)
+    with pytest.warns(UserWarning, match=r"Only the last 2 episodes are remembered.*log_file"):
+        assert history.told(history.returns) == [2.0, 3.0]
 
 
 def test_nothing_else_is_changed() -> None:

@@ -9,6 +9,8 @@ import json
 import os
 import time
 import tracemalloc
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +168,145 @@ def test_spec_rebuilds_the_same_recorder(tmp_path: Path) -> None:
     assert rebuilt.episode_trigger is trigger
     assert rebuilt._saved_kwargs["model"].value is model  # the model itself, not a copy
     assert rebuilt.video_length == 7
+
+
+# --- what scripts do with Gymnasium's: both recorders must leave the same videos ---
+
+
+class Drawing(Scripted):
+    """Has the recorder take a picture between two decisions, as highway-env's environments do."""
+
+    recorder: Any = None
+
+    def step(self, action: int) -> Any:
+        results = super().step(action)
+        if self.recorder is not None:
+            self.recorder._capture_frame()
+        return results
+
+
+def set_attributes(env: Any, folder: Path) -> None:
+    (folder / "other").mkdir()
+    env.video_folder = str(folder / "other")
+    env.name_prefix, env.episode_id, env.step_id = "best", 6, 10
+    env.frames_per_sec = np.int64(20)
+    play(env, 1)
+
+
+def capture_from_within(env: Any, folder: Path) -> None:
+    env.unwrapped.recorder = env
+    play(env, 1)
+
+
+def take_frames_back(env: Any, folder: Path) -> None:
+    env.recorded_frames = []
+    env.reset()
+    env.step(0)
+    env.recorded_frames = []
+    env.step(0)
+    assert len(env.recorded_frames) == 1
+    env.step(0)
+    env.recorded_frames.clear()
+    env.recorded_frames.append(np.full((48, 64, 3), 200, np.uint8))
+    env.recorded_frames += [np.full((48, 64, 3), 100, np.uint8)]
+    env.recorded_frames.extend([np.full((48, 64, 3), 50, np.uint8)])
+
+
+def pause_by_hand(env: Any, folder: Path) -> None:
+    env.reset()
+    env.stop_recording()
+    env.recording = True
+    env._video_name = "mine"
+    env.step(0)
+    assert (env.recording, env._video_name) == (True, "mine")
+
+
+class Halved:
+    """A subclass that takes its own pictures and names its own files."""
+
+    saved: list[Any]
+
+    def _capture_frame(self: Any) -> None:
+        self.recorded_frames.append(self.env.render() // 2)
+
+    def start_recording(self: Any, video_name: str) -> None:
+        super().start_recording(f"half-{video_name}")  # type: ignore[misc]
+
+    def stop_recording(self: Any) -> None:
+        self.saved.append(self._video_name)
+        super().stop_recording()  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "script", [set_attributes, capture_from_within, take_frames_back, pause_by_hand]
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_scripts_do_the_same_with_gymnasiums(tmp_path: Path, script: Any) -> None:
+    seen = []
+    for recorder in (GymnasiumRecordVideo, RecordVideo):
+        folder = tmp_path / recorder.__module__
+        env = recorder(Drawing(), str(folder), episode_trigger=lambda episode: True)
+        script(env, folder)
+        env.close()
+        found = {path.name: path for path in sorted(folder.rglob("*.mp4"))}
+        seen.append({name: (describe(path)["fps"], colours(path)) for name, path in found.items()})
+    theirs, ours = seen
+    assert ours.keys() == theirs.keys()
+    assert ours
+    for name, (fps, frames) in ours.items():
+        assert fps == theirs[name][0]
+        assert close_colours(frames, theirs[name][1], 8)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_subclass_does_the_same_with_gymnasiums(tmp_path: Path) -> None:
+    seen = []
+    for recorder in (GymnasiumRecordVideo, RecordVideo):
+        kind = type("Own", (Halved, recorder), {"saved": []})
+        folder = tmp_path / recorder.__module__
+        env = kind(Scripted(), str(folder), episode_trigger=lambda episode: episode != 1)
+        play(env, 3)
+        env.close()
+        seen.append((kind.saved, {name: colours(folder / name) for name in videos(folder)}))
+    assert seen[1][0] == seen[0][0] == ["half-rl-video-episode-0", "half-rl-video-episode-2"]
+    for name, frames in seen[1][1].items():
+        assert close_colours(frames, seen[0][1][name], 8)
+
+
+def test_a_rate_that_is_set_is_checked(tmp_path: Path) -> None:
+    env = RecordVideo(Scripted(), str(tmp_path))
+    with pytest.raises(ValueError, match=r"fps: received -1"):
+        env.frames_per_sec = -1
+    assert env.frames_per_sec == 25
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (np.int64(12), 12),
+        (np.float32(12.5), 12.5),
+        (Fraction(30000, 1001), 30000 / 1001),
+        (Decimal("7.5"), 7.5),
+        (np.array(8), 8),
+    ],
+)
+@pytest.mark.parametrize("by_metadata", [True, False])
+def test_rates_of_any_type_are_numbers_in_the_sidecar(
+    tmp_path: Path, given: Any, kept: float, by_metadata: bool
+) -> None:
+    class TakesAnySeed(Scripted):
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            return super().reset(seed=None if seed is None else int(seed))
+
+    env = TakesAnySeed()
+    if by_metadata:
+        env.metadata = {**env.metadata, "render_fps": given}
+    recorder = RecordVideo(env, str(tmp_path), fps=None if by_metadata else given)
+    recorder.reset(seed=np.int64(5))  # type: ignore[arg-type]
+    recorder.close()
+    sidecar = json.loads((tmp_path / "rl-video-episode-0.json").read_text())
+    assert (sidecar["fps"], sidecar["seed"]) == (kept, 5)
+    assert describe(recorder.video_path)["fps"] == pytest.approx(kept, abs=0.01)
 
 
 # --- what is on the frames ---

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,19 @@ from stable_baselines3.common.vec_env import (
     VecVideoRecorder,
 )
 
+from dqn_plugins.environments import wrap_env
 from dqn_plugins.wrappers import RecordVideo, VecEpisodeReward, VecRecordVideo, read_frames
 from dqn_plugins.wrappers.environment_id import environment_id
-from tests.wrappers.scripted import Scripted, close_colours, colour_of, colours, play, videos
+from tests.wrappers.scripted import (
+    BareVecEnv,
+    Scripted,
+    close_colours,
+    colour_of,
+    colours,
+    describe,
+    play,
+    videos,
+)
 
 # Lengths 3, 2, 4, then again; the states of the first two episodes and the third's beginning.
 ALONE = [
@@ -72,7 +83,7 @@ def test_one_sub_environment_shows_every_state(tmp_path: Path, kind: Any) -> Non
     venv.close()
     assert videos(tmp_path) == ["rl-video-step-0-to-step-9.mp4"]
     assert close_colours(colours(venv.video_path), ALONE)
-    assert not any("terminal_frame" in info for *_, infos in results for info in infos)
+    assert not any("dqn_plugins.terminal_frame" in info for *_, infos in results for info in infos)
 
 
 @pytest.mark.parametrize("kind", [dummy, subproc])
@@ -121,6 +132,93 @@ def test_triggers_and_names_are_those_of_stable_baselines3(tmp_path: Path) -> No
         names.append(videos(folder))
     assert names[1] == names[0]
     assert names[1]
+
+
+# --- what scripts do with Stable-Baselines3's: its videos have one frame more ---
+
+
+class EverySecondHalved:
+    """A subclass of a recorder that takes its own pictures, whenever it likes, and is told so."""
+
+    saved: list[Any]
+
+    def _video_enabled(self: Any) -> bool:
+        return self.step_id % 6 == 3
+
+    def _start_video_recorder(self: Any) -> None:
+        self.video_name = f"half-{self.step_id}.mp4"
+        self.video_path = os.path.join(self.video_folder, self.video_name)
+        self._start_recording()
+        self._capture_frame()
+
+    def _capture_frame(self: Any) -> None:
+        self.recorded_frames.append(self.env.render() // 2)
+
+    def _stop_recording(self: Any) -> None:
+        self.saved.append(self.step_id)
+        super()._stop_recording()  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("kind", [BareVecEnv, lambda: DummyVecEnv([monitored] * 2)])
+def test_a_subclass_does_the_same_with_stable_baselines3s(tmp_path: Path, kind: Any) -> None:
+    seen = []
+    for extra, recorder in ((0, VecVideoRecorder), (1, VecRecordVideo)):
+        own = type("Own", (EverySecondHalved, recorder), {"saved": []})
+        folder = tmp_path / recorder.__name__
+        venv = own(kind(), str(folder), lambda step: False, video_length=3 + extra)
+        venv.frames_per_sec = 12
+        run(venv, 14)
+        venv.close()
+        seen.append((own.saved, {name: colours(folder / name) for name in videos(folder)}))
+    assert seen[0][0] == [6, 12]
+    assert list(seen[1][1]) == list(seen[0][1]) == ["half-3.mp4", "half-9.mp4"]
+    assert describe(venv.video_path)["fps"] == 12
+    for name, frames in seen[1][1].items():
+        assert len(frames) == len(seen[0][1][name]) == 4
+        assert close_colours(frames[1:2], seen[0][1][name][1:2])
+
+
+class DrawsAllAtOnce(BareVecEnv):
+    get_images = VecEnv.get_images
+
+    def render(self, mode: str | None = None) -> Any:
+        return self.env.render()
+
+
+@pytest.mark.parametrize("kind", [BareVecEnv, DrawsAllAtOnce])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_vec_env_with_nothing_that_sb3_does_not_call(tmp_path: Path, kind: Any) -> None:
+    venv = VecRecordVideo(
+        VecEpisodeReward(kind()), str(tmp_path), at_start, video_length=7, caption=True
+    )
+    run(venv, 9)
+    assert venv.venv.returns == [-0.5, 8.25, 1.0]
+    venv.close()
+    assert sum(1 for _ in read_frames(venv.video_path)) == 7
+
+
+@pytest.mark.parametrize("n_envs", [1, 2])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_gymnasiums_environments_of_one_piece(tmp_path: Path, n_envs: int) -> None:
+    env = gym.make_vec("CartPole-v1", n_envs, render_mode="rgb_array")
+    venv = VecRecordVideo(wrap_env(env), str(tmp_path), at_start, video_length=5, env_index=0)
+    venv.seed(3)
+    run(venv, 6)
+    venv.close()
+    assert sum(1 for _ in read_frames(venv.video_path)) == 5
+
+
+def test_an_environments_own_numbers_are_no_pictures(tmp_path: Path) -> None:
+    class Numbers(Scripted):
+        def step(self, action: int) -> Any:
+            own = {"terminal_frame": 3, "episode": 1, "r": 2.5, "interventions": 4}
+            return *super().step(action)[:4], own
+
+    venv = VecRecordVideo(DummyVecEnv([Numbers]), str(tmp_path), at_start, video_length=7)
+    infos = [info for *_, infos in run(venv, 7) for info in infos]
+    venv.close()
+    assert all((info["terminal_frame"], info["episode"]) == (3, 1) for info in infos)
+    assert len(colours(venv.video_path)) == 7
 
 
 def test_exactly_video_length_frames_and_no_file_overwritten(tmp_path: Path) -> None:
