@@ -12,6 +12,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from dqn_plugins import NaiveDQN, StreamQ
+from dqn_plugins.algorithms.exploration import EpsilonGreedy
 from dqn_plugins.policies import (
     AdaptiveObGD,
     AdaptiveQOptimizer,
@@ -71,6 +72,8 @@ def differences(one: Any, other: Any, where: str = "") -> list[str]:
     if isinstance(one, np.random.Generator):
         one, other = one.bit_generator.state, other.bit_generator.state
         return differences(one, other, where)
+    if isinstance(one, EpsilonGreedy):
+        return differences(vars(one), vars(other), where)
     if isinstance(one, th.Tensor):
         return [] if th.equal(one, other) else [where]
     return [] if np.array_equal(one, other) else [f"{where}: {one!r} and {other!r}"]
