@@ -108,6 +108,11 @@ class TdErrors:
     sum_of_squares: float = 0.0
     last: float = 0.0
 
+    @property
+    def mean_square(self) -> float:
+        """Mean of their squares, if there were any."""
+        return self.sum_of_squares / self.count
+
 
 def arguments_in(namespace: dict[str, Any]) -> dict[str, Any]:
     """
@@ -368,8 +373,8 @@ class QAlgorithm(BaseAlgorithm):
         all that the model has seen, and a stop loses nothing.
 
         :param total_timesteps: Environment steps to do, over all environments: a lower bound.
-        :param callback: Callbacks, called at every step. They find the current values of the log in
-            ``logger.name_to_value``.
+        :param callback: Callbacks, called at every step. They find the loss since the last log in
+            ``logger.name_to_value["train/loss"]``.
         :param log_interval: Episodes between two logs, at least 1; None for no logs.
         :param tb_log_name: Name of the run in TensorBoard; the algorithm's name by default.
         :param reset_num_timesteps: Whether to count steps from 0 and reset the environment.
@@ -432,7 +437,7 @@ class QAlgorithm(BaseAlgorithm):
                     if watched:
                         rewards, new_obs = transition.rewards, transition.new_obs
                         callback.update_locals(locals())
-                        self._record_training()
+                        self._record_loss()
                         keep_going = interruption.at_once(callback.on_step)
                         self._on_step()
                         self._notice_changes()
@@ -655,20 +660,19 @@ class QAlgorithm(BaseAlgorithm):
         record("time/fps", fps)
         record("time/time_elapsed", int(elapsed), exclude="tensorboard")
         record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
-        self._record_training()
-        self._td_errors = TdErrors()
-        self.logger.dump(step=self.num_timesteps)
-
-    def _record_training(self) -> None:
-        """Tell the logger what learning is like now."""
-        record, errors = self.logger.record, self._td_errors
         record("rollout/exploration_rate", self.exploration_rate)
         record("train/learning_rate", self.policy.optimizer.param_groups[0]["lr"])
         record("train/n_updates", self._n_updates, exclude="tensorboard")
-        if errors.count > 0:
-            mean_squared_td_error = errors.sum_of_squares / errors.count
-            record("train/loss", self._loss_from(mean_squared_td_error))
-            record("train/td_error", mean_squared_td_error**0.5)
+        self._record_loss()
+        if self._td_errors.count > 0:
+            record("train/td_error", self._td_errors.mean_square**0.5)
+        self._td_errors = TdErrors()
+        self.logger.dump(step=self.num_timesteps)
+
+    def _record_loss(self) -> None:
+        """Tell the logger the mean loss since the last log, for it and for callbacks."""
+        if self._td_errors.count > 0:
+            self.logger.record("train/loss", self._loss_from(self._td_errors.mean_square))
 
     @abstractmethod
     def _loss_from(self, mean_squared_td_error: float) -> float:

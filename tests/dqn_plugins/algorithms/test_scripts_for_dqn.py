@@ -148,10 +148,6 @@ def test_a_callback_finds_the_loss_in_the_logger(algorithm, kwargs):
     model.learn(64, callback=reading, log_interval=1_000)
     first = 7 if algorithm is PQN else 0  # in a rollout, nothing has been learned from yet
     assert ["train/loss" in each for each in reading.found] == [n >= first for n in range(64)]
-    last = reading.found[-1]
-    errors = model._td_errors
-    assert last["train/td_error"] == pytest.approx((errors.sum_of_squares / errors.count) ** 0.5)
-    assert (last["train/n_updates"], last["train/learning_rate"]) == (model._n_updates, 1e-3)
 
 
 def test_a_loss_in_the_logger_is_that_of_the_last_td_errors():
