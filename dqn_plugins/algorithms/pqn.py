@@ -19,12 +19,7 @@ from dqn_plugins.learning import (
     Transition,
     reason_against_compiled_rollouts,
 )
-from dqn_plugins.policies import (
-    PQNCnnPolicy,
-    PQNMlpPolicy,
-    PQNMultiInputPolicy,
-    PQNPolicy,
-)
+from dqn_plugins.policies import PQNCnnPolicy, PQNMlpPolicy, PQNMultiInputPolicy, PQNPolicy
 
 __all__ = ["PQN"]
 

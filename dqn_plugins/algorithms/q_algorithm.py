@@ -52,11 +52,7 @@ from dqn_plugins.environments import (
     was_raised_in,
     wrap_env,
 )
-from dqn_plugins.errors import (
-    DivergenceError,
-    MalformedTransitionError,
-    NonFiniteTransitionError,
-)
+from dqn_plugins.errors import DivergenceError, MalformedTransitionError, NonFiniteTransitionError
 from dqn_plugins.learning import (
     LARGEST_LEARNING_RATE,
     AutogradLearner,
@@ -267,24 +263,17 @@ class QAlgorithm(BaseAlgorithm):
     @classmethod
     def _policy_from(cls, policy: Any) -> str | type[BasePolicy]:
         """Take the policies of Stable-Baselines3's ``DQN`` for ours of the same name."""
+        base = cls.policy_aliases["MlpPolicy"]
         if isinstance(policy, type):
             policy = POLICIES_OF_DQN.get(policy, policy)
-        base = cls.policy_aliases["MlpPolicy"]
-        if isinstance(policy, str) or (isinstance(policy, type) and issubclass(policy, base)):
+        is_class = isinstance(policy, type) and issubclass(policy, base)
+        if is_class or (isinstance(policy, str) and policy in cls.policy_aliases):
             return policy
         raise ValueError(
-            f"policy: received {policy!r}, it must be one of {sorted(cls.policy_aliases)}, or a "
-            f"subclass of {base.__name__}, which {cls.__name__} learns with. Pass 'MlpPolicy'."
+            f"policy: received {policy!r}, unknown to {cls.__name__}, it must be one of "
+            f"{sorted(cls.policy_aliases)} or a policy class, a subclass of {base.__name__}. Pass "
+            "'MlpPolicy'."
         )
-
-    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
-        try:
-            return super()._get_policy_from_name(policy_name)
-        except ValueError as error:
-            raise ValueError(
-                f"policy: {error}; received {policy_name!r}, it must be one of "
-                f"{sorted(self.policy_aliases)} or a policy class."
-            ) from None
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -681,10 +670,7 @@ class QAlgorithm(BaseAlgorithm):
     # Model files
 
     def save(
-        self,
-        path: Any,
-        exclude: Iterable[str] | None = None,
-        include: Iterable[str] | None = None,
+        self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
     ) -> None:
         """
         Save all that the model is: weights, statistics, optimiser, traces, counters, arguments.
