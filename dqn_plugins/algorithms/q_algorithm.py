@@ -261,7 +261,7 @@ class QAlgorithm(BaseAlgorithm):
         """Warn of an environment that the algorithm is not made for."""
 
     @classmethod
-    def _policy_from(cls, policy: Any) -> str | type[BasePolicy]:
+    def _policy_from(cls, policy: Any) -> Any:
         """Take the policies of Stable-Baselines3's ``DQN`` for ours of the same name."""
         base = cls.policy_aliases["MlpPolicy"]
         if isinstance(policy, type):
