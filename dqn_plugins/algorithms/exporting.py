@@ -40,8 +40,9 @@ def export_onnx(
     :raises ValueError: If the network cannot be written as ONNX. There is no file then.
     """
     require_extra("export", "export_onnx", "onnx", "onnxscript")
-    is_dict = isinstance(observation_space, spaces.Dict)
-    parts = observation_space.spaces if is_dict else {"observation": observation_space}
+    parts = {"observation": observation_space}
+    if is_dict := isinstance(observation_space, spaces.Dict):
+        parts = observation_space.spaces
     taken = [key for key in parts if key in OUTPUTS]
     if taken:
         raise ValueError(

@@ -18,12 +18,7 @@ from dqn_plugins.learning import (
     RolloutRule,
     Transition,
 )
-from dqn_plugins.policies import (
-    PQNCnnPolicy,
-    PQNMlpPolicy,
-    PQNMultiInputPolicy,
-    PQNPolicy,
-)
+from dqn_plugins.policies import PQNCnnPolicy, PQNMlpPolicy, PQNMultiInputPolicy, PQNPolicy
 
 __all__ = ["PQN"]
 

@@ -52,11 +52,7 @@ from dqn_plugins.environments import (
     was_raised_in,
     wrap_env,
 )
-from dqn_plugins.errors import (
-    DivergenceError,
-    MalformedTransitionError,
-    NonFiniteTransitionError,
-)
+from dqn_plugins.errors import DivergenceError, MalformedTransitionError, NonFiniteTransitionError
 from dqn_plugins.learning import (
     LARGEST_LEARNING_RATE,
     Backend,
@@ -104,6 +100,11 @@ class TdErrors:
     count: int = 0
     sum_of_squares: float = 0.0
     last: float = 0.0
+
+    @property
+    def mean_square(self) -> float:
+        """Mean of their squares, if there were any."""
+        return self.sum_of_squares / self.count
 
 
 def arguments_in(namespace: dict[str, Any]) -> dict[str, Any]:
@@ -256,26 +257,19 @@ class QAlgorithm(BaseAlgorithm):
         """Warn of an environment that the algorithm is not made for."""
 
     @classmethod
-    def _policy_from(cls, policy: Any) -> str | type[BasePolicy]:
+    def _policy_from(cls, policy: Any) -> Any:
         """Take the policies of Stable-Baselines3's ``DQN`` for ours of the same name."""
+        base = cls.policy_aliases["MlpPolicy"]
         if isinstance(policy, type):
             policy = POLICIES_OF_DQN.get(policy, policy)
-        base = cls.policy_aliases["MlpPolicy"]
-        if isinstance(policy, str) or (isinstance(policy, type) and issubclass(policy, base)):
+        is_class = isinstance(policy, type) and issubclass(policy, base)
+        if is_class or (isinstance(policy, str) and policy in cls.policy_aliases):
             return policy
         raise ValueError(
-            f"policy: received {policy!r}, it must be one of {sorted(cls.policy_aliases)}, or a "
-            f"subclass of {base.__name__}, which {cls.__name__} learns with. Pass 'MlpPolicy'."
+            f"policy: received {policy!r}, unknown to {cls.__name__}, it must be one of "
+            f"{sorted(cls.policy_aliases)} or a policy class, a subclass of {base.__name__}. Pass "
+            "'MlpPolicy'."
         )
-
-    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
-        try:
-            return super()._get_policy_from_name(policy_name)
-        except ValueError as error:
-            raise ValueError(
-                f"policy: {error}; received {policy_name!r}, it must be one of "
-                f"{sorted(self.policy_aliases)} or a policy class."
-            ) from None
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -362,8 +356,8 @@ class QAlgorithm(BaseAlgorithm):
         all that the model has seen, and a stop loses nothing.
 
         :param total_timesteps: Environment steps to do, over all environments: a lower bound.
-        :param callback: Callbacks, called at every step. They find the current values of the log in
-            ``logger.name_to_value``.
+        :param callback: Callbacks, called at every step. They find the loss since the last log in
+            ``logger.name_to_value["train/loss"]``.
         :param log_interval: Episodes between two logs, at least 1; None for no logs.
         :param tb_log_name: Name of the run in TensorBoard; the algorithm's name by default.
         :param reset_num_timesteps: Whether to count steps from 0 and reset the environment.
@@ -426,7 +420,7 @@ class QAlgorithm(BaseAlgorithm):
                     if watched:
                         rewards, new_obs = transition.rewards, transition.new_obs
                         callback.update_locals(locals())
-                        self._record_training()
+                        self._record_loss()
                         keep_going = interruption.at_once(callback.on_step)
                         self._on_step()
                         self._notice_changes()
@@ -650,20 +644,19 @@ class QAlgorithm(BaseAlgorithm):
         record("time/fps", fps)
         record("time/time_elapsed", int(elapsed), exclude="tensorboard")
         record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
-        self._record_training()
-        self._td_errors = TdErrors()
-        self.logger.dump(step=self.num_timesteps)
-
-    def _record_training(self) -> None:
-        """Tell the logger what learning is like now."""
-        record, errors = self.logger.record, self._td_errors
         record("rollout/exploration_rate", self.exploration_rate)
         record("train/learning_rate", self.policy.optimizer.param_groups[0]["lr"])
         record("train/n_updates", self._n_updates, exclude="tensorboard")
-        if errors.count > 0:
-            mean_squared_td_error = errors.sum_of_squares / errors.count
-            record("train/loss", self._loss_from(mean_squared_td_error))
-            record("train/td_error", mean_squared_td_error**0.5)
+        self._record_loss()
+        if self._td_errors.count > 0:
+            record("train/td_error", self._td_errors.mean_square**0.5)
+        self._td_errors = TdErrors()
+        self.logger.dump(step=self.num_timesteps)
+
+    def _record_loss(self) -> None:
+        """Tell the logger the mean loss since the last log, for it and for callbacks."""
+        if self._td_errors.count > 0:
+            self.logger.record("train/loss", self._loss_from(self._td_errors.mean_square))
 
     @abstractmethod
     def _loss_from(self, mean_squared_td_error: float) -> float:
@@ -672,10 +665,7 @@ class QAlgorithm(BaseAlgorithm):
     # Model files
 
     def save(
-        self,
-        path: Any,
-        exclude: Iterable[str] | None = None,
-        include: Iterable[str] | None = None,
+        self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
     ) -> None:
         """
         Save all that the model is: weights, statistics, optimiser, traces, counters, arguments.

@@ -59,8 +59,8 @@ NAIVE_COMPILED = "dqn_plugins/learning/compiled/naive.py"
 OPTIMIZERS_COMPILED = "dqn_plugins/learning/compiled/optimizers.py"
 STREAM_COMPILED = "dqn_plugins/learning/compiled/stream.py"
 EXPLORATION = "dqn_plugins/algorithms/exploration.py"
-LOOP = "dqn_plugins/algorithms/online.py"
-OWN_LOOP = "dqn_plugins/algorithms/own_loop.py"
+LOOP = "dqn_plugins/algorithms/q_algorithm.py"
+OWN_LOOP = "dqn_plugins/algorithms/online.py"
 ENVIRONMENTS = "dqn_plugins/environments/stream.py"
 LAMBDA_RETURNS = "dqn_plugins/learning/lambda_returns.py"
 ROLLOUT = "dqn_plugins/learning/rollout.py"
@@ -521,29 +521,29 @@ MUTATIONS = [
     # Exploration
     Mutation(
         EXPLORATION,
-        "                self._held.steps[env_index] = 0\n",
+        "                self.held.steps[env_index] = 0\n",
         "                pass\n",
         "an action is held beyond its episode",
         EXPLORATION_TESTS,
     ),
     Mutation(
         EXPLORATION,
-        "self._exploration_rng.random() >= stuck",
-        "self._exploration_rng.random() < stuck",
+        "self.rng.random() >= stuck",
+        "self.rng.random() < stuck",
         "actions are held where the agent is not stuck",
         EXPLORATION_TESTS,
     ),
     Mutation(
         EXPLORATION,
-        "self.last.count((self.worst, self.longest)) - 1",
-        "self.last.count(min(self.last)) - 1",
+        "self.last.count((self.worst, self.longest)) +",
+        "self.last.count(min(self.last or [0])) +",
         "an agent that has arrived counts as stuck",
         EXPLORATION_TESTS,
     ),
     Mutation(
         EXPLORATION,
-        "self.last.count((self.worst, self.longest)) - 1",
-        "self.last.count((self.worst, episode[1])) - 1",
+        "self.last.count((self.worst, self.longest)) +",
+        "self.last.count((self.worst, self.last[-1][1] if self.last else 0)) +",
         "an agent that fails early counts as stuck",
         EXPLORATION_TESTS,
     ),
@@ -863,28 +863,28 @@ MUTATIONS = [
     ),
     Mutation(
         OWN_LOOP,
-        "self._choose_actions(batch)[0]",
-        "self.predict(batch)[0][0]",
+        "int(choose(batch)[0])",
+        "int(self.predict(batch)[0][0])",
         "`act` acts as `predict` does",
         (OWN_LOOP_TESTS, "-k", "test_a_loop_of_ones_own_learns_what_learn_learns"),
     ),
     Mutation(
-        EXPLORATION,
-        "actions = self._learner.greedy_actions(obs)",
-        "actions = np.array(self.policy.predict(obs, deterministic=True)[0])",
+        LOOP,
+        "greedy = self._learner.greedy_actions(obs)",
+        "greedy = np.array(self.policy.predict(obs, deterministic=True)[0])",
         "while learning, actions are those of the average of the weights",
         (OWN_LOOP_TESTS, "-k", "newest_weights"),
     ),
     # Saving
     Mutation(
-        EXPLORATION,
-        "self._exploration_rng, self._predict_rng = loaded",
-        "self._seed_generators(self.seed)",
+        LOOP,
+        "elif self._explorer.seed != self.seed:",
+        "else:",
         "a loaded model repeats its first random actions",
         CONTINUE,
     ),
     Mutation(
-        "dqn_plugins/algorithms/saving.py",
+        LOOP,
         'return ["policy", "policy.optimizer"], []',
         'return ["policy"], []',
         "the optimiser's state and the traces are not saved",

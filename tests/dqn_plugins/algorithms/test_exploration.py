@@ -8,7 +8,8 @@ import pytest
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from dqn_plugins import NaiveDQN, StreamQ
-from dqn_plugins.algorithms.exploration import RecentEpisodes
+from dqn_plugins.algorithms.exploration import EpsilonGreedy, RecentEpisodes
+from dqn_plugins.learning import Transition
 from tests.environments import ScriptedEnv
 
 N_ACTIONS = 50
@@ -41,6 +42,16 @@ def model_of(*envs: Noting, **kwargs: Any) -> StreamQ:
     }
     env = DummyVecEnv([lambda env=env: env for env in envs])
     return StreamQ("MlpPolicy", env, **{**defaults, **kwargs})
+
+
+def step(rewards: list[float], dones: list[bool] | None = None, first: int = 0) -> Transition:
+    """One step of several environments, as the learner sees it."""
+    n = len(rewards)
+    obs, flags = np.zeros((n, 1), np.float32), np.array(dones or [False] * n)
+    numbers = np.array(rewards, np.float32)
+    every = np.ones(n, np.bool_)
+    actions = np.zeros(n, np.int64)
+    return Transition(obs, actions, numbers, obs, flags, flags, obs, every, None, first)
 
 
 def durations(actions: list[int]) -> list[int]:
@@ -166,3 +177,120 @@ def test_the_notebooks_agent_explores_as_ever():
     model.learn(400)
     assert model.exploration_rate == 0.5
     assert model._explorer.episodes == RecentEpisodes(returns=[0.0], lengths=[0])
+
+
+# The object alone
+
+
+def test_it_explores_as_often_as_it_is_asked_to_and_evenly():
+    explorer = EpsilonGreedy(n_actions=4, n_envs=2, seed=1)
+    greedy = np.full((20_000, 2), 3)
+    chosen = np.array([explorer.choose(row.copy(), 0.4) for row in greedy])
+    # A random action is one of four, the greedy one among them.
+    for env_index in range(2):
+        shares = np.bincount(chosen[:, env_index], minlength=4) / len(chosen)
+        assert shares == pytest.approx([0.1, 0.1, 0.1, 0.7], abs=0.01)
+    both = (chosen != 3).all(axis=1).mean()
+    assert both == pytest.approx(0.3**2, abs=0.01)  # a coin for each
+
+
+@pytest.mark.parametrize("kind", ["epsilon_greedy", "extended", "extended_when_stuck"])
+def test_without_exploration_the_greedy_actions_stay(kind):
+    explorer = EpsilonGreedy(n_actions=4, n_envs=3, seed=1, kind=kind, duration=2)
+    assert explorer.choose(np.array([2, 0, 3]), 0.0).tolist() == [2, 0, 3]
+
+
+def test_the_same_seed_draws_the_same_and_predicting_is_no_part_of_it():
+    one, other = (EpsilonGreedy(n_actions=50, seed=4) for _ in range(2))
+    greedy = np.zeros(1, np.int64)
+    drawn = []
+    for explorer in (one, other):
+        for _ in range(20 if explorer is one else 0):
+            explorer.choose_to_predict(np.zeros((2, 3), np.int64), 1.0)
+        drawn.append([int(explorer.choose(greedy.copy(), 1.0)[0]) for _ in range(50)])
+    assert drawn[0] == drawn[1]
+    one.set_random_seed(4)
+    assert [int(one.choose(greedy.copy(), 1.0)[0]) for _ in range(50)] == drawn[0]
+
+
+def test_environments_that_take_turns_hold_their_own_actions():
+    explorer = EpsilonGreedy(n_actions=1_000, n_envs=4, seed=0, kind="extended", duration=3)
+    taken = [
+        [explorer.choose(np.zeros(2, np.int64), 1.0, first).tolist() for first in (0, 2)]
+        for _ in range(3)
+    ]
+    assert taken[0] == taken[1] == taken[2]
+    assert len({action for turn in taken[0] for action in turn}) == 4
+    explorer.follow(step([0.0, 0.0], [False, True], first=2))
+    assert explorer.held.steps == [0, 0, 0, 0]
+    explorer.choose(np.zeros(2, np.int64), 1.0, 2)
+    explorer.follow(step([0.0, 0.0], [False, True], first=2))
+    assert explorer.held.steps == [0, 0, 2, 0]
+    explorer.begin(2)
+    assert explorer.held.steps == [0, 0]
+
+
+def after(ended: list[int], *running: int, reward: float = -1.0) -> EpsilonGreedy:
+    """Episodes of these lengths ended, and in each environment one runs since so many steps."""
+    explorer = EpsilonGreedy(
+        2, n_envs=max(len(running), 1), kind="extended_when_stuck", stuck_rate=0.2
+    )
+    for length in ended:
+        for n in range(length):
+            explorer.follow(step([reward], [n == length - 1]))
+    for env_index, length in enumerate(running):
+        for _ in range(length):
+            explorer.follow(step([reward], first=env_index))
+    return explorer
+
+
+@pytest.mark.parametrize(
+    ("ended", "running", "stuck"),
+    [
+        # As long as the longest, or not yet twice: the episode may be about to end.
+        ([10, 4], [10], 0.0),
+        ([10, 4], [19], 0.0),
+        # It counts as two episodes, the longest that ended as one, of which one is left out.
+        ([10, 4], [20], 2 / 3),
+        ([10, 4], [39], 3 / 4),
+        ([4] * 19 + [10], [30], 3 / 22),
+        ([4] * 19 + [10], [1_000], 100 / 119),
+        ([10, 4], [25, 3], 2 / 3),
+        ([10, 4], [25, 25], 4 / 5),
+        # Before any has ended, 1,000 steps stand for the longest.
+        ([], [1_999], 0.0),
+        ([], [2_000], 1.0),
+    ],
+)
+def test_an_episode_that_does_not_end_counts_as_stuck(ended, running, stuck):
+    explorer = after(ended, *running)
+    assert explorer.episodes.stuck == pytest.approx(stuck)
+    assert explorer.smallest_rate == pytest.approx(0.2 * stuck)
+    explorer.begin(1)  # it is given up
+    assert explorer.episodes.stuck == 0.0
+
+
+@pytest.mark.parametrize("reward", [0.0, 1.0])
+@pytest.mark.parametrize(("ended", "running"), [([10, 4], 100), ([], 5_000)])
+def test_a_long_episode_that_is_no_worse_is_none(reward, ended, running):
+    assert after(ended, running, reward=reward).episodes.stuck == 0.0
+
+
+def test_a_long_episode_that_ends_well_is_stuck_no_longer():
+    explorer = after([10, 4], 20)
+    explorer.follow(step([15.0]))
+    assert explorer.episodes.stuck == 0.0
+    explorer.follow(step([-10.0]))
+    assert explorer.episodes.stuck == pytest.approx(2 / 3)
+    explorer.follow(step([30.0], [True]))
+    assert explorer.episodes == RecentEpisodes(
+        explorer.episodes.last, -10.0, 23, [0.0], [0], stuck=0.0
+    )
+
+
+def test_an_agent_whose_first_episode_does_not_end_goes_on_exploring():
+    model = model_of(Noting(ENDLESS), exploration_final_eps=0.0)
+    model.learn(1_999)
+    assert model.exploration_rate == 0.0
+    model.learn(1, reset_num_timesteps=False)
+    assert model.exploration_rate == model.exploration_stuck_eps == 0.2

@@ -152,3 +152,58 @@ def test_the_extra_to_install_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path:
     )
     with pytest.raises(DependencyNotInstalled, match=r"pip install 'dqn-plugins\[export\]'"):
         model.export_onnx(tmp_path / "policy")
+
+
+# Dictionaries and spaces
+
+
+@pytest.mark.parametrize("algorithm", [NaiveDQN, StreamQ, PQN])
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Dict({"observation": VECTOR}),
+        spaces.Dict({"0": VECTOR, "a b": spaces.Discrete(3), "x/y": spaces.MultiBinary(2)}),
+        spaces.MultiDiscrete([3, 4]),
+        spaces.MultiBinary(5),
+        spaces.Box(-1.0, 1.0, (2, 3), np.float32),
+        spaces.Box(-4, 90, (3,), np.int16),
+        spaces.Box(0, 200, (3,), np.uint16),
+        spaces.Box(0, 255, (3,), np.uint8),
+        spaces.Box(-1.0, 1.0, (3,), np.float16),
+    ],
+    ids=lambda space: str(space)[:40],
+)
+def test_every_space_that_learns_is_exported(algorithm: Any, space: Any, tmp_path: Path) -> None:
+    policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
+    kwargs = {"n_steps": 16} if algorithm is PQN else {}
+    model = algorithm(policy, Noise(space), seed=0, **kwargs).learn(32)
+    batch = observations(model, 20)
+    q_values, actions = run(model.export_onnx(tmp_path / "policy"), batch)
+    with th.no_grad():
+        expected = model.policy.greedy_q_net(model.policy.obs_to_tensor(batch)[0]).numpy()
+    size = max(1.0, np.abs(expected).max())
+    np.testing.assert_allclose(q_values / size, expected / size, rtol=0.0, atol=1e-5)
+    np.testing.assert_array_equal(actions, q_values.argmax(axis=1))
+
+
+@pytest.mark.parametrize("key", ["action", "q_values"])
+def test_a_key_that_is_an_output_is_refused_before_there_is_a_file(
+    key: str, tmp_path: Path
+) -> None:
+    space = spaces.Dict({"position": VECTOR, key: spaces.Discrete(3)})
+    model = NaiveDQN("MultiInputPolicy", Noise(space), seed=0)
+    with pytest.raises(ValueError, match=rf"observation_space: received the keys .*\['{key}'\]"):
+        model.export_onnx(tmp_path / "policy")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_is_no_onnx_is_refused_before_there_is_a_file(tmp_path: Path) -> None:
+    class Branching(th.nn.Module):
+        def forward(self, x: th.Tensor) -> th.Tensor:
+            return x if x.sum().item() > 0 else -x
+
+    kwargs = {"net_arch": [4], "activation_fn": Branching}
+    model = NaiveDQN("MlpPolicy", Noise(VECTOR), seed=0, policy_kwargs=kwargs)
+    with pytest.raises(ValueError, match=r"policy: received a network .* cannot write as ONNX"):
+        model.export_onnx(tmp_path / "policy")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,213 @@
+"""What scripts do that were written for Stable-Baselines3's DQN."""
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
+from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.dqn import policies as dqn_policies
+
+from dqn_plugins import PQN, NaiveDQN, StreamQ
+from tests.environments import RecordingEnv, ScriptedEnv
+from tests.helpers import everything
+
+ALGORITHMS = [
+    pytest.param(NaiveDQN, {}, id="NaiveDQN"),
+    pytest.param(StreamQ, {}, id="StreamQ"),
+    pytest.param(PQN, {"n_steps": 8, "batch_size": 8}, id="PQN"),
+]
+
+# Policy classes
+
+
+@pytest.mark.parametrize(("algorithm", "kwargs"), ALGORITHMS)
+@pytest.mark.parametrize("name", ["MlpPolicy", "CnnPolicy", "MultiInputPolicy"])
+def test_a_policy_class_of_dqn_is_ours_of_that_name(algorithm, kwargs, name, tmp_path):
+    env = RecordingEnv()
+    if name == "CnnPolicy":
+        env = FakeImageEnv(screen_height=36, screen_width=36, n_channels=1, discrete=True)
+    elif name == "MultiInputPolicy":
+        env = SimpleMultiObsEnv()
+    model = algorithm(getattr(dqn_policies, name), env, seed=0, **kwargs)
+    assert type(model.policy) is algorithm.policy_aliases[name]
+    twin = algorithm(name, env, seed=0, **kwargs)
+    assert everything(model) == everything(twin)
+    model.save(tmp_path / "model")
+    assert everything(algorithm.load(tmp_path / "model")) == everything(model)
+
+
+class OwnDQNPolicy(dqn_policies.DQNPolicy):
+    pass
+
+
+@pytest.mark.parametrize(("algorithm", "kwargs"), ALGORITHMS)
+@pytest.mark.parametrize("policy", [ActorCriticPolicy, OwnDQNPolicy, None, 3, [1]])
+def test_another_policy_is_refused(algorithm, kwargs, policy):
+    with pytest.raises(ValueError, match=r"policy: received .*unknown to .*it must be one of"):
+        algorithm(policy, RecordingEnv(), **kwargs)
+
+
+# Overridden methods
+
+
+@pytest.mark.parametrize(("algorithm", "kwargs"), ALGORITHMS)
+def test_an_overridden_predict_is_asked_while_learning(algorithm, kwargs, backend):
+    class Last(algorithm):
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
+            assert not deterministic
+            return np.full(len(observation), 2), state
+
+    env = RecordingEnv()
+    Last("MlpPolicy", env, backend=backend, **kwargs).learn(40)
+    assert {step.action for step in env.transitions} == {2}
+
+
+@pytest.mark.parametrize(("algorithm", "kwargs"), ALGORITHMS)
+def test_a_predict_that_asks_ours_learns_what_ours_learns(algorithm, kwargs, backend):
+    asked = []
+
+    class Watching(algorithm):
+        def predict(self, observation, *args, **kwargs):
+            asked.append(np.shape(observation))
+            return super().predict(observation, *args, **kwargs)
+
+    models = [
+        each("MlpPolicy", RecordingEnv(), seed=0, backend=backend, **kwargs).learn(64)
+        for each in (algorithm, Watching)
+    ]
+    assert everything(models[0]) == everything(models[1])
+    assert asked == [(1, 3)] * 64
+
+
+def test_a_predict_may_take_the_newest_greedy_actions_and_look_at_others():
+    class Greedy(StreamQ):
+        def predict(self, observation, *args, **kwargs):
+            seen.append(super().predict(-observation[0], deterministic=True)[0])
+            return super().predict(observation, deterministic=True)
+
+    seen = []
+    model = Greedy("MlpPolicy", (env := RecordingEnv()), seed=0, exploration_final_eps=1.0)
+    obs, _ = env.reset(seed=1)
+    for _ in range(30):
+        action = model.act(obs)
+        newest = model._learner.greedy_actions(obs[np.newaxis])[0]
+        assert (action, np.shape(seen.pop())) == (newest, ())
+        next_obs, reward, terminated, truncated, _ = env.step(action)
+        model.learn_one(obs, action, reward, next_obs, terminated, truncated)
+        obs = env.reset()[0] if terminated or truncated else next_obs
+
+
+@pytest.mark.parametrize("answer", [[3], [-1], [0.5], [0, 1], 0, [[0]], [None]])
+def test_a_predict_that_gives_no_actions_changes_nothing(answer):
+    class Wrong(NaiveDQN):
+        def predict(self, *args, **kwargs):
+            return answer, None
+
+    model = Wrong("MlpPolicy", (env := RecordingEnv()), seed=0)
+    before = everything(model)
+    with pytest.raises(ValueError, match=r"predict: returned the actions .*from 0 to 2"):
+        model.learn(10)
+    assert everything(model) == before
+    assert env.transitions == []
+
+
+@pytest.mark.parametrize(("algorithm", "kwargs"), ALGORITHMS)
+def test_an_overridden_on_step_is_called_after_every_step(algorithm, kwargs):
+    class Counting(algorithm):
+        def _on_step(self):
+            super()._on_step()
+            steps.append(self.num_timesteps)
+            self.exploration_final_eps = 0.5  # numbers may be set here, too
+
+    steps = []
+    Counting("MlpPolicy", RecordingEnv(), **kwargs).learn(24)
+    assert steps == list(range(1, 25))
+
+
+# Logs
+
+
+class Reading(BaseCallback):
+    """Reads the logger at every step."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def _on_step(self) -> bool:
+        values = self.logger.name_to_value
+        self.found.append({key: values[key] for key in values if key.startswith("train/")})
+        return True
+
+
+@pytest.mark.parametrize(("algorithm", "kwargs"), ALGORITHMS)
+def test_a_callback_finds_the_loss_in_the_logger(algorithm, kwargs):
+    model = algorithm("MlpPolicy", RecordingEnv(), seed=0, learning_rate=1e-3, **kwargs)
+    reading = Reading()
+    model.learn(64, callback=reading, log_interval=1_000)
+    first = 7 if algorithm is PQN else 0  # in a rollout, nothing has been learned from yet
+    assert ["train/loss" in each for each in reading.found] == [n >= first for n in range(64)]
+
+
+def test_a_loss_in_the_logger_is_that_of_the_last_td_errors():
+    model = NaiveDQN("MlpPolicy", RecordingEnv(), seed=0, q_step_size=0.5, learning_rate=0.0)
+    reading, errors = Reading(), []
+    note = ConvertCallback(lambda *_: errors.append(model._td_errors.last) or True)
+    model.learn(20, callback=[note, reading], log_interval=None)
+    for n, found in enumerate(reading.found, start=1):
+        # α² δ² / n_actions, the mean over the steps since the last log, of which there is none
+        assert found["train/loss"] == pytest.approx(0.25 * np.mean(np.square(errors[:n])) / 3)
+
+
+@pytest.mark.parametrize(("interval", "logs"), [(1, 6), (2, 3), (4, 1), (None, 0)])
+def test_every_so_many_episodes_are_logged(interval, logs):
+    model = NaiveDQN("MlpPolicy", ScriptedEnv([([1.0] * 3, "terminated")]))
+    dumped, dump = [], model.dump_logs
+    model.dump_logs = lambda: dumped.append(model.num_timesteps) or dump()
+    model.learn(18, log_interval=interval)
+    assert dumped == [3 * interval * n for n in range(1, logs + 1)] if interval else dumped == []
+
+
+def test_an_interval_of_no_episodes_is_refused():
+    env = RecordingEnv()
+    with pytest.raises(ValueError, match="log_interval: received 0, it must be at least 1"):
+        NaiveDQN("MlpPolicy", env).learn(10, log_interval=0)
+    assert env.transitions == []
+
+
+# Spaces
+
+BOX = spaces.Box(-1.0, 1.0, (2,))
+
+
+@pytest.mark.parametrize(("algorithm", "kwargs"), ALGORITHMS)
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (spaces.Tuple([BOX, BOX]), r"observation_space: received Tuple.*Wrap the environment"),
+        (spaces.Text(5), r"observation_space: received Text"),
+        (spaces.Sequence(BOX), r"observation_space: received Sequence"),
+        (spaces.Dict({}), r"observation_space: received Dict\(\)"),
+        (spaces.Dict(a=spaces.Dict(b=BOX)), r"observation_space\['a'\]: received Dict"),
+        (spaces.Dict(a=BOX, b=spaces.Tuple([BOX])), r"observation_space\['b'\]: received Tuple"),
+        (spaces.Dict({"a.b": BOX}), r"observation_space: received the keys \['a.b'\]"),
+        (spaces.Discrete(3, start=1), r"observation_space: .*must start at 0.*by 1"),
+        (spaces.Dict(a=spaces.Discrete(3, start=-1)), r"observation_space\['a'\].*must start at 0"),
+        (
+            spaces.MultiDiscrete([3, 3], start=[0, 2]),
+            r"observation_space: .*MultiDiscrete space must start at 0",
+        ),
+        (spaces.Dict(a=spaces.MultiDiscrete([3], start=[2])), r"\['a'\].*must start at 0"),
+        (spaces.MultiDiscrete([[3, 3], [2, 2]]), r"(?s)observation_space: .*flat MultiDiscrete"),
+        (spaces.Box(0.0, 1.0, (0,)), r"observation_space: received Box"),
+    ],
+)
+def test_observations_that_cannot_be_learned_from_are_refused_at_once(
+    algorithm, kwargs, space, message
+):
+    env = RecordingEnv()
+    env.observation_space = space
+    policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
+    with pytest.raises(ValueError, match=message):
+        algorithm(policy, env, **kwargs)
