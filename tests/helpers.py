@@ -37,9 +37,10 @@ def weights(model: Model) -> np.ndarray:
 
 
 def everything(model: Model) -> list[bytes]:
-    """Weights, statistics, the optimiser's state and the traces, bit for bit."""
-    numbers = [weights(model), *optimizer_numbers(model), *statistics(model).values()]
-    return [array.tobytes() for array in numbers]
+    """Weights, their average, statistics, the optimiser's state and the traces, bit for bit."""
+    tensors = [*model.policy.parameters(), *model.policy.buffers()]
+    numbers = [weights(model), *optimizer_numbers(model), *(t.detach().cpu() for t in tensors)]
+    return [np.asarray(array).tobytes() for array in numbers]
 
 
 def optimizer_numbers(model: Model) -> list[np.ndarray]:

@@ -842,7 +842,7 @@ MUTATIONS = [
     # Loops of one's own
     Mutation(
         OWN_LOOP,
-        "        if self._learned_one:\n            self._learner.forget()\n",
+        "            self._learner.forget()\n",
         "",
         "transitions of one's own give credit to the episode of `learn`",
         (STREAM_Q, "-k", "transitions_of_ones_own"),

@@ -137,8 +137,9 @@ def same(one: Any, other: Any) -> bool:
     return np.array_equal(one, other)
 
 
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.algorithm.__name__)
 @pytest.mark.parametrize("backend", ["torch", "compiled"])
-@given(row=st.sampled_from(ROWS), data=st.data())
+@given(data=st.data())
 def test_every_transition_is_learned_once_in_order_and_as_it_was(row, backend, data):
     compilable = [space for space in SPACES if isinstance(space, spaces.Box)]
     envs = data.draw(env_lists(compilable if backend == "compiled" else SPACES))

@@ -73,12 +73,6 @@ def test_nothing_is_learned_from_it(backend, window):
         assert np.array_equal(one, other)
 
 
-def test_a_window_of_one_update_is_the_newest_weights(backend):
-    model = make(backend, averaging_window=1)
-    model.learn(50)
-    assert np.abs(average(model) - weights(model)).max() < 1e-6
-
-
 @pytest.mark.parametrize(("update", "n_updates"), [("each", 120), ("mean", 40)])
 def test_it_takes_in_every_update_of_several_environments(backend, update, n_updates):
     env = make_vec_env("CartPole-v1", n_envs=3)
@@ -108,38 +102,6 @@ def test_it_normalises_observations_by_the_newest_statistics(backend):
     normalizer = model.policy.average_q_net.observation_normalizer
     assert normalizer is model.q_net.observation_normalizer
     assert normalizer.statistics["observation"].count.item() > 100
-
-
-def test_it_goes_on_where_a_saved_model_stopped(backend, tmp_path):
-    env = gym.make("CartPole-v1")
-    model = make(backend, averaging_window=50)
-    model.learn(30)
-    model.save(tmp_path / "model")
-    loaded = StreamQ.load(tmp_path / "model", env=env)
-    assert loaded.policy.averaging_window == 50
-    assert np.array_equal(average(loaded), average(model))
-    seen: list[np.ndarray] = []
-    expected = average(model).astype(np.float64)
-    loaded.learn(
-        40,
-        callback=lambda *_: seen.append(weights(loaded)) or True,
-        reset_num_timesteps=False,
-    )
-    for n_averaged, newest in enumerate(seen, start=31):
-        expected += (newest - expected) * max(5 / (n_averaged + 4), 1 / 50)
-    assert np.abs(average(loaded) - expected).max() < 1e-6
-
-
-def test_loading_weights_into_a_model_loads_their_average(backend):
-    model, other = make(backend), make(backend)
-    model.learn(100)
-    other.set_parameters(model.get_parameters())
-    assert np.array_equal(average(other), average(model))
-    before = average(other)
-    model.learn(20, reset_num_timesteps=False)
-    assert np.array_equal(average(other), before)  # its memory is its own
-    other.learn(20)
-    assert not np.array_equal(average(other), before)
 
 
 @pytest.mark.parametrize("window", [0, -1, 0.5, float("nan")])

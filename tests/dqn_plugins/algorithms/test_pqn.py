@@ -8,11 +8,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from gymnasium import spaces
 from gymnasium.wrappers import FlattenObservation
 from stable_baselines3.common.callbacks import StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env as sb3_vec_env
-from stable_baselines3.common.envs import IdentityEnv, SimpleMultiObsEnv
+from stable_baselines3.common.envs import IdentityEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -20,7 +19,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from dqn_plugins import PQN, make_vec_env
 from tests.dqn_plugins.algorithms.test_sb3_citizenship import Watcher, remember_logs
 from tests.environments import RecordingEnv, ScriptedEnv
-from tests.helpers import weights
 
 SMALL: dict[str, Any] = {"n_steps": 8, "batch_size": 8, "policy_kwargs": {"net_arch": [8]}}
 
@@ -134,29 +132,6 @@ def test_one_half_of_envpools_environments_steps_at_once():
     assert [group.env.num_envs for group in model.get_env().groups] == [6, 6]
 
 
-def test_dictionaries_are_learned_from():
-    model = PQN("MultiInputPolicy", sb3_vec_env(SimpleMultiObsEnv, n_envs=2), **SMALL)
-    before = weights(model)
-    model.learn(32)
-    assert (weights(model) != before).any()
-    assert set(model._rollout.obs) == set(model.observation_space.spaces)
-
-
-def test_held_actions_are_explored_with():
-    env = several(1)
-    PQN(
-        "MlpPolicy",
-        env,
-        exploration="extended",
-        exploration_duration=3,
-        exploration_final_eps=1.0,
-        **SMALL,
-    ).learn(300)
-    actions = [each.action for each in env.envs[0].unwrapped.transitions]
-    repeated = np.mean(np.equal(actions[1:], actions[:-1]))
-    assert repeated > 0.45  # a third of them by chance
-
-
 # Callbacks
 
 
@@ -202,10 +177,3 @@ def test_a_model_file_holds_no_empty_rollout(tmp_path):
     model.learn(20_000)
     model.save(tmp_path / "model")
     assert (tmp_path / "model.zip").stat().st_size < 60_000
-
-
-def test_lunar_lander_by_id_gives_no_warning(recwarn):
-    env = make_vec_env("LunarLander-v3", 2, seed=0)
-    PQN("MlpPolicy", env, **SMALL).learn(32)
-    assert [str(each.message) for each in recwarn if "particles" in str(each.message)] == []
-    assert isinstance(env.observation_space, spaces.Box)

@@ -89,7 +89,9 @@ POLICIES: dict[str, tuple[str, spaces.Space[Any], dict[str, Any]]] = {
 def test_a_policy_is_saved_and_loaded_alone(row, case, tmp_path):
     name, space, policy_kwargs = POLICIES[case]
     changed = row.changed["policy_kwargs"] if case == "vectors" else policy_kwargs
-    model = row.make(Sampled(space), name, policy_kwargs=changed).learn(8)
+    model = row.make(Sampled(space), name, policy_kwargs=changed)
+    before = weights(model)
+    assert not np.array_equal(weights(model.learn(8)), before)
     policy = model.policy
     assert type(policy) is row.algorithm.policy_aliases[name]
     policy.save(tmp_path / "policy.pth")

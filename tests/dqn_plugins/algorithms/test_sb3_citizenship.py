@@ -18,7 +18,6 @@ from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import (
     BaseCallback,
-    CheckpointCallback,
     ConvertCallback,
     EvalCallback,
     ProgressBarCallback,
@@ -175,16 +174,6 @@ def test_a_function_is_a_callback_and_may_stop_the_training():
     model = NaiveDQN("MlpPolicy", RecordingEnv()).learn(10, callback=stop_at_5)
     assert steps == [1, 2, 3, 4, 5]
     assert model.num_timesteps == 5
-
-
-def test_checkpoints_save_vecnormalize(tmp_path):
-    vec_env = VecNormalize(make_vec_env(RecordingEnv))
-    callback = CheckpointCallback(5, str(tmp_path), save_vecnormalize=True)
-    NaiveDQN("MlpPolicy", vec_env).learn(5, callback=callback)
-    loaded = VecNormalize.load(
-        str(tmp_path / "rl_model_vecnormalize_5_steps.pkl"), make_vec_env(RecordingEnv)
-    )
-    assert loaded.obs_rms.count > 5
 
 
 def test_eval_callback_evaluates_saves_the_best_model_and_logs(tmp_path):
