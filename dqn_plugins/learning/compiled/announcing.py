@@ -72,8 +72,8 @@ class _Watch(event.Listener):
     has_begun = is_interrupted = False
 
     def interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        # Where Python discards the exception, as in a finaliser of LLVM's objects, the next function
-        # that is compiled raises it again.
+        # Where Python discards the exception, as in a finaliser of LLVM's objects, the next
+        # function that is compiled raises it again.
         self.is_interrupted = True
         raise KeyboardInterrupt
 
