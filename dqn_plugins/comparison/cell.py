@@ -41,6 +41,7 @@ __all__ = ["CellJob", "cell_folder", "cell_name", "damaged_files"]
 MIB = 2**20
 LOOKS_PER_RUN = 100
 PROGRESS = "progress.json"
+NOTHING_YET = {"progress": 0.0, "steps": 0, "last_return": None, "is_compiling": False}
 OUTPUT = "output.txt"
 NORMALIZATION = "vecnormalize.npz"  # as `train` and `record` call it
 # Added to a cell when it is finished.
@@ -186,7 +187,8 @@ def _write_failure(folder: Path, problem: str, details: str) -> None:
 
 
 def _train_and_evaluate(cell: CellJob, folder: Path) -> None:
-    _warm_up(cell)
+    watch = _Watch(folder)
+    _warm_up(cell, watch)
     made = cell.variant.environment
     player = Player(
         cell.environment,
@@ -196,7 +198,6 @@ def _train_and_evaluate(cell: CellJob, folder: Path) -> None:
     )
     log = EvaluationLog(folder / "evaluations.npz")
     seeds = range(FIRST_EVALUATION_SEED, FIRST_EVALUATION_SEED + cell.evaluation_episodes)
-    watch = _Watch(folder)
 
     def evaluate() -> None:
         played = player.play(model, seeds)
@@ -248,9 +249,12 @@ def _train_and_evaluate(cell: CellJob, folder: Path) -> None:
     write_json(folder / "timings.json", timings)
 
 
-def _warm_up(cell: CellJob) -> None:
-    """Load compiled code before the clock runs."""
+def _warm_up(cell: CellJob, watch: "_Watch") -> None:
+    """Load compiled code, or compile it, before the clock runs."""
     if ALGORITHMS[cell.variant.algorithm].is_ours:
+        from dqn_plugins.learning import compilation_observers
+
+        compilation_observers.add(watch)
         env = make_environment(cell.environment, cell.variant.environment)
         make_model(cell.variant, env, seed=0).learn(2)
         env.close()
@@ -269,12 +273,15 @@ class _Watch:
         self.memory_at_start = self.process.memory_info().rss
         self.look(0.0, 0)
 
+    def on_compilation(self, is_compiling: bool) -> None:
+        write_json(self.path, {**NOTHING_YET, "is_compiling": is_compiling})
+
     def look(self, progress: float, steps: int) -> None:
         memory = self.process.memory_info().rss
         self.memory_growth = memory - self.memory_at_start
         self.peak_memory = max(self.peak_memory, memory)
         state = {"progress": progress, "steps": steps, "last_return": self.last_return}
-        write_json(self.path, state)
+        write_json(self.path, NOTHING_YET | state)
 
 
 def cell_folder(root: Path, environment: str, algorithm: str, seed: int) -> Path:

@@ -57,6 +57,8 @@ class LiveProgress(Progress):
             if cell.folder not in self.bars:
                 self.bars[cell.folder] = self.add_task(escape(cell.name), total=1, note="")
             note = f"{state['steps']:,} steps"
+            if state["is_compiling"]:
+                note = "compiling, once on this machine"
             if state["last_return"] is not None:
                 note += f", greedy return {state['last_return']:.1f}"
             self.update(self.bars[cell.folder], completed=state["progress"], note=note)

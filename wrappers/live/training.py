@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -172,6 +173,18 @@ class Training:
             self._values_failed = None
         self._only_plays = only_plays
         self._describe()
+        # Only a model of this package compiles, and it has brought this module along.
+        learning = sys.modules.get("dqn_plugins.learning")
+        if learning is not None:
+            learning.compilation_observers.add(self)
+
+    def on_compilation(self, is_compiling: bool) -> None:
+        """
+        Say on the page why there are no steps.
+
+        :param is_compiling: Whether compiling begins, or is over.
+        """
+        self.link.send({"compiling": is_compiling})
 
     def before_step(self, actions: list[Any]) -> list[Any]:
         """

@@ -3,44 +3,41 @@
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TypeAlias
+from typing import Protocol
 
 from numba.core import event
 
-__all__ = ["CompilationListener", "announced", "telling_of_compilation"]
-
-CompilationListener: TypeAlias = Callable[[bool], object]
-"""Called with True when compiling begins, and with False when it is over."""
+__all__ = ["CompilationObserver", "announced", "compilation_observers"]
 
 
-def _print(is_compiling: bool) -> None:
+class CompilationObserver(Protocol):
+    """Who wants to know of compilation."""
+
+    def on_compilation(self, is_compiling: bool) -> None:
+        """
+        Take note.
+
+        :param is_compiling: True when it begins, False when it is over.
+        """
+
+
+compilation_observers: weakref.WeakSet[CompilationObserver] = weakref.WeakSet()
+"""Who is told when code is compiled, besides whoever reads standard error."""
+
+
+def _tell(is_compiling: bool) -> None:
     if is_compiling:
         print(
             "Compiling the learner for this machine, which takes about ten seconds, once...",
             file=sys.stderr,
             flush=True,
         )
-
-
-_listener: CompilationListener = _print
-
-
-@contextmanager
-def telling_of_compilation(listener: CompilationListener) -> Iterator[None]:
-    """
-    Tell somebody else than the terminal when code is compiled.
-
-    :param listener: Whom to tell. An error that it raises ends the work that needs the code.
-    """
-    global _listener
-    before, _listener = _listener, listener
-    try:
-        yield
-    finally:
-        _listener = before
+    for observer in list(compilation_observers):
+        observer.on_compilation(is_compiling)
 
 
 @contextmanager
@@ -62,7 +59,7 @@ def announced() -> Iterator[None]:
             if catches:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
             if watch.has_begun:
-                _listener(False)
+                _tell(False)
     watch.raise_if_interrupted()
 
 
@@ -85,7 +82,7 @@ class _Watch(event.Listener):
         self.raise_if_interrupted()
         if not self.has_begun:
             self.has_begun = True
-            _listener(True)
+            _tell(True)
 
     def on_end(self, event: event.Event) -> None:
         self.raise_if_interrupted()

@@ -132,7 +132,7 @@ class Run {
       if (event.film) this.download();
     }
     let isNew = false;
-    for (const key of ["settings", "reasons", "name", "ended", "failed", "raised", "blind"]) {
+    for (const key of ["settings", "reasons", "name", "ended", "failed", "raised", "blind", "compiling"]) {
       if (key in event) {
         this.known[key] = event[key];
         isNew = true;
@@ -172,6 +172,7 @@ class Run {
     else if (this.known.raised) [text, tone] = ["The environment failed", "bad"];
     else if (this.controls.looking) [text, tone] = ["Greedy look, training waits", ""];
     else if (this.controls.paused) [text, tone] = ["Paused", ""];
+    else if (this.known.compiling) [text, tone] = ["Compiling, once on this machine", ""];
     else if (this.quiet > 3) [text, tone] = [`No step for ${Math.round(this.quiet)} s`, ""];
     else if (this.controls.learning === false) [text, tone] = ["Learning is off", "bad"];
     setText(this.parts.status, text);
