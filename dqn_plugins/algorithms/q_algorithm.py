@@ -363,6 +363,8 @@ class QAlgorithm(BaseAlgorithm):
         :param reset_num_timesteps: Whether to count steps from 0 and reset the environment.
         :param progress_bar: Whether to show a progress bar.
         :return: The model itself.
+        :raises ValueError: If ``log_interval`` is below 1, or an overridden ``predict`` gives other
+            than one action per environment.
         :raises EnvironmentStepError: If the environment raises an exception, or its process dies.
         :raises MalformedTransitionError: If the environment gives something of another form than
             its spaces say.
@@ -380,7 +382,7 @@ class QAlgorithm(BaseAlgorithm):
         Whatever is raised, the weights, the optimiser's state, traces and statistics are those of
         before the transition that could not be learned from, and the model can be saved.
         """
-        if log_interval is not None and not log_interval > 0:
+        if log_interval is not None and log_interval < 1:
             raise ValueError(
                 f"log_interval: received {log_interval!r}, it must be at least 1. Pass None for no "
                 "logs."
