@@ -17,7 +17,13 @@ from dqn_plugins.learning.compiled.layers import (
 )
 from dqn_plugins.learning.compiled.memory import Memory
 from dqn_plugins.learning.compiled.numbers import LEARNED, NOT_FINITE, all_finite
-from dqn_plugins.learning.compiled.optimizers import Average, Optimizer, clip_norm, take_step
+from dqn_plugins.learning.compiled.optimizers import (
+    Average,
+    Optimizer,
+    Step,
+    clip_norm,
+    take_step,
+)
 from dqn_plugins.learning.compiled.rule import EACH, CompiledRule
 from dqn_plugins.learning.limits import LARGEST_GRADIENT
 from dqn_plugins.learning.rules import NaiveRule
@@ -121,8 +127,8 @@ def learn_naive(
         if n_valid > 0:
             if numbers[MAX_GRAD_NORM] > 0:
                 clip_norm(gradient, numbers[MAX_GRAD_NORM])
-            weights, gradients = network.weights, state.gradient
-            take_step(state.optimizer, weights, gradients, state.errors, 1, state.average)
+            step = Step(network.weights, state.gradient, state.errors, 1)
+            take_step(state.optimizer, step, state.average)
     return LEARNED
 
 

@@ -27,6 +27,7 @@ from dqn_plugins.learning.compiled.numbers import LEARNED, NOT_FINITE, all_finit
 from dqn_plugins.learning.compiled.optimizers import (
     Average,
     Optimizer,
+    Step,
     take_in_gradient,
     take_in_squares,
     take_step,
@@ -179,14 +180,9 @@ def learn_stream(
         # The weights: along the traces
         if n_valid > 0:
             take_in_squares(state.optimizer, decay)
-            take_step(
-                state.optimizer,
-                network.weights,
-                traces[start:stop],
-                state.clipped_td_errors[start:stop],
-                n_valid,
-                state.average,
-            )
+            errors = state.clipped_td_errors[start:stop]
+            step = Step(network.weights, traces[start:stop], errors, n_valid)
+            take_step(state.optimizer, step, state.average)
 
         # What ended is forgotten
         for env in range(start, stop):
