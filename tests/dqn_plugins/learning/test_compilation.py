@@ -131,7 +131,7 @@ print(weights(model.learn(1_000)).tobytes().hex())
 
 
 @pytest.mark.slow
-def test_code_is_compiled_once_said_so_and_made_anew_when_another_file_of_it_has_changed(tmp_path):
+def test_code_is_kept_and_made_anew_when_another_file_of_it_has_changed(tmp_path):
     package = installed(tmp_path)
     cache = tmp_path / "cache"
 
