@@ -142,10 +142,6 @@ def test_the_optimiser_has_the_first_learning_rate_and_every_weight():
     assert [id(p) for p in group["params"]] == [id(p) for p in policy.parameters()]
 
 
-def test_the_default_optimiser_is_torchs_adam():
-    assert type(make().optimizer) is th.optim.Adam
-
-
 @pytest.mark.parametrize(
     ("policy_class", "space", "extractor", "net_arch"),
     [
@@ -181,9 +177,6 @@ def test_the_policies_take_the_arguments_of_dqns(policy_class):
     assert ours[: len(theirs)] == theirs
     own = [name for name in inspect.signature(policy_class.__init__).parameters if name != "kwargs"]
     assert own == ours[: len(own)]
-
-
-# Saving
 
 
 # Weights as one vector

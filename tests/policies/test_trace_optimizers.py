@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,14 @@ EVERY_KIND = pytest.mark.parametrize(
 
 def parameter(*values: float) -> th.nn.Parameter:
     return th.nn.Parameter(th.tensor(values, dtype=th.float64))
+
+
+def make(kind: Any, *values: float, n_envs: int = 1, **kwargs: Any) -> tuple[th.nn.Parameter, Any]:
+    """A parameter, and an optimiser of it with traces for so many environments."""
+    param = parameter(*values)
+    optimizer = kind([param], **kwargs)
+    optimizer.keep_traces_for(n_envs)
+    return param, optimizer
 
 
 def accumulate(
@@ -57,9 +66,7 @@ def test_more_traces_than_memory_holds_are_refused():
 
 @EVERY_KIND
 def test_a_trace_fades_and_takes_in_the_gradient(kind):
-    param = parameter(1.0, 2.0)
-    optimizer = kind([param])
-    optimizer.keep_traces_for(2)
+    param, optimizer = make(kind, 1.0, 2.0, n_envs=2)
     assert trace(optimizer, param) == [[0.0, 0.0], [0.0, 0.0]]
     accumulate(optimizer, 0, 0.5, (3.0, -1.0))
     accumulate(optimizer, 1, 0.5, (0.0, 2.0))
@@ -76,9 +83,7 @@ def test_a_trace_fades_and_takes_in_the_gradient(kind):
 
 @EVERY_KIND
 def test_traces_are_kept_for_the_same_number_of_environments_and_zero_for_another(kind):
-    param = parameter(1.0, 2.0)
-    optimizer = kind([param])
-    optimizer.keep_traces_for(1)
+    param, optimizer = make(kind, 1.0, 2.0)
     accumulate(optimizer, 0, 0.5, (3.0, -1.0))
     optimizer.keep_traces_for(1)
     assert trace(optimizer, param) == [[3.0, -1.0]]
@@ -88,9 +93,7 @@ def test_traces_are_kept_for_the_same_number_of_environments_and_zero_for_anothe
 
 @EVERY_KIND
 def test_a_trace_of_zero_or_a_td_error_of_zero_moves_nothing_at_first(kind):
-    param = parameter(1.0, 2.0)
-    optimizer = kind([param], lr=1.0)
-    optimizer.keep_traces_for(1)
+    param, optimizer = make(kind, 1.0, 2.0, lr=1.0)
     step(optimizer, 5.0)
     assert param.tolist() == [1.0, 2.0]
     accumulate(optimizer, 0, 0.5, (3.0, -1.0))
@@ -100,9 +103,7 @@ def test_a_trace_of_zero_or_a_td_error_of_zero_moves_nothing_at_first(kind):
 
 @EVERY_KIND
 def test_a_learning_rate_of_zero_moves_nothing(kind):
-    param = parameter(1.0, 2.0)
-    optimizer = kind([param], lr=0.0)
-    optimizer.keep_traces_for(1)
+    param, optimizer = make(kind, 1.0, 2.0, lr=0.0)
     accumulate(optimizer, 0, 0.5, (3.0, -1.0))
     step(optimizer, 5.0)
     assert param.tolist() == [1.0, 2.0]
@@ -112,9 +113,7 @@ def test_a_learning_rate_of_zero_moves_nothing(kind):
 
 
 def test_obgd_takes_the_two_steps_worked_out_by_hand():
-    param = parameter(1.0, 2.0)
-    optimizer = ObGD([param], lr=1.0, overshoot_factor=2.0)
-    optimizer.keep_traces_for(1)
+    param, optimizer = make(ObGD, 1.0, 2.0, lr=1.0, overshoot_factor=2.0)
     # z = (3, −1), ‖z‖ = 4, M = 1·2·max(0.5, 1)·4 = 8: the step is 1/8·0.5·z
     accumulate(optimizer, 0, 0.5, (3.0, -1.0))
     step(optimizer, 0.5)
@@ -130,9 +129,7 @@ def test_obgd_takes_the_two_steps_worked_out_by_hand():
 def test_obgd_never_overshoots(td_error, scale):
     # On a linear function, the step changes the value by at most 1/κ of the TD error or of 1.
     gradient = scale * th.tensor([1.0, -2.0, 0.5], dtype=th.float64)
-    param = parameter(0.0, 0.0, 0.0)
-    optimizer = ObGD([param], lr=1.0, overshoot_factor=2.0)
-    optimizer.keep_traces_for(1)
+    param, optimizer = make(ObGD, 0.0, 0.0, 0.0, lr=1.0, overshoot_factor=2.0)
     accumulate(optimizer, 0, 0.0, tuple(gradient.tolist()))
     step(optimizer, td_error)
     change = float(gradient @ param.detach())
@@ -144,9 +141,9 @@ def test_obgd_never_overshoots(td_error, scale):
 
 
 def test_adaptive_obgd_takes_the_two_steps_worked_out_by_hand():
-    param = parameter(1.0, 2.0)
-    optimizer = AdaptiveObGD([param], lr=1.0, overshoot_factor=2.0, beta2=0.99, eps=0.25)
-    optimizer.keep_traces_for(1)
+    param, optimizer = make(
+        AdaptiveObGD, 1.0, 2.0, lr=1.0, overshoot_factor=2.0, beta2=0.99, eps=0.25
+    )
     # δz = (1.5, −0.5); corrected, the mean square is its square: (2.25, 0.25)
     accumulate(optimizer, 0, 0.5, (3.0, -1.0))
     step(optimizer, 0.5)
@@ -194,9 +191,7 @@ def test_trace_adam_is_torchs_adam_on_the_mean_of_the_products(n_envs):
 
 
 def test_adaptive_q_takes_the_two_steps_worked_out_by_hand():
-    param = parameter(1.0, 2.0)
-    optimizer = AdaptiveQOptimizer([param], lr=0.1, eps=0.5)
-    optimizer.keep_traces_for(1)
+    param, optimizer = make(AdaptiveQOptimizer, 1.0, 2.0, lr=0.1, eps=0.5)
     # z = g = (3, −1), v = ¼·g², whose root is (1.5, 0.5): the step is 0.1·0.5·(3/2, −1/1)
     accumulate(optimizer, 0, 0.75, (3.0, -1.0))
     step(optimizer, 0.5)
@@ -212,18 +207,14 @@ def test_adaptive_q_takes_the_two_steps_worked_out_by_hand():
 
 
 def test_adaptive_q_of_two_environments_takes_in_their_mean_square_and_fades_once():
-    param = parameter(1.0, 2.0)
-    optimizer = AdaptiveQOptimizer([param], lr=0.1, eps=0.5)
-    optimizer.keep_traces_for(2)
+    param, optimizer = make(AdaptiveQOptimizer, 1.0, 2.0, n_envs=2, lr=0.1, eps=0.5)
     accumulate_all(optimizer, 0.75, (3.0, -1.0), (1.0, 1.0))
     step(optimizer, 0.5, 2.0)
     # v = ¼·((9, 1) + (1, 1))/2 = (1.25, 0.25), the mean of δz is ((1.5, −0.5) + (2, 2))/2
     first = [1.0 + 0.1 * 1.75 / (math.sqrt(1.25) + 0.5), 2.0 + 0.1 * 0.75 / 1.0]
     assert param.tolist() == pytest.approx(first, rel=1e-14)
     # In the order of the environments or not
-    other = parameter(1.0, 2.0)
-    reverse = AdaptiveQOptimizer([other], lr=0.1, eps=0.5)
-    reverse.keep_traces_for(2)
+    other, reverse = make(AdaptiveQOptimizer, 1.0, 2.0, n_envs=2, lr=0.1, eps=0.5)
     accumulate_all(reverse, 0.75, (1.0, 1.0), (3.0, -1.0))
     step(reverse, 2.0, 0.5)
     assert other.tolist() == pytest.approx(first, rel=1e-14)
@@ -234,9 +225,7 @@ def test_adaptive_q_of_two_environments_takes_in_their_mean_square_and_fades_onc
 
 
 def test_adaptive_q_keeps_its_mean_square_when_a_trace_is_cut():
-    param = parameter(1.0, 2.0)
-    optimizer = AdaptiveQOptimizer([param], lr=0.1, eps=0.5)
-    optimizer.keep_traces_for(1)
+    param, optimizer = make(AdaptiveQOptimizer, 1.0, 2.0, lr=0.1, eps=0.5)
     accumulate(optimizer, 0, 0.75, (4.0, 0.0))
     optimizer.clear(0)
     accumulate(optimizer, 0, 0.75, (0.0, 2.0))
@@ -248,9 +237,7 @@ def test_adaptive_q_keeps_its_mean_square_when_a_trace_is_cut():
 
 
 def test_an_intentional_update_takes_the_two_steps_worked_out_by_hand():
-    param = parameter(1.0, 2.0)
-    optimizer = IntentionalOptimizer([param], lr=0.25, beta2=0.75, eps=0.5)
-    optimizer.keep_traces_for(1)
+    param, optimizer = make(IntentionalOptimizer, 1.0, 2.0, lr=0.25, beta2=0.75, eps=0.5)
     # Corrected, v is g² = (9, 1): D = (1/3.5, 1/1.5); σ = zᵀDz = gᵀDg, so α = 0.25/σ
     accumulate(optimizer, 0, 0.5, (3.0, -1.0))
     step(optimizer, 0.5)
@@ -271,9 +258,7 @@ def test_an_intentional_update_takes_the_two_steps_worked_out_by_hand():
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_an_intentional_update_without_traces_takes_a_given_part_of_the_td_error_away(scale):
     # On a linear function, and however large its gradients are
-    param = parameter(0.0, 0.0, 0.0)
-    optimizer = IntentionalOptimizer([param], lr=0.25)
-    optimizer.keep_traces_for(1)
+    param, optimizer = make(IntentionalOptimizer, 0.0, 0.0, 0.0, lr=0.25)
     generator = th.Generator().manual_seed(0)
     for td_error in (1.0, -3.0, 20.0):
         gradient = scale * th.randn(3, generator=generator, dtype=th.float64)
@@ -285,9 +270,7 @@ def test_an_intentional_update_without_traces_takes_a_given_part_of_the_td_error
 
 
 def test_an_intentional_update_of_two_environments_has_the_step_size_of_each_trace():
-    param = parameter(1.0, 2.0)
-    optimizer = IntentionalOptimizer([param], lr=0.25, beta2=0.75, eps=0.5)
-    optimizer.keep_traces_for(2)
+    param, optimizer = make(IntentionalOptimizer, 1.0, 2.0, n_envs=2, lr=0.25, beta2=0.75, eps=0.5)
     accumulate_all(optimizer, 0.5, (3.0, -1.0), (1.0, 1.0))
     step(optimizer, 0.5, 2.0)
     # Of both: v̂ = (5, 1), σ = 5·D₁ + D₂; zᵀDz is 9·D₁ + D₂ for one and D₁ + D₂ for the other
@@ -320,9 +303,7 @@ def test_an_intentional_update_normalises_by_all_parameters_together():
 @pytest.mark.parametrize(("decay", "weight"), [(0.0, 0.0), (0.5, 1 / 3), (1.0, 1 / 2)])
 def test_the_mean_norm_of_intentional_updates_fades_as_traces_do(decay, weight):
     # Weights of the first of two norms: 0, ½/(1 + ½), and with a decay of 1 those of a plain mean
-    param = parameter(1.0)
-    optimizer = IntentionalOptimizer([param], beta2=0.0, eps=1.0)
-    optimizer.keep_traces_for(1)
+    param, optimizer = make(IntentionalOptimizer, 1.0, beta2=0.0, eps=1.0)
     accumulate(optimizer, 0, decay, (3.0,))
     accumulate(optimizer, 0, decay, (1.0,))
     # With β₂ = 0, gᵀDg is 9/(3 + 1) and then 1/(1 + 1).
@@ -334,9 +315,7 @@ def test_the_mean_norm_of_intentional_updates_fades_as_traces_do(decay, weight):
 
 
 def test_steps_scaled_by_the_largest_are_those_worked_out_by_hand():
-    param = parameter(1.0, 2.0)
-    optimizer = MaxScaledOptimizer([param], lr=0.1, beta2=0.5, eps=0.5)
-    optimizer.keep_traces_for(1)
+    param, optimizer = make(MaxScaledOptimizer, 1.0, 2.0, lr=0.1, beta2=0.5, eps=0.5)
     # u = δz = (1.5, −0.5), v = |u|: the step is 0.1·(1.5/2, −0.5/1)
     accumulate(optimizer, 0, 0.5, (3.0, -1.0))
     step(optimizer, 0.5)
@@ -354,9 +333,7 @@ def test_steps_scaled_by_the_largest_are_those_worked_out_by_hand():
 
 
 def test_steps_scaled_by_the_largest_take_the_mean_of_two_environments():
-    param = parameter(1.0, 2.0)
-    optimizer = MaxScaledOptimizer([param], lr=0.1, beta2=0.5, eps=0.5)
-    optimizer.keep_traces_for(2)
+    param, optimizer = make(MaxScaledOptimizer, 1.0, 2.0, n_envs=2, lr=0.1, beta2=0.5, eps=0.5)
     accumulate_all(optimizer, 0.5, (3.0, -1.0), (1.0, 1.0))
     step(optimizer, 0.5, 2.0)
     # The mean of δz is ((1.5, −0.5) + (2, 2))/2 = (1.75, 0.75).
@@ -365,9 +342,7 @@ def test_steps_scaled_by_the_largest_take_the_mean_of_two_environments():
 
 
 def test_no_step_scaled_by_the_largest_is_longer_than_the_learning_rate():
-    param = parameter(0.0, 0.0, 0.0)
-    optimizer = MaxScaledOptimizer([param], lr=0.1)
-    optimizer.keep_traces_for(1)
+    param, optimizer = make(MaxScaledOptimizer, 0.0, 0.0, 0.0, lr=0.1)
     generator = th.Generator().manual_seed(0)
     for td_error in (1e-6, 1.0, -1e12, 1e-3):
         before = param.detach().clone()

@@ -141,6 +141,7 @@ class Network:
     net_arch: list[int]
     activation_fn: type[nn.Module]
     layer_norm: bool
+    layer_norm_affine: bool
     sparsity: float | None
     seed: int
     convolutions: tuple[Convolution, ...] | None = None
@@ -208,8 +209,9 @@ def networks(draw: st.DrawFn, observation_spaces: st.SearchStrategy[Any]) -> Net
         convolutions=convolutions,
         n_actions=draw(st.integers(1, 4)),
         net_arch=draw(st.lists(n_units, max_size=most_layers)),
-        activation_fn=draw(st.sampled_from([nn.ReLU, nn.LeakyReLU, nn.Tanh])),
+        activation_fn=draw(st.sampled_from([nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.SiLU])),
         layer_norm=layer_norm,
+        layer_norm_affine=layer_norm and draw(st.booleans()),
         sparsity=draw(st.sampled_from([None, 0.5])),
         seed=draw(st.integers(0, 2**31)),
     )
@@ -226,7 +228,7 @@ UNIT_INTERVAL = st.sampled_from([0.0, 0.5, 0.9, 0.99, 1.0])
 
 def naive_rules() -> st.SearchStrategy[Naive]:
     adams = st.tuples(
-        st.sampled_from([th.optim.Adam, KerasAdam]),
+        st.sampled_from([th.optim.Adam, KerasAdam, th.optim.RAdam]),
         st.fixed_dictionaries({"betas": BETAS, "eps": EPS}),
         st.sampled_from([1e-3, 1e-2]),
     )
@@ -317,6 +319,7 @@ def make_policy(network: Network, rule: Naive | Stream) -> QPolicy:
         "net_arch": network.net_arch,
         "activation_fn": network.activation_fn,
         "layer_norm": network.layer_norm,
+        "layer_norm_affine": network.layer_norm_affine,
         "weight_initializer": (
             None if network.sparsity is None else SparseInitializer(network.sparsity)
         ),
@@ -332,14 +335,20 @@ def make_policy(network: Network, rule: Naive | Stream) -> QPolicy:
         lambda _: rule.learning_rate,
     )
     if isinstance(rule, Naive):
-        return (MultiInputPolicy if is_dict else QPolicy)(*arguments, **kwargs)
-    return (StreamMultiInputPolicy if is_dict else StreamQPolicy)(
-        *arguments,
-        **kwargs,
-        normalize_observations=rule.normalize_observations,
-        normalize_rewards=rule.normalize_rewards,
-        averaging_window=rule.averaging_window,
-    )
+        policy = (MultiInputPolicy if is_dict else QPolicy)(*arguments, **kwargs)
+    else:
+        policy = (StreamMultiInputPolicy if is_dict else StreamQPolicy)(
+            *arguments,
+            **kwargs,
+            normalize_observations=rule.normalize_observations,
+            normalize_rewards=rule.normalize_rewards,
+            averaging_window=rule.averaging_window,
+        )
+    for module in policy.q_net.modules():
+        if network.layer_norm_affine and type(module) is nn.LayerNorm and module.bias is not None:
+            nn.init.uniform_(module.weight, 0.5, 2.0)  # at first they are 1 and 0
+            nn.init.normal_(module.bias)
+    return policy
 
 
 def make_learner(policy: QPolicy, rule: Naive | Stream, n_envs: int, backend: str) -> Learner:

@@ -56,7 +56,7 @@ class Oracle:
     def __init__(self, network: Network, policy: QPolicy) -> None:
         self.network = network
         self.parameters = [p.detach().numpy().astype(np.float64) for p in policy.q_net.parameters()]
-        self.slope = {nn.ReLU: 0.0, nn.LeakyReLU: 0.01}.get(network.activation_fn)
+        self.slope = 0.01 if network.activation_fn is nn.LeakyReLU else 0.0
         self.normalizes_observations = False
         self.seen: dict[str, list[np.ndarray]] = {}
         if network.convolutions is not None:
@@ -123,14 +123,20 @@ class Oracle:
             if index == len(layers) - 1:
                 break
             jacobian = np.eye(len(x))
-            if self.network.layer_norm:
+            if self.network.layer_norm and not self.is_scale(index):
                 scale = 1 / np.sqrt(np.var(x) + LAYER_NORM_EPS)
                 x = (x - x.mean()) * scale
                 n = len(x)
                 jacobian = scale * (np.eye(n) - np.ones((n, n)) / n - np.outer(x, x) / n)
-            if self.slope is None:
+            if self.is_scale(index + 1):
+                pass  # what follows layer normalisation comes after its learned scale and shift
+            elif self.network.activation_fn is nn.Tanh:
                 x = np.tanh(x)
                 jacobian = np.diag(1 - x**2) @ jacobian
+            elif self.network.activation_fn is nn.SiLU:
+                logistic = 1 / (1 + np.exp(-x))
+                jacobian = np.diag(logistic + x * logistic * (1 - logistic)) @ jacobian
+                x = x * logistic
             else:
                 if x.any():
                     self.margin = min(self.margin, np.abs(x[x != 0]).min())
@@ -139,8 +145,12 @@ class Oracle:
             jacobians.append(jacobian)
         return x, inputs, jacobians
 
+    def is_scale(self, index: int) -> bool:
+        """Whether a layer is the learned scale and shift of layer normalisation."""
+        return self.parameters[2 * index].ndim == 1
+
     def matrices(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Each linear layer and each convolution as a matrix and a bias of every output."""
+        """Each linear layer, convolution and scale as a matrix and a bias of every output."""
         layers = []
         for index in range(len(self.parameters) // 2):
             weight, bias = self.parameters[2 * index : 2 * index + 2]
@@ -149,6 +159,8 @@ class Oracle:
                 entries, outs, units = self.uses[index]
                 matrix[outs, units] = weight.ravel()[entries]
                 weight, bias = matrix, np.repeat(bias, self.n_places[index])
+            elif self.is_scale(index):
+                weight = np.diag(weight)
             layers.append((weight, bias))
         return layers
 
@@ -158,7 +170,7 @@ class Oracle:
         """Derivatives by a layer's parameters, of which a convolution uses each many times."""
         weight, bias = self.parameters[2 * index : 2 * index + 2]
         if weight.ndim < 4:
-            return [by_matrix, by_bias]
+            return [np.diag(by_matrix) if self.is_scale(index) else by_matrix, by_bias]
         by_weight = np.zeros(weight.size)
         entries, outs, units = self.uses[index]
         np.add.at(by_weight, entries, by_matrix[outs, units])
@@ -255,18 +267,25 @@ class Moments:
         self.t = 0
 
     def step(
-        self, gradient: list[np.ndarray], betas: tuple[float, float], eps: float, keras: bool
+        self, gradient: list[np.ndarray], betas: tuple[float, float], eps: float, kind: Any
     ) -> list[np.ndarray]:
         """What to subtract from the parameters, per unit of learning rate."""
         beta1, beta2 = betas
         self.t += 1
         step = []
+        # RAdam: how many gradients the second moment is worth, and what that leaves of its variance
+        most = 2 / (1 - beta2) - 1
+        n = most - 2 * self.t * beta2**self.t / (1 - beta2**self.t)
+        rest = (n - 4) * (n - 2) * most / ((most - 4) * (most - 2) * n) if n > 5 else 0.0
         for i, g in enumerate(gradient):
             self.first[i] = beta1 * self.first[i] + (1 - beta1) * g
             self.second[i] = beta2 * self.second[i] + (1 - beta2) * g**2
             m, v, correction = self.first[i], self.second[i], 1 - beta2**self.t
-            if keras:
+            if kind is KerasAdam:
                 step.append(m / (1 - beta1**self.t) * np.sqrt(correction) / (np.sqrt(v) + eps))
+            elif kind is th.optim.RAdam:
+                adapted = np.sqrt(rest * correction) / (np.sqrt(v) + eps)
+                step.append(m / (1 - beta1**self.t) * (adapted if n > 5 else 1.0))
             else:
                 step.append(m / (1 - beta1**self.t) / (np.sqrt(v / correction) + eps))
         return step
@@ -322,8 +341,8 @@ class NaiveOracle(Oracle):
         if rule.optimizer_class is th.optim.RMSprop:
             step = self.moments.rms_step(mean_gradient, **rule.optimizer_kwargs)
         elif rule.optimizer_kwargs:  # one of the Adams
-            keras = rule.optimizer_class is KerasAdam
-            step = self.moments.step(mean_gradient, **rule.optimizer_kwargs, keras=keras)
+            kind = rule.optimizer_class
+            step = self.moments.step(mean_gradient, **rule.optimizer_kwargs, kind=kind)
         self.parameters = [
             p - rule.learning_rate * s for p, s in zip(self.parameters, step, strict=True)
         ]
@@ -453,7 +472,7 @@ class StreamOracle(Oracle):
             for k in range(len(self.parameters))
         ]
         if rule.optimizer_class is TraceAdam:
-            step = self.moments.step([-u for u in mean_update], **kwargs, keras=False)
+            step = self.moments.step([-u for u in mean_update], **kwargs, kind=TraceAdam)
             self.parameters = [
                 p - rule.learning_rate * s for p, s in zip(self.parameters, step, strict=True)
             ]

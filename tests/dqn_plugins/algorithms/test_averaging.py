@@ -46,13 +46,6 @@ def decaying_average(seen: list[np.ndarray]) -> np.ndarray:
     return np.average(seen, axis=0, weights=shares)
 
 
-def test_up_to_the_window_the_first_weights_fade(backend):
-    model = make(backend, averaging_window=1_000)
-    seen = learned(model, 60)
-    assert np.abs(average(model) - decaying_average(seen)).max() < 1e-6
-    assert np.abs(average(model) - seen[-1]).max() > 1e-3
-
-
 def test_past_the_window_it_is_an_exponential_average(backend):
     model = make(backend, averaging_window=20)
     seen = learned(model, 200)

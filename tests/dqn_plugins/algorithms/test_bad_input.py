@@ -123,19 +123,19 @@ def test_an_optimiser_of_another_kind_is_refused(row):
 
 @each_algorithm
 def test_the_compiled_backend_is_refused_where_it_cannot_work(row):
-    gelu = {"activation_fn": th.nn.GELU}
-    nature = {"features_extractor_class": NatureCNN}
     image = FakeImageEnv(3, screen_height=36, screen_width=36)
-    words = r"backend: received 'compiled', but .*backend='torch'"
-    for env, policy, policy_kwargs in (
-        (RecordingEnv(), "MlpPolicy", gelu),
-        (image, "CnnPolicy", nature),
-        (SimpleMultiObsEnv(), "MultiInputPolicy", {}),
+    nature = {"features_extractor_class": NatureCNN}
+    for env, policy, policy_kwargs, reason in (
+        (RecordingEnv(), "MlpPolicy", {"activation_fn": th.nn.GELU}, "layer GELU, it must be"),
+        (image, "CnnPolicy", nature, "is NatureCNN, it must be FlattenExtractor or ImageExtractor"),
+        (SimpleMultiObsEnv(), "MultiInputPolicy", {}, "must be a Box"),
     ):
+        words = rf"backend: received 'compiled', but .*{reason}.*backend='torch'"
         with pytest.raises(ValueError, match=words):
             row.make(env, policy, policy_kwargs=policy_kwargs, backend="compiled")
-    before = weights(model := row.make(policy_kwargs=gelu, backend="auto"))
-    assert not np.array_equal(weights(model.learn(8)), before)
+        model = row.make(env, policy, policy_kwargs=policy_kwargs, backend="auto")
+        before = weights(model)
+        assert not np.array_equal(weights(model.learn(8)), before)
 
 
 class Shaped(gym.Env[Any, Any]):
@@ -431,15 +431,18 @@ def test_learn_names_the_part_of_a_dictionary():
 
 
 @each_online_algorithm
-def test_divergence_is_reported_before_it_reaches_the_weights(backend, row):
+@pytest.mark.parametrize("value", [NAN, INF, 1e30])
+def test_divergence_is_reported_before_it_reaches_the_weights(backend, row, value):
     model = row.make(backend=backend).learn(20)
     model.learn_one(*good_transition())
     with th.no_grad():
         for param in model.q_net.parameters():
-            param.fill_(1e30)
+            param.fill_(value)
+    before, steps = everything(model), model.num_timesteps
     words = r"Learning diverged.*Lower the learning rate"
-    with unchanged(model), pytest.raises(DivergenceError, match=words) as error:
+    with pytest.raises(DivergenceError, match=words) as error:
         model.learn_one(*good_transition())
+    assert (everything(model), model.num_timesteps) == (before, steps)
     assert isinstance(error.value, FloatingPointError)
     assert error.value.env_index == 0
 

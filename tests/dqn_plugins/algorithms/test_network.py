@@ -14,7 +14,7 @@ from dqn_plugins import NaiveDQN
 from dqn_plugins.learning import NaiveRule
 from tests.algorithms import each_algorithm
 from tests.environments import RecordingEnv
-from tests.helpers import everything, optimizer_numbers, through_a_file, weights
+from tests.helpers import everything, optimizer_numbers, through_a_file, unchanged, weights
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
 GREEDY = {"exploration_initial_eps": 0.0, "exploration_final_eps": 0.0}
@@ -129,6 +129,40 @@ def test_everybody_sees_the_weights_that_were_learned(backend, row):
     by_module = [p.detach().numpy().ravel() for m in modules for p in m.parameters()]
     assert np.array_equal(np.concatenate(by_module), flat)
     assert np.array_equal(model.policy.parameters_to_vector()[: len(flat)], flat)
+
+
+@each_algorithm
+@pytest.mark.parametrize(
+    "policy_kwargs",
+    [
+        {"activation_fn": nn.SiLU},
+        {"activation_fn": nn.Tanh, "layer_norm": False},
+        {"layer_norm": True, "layer_norm_affine": True},
+    ],
+)
+def test_the_backends_learn_the_same(row, policy_kwargs):
+    learned = [
+        weights(row.make(backend=backend, policy_kwargs=policy_kwargs).learn(40))
+        for backend in ("torch", "compiled")
+    ]
+    np.testing.assert_allclose(*learned, rtol=1e-4, atol=1e-6)
+    assert not np.allclose(learned[0], weights(row.make(policy_kwargs=policy_kwargs)), rtol=1e-3)
+
+
+@each_algorithm
+def test_compiling_changes_nothing(row):
+    model = row.make(backend="compiled")
+    for each in (model, through_a_file(model.learn(8))):  # the other one has momentum
+        with unchanged(each):
+            each._learner.compile()
+
+
+@each_algorithm
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_what_is_not_compiled_says_why_if_asked_to(row, verbose, capsys):
+    row.make(policy_kwargs={"activation_fn": nn.GELU}, verbose=verbose)
+    said = "Learning in torch, which is slower than compiled code: the network has a layer GELU"
+    assert capsys.readouterr().out.count(said) == verbose
 
 
 @each_algorithm
@@ -296,6 +330,23 @@ def test_a_frozen_layer_is_never_changed(row, backend, freeze, when):
     learn_again(model)
     assert th.equal(first_layer(model).weight, frozen)
     assert not th.equal(model.q_net.q_net[-1].weight, rest)
+
+
+@each_algorithm
+@pytest.mark.parametrize("when", ["before", "in a callback"])
+def test_hooks_are_called_while_learning(row, when):
+    model, calls = row.make(), []
+
+    def hook(*_: Any) -> bool:
+        if not calls:
+            first_layer(model).register_forward_hook(lambda *_: calls.append(model.num_timesteps))
+            calls.append(0)
+        return True
+
+    if when == "before":
+        hook()
+    model.learn(16, callback=hook)
+    assert max(calls) > 8
 
 
 @each_algorithm

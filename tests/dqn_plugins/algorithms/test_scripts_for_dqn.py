@@ -1,5 +1,7 @@
 """What scripts do that were written for Stable-Baselines3's DQN."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -8,75 +10,66 @@ from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.dqn import policies as dqn_policies
 
-from dqn_plugins import PQN, NaiveDQN, StreamQ
+from dqn_plugins import NaiveDQN, StreamQ
+from tests.algorithms import each_algorithm
 from tests.environments import RecordingEnv, ScriptedEnv
-from tests.helpers import everything
-
-ALGORITHMS = [
-    pytest.param(NaiveDQN, {}, id="NaiveDQN"),
-    pytest.param(StreamQ, {}, id="StreamQ"),
-    pytest.param(PQN, {"n_steps": 8, "batch_size": 8}, id="PQN"),
-]
+from tests.helpers import everything, through_a_file
 
 # Policy classes
 
 
-@pytest.mark.parametrize(("algorithm", "kwargs"), ALGORITHMS)
+@each_algorithm
 @pytest.mark.parametrize("name", ["MlpPolicy", "CnnPolicy", "MultiInputPolicy"])
-def test_a_policy_class_of_dqn_is_ours_of_that_name(algorithm, kwargs, name, tmp_path):
+def test_a_policy_class_of_dqn_is_ours_of_that_name(row, name):
     env = RecordingEnv()
     if name == "CnnPolicy":
         env = FakeImageEnv(screen_height=36, screen_width=36, n_channels=1, discrete=True)
     elif name == "MultiInputPolicy":
         env = SimpleMultiObsEnv()
-    model = algorithm(getattr(dqn_policies, name), env, seed=0, **kwargs)
-    assert type(model.policy) is algorithm.policy_aliases[name]
-    twin = algorithm(name, env, seed=0, **kwargs)
-    assert everything(model) == everything(twin)
-    model.save(tmp_path / "model")
-    assert everything(algorithm.load(tmp_path / "model")) == everything(model)
+    model = row.make(env, getattr(dqn_policies, name))
+    assert type(model.policy) is row.algorithm.policy_aliases[name]
+    assert everything(model) == everything(row.make(env, name))
+    assert everything(through_a_file(model)) == everything(model)
 
 
 class OwnDQNPolicy(dqn_policies.DQNPolicy):
     pass
 
 
-@pytest.mark.parametrize(("algorithm", "kwargs"), ALGORITHMS)
+@each_algorithm
 @pytest.mark.parametrize("policy", [ActorCriticPolicy, OwnDQNPolicy, None, 3, [1]])
-def test_another_policy_is_refused(algorithm, kwargs, policy):
+def test_another_policy_is_refused(row, policy):
     with pytest.raises(ValueError, match=r"policy: received .*unknown to .*it must be one of"):
-        algorithm(policy, RecordingEnv(), **kwargs)
+        row.make(policy=policy)
 
 
 # Overridden methods
 
 
-@pytest.mark.parametrize(("algorithm", "kwargs"), ALGORITHMS)
-def test_an_overridden_predict_is_asked_while_learning(algorithm, kwargs, backend):
-    class Last(algorithm):
+@each_algorithm
+def test_an_overridden_predict_is_asked_while_learning(row, backend):
+    class Last(row.algorithm):
         def predict(self, observation, state=None, episode_start=None, deterministic=False):
             assert not deterministic
             return np.full(len(observation), 2), state
 
     env = RecordingEnv()
-    Last("MlpPolicy", env, backend=backend, **kwargs).learn(40)
+    replace(row, algorithm=Last).make(env, backend=backend).learn(40)
     assert {step.action for step in env.transitions} == {2}
 
 
-@pytest.mark.parametrize(("algorithm", "kwargs"), ALGORITHMS)
-def test_a_predict_that_asks_ours_learns_what_ours_learns(algorithm, kwargs, backend):
+@each_algorithm
+def test_a_predict_that_asks_ours_learns_what_ours_learns(row, backend):
     asked = []
 
-    class Watching(algorithm):
+    class Watching(row.algorithm):
         def predict(self, observation, *args, **kwargs):
             asked.append(np.shape(observation))
             return super().predict(observation, *args, **kwargs)
 
-    models = [
-        each("MlpPolicy", RecordingEnv(), seed=0, backend=backend, **kwargs).learn(64)
-        for each in (algorithm, Watching)
-    ]
-    assert everything(models[0]) == everything(models[1])
+    rows = row, replace(row, algorithm=Watching)
+    model, watching = (each.make(backend=backend).learn(64) for each in rows)
+    assert everything(model) == everything(watching)
     assert asked == [(1, 3)] * 64
 
 
@@ -112,16 +105,16 @@ def test_a_predict_that_gives_no_actions_changes_nothing(answer):
     assert env.transitions == []
 
 
-@pytest.mark.parametrize(("algorithm", "kwargs"), ALGORITHMS)
-def test_an_overridden_on_step_is_called_after_every_step(algorithm, kwargs):
-    class Counting(algorithm):
+@each_algorithm
+def test_an_overridden_on_step_is_called_after_every_step(row):
+    class Counting(row.algorithm):
         def _on_step(self):
             super()._on_step()
             steps.append(self.num_timesteps)
             self.exploration_final_eps = 0.5  # numbers may be set here, too
 
     steps = []
-    Counting("MlpPolicy", RecordingEnv(), **kwargs).learn(24)
+    replace(row, algorithm=Counting).make().learn(24)
     assert steps == list(range(1, 25))
 
 
@@ -141,12 +134,11 @@ class Reading(BaseCallback):
         return True
 
 
-@pytest.mark.parametrize(("algorithm", "kwargs"), ALGORITHMS)
-def test_a_callback_finds_the_loss_in_the_logger(algorithm, kwargs):
-    model = algorithm("MlpPolicy", RecordingEnv(), seed=0, learning_rate=1e-3, **kwargs)
+@each_algorithm
+def test_a_callback_finds_the_loss_in_the_logger(row):
     reading = Reading()
-    model.learn(64, callback=reading, log_interval=1_000)
-    first = 7 if algorithm is PQN else 0  # in a rollout, nothing has been learned from yet
+    row.make(learning_rate=1e-3).learn(64, callback=reading, log_interval=1_000)
+    first = row.rollout - 1  # in a rollout, nothing has been learned from yet
     assert ["train/loss" in each for each in reading.found] == [n >= first for n in range(64)]
 
 
@@ -181,7 +173,7 @@ def test_an_interval_of_no_episodes_is_refused():
 BOX = spaces.Box(-1.0, 1.0, (2,))
 
 
-@pytest.mark.parametrize(("algorithm", "kwargs"), ALGORITHMS)
+@each_algorithm
 @pytest.mark.parametrize(
     ("space", "message"),
     [
@@ -203,11 +195,9 @@ BOX = spaces.Box(-1.0, 1.0, (2,))
         (spaces.Box(0.0, 1.0, (0,)), r"observation_space: received Box"),
     ],
 )
-def test_observations_that_cannot_be_learned_from_are_refused_at_once(
-    algorithm, kwargs, space, message
-):
+def test_observations_that_cannot_be_learned_from_are_refused_at_once(row, space, message):
     env = RecordingEnv()
     env.observation_space = space
     policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
     with pytest.raises(ValueError, match=message):
-        algorithm(policy, env, **kwargs)
+        row.make(env, policy)

@@ -15,10 +15,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
-from dqn_plugins import (
-    STREAM_Q_PAPER_HYPERPARAMETERS,
-    StreamQ,
-)
+from dqn_plugins import STREAM_Q_PAPER_HYPERPARAMETERS, StreamQ
 from dqn_plugins.policies import (
     AdaptiveObGD,
     AdaptiveQOptimizer,
@@ -28,10 +25,11 @@ from dqn_plugins.policies import (
     TraceAdam,
     glorot_uniform,
 )
+from tests.algorithms import ALGORITHMS
 from tests.environments import RecordingEnv, ScriptedEnv
 from tests.helpers import everything, statistics, through_a_file, traces, weights
 
-SMALL = {"net_arch": [8]}
+(make,) = (row.make for row in ALGORITHMS if row.algorithm is StreamQ)
 EXPLORE = {"exploration_initial_eps": 0.5, "exploration_final_eps": 0.5}
 OBS = "q_net.observation_normalizer.statistics.observation."
 RETURN = "q_net.reward_normalizer.return_statistics."
@@ -40,26 +38,17 @@ RETURN = "q_net.reward_normalizer.return_statistics."
 # When traces end
 
 
-def scripted(*episodes: tuple[int, str]) -> ScriptedEnv:
-    return ScriptedEnv([([1.0] * length, end) for length, end in episodes])
+def endless() -> ScriptedEnv:
+    return ScriptedEnv([([1.0] * 1000, "terminated")])
 
 
 def has_trace(model: StreamQ) -> list[bool]:
     return traces(model).any(axis=1).tolist()
 
 
-def long_trace(backend: str, n_envs: int = 1, **kwargs: Any) -> StreamQ:
-    model = StreamQ(
-        "MlpPolicy",
-        DummyVecEnv([lambda: scripted((1000, "terminated"))] * n_envs),
-        trace_cut="never",
-        policy_kwargs=SMALL,
-        seed=0,
-        backend=backend,
-        **kwargs,
-    )
-    model.learn(5 * n_envs)
-    assert has_trace(model) == [True] * n_envs
+def long_trace(backend: str) -> StreamQ:
+    model: StreamQ = make(endless(), trace_cut="never", backend=backend).learn(5)
+    assert has_trace(model) == [True]
     return model
 
 
@@ -83,7 +72,7 @@ def traces_at_start(model: StreamQ, **kwargs: Any) -> tuple[list[bool], list[flo
 def test_loading_with_an_environment_forgets_the_traces(backend, tmp_path):
     model = long_trace(backend)
     model.save(tmp_path / "model")
-    for env in (scripted((1000, "terminated")), model.get_env()):
+    for env in (endless(), model.get_env()):
         loaded = StreamQ.load(tmp_path / "model", env=env)
         assert traces_at_start(loaded, reset_num_timesteps=False) == ([False], [0.0])
 
@@ -97,14 +86,8 @@ def test_transitions_of_ones_own_are_no_part_of_the_episode_of_learn(backend):
 
 def test_learn_one_in_a_callback_gives_no_credit_to_learns_episode(backend):
     # The first number that `learn` observes is 0 throughout, that of the foreign transitions is 5.
-    model = StreamQ(
-        "MlpPolicy",
-        scripted((1000, "terminated")),
-        trace_cut="never",
-        policy_kwargs={"net_arch": [], "normalize_observations": False},
-        seed=0,
-        backend=backend,
-    )
+    policy_kwargs = {"net_arch": [], "normalize_observations": False}
+    model = make(endless(), trace_cut="never", policy_kwargs=policy_kwargs, backend=backend)
     obs = np.array([5.0, 0.0], np.float32)
 
     def interfere(*_: Any) -> bool:
@@ -143,15 +126,8 @@ def streams(envs: list[RecordingEnv]) -> tuple[np.ndarray, list[float]]:
 def test_statistics_are_those_of_the_whole_stream(backend, n_envs):
     # First observations of episodes and last ones (terminal or not) count once each.
     envs = [RecordingEnv() for _ in range(n_envs)]
-    model = StreamQ(
-        "MlpPolicy",
-        DummyVecEnv([lambda env=env: env for env in envs]),
-        gamma=0.9,
-        policy_kwargs=SMALL,
-        seed=0,
-        backend=backend,
-    )
-    model.learn(44 * n_envs)
+    vec_env = DummyVecEnv([lambda env=env: env for env in envs])
+    model = make(vec_env, gamma=0.9, backend=backend).learn(44 * n_envs)
     observations, returns = streams(envs)
     n_episodes = sum(env.episode for env in envs)
     assert n_episodes == 20 * n_envs
@@ -179,15 +155,7 @@ def test_a_constant_observation_is_harmless(backend, n_envs):
             obs[1] = 5.0
             return obs
 
-    model = StreamQ(
-        "MlpPolicy",
-        DummyVecEnv([Constant] * n_envs),
-        policy_kwargs=SMALL,
-        seed=0,
-        backend=backend,
-        **EXPLORE,
-    )
-    model.learn(100)
+    model = make(DummyVecEnv([Constant] * n_envs), backend=backend, **EXPLORE).learn(100)
     assert statistics(model)[OBS + "squared_deviations"][1] == 0.0
     assert np.isfinite(weights(model)).all()
     normalized = model.q_net.observation_normalizer(th.tensor([[0.0, 5.0, 0.0]]))
@@ -195,8 +163,7 @@ def test_a_constant_observation_is_harmless(backend, n_envs):
 
 
 def test_everything_constant_is_harmless(backend):
-    model = StreamQ("MlpPolicy", ConstantEnv(), policy_kwargs=SMALL, seed=0, backend=backend)
-    model.learn(50)
+    model = make(ConstantEnv(), backend=backend).learn(50)
     assert np.isfinite(weights(model)).all()
 
 
@@ -218,10 +185,10 @@ def test_vec_normalize_is_warned_of_with_what_to_drop(learn_env, tmp_path):
     if learn_env != "constructor":
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            model = StreamQ("MlpPolicy", plain, policy_kwargs=SMALL)
+            model = make(plain)
         model.save(tmp_path / "model")
     use = {
-        "constructor": lambda: StreamQ("MlpPolicy", normalized, policy_kwargs=SMALL),
+        "constructor": lambda: make(normalized),
         "set_env": lambda: model.set_env(normalized),
         "load": lambda: StreamQ.load(tmp_path / "model", env=normalized),
     }
@@ -231,10 +198,10 @@ def test_vec_normalize_is_warned_of_with_what_to_drop(learn_env, tmp_path):
 
 def test_vec_normalize_is_welcome_without_normalisation_of_ones_own():
     env = VecNormalize(DummyVecEnv([RecordingEnv]))
-    kwargs = {**SMALL, "normalize_observations": False, "normalize_rewards": False}
+    kwargs = {"normalize_observations": False, "normalize_rewards": False}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        StreamQ("MlpPolicy", env, policy_kwargs=kwargs).learn(10)
+        make(env, policy_kwargs=kwargs).learn(10)
 
 
 # Saving
@@ -243,9 +210,8 @@ def test_vec_normalize_is_welcome_without_normalisation_of_ones_own():
 def test_transitions_of_ones_own_go_on_after_saving_too(backend):
     # A loop of one's own that is saved in the middle of an episode
     env = RecordingEnv()
-    kwargs: dict[str, Any] = {"policy_kwargs": SMALL, "seed": 0, "backend": backend, **EXPLORE}
-    StreamQ("MlpPolicy", env, **kwargs).learn(40)
-    model = StreamQ("MlpPolicy", RecordingEnv(), **kwargs)
+    make(env, backend=backend, **EXPLORE).learn(40)
+    model = make(backend=backend, **EXPLORE)
     for step in env.transitions[:13]:
         model.learn_one(*step)
     loaded = through_a_file(model)
@@ -282,7 +248,6 @@ def test_the_papers_hyperparameters_are_its_stream_q(backend):
 
 def test_each_ingredient_can_be_taken_out():
     plain = {
-        "net_arch": [8],
         "layer_norm": False,
         "weight_initializer": None,
         "normalize_observations": False,
@@ -290,14 +255,12 @@ def test_each_ingredient_can_be_taken_out():
         "averaging_window": None,
         "activation_fn": nn.ReLU,
     }
-    model = StreamQ("MlpPolicy", RecordingEnv(), policy_kwargs=plain, seed=0).learn(20)
+    model = make(policy_kwargs=plain).learn(20)
     assert model.policy.average_q_net is None
     assert statistics(model).keys() == {"td_errors.total", "td_errors.weight"}
     assert [type(module) for module in model.q_net.q_net] == [nn.Linear, nn.ReLU, nn.Linear]
     other = {**plain, "weight_initializer": glorot_uniform}
-    assert not np.array_equal(
-        weights(StreamQ("MlpPolicy", RecordingEnv(), policy_kwargs=other, seed=0)), weights(model)
-    )
+    assert not np.array_equal(weights(make(policy_kwargs=other)), weights(model))
 
 
 def test_the_vector_in_a_dictionary_is_normalised_and_its_image_is_not():
@@ -316,17 +279,7 @@ def test_the_vector_in_a_dictionary_is_normalised_and_its_image_is_not():
 
 def test_the_exploration_rate_stays_known_when_another_number_changes():
     models = [
-        StreamQ(
-            "MlpPolicy",
-            RecordingEnv(),
-            exploration_initial_eps=0.5,
-            exploration_final_eps=0.5,
-            trace_cut="never",
-            target="expected",
-            policy_kwargs=SMALL,
-            seed=0,
-            backend=name,
-        ).learn(10)
+        make(trace_cut="never", target="expected", backend=name, **EXPLORE).learn(10)
         for name in ("torch", "compiled")
     ]
     for model in models:
@@ -400,8 +353,7 @@ def test_a_corridor_is_solved(optimizer, learning_rate):
     # At random it takes 62 steps on average to go right five times in a row. At the beginning right
     # is worth 0.8⁴ = 0.41 and left 0.8⁵ = 0.33. Over 20 seeds and two processors right was learned
     # to be better by 0.06 or more; with MaxScaledOptimizer over 12 seeds by 0.047 or more.
-    model = StreamQ(
-        "MlpPolicy",
+    model = make(
         Corridor(),
         learning_rate=learning_rate,
         gamma=0.8,
@@ -412,9 +364,7 @@ def test_a_corridor_is_solved(optimizer, learning_rate):
             "optimizer_class": optimizer,
             "averaging_window": None,  # what was learned, not its average
         },
-        seed=0,
-    )
-    model.learn(15_000)
+    ).learn(15_000)
     left, right = model.q_net(th.eye(5)).T
     assert (right - left).min() > 0.03
 

@@ -1,7 +1,6 @@
 """What compiled code is kept as, when it is made anew, and that it is Python all the same."""
 
 import hashlib
-import logging
 import os
 import shutil
 import subprocess
@@ -13,10 +12,7 @@ import pytest
 
 import dqn_plugins.policies
 import dqn_plugins.wrappers
-from dqn_plugins import NaiveDQN
-from dqn_plugins.learning.compiled import compilation
 from tests.algorithms import ALGORITHMS
-from tests.environments import RecordingEnv
 from tests.helpers import weights
 
 ROOT = Path(__file__).parents[3]
@@ -45,16 +41,6 @@ def run(program: str, folder: Path, *paths: Path, **variables: str) -> tuple[lis
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines(), done.stderr
-
-
-def test_the_first_compiled_learner_says_that_it_is_being_loaded(caplog, monkeypatch):
-    monkeypatch.setattr(compilation, "_announced", False)
-    with caplog.at_level(logging.INFO, logger="dqn_plugins"):
-        for backend in ("torch", "compiled", "compiled"):
-            NaiveDQN("MlpPolicy", RecordingEnv(), backend=backend)
-    records = [record for record in caplog.records if "compiled learner" in record.message]
-    assert [record.levelno for record in records] == [logging.INFO]
-    assert "half a minute" in records[0].message
 
 
 def learned_numbers() -> np.ndarray:
@@ -121,6 +107,27 @@ obs = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
 print(model._learner.greedy_actions(obs).tolist())
 """
 LEARNS = ACTS + "print(weights(model.learn(1_000)).tobytes().hex())"
+# Ctrl-C while code is compiled, which takes ten times as long as this waits
+IS_INTERRUPTED = (
+    ACTS
+    + """
+import os, signal, threading
+from dqn_plugins.learning import compilation_observers
+class Impatient:
+    def on_compilation(self, is_compiling):
+        compilation_observers.discard(self)
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+impatient = Impatient()
+compilation_observers.add(impatient)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+before = weights(model)
+try:
+    model.learn(1_000)
+except KeyboardInterrupt:
+    print("interrupted", np.array_equal(weights(model), before), model.num_timesteps)
+print(weights(model.learn(1_000)).tobytes().hex())
+"""
+)
 
 
 @pytest.mark.slow
@@ -132,17 +139,23 @@ def test_code_is_kept_and_made_anew_when_another_file_of_it_has_changed(tmp_path
         files = sorted(cache.rglob("*.nb?"))
         return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
-    def printed(program: str) -> list[str]:
-        return run(program, tmp_path, package.parent, NUMBA_CACHE_DIR=str(cache))[0]
+    def ran(program: str) -> tuple[list[str], str]:
+        return run(program, tmp_path, package.parent, NUMBA_CACHE_DIR=str(cache))
 
-    compiled, kept = printed(LEARNS), digest()
+    (actions, interrupted, compiled), said = ran(IS_INTERRUPTED)
+    kept = digest()
     assert kept
-    # The process that compiles learns, bit for bit, what those that load learn.
-    assert printed(LEARNS) == compiled
+    assert interrupted == "interrupted True 0"
+    # Once for what was interrupted, and once for what went on
+    assert [line.split(",")[0] for line in said.splitlines()] == [
+        "Compiling the learner for this machine"
+    ] * 2
+    # The process that compiles learns, bit for bit, what those that load learn, without a word.
+    assert ran(LEARNS) == ([actions, compiled], "")
     assert digest() == kept
     # What Python calls lies in another file, acting.py, which stays as it is.
     source = package / "learning" / "compiled" / "layers.py"
     old = "outputs[unit] = total + weights[bias + unit]"
     assert source.read_text().count(old) == 1
     source.write_text(source.read_text().replace(old, "outputs[unit] = -total"))
-    assert printed(ACTS) != compiled[:1]
+    assert ran(ACTS)[0] != [actions]

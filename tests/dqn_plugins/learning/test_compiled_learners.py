@@ -1,7 +1,6 @@
 """The compiled learners compute what the ones in torch compute, in memory that torch sees too."""
 
 import functools
-import itertools
 import re
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
-from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
-from stable_baselines3.common.torch_layers import NatureCNN
+from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
@@ -25,8 +23,9 @@ from dqn_plugins.learning.compiled.support import (
     reason_against_optimizer,
 )
 from dqn_plugins.policies import AdaptiveObGD, KerasAdam, ObGD, TraceAdam
+from tests.algorithms import each_algorithm, each_optimizer
 from tests.environments import RecordingEnv
-from tests.helpers import learn_all, optimizer_numbers, statistics, traces, weights
+from tests.helpers import optimizer_numbers, statistics, traces, weights
 
 Model = NaiveDQN | StreamQ
 
@@ -77,94 +76,29 @@ def assert_close(one: np.ndarray, other: np.ndarray, tolerance: float) -> None:
     assert np.linalg.norm(one - other) <= tolerance * np.linalg.norm(other)
 
 
-def uncovered(factors: list[list[Any]], cases: list[tuple[Any, ...]]) -> set[Any]:
-    """Pairs of values of two factors that no case has together."""
-    wanted, covered = set(), set()
-    for (i, one), (j, other) in itertools.combinations(enumerate(factors), 2):
-        wanted |= {(i, str(a), j, str(b)) for a in one for b in other}
-        covered |= {(i, str(case[i]), j, str(case[j])) for case in cases}
-    return wanted - covered
+# Equal to autograd, after hundreds of updates; after each of a few in tests/properties
 
 
-# Equal to autograd: NaiveDQN
-
-NAIVE_FACTORS: list[list[Any]] = [
-    [nn.ReLU, nn.LeakyReLU, nn.Tanh],
-    [False, True],  # layer normalisation
-    [th.optim.Adam, KerasAdam, th.optim.SGD, th.optim.RMSprop],
-    [False, True],  # bootstrapping at terminal states
-    [1, 3],  # environments
-    [[], [5], [16, 8], [32, 32, 32]],
-    [None, 0.05],  # largest norm of the gradient
-]
-NAIVE_CASES: list[tuple[Any, ...]] = [
-    (nn.ReLU, False, th.optim.Adam, False, 3, [16, 8], 0.05),
-    (nn.ReLU, False, th.optim.SGD, True, 1, [5], None),
-    (nn.ReLU, True, KerasAdam, True, 1, [], 0.05),
-    (nn.ReLU, True, th.optim.SGD, False, 3, [32, 32, 32], 0.05),
-    (nn.LeakyReLU, False, th.optim.Adam, True, 1, [32, 32, 32], None),
-    (nn.LeakyReLU, True, th.optim.Adam, False, 1, [5], 0.05),
-    (nn.LeakyReLU, True, KerasAdam, False, 1, [16, 8], None),
-    (nn.LeakyReLU, True, th.optim.SGD, False, 3, [], None),
-    (nn.Tanh, False, th.optim.Adam, True, 3, [], 0.05),
-    (nn.Tanh, False, KerasAdam, False, 3, [5], None),
-    (nn.Tanh, False, KerasAdam, True, 3, [32, 32, 32], None),
-    (nn.Tanh, True, th.optim.SGD, True, 1, [16, 8], 0.05),
-    (nn.ReLU, False, th.optim.RMSprop, False, 1, [], None),
-    (nn.LeakyReLU, True, th.optim.RMSprop, True, 3, [5], 0.05),
-    (nn.Tanh, False, th.optim.RMSprop, True, 3, [16, 8], None),
-    (nn.Tanh, True, th.optim.RMSprop, False, 1, [32, 32, 32], 0.05),
-    (nn.ReLU, True, th.optim.Adam, False, 16, [16, 8], None),
-]
-
-
-def test_the_combinations_of_naive_dqn_cover_every_pair():
-    assert not uncovered(NAIVE_FACTORS, NAIVE_CASES)
-
-
-@pytest.mark.numerics
-@pytest.mark.parametrize(
-    (
-        "activation_fn",
-        "layer_norm",
-        "optimizer",
-        "bootstraps",
-        "n_envs",
-        "net_arch",
-        "max_grad_norm",
-    ),
-    NAIVE_CASES,
-)
-def test_naive_dqn_compiled_equals_autograd_after_1000_updates(
-    activation_fn, layer_norm, optimizer, bootstraps, n_envs, net_arch, max_grad_norm
-):
-    models = [
-        NaiveDQN(
+def twins(algorithm: Any, n_envs: int, **kwargs: Any) -> list[Model]:
+    """Twins that learn from as many CartPoles, in torch and in compiled code."""
+    return [
+        algorithm(
             "MlpPolicy",
             DummyVecEnv([cart_pole] * n_envs),
-            learning_rate={th.optim.SGD: 1e-2, th.optim.RMSprop: 3e-4}.get(optimizer, 1e-3),
-            q_step_size=0.5,
             update="mean" if n_envs == 3 else "each",
-            bootstrap_at_terminal=bootstraps,
-            max_grad_norm=max_grad_norm,
-            policy_kwargs={
-                "net_arch": net_arch,
-                "activation_fn": activation_fn,
-                "layer_norm": layer_norm,
-                "optimizer_class": optimizer,
-                # Large enough for it to matter where it is added
-                "optimizer_kwargs": {} if optimizer is th.optim.SGD else {"eps": 1e-3},
-            },
             seed=0,
             backend=backend,
+            **kwargs,
         )
         for backend in ("torch", "compiled")
     ]
+
+
+def assert_learn_the_same(models: list[Model], batches: tuple[Transition, ...]) -> None:
     initial = weights(models[0])
     assert np.array_equal(initial, weights(models[1]))
-    n_batches = 60 if n_envs == 16 else 1_000  # with 16 updates each
     (torch_errors, torch_actions), (errors, actions) = (
-        learn_batches(model, played(n_envs)[:n_batches]) for model in models
+        learn_batches(model, batches) for model in models
     )
     assert relative_difference(initial, weights(models[0])) > 0.01
     assert relative_difference(weights(models[1]), weights(models[0])) < 1e-5
@@ -175,163 +109,128 @@ def test_naive_dqn_compiled_equals_autograd_after_1000_updates(
         assert_close(one, other, 1e-4)
 
 
-# Equal to autograd: StreamQ
-
-NORMALISATIONS = {"none": (False, False), "obs": (True, False), "rewards": (False, True)}
-NORMALISATIONS["both"] = (True, True)
-STREAM_FACTORS: list[list[Any]] = [
-    [ObGD, AdaptiveObGD, TraceAdam],
-    ["after", "watkins", "never"],
-    [1, 3],  # environments
-    ["none", "obs", "rewards", "both"],  # what is normalised
-    [None, 0.5],  # largest TD error
-    [[], [16, 8], [32, 32, 32]],
-]
-STREAM_CASES: list[tuple[Any, ...]] = [
-    (ObGD, "after", 3, "none", 0.5, [32, 32, 32]),
-    (ObGD, "watkins", 1, "both", None, [32, 32, 32]),
-    (ObGD, "never", 1, "rewards", 0.5, []),
-    (ObGD, "never", 3, "obs", None, [16, 8]),
-    (AdaptiveObGD, "after", 1, "both", None, []),
-    (AdaptiveObGD, "watkins", 1, "none", None, [16, 8]),
-    (AdaptiveObGD, "watkins", 1, "obs", 0.5, [32, 32, 32]),
-    (AdaptiveObGD, "watkins", 3, "rewards", 0.5, [16, 8]),
-    (AdaptiveObGD, "never", 3, "both", 0.5, [32, 32, 32]),
-    (TraceAdam, "after", 3, "obs", 0.5, [16, 8]),
-    (TraceAdam, "after", 3, "rewards", None, [32, 32, 32]),
-    (TraceAdam, "watkins", 1, "obs", 0.5, []),
-    (TraceAdam, "watkins", 3, "both", 0.5, [16, 8]),
-    (TraceAdam, "never", 3, "none", None, []),
-    (TraceAdam, "after", 16, "both", None, [16, 8]),
-]
-
-
-def test_the_combinations_of_stream_q_cover_every_pair():
-    assert not uncovered(STREAM_FACTORS, STREAM_CASES)
+@pytest.mark.numerics
+@pytest.mark.parametrize(
+    ("activation_fn", "layer_norm", "optimizer", "bootstraps", "n_envs", "net_arch", "max_norm"),
+    [
+        (nn.ReLU, True, KerasAdam, True, 1, [], 0.05),
+        (nn.ReLU, True, th.optim.SGD, False, 3, [32, 32, 32], 0.05),
+        (nn.ReLU, True, th.optim.Adam, False, 16, [16, 8], None),
+        (nn.LeakyReLU, False, th.optim.Adam, True, 1, [32, 32, 32], None),
+        (nn.LeakyReLU, True, th.optim.RMSprop, True, 3, [5], 0.05),
+        (nn.Tanh, False, KerasAdam, False, 3, [5], None),
+        (nn.Tanh, True, th.optim.SGD, True, 1, [16, 8], 0.05),
+        (nn.SiLU, False, th.optim.RAdam, False, 1, [16, 8], None),
+    ],
+)
+def test_naive_dqn_compiled_equals_autograd_after_1000_updates(
+    activation_fn, layer_norm, optimizer, bootstraps, n_envs, net_arch, max_norm
+):
+    models = twins(
+        NaiveDQN,
+        n_envs,
+        learning_rate={th.optim.SGD: 1e-2, th.optim.RMSprop: 3e-4}.get(optimizer, 1e-3),
+        q_step_size=0.5,
+        bootstrap_at_terminal=bootstraps,
+        max_grad_norm=max_norm,
+        policy_kwargs={
+            "net_arch": net_arch,
+            "activation_fn": activation_fn,
+            "layer_norm": layer_norm,
+            "optimizer_class": optimizer,
+            # Large enough for it to matter where it is added
+            "optimizer_kwargs": {} if optimizer is th.optim.SGD else {"eps": 1e-3},
+        },
+    )
+    n_batches = 60 if n_envs == 16 else 1_000  # with 16 updates each
+    assert_learn_the_same(models, played(n_envs)[:n_batches])
 
 
 @pytest.mark.numerics
 @pytest.mark.parametrize(
-    ("optimizer", "trace_cut", "n_envs", "normalized", "td_error_clip", "net_arch"), STREAM_CASES
+    ("optimizer", "trace_cut", "n_envs", "normalizes", "rewards", "td_error_clip", "net_arch"),
+    [
+        (ObGD, "after", 3, False, False, 0.5, [32, 32, 32]),
+        (ObGD, "never", 1, False, True, 0.5, []),
+        (AdaptiveObGD, "after", 1, True, True, None, []),
+        (AdaptiveObGD, "watkins", 3, False, True, 0.5, [16, 8]),
+        (TraceAdam, "watkins", 1, True, False, 0.5, []),
+        (TraceAdam, "after", 3, False, True, None, [32, 32, 32]),
+        (TraceAdam, "never", 3, False, False, None, []),
+        (TraceAdam, "after", 16, True, True, None, [16, 8]),
+    ],
 )
 def test_stream_q_compiled_equals_autograd(
-    optimizer, trace_cut, n_envs, normalized, td_error_clip, net_arch
+    optimizer, trace_cut, n_envs, normalizes, rewards, td_error_clip, net_arch
 ):
-    normalize_observations, normalize_rewards = NORMALISATIONS[normalized]
-    models = [
-        StreamQ(
-            "MlpPolicy",
-            DummyVecEnv([cart_pole] * n_envs),
-            learning_rate=1e-3 if optimizer is TraceAdam else 1.0,
-            trace_cut=trace_cut,
-            td_error_clip=td_error_clip,
-            update="mean" if n_envs == 3 else "each",
-            policy_kwargs={
-                "net_arch": net_arch,
-                "optimizer_class": optimizer,
-                "normalize_observations": normalize_observations,
-                "normalize_rewards": normalize_rewards and "return_deviation",
-            },
-            seed=0,
-            backend=backend,
-        )
-        for backend in ("torch", "compiled")
-    ]
+    models = twins(
+        StreamQ,
+        n_envs,
+        learning_rate=1e-3 if optimizer is TraceAdam else 1.0,
+        trace_cut=trace_cut,
+        td_error_clip=td_error_clip,
+        policy_kwargs={
+            "net_arch": net_arch,
+            "optimizer_class": optimizer,
+            "normalize_observations": normalizes,
+            "normalize_rewards": rewards and "return_deviation",
+        },
+    )
     # ObGD with α = 1 takes steps as long as the TD error asks for, and is chaotic: a difference in
     # the last bit doubles every few updates (after 400 of them it is 3e-4). Adam's steps are small.
     n_updates = 300 if optimizer is TraceAdam else 100
-    initial = weights(models[0])
-    (torch_errors, torch_actions), (errors, actions) = (
-        learn_batches(model, played(n_envs)[:n_updates]) for model in models
-    )
-    assert relative_difference(initial, weights(models[0])) > 0.05
-    assert relative_difference(weights(models[1]), weights(models[0])) < 1e-5
-    assert relative_difference(errors, torch_errors) < 1e-5
-    assert np.array_equal(actions, torch_actions)
+    assert_learn_the_same(models, played(n_envs)[:n_updates])
     assert_close(traces(models[1]), traces(models[0]), 1e-4)
-    for one, other in zip(*map(optimizer_numbers, models), strict=True):
-        assert_close(one, other, 1e-4)
-    assert statistics(models[1]).keys() == statistics(models[0]).keys()
-    n_averaged, td_errors = 1, 2
-    assert len(statistics(models[0])) == (
-        n_averaged + td_errors + 3 * normalize_observations + 7 * normalize_rewards
-    )
     averages = [model.policy.average_q_net.parameters() for model in models]
     for one, other in zip(*averages, strict=True):
         assert_close(one.numpy(), other.numpy(), 1e-4)
+    n_averaged, td_errors = 1, 2
+    assert len(statistics(models[0])) == n_averaged + td_errors + 3 * normalizes + 7 * rewards
+    assert statistics(models[1]).keys() == statistics(models[0]).keys()
     for name, numbers in statistics(models[0]).items():
         # float64, and of what the environments gave, which is the same for both; but for TD errors
         tolerance = 1e-4 if name.startswith("td_errors.") else 1e-12
         assert statistics(models[1])[name] == pytest.approx(numbers, tolerance, tolerance), name
 
 
-# One memory
-
-MAKERS: list[Callable[..., Model]] = [
-    functools.partial(NaiveDQN, "MlpPolicy"),
-    functools.partial(StreamQ, "MlpPolicy", policy_kwargs={"net_arch": [16, 8]}),
-    functools.partial(
-        StreamQ,
-        "MlpPolicy",
-        learning_rate=1.0,
-        policy_kwargs={"net_arch": [16, 8], "optimizer_class": AdaptiveObGD},
-    ),
-]
-each_algorithm = pytest.mark.parametrize("make", MAKERS, ids=["naive", "stream", "adaptive_obgd"])
-
-
-def trained(make: Callable[..., Model], backend: str, seed: int = 0) -> Model:
-    return make(RecordingEnv(), seed=seed, backend=backend).learn(20)
-
-
-def assert_same(one: Model, other: Model) -> None:
-    assert np.array_equal(weights(one), weights(other))
-    numbers = optimizer_numbers(one), optimizer_numbers(other)
-    assert len(numbers[0]) == len(numbers[1]) > 0
-    assert all(map(np.array_equal, *numbers))
-    assert all(map(np.array_equal, statistics(one).values(), statistics(other).values()))
-
-
-def transitions(n: int = 30) -> list[Any]:
-    env = RecordingEnv()
-    NaiveDQN("MlpPolicy", env, seed=9, exploration_initial_eps=1.0).learn(n)
-    return env.transitions
+# What changes meanwhile
 
 
 @each_algorithm
-def test_the_optimisers_state_is_torchs_and_grows_with_learning(make):
-    model = trained(make, "compiled")
-    reference = trained(make, "torch")
-    numbers = optimizer_numbers(model), optimizer_numbers(reference)
-    assert [n.shape for n in numbers[0]] == [n.shape for n in numbers[1]]
-    state = model.policy.optimizer.state
-    state_there = reference.policy.optimizer.state
-    kinds = [set(state[param]) for param in model.q_net.parameters()]
-    assert kinds == [set(state_there[param]) for param in reference.q_net.parameters()]
-    for one, other in zip(*numbers, strict=True):
-        assert_close(one, other, 1e-4)
-    steps = [state[p]["step"].item() for p in model.q_net.parameters()]
-    assert steps == [20.0] * len(steps)
-    model.learn_one(*transitions(1)[0])
-    assert [state[p]["step"].item() for p in model.q_net.parameters()] == [21.0] * len(steps)
-
-
-@each_algorithm
-def test_numbers_that_a_callback_changes_are_in_force_at_the_next_step(make):
+def test_numbers_that_a_callback_changes_are_in_force_at_the_next_step(row):
     def change(seen: dict[str, Any], _: Any) -> bool:
         model = seen["self"]
-        if model.num_timesteps == 10:
+        if model.num_timesteps == 12:
             model.gamma = 0.5
             model.policy.optimizer.param_groups[0]["eps"] = 0.1
         return True
 
-    models = [
-        make(RecordingEnv(), seed=0, backend=backend).learn(30, callback=change)
-        for backend in ("torch", "compiled")
-    ]
-    unchanged = make(RecordingEnv(), seed=0, backend="compiled").learn(30)
+    models = [row.make(backend=each).learn(32, callback=change) for each in ("torch", "compiled")]
+    unchanged = row.make(backend="compiled").learn(32)
     assert_close(weights(models[1]), weights(models[0]), 1e-4)
     assert not np.allclose(weights(models[1]), weights(unchanged), rtol=1e-3)
+
+
+@each_optimizer
+def test_an_optimiser_setting_that_the_user_changes_is_in_force_at_once(row, optimizer):
+    settings = {"lr": 0.1, "betas": (0.5, 0.6), "beta2": 0.6, "eps": 0.2, "overshoot_factor": 9.0}
+    kwargs = {
+        "learning_rate": row.optimizers[optimizer],  # no schedule, which would set it anew
+        "policy_kwargs": {"optimizer_class": optimizer},
+    }
+    learned: dict[str, list[np.ndarray]] = {}
+    for backend in ("torch", "compiled"):
+        for name in ("", *settings):
+            model = row.make(backend=backend, **kwargs).learn(20)
+            group = model.policy.optimizer.param_groups[0]
+            if name not in {"", *group}:
+                continue
+            group |= {name: settings[name]} if name else {}
+            model.learn(8, reset_num_timesteps=False)
+            learned.setdefault(name, []).append(weights(model))
+    for name, (in_torch, compiled) in learned.items():
+        assert_close(compiled, in_torch, 1e-5)
+        assert (name == "") == np.array_equal(in_torch, learned[""][0])
 
 
 def test_a_rate_that_falls_at_every_step_is_no_reason_to_look_at_every_weight(monkeypatch):
@@ -436,105 +335,12 @@ def test_what_diverges_is_refused_where_torch_takes_the_steps():
         assert all(map(np.array_equal, before, after))
 
 
-@pytest.mark.parametrize(
-    ("make", "settings"),
-    [
-        (MAKERS[0], {"lr": 0.1, "betas": (0.5, 0.6), "eps": 0.1}),
-        (MAKERS[1], {"lr": 0.1, "betas": (0.5, 0.6), "eps": 0.1}),
-        (MAKERS[2], {"lr": 0.1, "overshoot_factor": 9.0, "beta2": 0.6, "eps": 0.1}),
-    ],
-)
-def test_an_optimiser_setting_that_the_user_changes_is_in_force_at_once(make, settings):
-    for name, value in settings.items():
-        models = [trained(make, backend) for backend in ("torch", "compiled")]
-        for model in models:
-            model.policy.optimizer.param_groups[0][name] = value
-            learn_all(model, transitions(10))
-        assert_close(weights(models[1]), weights(models[0]), 1e-5)
-
-
 # Where it applies
-
-
-OUTSIDE: dict[str, tuple[str, Callable[[], Any], dict[str, Any], str]] = {
-    "NatureCNN": (
-        "CnnPolicy",
-        lambda: FakeImageEnv(3, screen_height=36, screen_width=36),
-        {"features_extractor_class": NatureCNN},
-        r"is NatureCNN, it must be FlattenExtractor or ImageExtractor",
-    ),
-    "dictionaries": ("MultiInputPolicy", SimpleMultiObsEnv, {}, r"must be a Box"),
-    "elu": (
-        "MlpPolicy",
-        RecordingEnv,
-        {"activation_fn": nn.ELU},
-        r"a layer ELU, it must be Linear",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", OUTSIDE)
-def test_what_cannot_be_compiled_is_refused_with_the_reason(case):
-    policy, make_env, policy_kwargs, reason = OUTSIDE[case]
-    with pytest.raises(ValueError, match=r"backend: received 'compiled', but .*" + reason):
-        NaiveDQN(policy, make_env(), policy_kwargs=policy_kwargs, backend="compiled")
-
-
-@pytest.mark.parametrize("case", OUTSIDE)
-def test_auto_takes_torch_where_nothing_can_be_compiled(case, recwarn):
-    policy, make_env, policy_kwargs, _ = OUTSIDE[case]
-    auto, in_torch = (
-        NaiveDQN(policy, make_env(), policy_kwargs=policy_kwargs, seed=0, backend=backend)
-        for backend in ("auto", "torch")
-    )
-    assert type(auto._learner) is type(in_torch._learner)
-    before = weights(auto)
-    auto.learn(6)
-    assert not np.array_equal(weights(auto), before)
-    assert not [warning for warning in recwarn if "dqn_plugins" in str(warning.filename)]
 
 
 def test_discrete_observations_are_not_compiled():
     with pytest.raises(ValueError, match=r"observations are Discrete\(16\)"):
         StreamQ("MlpPolicy", "FrozenLake-v1", backend="compiled")
-
-
-# Bad numbers
-
-
-@each_algorithm
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("where", ["obs", "reward", "next_obs"])
-def test_the_compiler_keeps_the_check_for_bad_numbers(make, where, value):
-    model = make(DummyVecEnv([RecordingEnv] * 2), seed=0, backend="compiled").learn(20)
-    before = weights(model), *optimizer_numbers(model), *statistics(model).values()
-    rng = np.random.default_rng(0)
-    obs, next_obs = rng.normal(size=(2, 2, 3)).astype(np.float32)
-    rewards, no, yes = np.ones(2, np.float32), np.zeros(2, np.bool_), np.ones(2, np.bool_)
-    {"obs": obs[1], "reward": rewards[1:], "next_obs": next_obs[1]}[where][-1] = value
-    with pytest.raises(NonFiniteTransitionError, match="environment 1"):
-        model._learner.learn(
-            Transition(obs, np.zeros(2, int), rewards, next_obs, no, no, next_obs, yes)
-        )
-    after = weights(model), *optimizer_numbers(model), *statistics(model).values()
-    assert all(map(np.array_equal, before, after))
-
-
-@each_algorithm
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
-def test_the_compiler_keeps_the_check_for_divergence(make, value):
-    model = trained(make, "compiled")
-    with th.no_grad():
-        for param in model.q_net.parameters():
-            param.fill_(value)
-    step, *_ = transitions(1)
-    model._start_episodes(step.obs[np.newaxis])
-    model._own_episode_is_over = False
-    before = weights(model), *optimizer_numbers(model), *statistics(model).values()
-    with pytest.raises(DivergenceError, match="Learning diverged"):
-        model.learn_one(*step)
-    after = weights(model), *optimizer_numbers(model), *statistics(model).values()
-    assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(before, after, strict=True))
 
 
 def _in_two_groups(policy: Any) -> None:

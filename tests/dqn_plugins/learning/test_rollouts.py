@@ -24,6 +24,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "no layer normalisation": {"layer_norm": False},
     "leaky": {"net_arch": [7], "activation_fn": nn.LeakyReLU},
     "linear": {"net_arch": []},
+    "SiLU": {"net_arch": [7, 5], "activation_fn": nn.SiLU},
+    "Tanh": {"net_arch": [4], "activation_fn": nn.Tanh, "layer_norm": False},
     "Adam": {"net_arch": [5, 6], "optimizer_class": th.optim.Adam},
     "RAdam with weight decay": {"net_arch": [5], "optimizer_kwargs": {"weight_decay": 0.1}},
 }
@@ -127,6 +129,22 @@ def test_the_backends_learn_the_same(network):
     np.testing.assert_array_equal(
         one._learner.greedy_actions(obs), other._learner.greedy_actions(obs)
     )
+
+
+def test_rollouts_and_minibatches_longer_than_what_is_computed_at_once():
+    learned = [
+        weights(
+            new_model(
+                name,
+                DummyVecEnv([RecordingEnv] * 3),
+                n_steps=350,
+                batch_size=525,
+                policy_kwargs={"net_arch": [5, 4]},
+            ).learn(2_100)
+        )
+        for name in ("torch", "compiled")
+    ]
+    np.testing.assert_allclose(*learned, atol=2e-5)
 
 
 @pytest.mark.parametrize("optimizer", [th.optim.RAdam, th.optim.Adam])

@@ -36,62 +36,32 @@ from tests.wrappers.scripted import (
 # --- a drop-in ---
 
 
-def test_documented_example_every_tenth_episode(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("episodes", "n_videos", "arguments"),
+    [
+        (50, 5, {"episode_trigger": lambda t: t % 10 == 0}),
+        (5, 2, {"step_trigger": lambda t: t % 200 == 0, "video_length": 100}),
+        (3, 2, {"video_length": 1000}),
+    ],
+    ids=["every tenth episode", "every 200th step", "chunks of 1,000 frames"],
+)
+def test_documented_examples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, episodes: int, n_videos: int, arguments: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
     env: Any = gym.make("LunarLander-v3", render_mode="rgb_array")
-    trigger = lambda t: t % 10 == 0  # noqa: E731
-    env = RecordVideo(
-        env, video_folder="./save_videos1", episode_trigger=trigger, disable_logger=True
-    )
-    for _i in range(50):
-        termination, truncation = False, False
-        _ = env.reset(seed=123)
-        while not (termination or truncation):
-            _obs, _rew, termination, truncation, _info = env.step(env.action_space.sample())
-    env.close()
-    assert len(videos(tmp_path / "save_videos1")) == 5
-
-
-def test_documented_example_every_two_hundredth_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    env: Any = gym.make("LunarLander-v3", render_mode="rgb_array")
-    trigger = lambda t: t % 200 == 0  # noqa: E731
-    env = RecordVideo(
-        env,
-        video_folder="./save_videos2",
-        step_trigger=trigger,
-        video_length=100,
-        disable_logger=True,
-    )
-    for _i in range(5):
+    env = RecordVideo(env, video_folder="./save_videos", disable_logger=True, **arguments)
+    for _i in range(episodes):
         termination, truncation = False, False
         _ = env.reset(seed=123)
         _ = env.action_space.seed(123)
         while not (termination or truncation):
             _obs, _rew, termination, truncation, _info = env.step(env.action_space.sample())
     env.close()
-    folder = tmp_path / "save_videos2"
-    assert len(videos(folder)) == 2
-    assert sum(1 for _ in read_frames(folder / "rl-video-step-0.mp4")) == 100
-
-
-def test_documented_example_chunks_of_a_thousand_frames(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    env: Any = gym.make("LunarLander-v3", render_mode="rgb_array")
-    env = RecordVideo(env, video_folder="./save_videos3", video_length=1000, disable_logger=True)
-    for _i in range(3):
-        termination, truncation = False, False
-        _ = env.reset(seed=123)
-        while not (termination or truncation):
-            _obs, _rew, termination, truncation, _info = env.step(env.action_space.sample())
-    env.close()
-    assert len(videos(tmp_path / "save_videos3")) == 2
+    folder = tmp_path / "save_videos"
+    assert len(videos(folder)) == n_videos
+    if "step_trigger" in arguments:
+        assert sum(1 for _ in read_frames(folder / "rl-video-step-0.mp4")) == 100
 
 
 def test_arguments_begin_as_gymnasiums_do() -> None:
