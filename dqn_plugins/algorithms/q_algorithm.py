@@ -808,7 +808,7 @@ class QAlgorithm(BaseAlgorithm):
             if algorithm.__module__ != "builtins"
             and parameter.kind is parameter.KEYWORD_ONLY
             and not parameter.name.startswith("exploration")
-        } - {"backend", "update", "n_envs", "vectorization"}
+        } - {"advantage_gap", "backend", "update", "n_envs", "vectorization"}
 
     def _excluded_save_params(self) -> list[str]:
         made_anew = ["q_net", "_learner", "_rule_in_force", "_is_device_auto"]

@@ -107,6 +107,10 @@ class StreamQ(OnlineQAlgorithm):
         which about the last 10,000 count, above 0; None for any.
     :param target: "max" learns the value of acting greedily, as Q-learning does; "expected" that of
         acting ε-greedily, as expected Sarsa(λ) does, for which ``trace_cut="never"`` is right.
+    :param advantage_gap: α, in [0, 1): δ is lessened by α·(max Q(s, ·) − Q(s, a)), so that actions
+        that are not the best fall behind by 1 / (1 − α) times as much. The TD errors that are
+        returned and logged include this. With ``target="expected"`` the value that is expected of s
+        stands in place of the maximum here, too.
     :param exploration: How long a random action is taken: "epsilon_greedy" for one step; "extended"
         for several; "extended_when_stuck" for several while the last episodes were the longest and
         the worst seen so far, else for one.
@@ -137,6 +141,7 @@ class StreamQ(OnlineQAlgorithm):
     td_error_clip: float | None
     td_error_clip_rms: float | None
     target: Target
+    advantage_gap: float
     _learns_from_traces = True
 
     def __init__(
@@ -161,6 +166,7 @@ class StreamQ(OnlineQAlgorithm):
         td_error_clip: float | None = None,
         td_error_clip_rms: float | None = 10.0,
         target: Target = "max",
+        advantage_gap: float = 0.0,
         exploration: Exploration = "extended_when_stuck",
         exploration_duration: int | None = 16,
         exploration_stuck_eps: float = 0.2,

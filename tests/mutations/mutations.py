@@ -761,6 +761,20 @@ MUTATIONS = [
         STREAM,
     ),
     Mutation(
+        "dqn_plugins/learning/autograd/values.py",
+        "rule.advantage_gap * (values - taken_values)",
+        "rule.advantage_gap * (next_values - taken_values)",
+        "the advantage is taken in the next state",
+        STREAM,
+    ),
+    Mutation(
+        STREAM_COMPILED,
+        "gap = value_of(q_values, numbers) - taken",
+        "gap = q_values[best_action(q_values)] - taken",
+        "the advantage is over the best action with an expected value, too",
+        COMPILED_STREAM,
+    ),
+    Mutation(
         NORMALIZATION,
         "- mean) / deviation).float()",
         "- mean) / deviation**2).float()",

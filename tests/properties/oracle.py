@@ -303,6 +303,7 @@ class NaiveOracle(Oracle):
             next_value = self.bootstrap(batch, i, masked=not rule.bootstrap_at_terminal)
             q_values = self.q_values(obs)
             td_error = batch.rewards[i] + rule.gamma * next_value - q_values[action]
+            td_error -= rule.advantage_gap * (q_values.max() - q_values[action])
             td_errors.append(float(td_error))
             # The loss is the mean over actions and transitions of (target − q)²
             target = q_values.copy()
@@ -399,7 +400,8 @@ class StreamOracle(Oracle):
         # Of s: by what was known when it came
         observations = {i: one_of(batch.obs, i) for i in envs}
         explored = {i: self.greedy_action(observations[i]) != actions[i] for i in envs}
-        taken = {i: self.q_values(observations[i])[actions[i]] for i in envs}
+        q_values = {i: self.q_values(observations[i]) for i in envs}
+        taken = {i: q_values[i][actions[i]] for i in envs}
         gradients = {i: self.gradient(observations[i], actions[i]) for i in envs}
         # Of s′ and r: after a look at both
         for i in envs:
@@ -411,6 +413,7 @@ class StreamOracle(Oracle):
             self.scaled(float(batch.rewards[i]))
             + rule.gamma * self.bootstrap(batch, i)
             - float(taken[i])
+            - rule.advantage_gap * (self.value(q_values[i]) - float(taken[i]))
             for i in envs
         ]
         in_units_of_rewards = [td_error * self.reward_scale for td_error in td_errors]
