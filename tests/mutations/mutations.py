@@ -776,8 +776,8 @@ MUTATIONS = [
     ),
     Mutation(
         NORMALIZATION,
-        "- mean) / deviation).float()",
-        "- mean) / deviation**2).float()",
+        "- mean) / deviation)",
+        "- mean) / deviation**2)",
         "observations are divided by their variance",
         STREAM,
     ),

@@ -100,7 +100,7 @@ class Oracle:
             seen = self.seen.get(key, [])
             mean = np.mean(seen, axis=0) if seen else 0.0
             variance = np.var(seen, axis=0, ddof=1) if len(seen) > 1 else 1.0
-            return (value - mean) / np.sqrt(variance + STATISTICS_EPS)
+            return np.clip((value - mean) / np.sqrt(variance + STATISTICS_EPS), -10, 10)
         return value
 
     # What it computes
