@@ -798,15 +798,15 @@ MUTATIONS = [
     # The average that predicts
     Mutation(
         STREAM_POLICY,
-        "share = max(5.0 / (self.n_averaged.item() + 4.0), 1.0 / self.averaging_window)",
-        "share = 1.0 / self.averaging_window",
+        "max(5.0 / (t + 4.0), n_transitions / self.averaging_window)",
+        "n_transitions / self.averaging_window",
         "the first weights stay in the average for long",
         STREAM,
     ),
     Mutation(
         OPTIMIZERS_COMPILED,
-        "share = np.float32(max(5.0 / (average.n_averaged[0] + 4.0), 1.0 / average.window))",
-        "share = np.float32(5.0 / (average.n_averaged[0] + 4.0))",
+        "max(5.0 / (t + 4.0), n / average.window)",
+        "5.0 / (t + 4.0)",
         "the average never forgets",
         COMPILED_STREAM,
     ),

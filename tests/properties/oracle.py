@@ -424,8 +424,10 @@ class StreamOracle(Oracle):
             self.z[i] = [fade * z + g for z, g in zip(self.z[i], gradients[i], strict=True)]
         self.move({i: self.clipped(d) for i, d in zip(envs, td_errors, strict=True)}, gradients)
         if rule.averaging_window is not None:
-            self.n_averaged += 1
-            share = max(5 / (self.n_averaged + 4), 1 / rule.averaging_window)
+            # The window is so many transitions, of which this update learned from a few
+            self.n_averaged += len(envs)
+            n_updates = self.n_averaged / len(envs)
+            share = min(max(5 / (n_updates + 4), len(envs) / rule.averaging_window), 1)
             self.average = (1 - share) * self.average + share * self.weights
         for i in envs:
             if batch.dones[i] or (explored[i] and rule.trace_cut == "after"):

@@ -88,7 +88,7 @@ def learn_stream(
     # The weights: along the traces
     clipped = np.array([_clipped(float(error), policy, rule) for error in td_errors], np.float32)
     optimizer.step(th.as_tensor(clipped, device=policy.device), env_indices)
-    policy.update_average()
+    policy.update_average(len(rows))
 
     # What ended is forgotten
     for env, is_explored, done in zip(env_indices.tolist(), explored, dones, strict=True):

@@ -171,8 +171,8 @@ class Average(NamedTuple):
     The average of the weights, see ``StreamQPolicy.update_average``.
 
     :param weights: Laid out as the weights.
-    :param n_averaged: How many updates it has taken in, shape (1,).
-    :param window: Over how many updates to average at most.
+    :param n_averaged: From how many transitions the weights were updated, shape (1,).
+    :param window: Over how many transitions to average at most.
     """
 
     weights: Floats
@@ -226,18 +226,19 @@ def mean_update(directions: Floats, errors: Floats, n: int, update: Floats) -> N
 
 
 @compiled
-def share_of_newest(average: Average) -> np.float32:
-    """Count an update, and tell how much the newest weights move their average."""
-    average.n_averaged[0] += 1.0
-    return np.float32(max(5.0 / (average.n_averaged[0] + 4.0), 1.0 / average.window))
+def share_of_newest(average: Average, n: int) -> np.float32:
+    """Count n transitions, and tell how much the newest weights move their average."""
+    average.n_averaged[0] += n
+    t = average.n_averaged[0] / n
+    return np.float32(min(max(5.0 / (t + 4.0), n / average.window), 1.0))
 
 
 @compiled
-def average_weights(weights: Floats, average: Average | None) -> None:
+def average_weights(weights: Floats, average: Average | None, n: int) -> None:
     """Take the newest weights into their average."""
     if average is None:
         return
-    share, averaged = share_of_newest(average), average.weights
+    share, averaged = share_of_newest(average, n), average.weights
     for i in range(averaged.size):
         averaged[i] += share * (weights[i] - averaged[i])
 
@@ -268,7 +269,7 @@ def descend(
         for i in range(weights.size):
             weights[i] -= change(numbers, exp_avg, exp_avg_sq, i, factor * direction[i])
     else:
-        share, averaged = share_of_newest(average), average.weights
+        share, averaged = share_of_newest(average, n), average.weights
         for i in range(weights.size):
             weight = weights[i] - change(numbers, exp_avg, exp_avg_sq, i, factor * direction[i])
             weights[i] = weight
@@ -494,7 +495,7 @@ def intentional(
         step = np.float32(learning_rate / max(root, SMALLEST_NORM) * errors[env] / n)
         for i in range(direction.size):
             weights[i] += step * (direction[i] * scales[i])
-    average_weights(weights, average)
+    average_weights(weights, average, n)
 
 
 # Overshooting-bounded gradient descent
@@ -527,7 +528,7 @@ def obgd(
         step = np.float32(bounded_step_size(optimizer, errors[env], norm) * errors[env] / n)
         for i in range(direction.size):
             weights[i] += step * direction[i]
-    average_weights(weights, average)
+    average_weights(weights, average, n)
 
 
 @compiled
@@ -556,7 +557,7 @@ def adaptive_obgd(
         step = np.float32(bounded_step_size(optimizer, errors[env], norm) * errors[env] / n)
         for i in range(direction.size):
             weights[i] += step * (direction[i] * scales[i])
-    average_weights(weights, average)
+    average_weights(weights, average, n)
 
 
 @compiled
