@@ -43,7 +43,8 @@ class NormalizingQNetwork(QNetwork):
     is those values divided by :attr:`reward_scale`, see :meth:`learned_values`. The statistics
     change only while an algorithm learns.
 
-    :param normalize_observations: Whether to normalise observations.
+    :param normalize_observations: Whether to normalise observations; None for all but images that
+        an :class:`~dqn_plugins.policies.ImageExtractor` sees.
     :param normalize_rewards: What rewards are divided by, see :class:`RewardNormalizer`; False for
         nothing.
     """
@@ -51,11 +52,13 @@ class NormalizingQNetwork(QNetwork):
     def __init__(
         self,
         *args: Any,
-        normalize_observations: bool = True,
+        normalize_observations: bool | None = None,
         normalize_rewards: RewardScale | Literal[False] = "blend",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        if normalize_observations is None:
+            normalize_observations = not isinstance(self.features_extractor, ImageExtractor)
         self.normalize_observations = normalize_observations
         self.normalize_rewards = normalize_rewards
         self.observation_normalizer = (
@@ -127,7 +130,8 @@ class StreamQPolicy(QPolicy):
     :param optimizer_kwargs: Keyword arguments for the optimiser, without the learning rate.
     :param layer_norm: Whether to normalise each hidden layer before its activation.
     :param weight_initializer: Draws the first weights; None keeps torch's.
-    :param normalize_observations: Whether to normalise observations by running statistics.
+    :param normalize_observations: Whether to normalise observations by running statistics; None
+        for all but the images that an ``ImageExtractor`` sees, whose pixels are mostly alike.
     :param normalize_rewards: What rewards are divided by: "return_deviation", "reward_rms" or
         "blend", see :class:`~dqn_plugins.policies.RewardNormalizer`; False for nothing. True is
         "blend".
@@ -164,7 +168,7 @@ class StreamQPolicy(QPolicy):
         optimizer_kwargs: dict[str, Any] | None = None,
         layer_norm: bool = True,
         weight_initializer: WeightInitializer | None = NINE_TENTHS_SPARSE,
-        normalize_observations: bool = True,
+        normalize_observations: bool | None = None,
         normalize_rewards: RewardScale | bool = "blend",
         averaging_window: int | None = 20_000,
         layer_norm_affine: bool = False,
