@@ -72,10 +72,11 @@ from dqn_plugins.policies import (
     MultiInputPolicy,
     QNetwork,
     QPolicy,
+    StreamQPolicy,
     TraceOptimizer,
 )
 
-__all__ = ["Backend", "QAlgorithm", "TdErrors", "arguments_in"]
+__all__ = ["Backend", "QAlgorithm", "TdErrors", "arguments_in", "has_convolutions"]
 
 SelfQAlgorithm = TypeVar("SelfQAlgorithm", bound="QAlgorithm")
 
@@ -201,11 +202,11 @@ class QAlgorithm(BaseAlgorithm):
         _convert_from_0_2_0(vars(self))
         self._check_hyperparameters()
         check_spaces(self.observation_space, self.action_space)
-        self._setup_lr_schedule()
         self._setup_exploration()
+        self._setup_schedules()
         self.policy = self._make_policy()
         # The policy is on the CPU still: where it can be compiled, no GPU makes it faster.
-        if self._is_device_auto and (not _has_convolutions(self.policy) or self._is_compiled()):
+        if self._is_device_auto and (not has_convolutions(self.policy) or self._is_compiled()):
             self.device = th.device("cpu")
         self.policy = self.policy.to(self.device)
         self.q_net = self.policy.q_net
@@ -551,14 +552,18 @@ class QAlgorithm(BaseAlgorithm):
 
     # Acting
 
-    def _setup_exploration(self) -> None:
-        """Make the schedule, and what a loaded model did not bring."""
+    def _setup_schedules(self) -> None:
+        """Make functions of the progress remaining."""
+        self._setup_lr_schedule()
         if self.exploration_fraction > 0:
             self.exploration_schedule = LinearSchedule(
                 self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
             )
         else:
             self.exploration_schedule = ConstantSchedule(self.exploration_final_eps)
+
+    def _setup_exploration(self) -> None:
+        """Make what a loaded model did not bring."""
         super().set_random_seed(self.seed)
         if not hasattr(self, "_explorer"):
             self._explorer = EpsilonGreedy(int(self.action_space.n), self.n_envs, self.seed)
@@ -810,7 +815,7 @@ class QAlgorithm(BaseAlgorithm):
             if algorithm.__module__ != "builtins"
             and parameter.kind is parameter.KEYWORD_ONLY
             and not parameter.name.startswith("exploration")
-        } - {"backend", "update", "n_envs", "vectorization"}
+        } - {"advantage_gap", "backend", "update", "n_envs", "vectorization"}
 
     def _excluded_save_params(self) -> list[str]:
         made_anew = ["q_net", "_learner", "_rule_in_force", "_is_device_auto"]
@@ -834,9 +839,17 @@ def _convert_from_0_2_0(attributes: dict[str, Any]) -> None:
     attributes["_td_errors"] = TdErrors(*(attributes.pop(name) for name in numbers))
     for name in ("_rng_seed", "_n_actions"):
         attributes.pop(name, None)
+    if issubclass(attributes["policy_class"], StreamQPolicy):  # it normalised images of floats, too
+        attributes["policy_kwargs"].setdefault("normalize_observations", True)
 
 
-def _has_convolutions(policy: QPolicy) -> bool:
+def has_convolutions(policy: QPolicy) -> bool:
+    """
+    Tell whether a policy looks at images by convolutions.
+
+    :param policy: The policy.
+    :return: Whether one of its modules is a convolution.
+    """
     return any(isinstance(module, _CONVOLUTIONS) for module in policy.modules())
 
 

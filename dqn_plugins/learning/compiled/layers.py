@@ -20,6 +20,7 @@ from dqn_plugins.learning.compiled.convolution import (
 from dqn_plugins.learning.compiled.numbers import flushed
 from dqn_plugins.learning.compiled.products import add_product, multiply_by_rows
 from dqn_plugins.learning.compiled.statistics import standard_deviation
+from dqn_plugins.policies import ObservationNormalizer
 
 __all__ = [
     "NONE",
@@ -45,6 +46,8 @@ LINEAR, LAYER_NORM, RECTIFIER, TANH, CONVOLUTION, SCALE, SILU = range(7)
 # Columns of `Network.layers`; after them come those of a convolution's geometry
 KIND, N_IN, N_OUT, WEIGHT, BIAS, INPUT, OUTPUT = range(7)
 N_COLUMNS = 7 + GEOMETRY
+
+OBSERVATION_BOUND = ObservationNormalizer.BOUND
 
 NONE = -1
 """In the columns ``WEIGHT`` and ``BIAS``: the layer has no weights."""
@@ -249,7 +252,7 @@ def _outputs(layers: Ints, index: int, values: Floats, n_rows: Rows) -> Floats:
 
 @compiled
 def normalize_inputs(network: Network, inputs: Floats, units: Floats) -> None:
-    """Normalise observations by running statistics, or divide bytes by 255."""
+    """Normalise observations by running statistics, within bounds, or divide bytes by 255."""
     mean, squared_deviations = network.obs_mean, network.obs_squared_deviations
     if mean.size == 0:
         divisor = np.float32(network.divisor)
@@ -259,7 +262,8 @@ def normalize_inputs(network: Network, inputs: Floats, units: Floats) -> None:
     for start in range(0, inputs.size, mean.size):
         for i in range(mean.size):
             deviation = standard_deviation(squared_deviations[i], network.obs_count[0])
-            units[start + i] = (inputs[start + i] - mean[i]) / deviation
+            unit = (inputs[start + i] - mean[i]) / deviation
+            units[start + i] = min(max(unit, -OBSERVATION_BOUND), OBSERVATION_BOUND)
 
 
 # Linear

@@ -87,7 +87,7 @@ class CompiledLearner(BackendLearner):
         rewards, flags = np.empty(0, np.float32), np.empty(0, np.bool_)
         with announced():
             if isinstance(self.rule, RolloutRule):
-                rows = rows.astype(self.policy.observation_space.dtype)
+                rows = _as_kept(rows, self.policy.observation_space.dtype)
                 self.action_values(rows)
                 self._learn(self._structure, rows, indices, rewards, indices, 0)
             else:

@@ -31,7 +31,7 @@ from dqn_plugins.learning.rules import NaiveRule
 __all__ = ["NAIVE"]
 
 # Places in `NaiveState.numbers`, after those that every rule has
-GAMMA, Q_STEP_SIZE, BOOTSTRAP_AT_TERMINAL, MAX_GRAD_NORM = range(2, 6)
+GAMMA, Q_STEP_SIZE, BOOTSTRAP_AT_TERMINAL, MAX_GRAD_NORM, ADVANTAGE_GAP = range(2, 7)
 
 
 class NaiveState(NamedTuple):
@@ -43,7 +43,7 @@ class NaiveState(NamedTuple):
     :param average: No average.
     :param numbers: The rule's numbers: ε (without effect), 1 for learning from each transition by
         itself, γ, α, 1 for bootstrapping from terminal states, the largest norm of the gradient or
-        0 for any. Shape (6,).
+        0 for any, and the advantage gap. Shape (7,).
     :param samples: Shape (n_envs, 3, n_units); written.
     :param gradient: One row, laid out as the weights; written.
     :param errors: −1: the gradient is descended. Shape (1,).
@@ -105,7 +105,9 @@ def learn_naive(
             sample = sample_in(state.samples[env - start])
             q_values = forward(network, sample, obs[env], None)
             target = rewards[env] + np.float32(numbers[GAMMA]) * next_value
-            td_error = target - q_values[actions[env]]
+            taken = q_values[actions[env]]
+            gap = q_values[best_action(q_values)] - taken
+            td_error = target - taken - np.float32(numbers[ADVANTAGE_GAP]) * gap
             state.td_errors[env] = td_error
             loss_scale = -2.0 * numbers[Q_STEP_SIZE] / (len(q_values) * n_valid)
             derivatives = output_derivatives(network, sample, None)
@@ -153,6 +155,7 @@ def _numbers(rule: NaiveRule) -> list[float]:
         rule.q_step_size,
         rule.bootstrap_at_terminal,
         rule.max_grad_norm or 0.0,
+        rule.advantage_gap,
     ]
 
 

@@ -145,8 +145,8 @@ class Average(NamedTuple):
     The average of the weights, see ``StreamQPolicy.update_average``.
 
     :param weights: Laid out as the weights.
-    :param n_averaged: How many updates it has taken in, shape (1,).
-    :param window: Over how many updates to average at most.
+    :param n_averaged: From how many transitions the weights were updated, shape (1,).
+    :param window: Over how many transitions to average at most.
     """
 
     weights: Floats
@@ -202,20 +202,21 @@ def mean_update(step: Step, update: Floats) -> None:
 
 
 @compiled
-def share_of_newest(average: Average) -> np.float32:
-    """Count an update, and tell how much the newest weights move their average."""
-    average.n_averaged[0] += 1.0
-    return np.float32(max(5.0 / (average.n_averaged[0] + 4.0), 1.0 / average.window))
+def share_of_newest(average: Average, n: int) -> np.float32:
+    """Count n transitions, and tell how much the newest weights move their average."""
+    average.n_averaged[0] += n
+    t = average.n_averaged[0] / n
+    return np.float32(min(max(5.0 / (t + 4.0), n / average.window), 1.0))
 
 
 @compiled
-def average_weights(weights: Floats, average: Average | None) -> None:
+def average_weights(step: Step, average: Average | None) -> None:
     """Take the newest weights into their average."""
     if average is None:
         return
-    share, averaged = share_of_newest(average), average.weights
+    share, averaged = share_of_newest(average, step.n), average.weights
     for i in range(averaged.size):
-        averaged[i] += share * (weights[i] - averaged[i])
+        averaged[i] += share * (step.weights[i] - averaged[i])
 
 
 @compiled
@@ -237,7 +238,7 @@ def descend(
         for i in range(weights.size):
             weights[i] -= change(numbers, moments, i, factor * direction[i])
     else:
-        share, averaged = share_of_newest(average), average.weights
+        share, averaged = share_of_newest(average, step.n), average.weights
         for i in range(weights.size):
             weight = weights[i] - change(numbers, moments, i, factor * direction[i])
             weights[i] = weight
@@ -434,7 +435,7 @@ def intentional(optimizer: Optimizer, step: Step, average: Average | None) -> No
         size = np.float32(learning_rate / max(root, SMALLEST_NORM) * step.errors[env] / step.n)
         for i in range(direction.size):
             step.weights[i] += size * (direction[i] * scales[i])
-    average_weights(step.weights, average)
+    average_weights(step, average)
 
 
 # Overshooting-bounded gradient descent
@@ -460,7 +461,7 @@ def obgd(optimizer: Optimizer, step: Step, average: Average | None) -> None:
         size = bounded_step_size(optimizer, step, env, norm)
         for i in range(direction.size):
             step.weights[i] += size * direction[i]
-    average_weights(step.weights, average)
+    average_weights(step, average)
 
 
 @compiled
@@ -482,7 +483,7 @@ def adaptive_obgd(optimizer: Optimizer, step: Step, average: Average | None) -> 
         size = bounded_step_size(optimizer, step, env, norm)
         for i in range(direction.size):
             step.weights[i] += size * (direction[i] * scales[i])
-    average_weights(step.weights, average)
+    average_weights(step, average)
 
 
 @compiled
