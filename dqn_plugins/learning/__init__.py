@@ -2,7 +2,7 @@
 
 from dqn_plugins.learning.autograd.learner import AutogradLearner
 from dqn_plugins.learning.choosing import Backend, choose_backend
-from dqn_plugins.learning.compiled.announcing import CompilationObserver, compilation_observers
+from dqn_plugins.learning.compiled.announcing import compilation_observers
 from dqn_plugins.learning.compiled.learner import CompiledLearner
 from dqn_plugins.learning.lambda_returns import lambda_returns
 from dqn_plugins.learning.learner import BackendLearner, Learner
@@ -25,7 +25,6 @@ __all__ = [
     "AutogradLearner",
     "Backend",
     "BackendLearner",
-    "CompilationObserver",
     "CompiledLearner",
     "Learner",
     "NaiveRule",

@@ -12,8 +12,6 @@ import gymnasium as gym
 from gymnasium.core import ActType, ObsType
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.wrappers import RecordEpisodeStatistics
-from stable_baselines3.common.env_util import is_wrapped
-from stable_baselines3.common.monitor import Monitor
 
 from dqn_plugins.wrappers.rewards.episode_log import EpisodeLog
 from dqn_plugins.wrappers.rewards.episode_statistics import (
@@ -47,34 +45,6 @@ def claimed_from_above(wrapper: gym.Env[Any, Any], key: str) -> bool:
             inner = caller
         frame = frame.f_back
     return False
-
-
-class InMonitorsPlace(Monitor[ObsType, ActType]):
-    """
-    Says to Stable-Baselines3, which looks for a ``Monitor`` before it relies on
-    ``info["episode"]``, that the entry is there; otherwise it is as if it were not.
-
-    :param env: The environment.
-    """
-
-    def __init__(self, env: gym.Env[ObsType, ActType]):
-        gym.Wrapper.__init__(self, env)
-
-    reset = gym.Wrapper.reset  # type: ignore[assignment]
-    step = gym.Wrapper.step
-    close = gym.Wrapper.close
-    spec = property(lambda self: self.env.spec)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "env":
-            raise AttributeError(name)
-        return getattr(self.env, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name.startswith("_") or name == "env":
-            object.__setattr__(self, name, value)
-        else:
-            setattr(self.env, name, value)
 
 
 class EpisodeReward(
@@ -161,8 +131,11 @@ class EpisodeReward(
             buffer_length=buffer_length,
             stats_key=stats_key,
         )
-        if stats_key == "episode" and not is_wrapped(env, Monitor):
-            env = InMonitorsPlace(env)
+        # Who has not imported Stable-Baselines3 has no use for its Monitor, nor time for torch.
+        if stats_key == "episode" and "stable_baselines3" in sys.modules:
+            from dqn_plugins.wrappers.rewards.monitors_place import with_a_monitor
+
+            env = with_a_monitor(env)
         gym.Wrapper.__init__(self, env)
         window = checked_settings(window, buffer_length, report_every, gamma)
         self._stats_key = stats_key

@@ -87,7 +87,7 @@ class CompiledLearner(BackendLearner):
         rewards, flags = np.empty(0, np.float32), np.empty(0, np.bool_)
         with announced():
             if isinstance(self.rule, RolloutRule):
-                rows = _as_kept(rows, self.policy.observation_space.dtype)
+                rows = self._as_numbers(rows.astype(self.policy.observation_space.dtype))
                 self.action_values(rows)
                 self._learn(self._structure, rows, indices, rewards, indices, 0)
             else:
@@ -171,7 +171,7 @@ class CompiledLearner(BackendLearner):
 
     @override
     def action_values(self, obs: Any) -> th.Tensor:
-        rows = np.asarray(obs).reshape(-1, self._memory.n_inputs)
+        rows = self._as_numbers(obs)
         values = np.empty((len(rows), int(self.policy.q_net.action_space.n)), np.float32)
         action_values(self._network, rows, ROWS_AT_ONCE, values)
         return th.from_numpy(values)
@@ -180,11 +180,7 @@ class CompiledLearner(BackendLearner):
     def fit(
         self, obs: Any, actions: th.Tensor, targets: th.Tensor, rows: np.ndarray, n_batches: int
     ) -> bool:
-        arrays = (
-            np.asarray(obs).reshape(-1, self._memory.n_inputs),
-            actions.numpy(),
-            targets.numpy(),
-        )
+        arrays = self._as_numbers(obs), actions.numpy(), targets.numpy()
         if not self._steps_in_torch:
             self._memory.update_settings()
             return self._learn(self._structure, *arrays, rows, n_batches) == LEARNED
@@ -193,6 +189,11 @@ class CompiledLearner(BackendLearner):
                 return False
             self._memory.step_in_torch()
         return True
+
+    def _as_numbers(self, obs: Any) -> np.ndarray:
+        """Prepare a rollout's observations: bytes as they are, a quarter of the memory."""
+        rows = np.asarray(obs).reshape(-1, self._memory.n_inputs)
+        return rows if rows.dtype == np.uint8 else rows.astype(np.float32, copy=False)
 
     @override
     def snapshot(self) -> Any:

@@ -71,13 +71,14 @@ class Optimizer(NamedTuple):
 
 
 def _kind(name: str) -> type[Optimizer]:
+    """Make a class; under another name than its own, numba would not find it on disk."""
     return type(name, (Optimizer,), {"__slots__": ()})
 
 
-_SGD, _RMSprop, _ObGD, _MaxScaled = map(_kind, ["SGD", "RMSprop", "ObGD", "MaxScaled"])
-_Adam, _KerasAdam, _RAdam = map(_kind, ["Adam", "KerasAdam", "RAdam"])
-_AdaptiveObGD, _AdaptiveQ = map(_kind, ["AdaptiveObGD", "AdaptiveQ"])
-_Intentional = _kind("Intentional")
+_SGD, _RMSprop, _ObGD, _MaxScaled = map(_kind, ["_SGD", "_RMSprop", "_ObGD", "_MaxScaled"])
+_Adam, _KerasAdam, _RAdam = map(_kind, ["_Adam", "_KerasAdam", "_RAdam"])
+_AdaptiveObGD, _AdaptiveQ = map(_kind, ["_AdaptiveObGD", "_AdaptiveQ"])
+_Intentional = _kind("_Intentional")
 
 
 @dataclass(frozen=True)
