@@ -1,7 +1,7 @@
 """What the properties hold over: networks, rules, spaces, and episodes scripted step by step."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -222,26 +222,28 @@ def networks(draw: st.DrawFn, observation_spaces: st.SearchStrategy[Any]) -> Net
 # With layer normalisation or dead units some gradients are zero but for rounding. Adam's default
 # eps of 1e-8 would divide such noise by itself, and the two learners would rightly differ by whole
 # steps; with an eps far above the noise they may not.
-EPS = st.sampled_from([1e-3, 1e-2])
-BETAS = st.sampled_from([(0.9, 0.999), (0.0, 0.9), (0.8, 0.5)])
+EPS = [1e-3, 1e-2]
+BETAS = [(0.9, 0.999), (0.0, 0.9), (0.8, 0.5)]
 updates = st.sampled_from(["each", "mean"])
 advantage_gaps = st.sampled_from([0.0, 0.5, 0.9])
 UNIT_INTERVAL = st.sampled_from([0.0, 0.5, 0.9, 0.99, 1.0])
 
 
+def optimizers(kind: Any, rates: list[float], **settings: list[Any]) -> st.SearchStrategy[Any]:
+    """An optimiser, its settings, and a learning rate."""
+    drawn = {name: st.sampled_from(values) for name, values in settings.items()}
+    return st.tuples(st.just(kind), st.fixed_dictionaries(drawn), st.sampled_from(rates))
+
+
 def naive_rules() -> st.SearchStrategy[Naive]:
-    adams = st.tuples(
-        st.sampled_from([th.optim.Adam, KerasAdam, th.optim.RAdam]),
-        st.fixed_dictionaries({"betas": BETAS, "eps": EPS}),
-        st.sampled_from([1e-3, 1e-2]),
+    rates = [1e-3, 1e-2]
+    adams = (
+        optimizers(kind, rates, betas=BETAS, eps=EPS)
+        for kind in (th.optim.Adam, KerasAdam, th.optim.RAdam)
     )
-    sgd = st.tuples(st.just(th.optim.SGD), st.just({}), st.sampled_from([1e-3, 1e-2]))
-    rmsprop = st.tuples(
-        st.just(th.optim.RMSprop),
-        st.fixed_dictionaries({"alpha": st.sampled_from([0.5, 0.99]), "eps": EPS}),
-        st.sampled_from([1e-3, 1e-2]),
-    )
-    return st.one_of(adams, sgd, rmsprop).flatmap(
+    sgd = optimizers(th.optim.SGD, rates)
+    rmsprop = optimizers(th.optim.RMSprop, rates, alpha=[0.5, 0.99], eps=EPS)
+    return st.one_of(*adams, sgd, rmsprop).flatmap(
         lambda optimizer: st.builds(
             Naive,
             *map(st.just, optimizer),
@@ -257,46 +259,16 @@ def naive_rules() -> st.SearchStrategy[Naive]:
 
 def stream_rules() -> st.SearchStrategy[Stream]:
     # Below 1, steps overshoot on purpose, and differences of the last bit grow with them.
-    overshoot = st.sampled_from([1.0, 2.0])
-    optimizers = st.one_of(
-        st.tuples(
-            st.just(TraceAdam),
-            st.fixed_dictionaries({"betas": BETAS, "eps": EPS}),
-            st.sampled_from([1e-3, 1e-2]),
-        ),
-        st.tuples(
-            st.just(ObGD),
-            st.fixed_dictionaries({"overshoot_factor": overshoot}),
-            st.sampled_from([0.01, 1.0]),
-        ),
-        st.tuples(
-            st.just(AdaptiveObGD),
-            st.fixed_dictionaries(
-                {
-                    "overshoot_factor": overshoot,
-                    "beta2": st.sampled_from([0.5, 0.999]),
-                    "eps": st.sampled_from([1e-4, 1e-2]),
-                }
-            ),
-            st.sampled_from([0.01, 1.0]),
-        ),
-        st.tuples(
-            st.just(AdaptiveQOptimizer),
-            st.fixed_dictionaries({"eps": st.sampled_from([1e-2, 0.1])}),
-            st.sampled_from([1e-3, 1e-2]),
-        ),
-        st.tuples(
-            st.just(IntentionalOptimizer),
-            st.fixed_dictionaries({"beta2": st.sampled_from([0.5, 0.999]), "eps": EPS}),
-            st.sampled_from([0.01, 0.25]),
-        ),
-        st.tuples(
-            st.just(MaxScaledOptimizer),
-            st.fixed_dictionaries({"beta2": st.sampled_from([0.5, 0.999]), "eps": EPS}),
-            st.sampled_from([1e-3, 1e-2]),
-        ),
-    )
-    return optimizers.flatmap(
+    overshoot, rates, beta2 = [1.0, 2.0], [1e-3, 1e-2], [0.5, 0.999]
+    bounded = {"rates": [0.01, 1.0], "overshoot_factor": overshoot}
+    return st.one_of(
+        optimizers(TraceAdam, rates, betas=BETAS, eps=EPS),
+        optimizers(ObGD, **bounded),
+        optimizers(AdaptiveObGD, **bounded, beta2=beta2, eps=[1e-4, 1e-2]),
+        optimizers(AdaptiveQOptimizer, rates, eps=[1e-2, 0.1]),
+        optimizers(IntentionalOptimizer, [0.01, 0.25], beta2=beta2, eps=EPS),
+        optimizers(MaxScaledOptimizer, rates, beta2=beta2, eps=EPS),
+    ).flatmap(
         lambda optimizer: st.builds(
             Stream,
             *map(st.just, optimizer),
@@ -358,27 +330,8 @@ def make_policy(network: Network, rule: Naive | Stream) -> QPolicy:
 
 def make_learner(policy: QPolicy, rule: Naive | Stream, n_envs: int, backend: str) -> Learner:
     """The learner that applies a rule to a policy."""
-    numbers: Rule
-    if isinstance(rule, Naive):
-        numbers = NaiveRule(
-            rule.gamma,
-            rule.q_step_size,
-            rule.bootstrap_at_terminal,
-            rule.max_grad_norm,
-            rule.update,
-            rule.advantage_gap,
-        )
-    else:
-        numbers = StreamRule(
-            rule.gamma,
-            rule.trace_decay,
-            rule.trace_cut,
-            rule.td_error_clip,
-            rule.td_error_clip_rms,
-            rule.target,
-            rule.update,
-            rule.advantage_gap,
-        )
+    kind: type[Rule] = NaiveRule if isinstance(rule, Naive) else StreamRule
+    numbers = kind(*(getattr(rule, field.name) for field in fields(kind)))
     learner: Learner = (CompiledLearner if backend == "compiled" else AutogradLearner)(
         policy, numbers, n_envs
     )

@@ -157,20 +157,6 @@ def test_what_it_has_seen_is_saved(tmp_path):
     assert loaded._explorer.held == model._explorer.held
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "words"),
-    [
-        ("exploration", "boltzmann", "'epsilon_greedy', 'extended', 'extended_when_stuck'"),
-        ("exploration_duration", 0, "an integer of at least 1, or None"),
-        ("exploration_duration", 1.5, "an integer of at least 1, or None"),
-        ("exploration_stuck_eps", 1.1, r"a number in \[0, 1\]"),
-    ],
-)
-def test_what_makes_no_sense_is_refused(name, value, words):
-    with pytest.raises(ValueError, match=rf"{name}: received {value!r}.*{words}"):
-        model_of(Noting(ENDLESS), **{name: value})
-
-
 def test_the_notebooks_agent_explores_as_ever():
     env = Noting([([-1.0] * 40, "truncated")])
     model = NaiveDQN("MlpPolicy", env, seed=0, exploration_final_eps=0.5, exploration_fraction=0.0)
