@@ -1,7 +1,7 @@
 """What the properties hold over: networks, rules, spaces, and episodes scripted step by step."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -61,6 +61,7 @@ __all__ = [
     "scripts",
     "stack",
     "stream_rules",
+    "with_usual_optimizer",
 ]
 
 End = Literal["", "terminated", "truncated", "both"]
@@ -286,6 +287,17 @@ def stream_rules() -> st.SearchStrategy[Stream]:
             advantage_gap=advantage_gaps,
         )
     )
+
+
+def with_usual_optimizer(rule: Naive | Stream) -> Naive | Stream:
+    """
+    The same rule with Adam and, where it averages, an average: what compiled code is made for most
+    often. Each kind of optimiser is compiled anew, and none knows what the weights are for.
+    """
+    adam = {"optimizer_kwargs": {"eps": 1e-3}, "learning_rate": 1e-3}
+    if isinstance(rule, Naive):
+        return replace(rule, optimizer_class=th.optim.Adam, **adam)
+    return replace(rule, optimizer_class=TraceAdam, averaging_window=3, **adam)
 
 
 def make_policy(network: Network, rule: Naive | Stream) -> QPolicy:

@@ -26,6 +26,7 @@ from tests.properties.cases import (
     play,
     scripts,
     stream_rules,
+    with_usual_optimizer,
 )
 from tests.properties.oracle import NaiveOracle, Oracle, StreamOracle, one_of
 
@@ -156,6 +157,8 @@ def test_an_update_is_that_of_the_equations_on_every_space(rules, data):
 @given(data=st.data())
 def test_compiled_learners_equal_autograd_and_both_the_equations(rules, inputs, data):
     network, rule, script = data.draw(networks(inputs)), data.draw(rules), data.draw(scripts())
+    if network.convolutions is not None:
+        rule = with_usual_optimizer(rule)
     policies = [make_policy(network, rule) for _ in range(2)]
     learners = [
         make_learner(policy, rule, script.n_envs, backend)
