@@ -44,17 +44,19 @@ def is_integer(value: Any) -> bool:
     return is_number(value) and np.issubdtype(np.asarray(value).dtype, np.integer)
 
 
-def check_in_unit_interval(name: str, value: Any) -> None:
+def check_in_unit_interval(name: str, value: Any, includes_one: bool = True) -> None:
     """
     Check a number that must be in [0, 1].
 
     :param name: Name of the argument.
     :param value: Its value.
-    :raises ValueError: If it is not a number in [0, 1].
+    :param includes_one: Whether it may be 1.
+    :raises ValueError: If it is not a number in [0, 1], or not one in [0, 1).
     """
-    if not is_number(value) or not 0.0 <= value <= 1.0:
+    if not is_number(value) or not 0.0 <= value <= 1.0 or (value == 1.0 and not includes_one):
+        unit_interval = "[0, 1]" if includes_one else "[0, 1)"
         raise ValueError(
-            f"{name}: received {value!r}, it must be a number in [0, 1]. "
+            f"{name}: received {value!r}, it must be a number in {unit_interval}. "
             f"Pass {name}=... within that range."
         )
 

@@ -104,13 +104,18 @@ class RecentMeanSquare(nn.Module):
 
 class ObservationNormalizer(nn.Module):
     """
-    Shift and scale observations to mean 0 and variance 1 by running statistics.
+    Shift and scale observations to mean 0 and variance 1 by running statistics, within ±10.
+
+    A number that has hardly varied is divided by next to nothing when it first does, and would
+    drown all others. The bound is that of ``VecNormalize``.
 
     Applies to vectors of real numbers, also inside a dictionary. Images and discrete observations
     are left as they are.
 
     :param observation_space: Observation space.
     """
+
+    BOUND = 10.0
 
     def __init__(self, observation_space: spaces.Space[Any]) -> None:
         super().__init__()
@@ -193,7 +198,8 @@ class _Constants(nn.Module):
 
 def _normalized(obs: th.Tensor, mean: th.Tensor, deviation: th.Tensor) -> th.Tensor:
     # torch subtracts no Booleans
-    return ((obs.to(mean.dtype) - mean) / deviation).float()
+    bound = ObservationNormalizer.BOUND
+    return ((obs.to(mean.dtype) - mean) / deviation).clamp(-bound, bound).float()
 
 
 RewardScale: TypeAlias = Literal["return_deviation", "reward_rms", "blend"]

@@ -43,7 +43,8 @@ class NormalizingQNetwork(QNetwork):
     is those values divided by :attr:`reward_scale`, see :meth:`learned_values`. The statistics
     change only while an algorithm learns.
 
-    :param normalize_observations: Whether to normalise observations.
+    :param normalize_observations: Whether to normalise observations; None for all but images that
+        an :class:`~dqn_plugins.policies.ImageExtractor` sees.
     :param normalize_rewards: What rewards are divided by, see :class:`RewardNormalizer`; False for
         nothing.
     """
@@ -51,11 +52,13 @@ class NormalizingQNetwork(QNetwork):
     def __init__(
         self,
         *args: Any,
-        normalize_observations: bool = True,
+        normalize_observations: bool | None = None,
         normalize_rewards: RewardScale | Literal[False] = "blend",
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        if normalize_observations is None:
+            normalize_observations = not isinstance(self.features_extractor, ImageExtractor)
         self.normalize_observations = normalize_observations
         self.normalize_rewards = normalize_rewards
         self.observation_normalizer = (
@@ -127,13 +130,14 @@ class StreamQPolicy(QPolicy):
     :param optimizer_kwargs: Keyword arguments for the optimiser, without the learning rate.
     :param layer_norm: Whether to normalise each hidden layer before its activation.
     :param weight_initializer: Draws the first weights; None keeps torch's.
-    :param normalize_observations: Whether to normalise observations by running statistics.
+    :param normalize_observations: Whether to normalise observations by running statistics; None
+        for all but the images that an ``ImageExtractor`` sees, whose pixels are mostly alike.
     :param normalize_rewards: What rewards are divided by: "return_deviation", "reward_rms" or
         "blend", see :class:`~dqn_plugins.policies.RewardNormalizer`; False for nothing. True is
         "blend".
-    :param averaging_window: Largest number of updates over which the weights are averaged for
+    :param averaging_window: Largest number of transitions over which the weights are averaged for
         ``predict``, at least 1; None to predict with the newest weights. Early in a run it is the
-        last fifth of the updates. See ``average_q_net``.
+        last fifth of them. See ``average_q_net``.
     :param layer_norm_affine: Whether layer normalisation learns a scale and a shift, too.
     :raises ValueError: If the optimiser keeps no traces, or the window is below 1.
     """
@@ -164,7 +168,7 @@ class StreamQPolicy(QPolicy):
         optimizer_kwargs: dict[str, Any] | None = None,
         layer_norm: bool = True,
         weight_initializer: WeightInitializer | None = NINE_TENTHS_SPARSE,
-        normalize_observations: bool = True,
+        normalize_observations: bool | None = None,
         normalize_rewards: RewardScale | bool = "blend",
         averaging_window: int | None = 20_000,
         layer_norm_affine: bool = False,
@@ -237,19 +241,23 @@ class StreamQPolicy(QPolicy):
         ).to(self.device)
 
     @th.no_grad()
-    def update_average(self) -> None:
+    def update_average(self, n_transitions: int = 1) -> None:
         """
         Take the newest weights into their average.
 
         At update t the share of the newest weights is (η + 1) / (t + η) with η = 4: roughly the
         last fifth of all updates is averaged, so that the first weights are soon forgotten
         (polynomial-decay averaging, Shamir and Zhang, 2013, arXiv 1212.1824). Once that is more
-        than ``averaging_window`` updates, the share stays at 1 / ``averaging_window``.
+        than ``averaging_window`` transitions, the share stays at that of one update's transitions
+        in them.
+
+        :param n_transitions: From how many transitions the weights were updated at once.
         """
         if self.average_q_net is None or self.averaging_window is None:
             return
-        self.n_averaged += 1
-        share = max(5.0 / (self.n_averaged.item() + 4.0), 1.0 / self.averaging_window)
+        self.n_averaged += n_transitions
+        t = self.n_averaged.item() / n_transitions
+        share = min(max(5.0 / (t + 4.0), n_transitions / self.averaging_window), 1.0)
         for average, param in zip(
             self.average_q_net.parameters(), self.q_net.parameters(), strict=True
         ):

@@ -91,6 +91,7 @@ ALGORITHMS = [
             "max_grad_norm": 2.5,
             "q_step_size": 0.4,
             "bootstrap_at_terminal": True,
+            "advantage_gap": 0.6,
             "update": "mean",
             "policy_kwargs": {
                 **SHARED_POLICY,
@@ -113,6 +114,7 @@ ALGORITHMS = [
             "td_error_clip": 1.5,
             "td_error_clip_rms": 4.0,
             "target": "expected",
+            "advantage_gap": 0.6,
             "update": "mean",
             "policy_kwargs": {
                 **SHARED_POLICY,

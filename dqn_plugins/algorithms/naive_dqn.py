@@ -69,6 +69,9 @@ class NaiveDQN(OnlineQAlgorithm):
         [0, 1].
     :param bootstrap_at_terminal: Whether to bootstrap from terminal states as if the episode went
         on, which is what the notebook does.
+    :param advantage_gap: In [0, 1): the TD error is lessened by so much of max q(s) − q(s, a), so
+        that actions that are not the best fall behind further. The TD errors that are returned and
+        logged include this.
     :param update: With several environments: "each" learns from their new transitions one after the
         other, each by itself; "mean" takes one step on the mean over them.
     :param n_envs: How many environments to make of an id.
@@ -84,6 +87,7 @@ class NaiveDQN(OnlineQAlgorithm):
     max_grad_norm: float | None
     q_step_size: float
     bootstrap_at_terminal: bool
+    advantage_gap: float
 
     def __init__(
         self,
@@ -105,6 +109,7 @@ class NaiveDQN(OnlineQAlgorithm):
         *,
         q_step_size: float = 0.1,
         bootstrap_at_terminal: bool = False,
+        advantage_gap: float = 0.0,
         update: Update = "each",
         n_envs: int = 1,
         vectorization: Vectorization = "sync",

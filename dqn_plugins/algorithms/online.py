@@ -106,8 +106,8 @@ class OnlineQAlgorithm(QAlgorithm):
         :param terminated: Whether ``next_obs`` is a terminal state. A time limit is not one.
         :param truncated: Whether the episode was cut short, so that the next transition belongs to
             another one. For algorithms that remember what led to a transition.
-        :return: The TD error r + γ·max Q(s′, ·) − Q(s, a) before the update, in the units of the
-            rewards.
+        :return: The TD error r + γ·max Q(s′, ·) − Q(s, a) before the update, lessened as
+            ``advantage_gap`` says, in the units of the rewards.
         :raises ValueError: If an argument has the wrong shape or range. Nothing was changed.
         :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
         :raises DivergenceError: If the TD error or the update overflows. Nothing was changed.

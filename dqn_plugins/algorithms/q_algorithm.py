@@ -72,10 +72,11 @@ from dqn_plugins.policies import (
     MultiInputPolicy,
     QNetwork,
     QPolicy,
+    StreamQPolicy,
     TraceOptimizer,
 )
 
-__all__ = ["Backend", "QAlgorithm", "TdErrors", "arguments_in"]
+__all__ = ["Backend", "QAlgorithm", "TdErrors", "arguments_in", "has_convolutions"]
 
 SelfQAlgorithm = TypeVar("SelfQAlgorithm", bound="QAlgorithm")
 
@@ -201,11 +202,11 @@ class QAlgorithm(BaseAlgorithm):
         _convert_from_0_2_0(vars(self))
         self._check_hyperparameters()
         check_spaces(self.observation_space, self.action_space)
-        self._setup_lr_schedule()
         self._setup_exploration()
+        self._setup_schedules()
         self.policy = self._make_policy()
         # The policy is on the CPU still: where it can be compiled, no GPU makes it faster.
-        if self._is_device_auto and (not _has_convolutions(self.policy) or self._is_compiled()):
+        if self._is_device_auto and (not has_convolutions(self.policy) or self._is_compiled()):
             self.device = th.device("cpu")
         self.policy = self.policy.to(self.device)
         self.q_net = self.policy.q_net
@@ -363,6 +364,8 @@ class QAlgorithm(BaseAlgorithm):
         :param reset_num_timesteps: Whether to count steps from 0 and reset the environment.
         :param progress_bar: Whether to show a progress bar.
         :return: The model itself.
+        :raises ValueError: If ``log_interval`` is below 1, or an overridden ``predict`` gives other
+            than one action per environment.
         :raises EnvironmentStepError: If the environment raises an exception, or its process dies.
         :raises MalformedTransitionError: If the environment gives something of another form than
             its spaces say.
@@ -380,7 +383,7 @@ class QAlgorithm(BaseAlgorithm):
         Whatever is raised, the weights, the optimiser's state, traces and statistics are those of
         before the transition that could not be learned from, and the model can be saved.
         """
-        if log_interval is not None and not log_interval > 0:
+        if log_interval is not None and log_interval < 1:
             raise ValueError(
                 f"log_interval: received {log_interval!r}, it must be at least 1. Pass None for no "
                 "logs."
@@ -549,14 +552,18 @@ class QAlgorithm(BaseAlgorithm):
 
     # Acting
 
-    def _setup_exploration(self) -> None:
-        """Make the schedule, and what a loaded model did not bring."""
+    def _setup_schedules(self) -> None:
+        """Make functions of the progress remaining."""
+        self._setup_lr_schedule()
         if self.exploration_fraction > 0:
             self.exploration_schedule = LinearSchedule(
                 self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
             )
         else:
             self.exploration_schedule = ConstantSchedule(self.exploration_final_eps)
+
+    def _setup_exploration(self) -> None:
+        """Make what a loaded model did not bring."""
         super().set_random_seed(self.seed)
         if not hasattr(self, "_explorer"):
             self._explorer = EpsilonGreedy(int(self.action_space.n), self.n_envs, self.seed)
@@ -808,7 +815,7 @@ class QAlgorithm(BaseAlgorithm):
             if algorithm.__module__ != "builtins"
             and parameter.kind is parameter.KEYWORD_ONLY
             and not parameter.name.startswith("exploration")
-        } - {"backend", "update", "n_envs", "vectorization"}
+        } - {"advantage_gap", "backend", "update", "n_envs", "vectorization"}
 
     def _excluded_save_params(self) -> list[str]:
         made_anew = ["q_net", "_learner", "_rule_in_force", "_is_device_auto"]
@@ -832,9 +839,17 @@ def _convert_from_0_2_0(attributes: dict[str, Any]) -> None:
     attributes["_td_errors"] = TdErrors(*(attributes.pop(name) for name in numbers))
     for name in ("_rng_seed", "_n_actions"):
         attributes.pop(name, None)
+    if issubclass(attributes["policy_class"], StreamQPolicy):  # it normalised images of floats, too
+        attributes["policy_kwargs"].setdefault("normalize_observations", True)
 
 
-def _has_convolutions(policy: QPolicy) -> bool:
+def has_convolutions(policy: QPolicy) -> bool:
+    """
+    Tell whether a policy looks at images by convolutions.
+
+    :param policy: The policy.
+    :return: Whether one of its modules is a convolution.
+    """
     return any(isinstance(module, _CONVOLUTIONS) for module in policy.modules())
 
 

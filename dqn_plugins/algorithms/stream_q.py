@@ -6,15 +6,16 @@ from typing import Any, ClassVar
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
-from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.utils import LinearSchedule, update_learning_rate
 
 from dqn_plugins.algorithms.exploration import Exploration
 from dqn_plugins.algorithms.online import OnlineQAlgorithm
-from dqn_plugins.algorithms.q_algorithm import Backend, arguments_in
+from dqn_plugins.algorithms.q_algorithm import Backend, arguments_in, has_convolutions
 from dqn_plugins.environments import Vectorization
 from dqn_plugins.learning import StreamRule, Target, TraceCut, Update
 from dqn_plugins.policies import (
     ObGD,
+    QPolicy,
     SparseInitializer,
     StreamCnnPolicy,
     StreamMlpPolicy,
@@ -49,8 +50,15 @@ STREAM_Q_PAPER_HYPERPARAMETERS: dict[str, Any] = {
 """Keyword arguments for Stream Q(λ) as its paper has it, with ObGD."""
 
 
-FALLING_LEARNING_RATE = LinearSchedule(1e-3, 1e-4, 1.0)
-"""StreamQ's default learning rate: from 1e-3 to 1e-4 over the run."""
+DEFAULTS = {"learning_rate": LinearSchedule(1e-3, 1e-4, 1.0), "exploration_final_eps": 0.01}
+"""What StreamQ takes for None."""
+
+DEFAULTS_FOR_IMAGES = {
+    "learning_rate": LinearSchedule(1.5e-4, 1.5e-5, 1.0),
+    "exploration_final_eps": 0.05,
+}
+"""The same where the policy has convolutions. Its network is about ten times as large, and the same
+step of each weight moves action values as much further."""
 
 
 class StreamQ(OnlineQAlgorithm):
@@ -84,13 +92,15 @@ class StreamQ(OnlineQAlgorithm):
     :param policy: The policy: "MlpPolicy", "CnnPolicy", "MultiInputPolicy" or a class.
     :param env: The environment to learn from; an id if it is registered in Gymnasium.
     :param learning_rate: Learning rate of the optimiser, at least 0; or a function of the progress
-        remaining (from 1 to 0). For ``ObGD`` and ``AdaptiveObGD`` pass 1.0, for
+        remaining (from 1 to 0). None falls from 1e-3 to 1e-4 over the run, and with a policy that
+        has convolutions from 1.5e-4 to 1.5e-5. For ``ObGD`` and ``AdaptiveObGD`` pass 1.0, for
         ``IntentionalOptimizer`` 0.25, for ``MaxScaledOptimizer`` 0.03.
     :param gamma: Discount factor γ, in [0, 1].
     :param exploration_fraction: Fraction of the training over which the exploration rate ε goes
         from its initial to its final value, in [0, 1].
     :param exploration_initial_eps: First ε, in [0, 1].
-    :param exploration_final_eps: Last ε, in [0, 1].
+    :param exploration_final_eps: Last ε, in [0, 1]. None is 0.01, and with a policy that has
+        convolutions 0.05.
     :param stats_window_size: Number of episodes that logged means are taken over.
     :param tensorboard_log: Folder for TensorBoard logs; None for none.
     :param policy_kwargs: Keyword arguments for the policy.
@@ -107,6 +117,10 @@ class StreamQ(OnlineQAlgorithm):
         which about the last 10,000 count, above 0; None for any.
     :param target: "max" learns the value of acting greedily, as Q-learning does; "expected" that of
         acting ε-greedily, as expected Sarsa(λ) does, for which ``trace_cut="never"`` is right.
+    :param advantage_gap: α, in [0, 1): δ is lessened by α·(max Q(s, ·) − Q(s, a)), so that actions
+        that are not the best fall behind by 1 / (1 − α) times as much. The TD errors that are
+        returned and logged include this. With ``target="expected"`` the value that is expected of s
+        stands in place of the maximum here, too.
     :param exploration: How long a random action is taken: "epsilon_greedy" for one step; "extended"
         for several; "extended_when_stuck" for several while the last episodes were the longest and
         the worst seen so far, else for one.
@@ -137,17 +151,18 @@ class StreamQ(OnlineQAlgorithm):
     td_error_clip: float | None
     td_error_clip_rms: float | None
     target: Target
+    advantage_gap: float
     _learns_from_traces = True
 
     def __init__(
         self,
         policy: str | type[StreamQPolicy],
         env: GymEnv | str | None,
-        learning_rate: float | Schedule = FALLING_LEARNING_RATE,
+        learning_rate: float | Schedule | None = None,
         gamma: float = 0.99,
         exploration_fraction: float = 0.2,
         exploration_initial_eps: float = 1.0,
-        exploration_final_eps: float = 0.01,
+        exploration_final_eps: float | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -161,6 +176,7 @@ class StreamQ(OnlineQAlgorithm):
         td_error_clip: float | None = None,
         td_error_clip_rms: float | None = 10.0,
         target: Target = "max",
+        advantage_gap: float = 0.0,
         exploration: Exploration = "extended_when_stuck",
         exploration_duration: int | None = 16,
         exploration_stuck_eps: float = 0.2,
@@ -171,10 +187,28 @@ class StreamQ(OnlineQAlgorithm):
     ) -> None:
         super().__init__(**arguments_in(locals()))
 
+    def _setup_model(self) -> None:
+        self._left_open = [name for name in DEFAULTS if getattr(self, name) is None]
+        self._fill_in(DEFAULTS)
+        super()._setup_model()
+        del self._left_open
+
+    def _fill_in(self, defaults: dict[str, Any]) -> None:
+        """Take defaults for what the caller left open."""
+        vars(self).update({name: defaults[name] for name in self._left_open})
+
+    def _make_policy(self) -> QPolicy:
+        policy = super()._make_policy()
+        if has_convolutions(policy):
+            self._fill_in(DEFAULTS_FOR_IMAGES)
+            self._setup_schedules()
+            update_learning_rate(policy.optimizer, self.lr_schedule(1.0))
+        return policy
+
     def _check_env(self) -> None:
         if self._vec_normalize_env is None:
             return
-        if self.policy.normalize_observations or self.policy.normalize_rewards:
+        if self.q_net.observation_normalizer or self.q_net.reward_normalizer:
             warnings.warn(
                 "The environment is wrapped in VecNormalize, and StreamQ normalises observations "
                 "and rewards itself. Drop VecNormalize: StreamQ's statistics are saved with the "

@@ -34,6 +34,6 @@ def choose_backend(
             f"backend: received 'compiled', but {reason}. Pass backend='torch', or 'auto' to have "
             "the compiled learner wherever it can be."
         )
-    if name == "auto" and reason is None and is_faster_in_torch(policy):
+    if name == "auto" and reason is None and is_faster_in_torch(policy, rule):
         reason = "convolutions as large as these are faster there"
     return (CompiledLearner, None) if reason is None else (AutogradLearner, reason)

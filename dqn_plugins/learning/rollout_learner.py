@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch as th
+from typing_extensions import override
 
 from dqn_plugins.errors import DivergenceError
 from dqn_plugins.learning.lambda_returns import lambda_returns
@@ -38,17 +39,12 @@ class RolloutLearner(Learner):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._backend, self.rollout, self.rng)
 
+    @override
     def is_current(self, thorough: bool = True) -> bool:
-        """
-        Tell whether the backend still works on the memory that the policy uses.
-
-        :param thorough: See :meth:`Learner.is_current`.
-        :return: False if a new learner has to be made.
-        """
         return self._backend.is_current(thorough)
 
+    @override
     def compile(self) -> None:
-        """See :meth:`Learner.compile`."""
         self._backend.compile()
 
     def set_rule(self, rule: Any) -> None:
@@ -66,21 +62,12 @@ class RolloutLearner(Learner):
         """Forget the steps that have not been learned from."""
         self.rollout.clear()
 
+    @override
     def start_episodes(self, obs: Observation) -> None:
-        """
-        Begin a rollout. See :meth:`Learner.start_episodes`.
-
-        :param obs: The first observations in all environments, shape (n_envs, ...).
-        """
         self.forget()
 
+    @override
     def greedy_actions(self, obs: Observation) -> np.ndarray:
-        """
-        Find the actions of the highest values. See :meth:`Learner.greedy_actions`.
-
-        :param obs: Observations, shape (n_envs, ...).
-        :return: Actions, shape (n_envs,), int64.
-        """
         return self._backend.greedy_actions(obs)
 
     def learn(self, transition: Transition) -> np.ndarray:

@@ -30,13 +30,17 @@ class NaiveRule:
     One gradient step on the mean squared error to a target that moves only the taken action.
 
     The target of Q(s, a) is q + α·(r + γ·max q(s′) − q); those of the other actions are their own
-    values. Source: the introductory notebook.
+    values. Source: the introductory notebook; of ``advantage_gap``: Bellemare, Ostrovski, Guez,
+    Thomas and Munos (2016), "Increasing the Action Gap", arXiv 1512.04860, after Baird (1999).
 
     :param gamma: Discount factor γ, in [0, 1].
     :param q_step_size: Step size α of the target, in [0, 1].
     :param bootstrap_at_terminal: Whether to bootstrap from terminal states, as the notebook does.
     :param max_grad_norm: Largest norm of the gradient, above 0; None for any.
     :param update: "each" or "mean", see :data:`Update`.
+    :param advantage_gap: How much of the advantage of the best action, max q(s) − q(s, a), is
+        subtracted from the TD error, in [0, 1). It keeps the best action and widens its lead by
+        1 / (1 − ``advantage_gap``).
     :raises ValueError: If a number is out of its range.
     """
 
@@ -45,8 +49,10 @@ class NaiveRule:
     bootstrap_at_terminal: bool
     max_grad_norm: float | None
     update: Update
+    advantage_gap: float = 0.0
 
     def __post_init__(self) -> None:
+        check_in_unit_interval("advantage_gap", self.advantage_gap, includes_one=False)
         check_in_unit_interval("gamma", self.gamma)
         check_in_unit_interval("q_step_size", self.q_step_size)
         check_is_bool(
@@ -61,11 +67,15 @@ class StreamRule:
     """
     Stream Q(λ): weights move along eligibility traces by the TD error.
 
-    z ← γλ·z + ∇Q(s, a), δ = r + γ·V(s′) − Q(s, a), and the optimiser goes along δ·z.
+    z ← γλ·z + ∇Q(s, a), δ = r + γ·V(s′) − Q(s, a) − α·(V(s) − Q(s, a)), and the optimiser goes
+    along δ·z. V is the same function of the action values of s′ and of s, see ``target``. With
+    α > 0 each action's value falls behind V by 1 / (1 − α) times as much as without, so that noise
+    exchanges two actions less often; V itself is what it was.
 
     Source: Elsayed, Vasan and Mahmood (2024), arXiv 2410.14606, algorithm 2. Of the expected value:
     van Seijen, van Hasselt, Whiteson and Wiering (2009), "A Theoretical and Empirical Analysis of
-    Expected Sarsa", equation 5.
+    Expected Sarsa", equation 5. Of α: Bellemare, Ostrovski, Guez, Thomas and Munos (2016),
+    "Increasing the Action Gap", arXiv 1512.04860, equation 5, after Baird (1999).
 
     :param gamma: Discount factor γ, in [0, 1].
     :param trace_decay: λ, in [0, 1].
@@ -75,9 +85,11 @@ class StreamRule:
         normalised rewards where rewards are normalised; None for any.
     :param td_error_clip_rms: The same in multiples of the root mean square of the TD errors, of
         which about the last 10,000 count, above 0; None for any.
-    :param target: "max": V(s′) is the value of the best action, as in Q-learning; "expected": the
+    :param target: "max": V(s) is the value of the best action, as in Q-learning; "expected": the
         one expected of the ε-greedy choice by which actions are taken, as in expected Sarsa.
     :param update: "each" or "mean", see :data:`Update`.
+    :param advantage_gap: α: how much of V(s) − Q(s, a) is subtracted from the TD error,
+        in [0, 1), see above.
     :raises ValueError: If a number is out of its range.
     """
 
@@ -88,8 +100,10 @@ class StreamRule:
     td_error_clip_rms: float | None
     target: Target
     update: Update
+    advantage_gap: float = 0.0
 
     def __post_init__(self) -> None:
+        check_in_unit_interval("advantage_gap", self.advantage_gap, includes_one=False)
         check_in_unit_interval("gamma", self.gamma)
         check_in_unit_interval("trace_decay", self.trace_decay)
         check_one_of("trace_cut", self.trace_cut, get_args(TraceCut), "'after' is the authors'.")

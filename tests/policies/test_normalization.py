@@ -100,6 +100,15 @@ def test_normalising_leaves_the_statistics_and_the_observations_alone():
     assert all(th.equal(value, before[name]) for name, value in normalizer.state_dict().items())
 
 
+def test_a_number_that_hardly_varied_stays_within_10():
+    normalizer = ObservationNormalizer(BOX)
+    normalizer.update(th.tensor([[0.0, 0.0, 0.0]] * 8))
+    # Its deviation is the root of 1e-8
+    obs = th.tensor([[0.002, -1.0, 0.0005]])
+    assert normalizer(obs)[0].tolist() == pytest.approx([10.0, -10.0, 5.0], rel=1e-6)
+    assert normalizer.frozen()(obs)[0].tolist() == normalizer(obs)[0].tolist()
+
+
 def test_without_any_observation_nothing_is_shifted_or_scaled():
     obs = th.tensor([[1.0, -2.0, 3.0]])
     assert ObservationNormalizer(BOX)(obs).numpy() == pytest.approx(obs.numpy(), rel=1e-7)

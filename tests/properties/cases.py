@@ -159,6 +159,7 @@ class Naive:
     bootstrap_at_terminal: bool
     max_grad_norm: float | None
     update: Update
+    advantage_gap: float
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,7 @@ class Stream:
     normalize_rewards: RewardScale | Literal[False]
     averaging_window: int | None
     update: Update
+    advantage_gap: float
 
 
 @st.composite
@@ -223,6 +225,7 @@ def networks(draw: st.DrawFn, observation_spaces: st.SearchStrategy[Any]) -> Net
 EPS = [1e-3, 1e-2]
 BETAS = [(0.9, 0.999), (0.0, 0.9), (0.8, 0.5)]
 updates = st.sampled_from(["each", "mean"])
+advantage_gaps = st.sampled_from([0.0, 0.5, 0.9])
 UNIT_INTERVAL = st.sampled_from([0.0, 0.5, 0.9, 0.99, 1.0])
 
 
@@ -249,6 +252,7 @@ def naive_rules() -> st.SearchStrategy[Naive]:
             bootstrap_at_terminal=st.booleans(),
             max_grad_norm=st.sampled_from([None, 0.05]),
             update=updates,
+            advantage_gap=advantage_gaps,
         )
     )
 
@@ -279,6 +283,7 @@ def stream_rules() -> st.SearchStrategy[Stream]:
             normalize_rewards=st.sampled_from([False, *get_args(RewardScale)]),
             averaging_window=st.sampled_from([None, 1, 3]),
             update=updates,
+            advantage_gap=advantage_gaps,
         )
     )
 

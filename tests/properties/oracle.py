@@ -100,7 +100,7 @@ class Oracle:
             seen = self.seen.get(key, [])
             mean = np.mean(seen, axis=0) if seen else 0.0
             variance = np.var(seen, axis=0, ddof=1) if len(seen) > 1 else 1.0
-            return (value - mean) / np.sqrt(variance + STATISTICS_EPS)
+            return np.clip((value - mean) / np.sqrt(variance + STATISTICS_EPS), -10, 10)
         return value
 
     # What it computes
@@ -322,6 +322,7 @@ class NaiveOracle(Oracle):
             next_value = self.bootstrap(batch, i, masked=not rule.bootstrap_at_terminal)
             q_values = self.q_values(obs)
             td_error = batch.rewards[i] + rule.gamma * next_value - q_values[action]
+            td_error -= rule.advantage_gap * (q_values.max() - q_values[action])
             td_errors.append(float(td_error))
             # The loss is the mean over actions and transitions of (target − q)²
             target = q_values.copy()
@@ -418,7 +419,8 @@ class StreamOracle(Oracle):
         # Of s: by what was known when it came
         observations = {i: one_of(batch.obs, i) for i in envs}
         explored = {i: self.greedy_action(observations[i]) != actions[i] for i in envs}
-        taken = {i: self.q_values(observations[i])[actions[i]] for i in envs}
+        q_values = {i: self.q_values(observations[i]) for i in envs}
+        taken = {i: q_values[i][actions[i]] for i in envs}
         gradients = {i: self.gradient(observations[i], actions[i]) for i in envs}
         # Of s′ and r: after a look at both
         for i in envs:
@@ -430,6 +432,7 @@ class StreamOracle(Oracle):
             self.scaled(float(batch.rewards[i]))
             + rule.gamma * self.bootstrap(batch, i)
             - float(taken[i])
+            - rule.advantage_gap * (self.value(q_values[i]) - float(taken[i]))
             for i in envs
         ]
         in_units_of_rewards = [td_error * self.reward_scale for td_error in td_errors]
@@ -440,8 +443,10 @@ class StreamOracle(Oracle):
             self.z[i] = [fade * z + g for z, g in zip(self.z[i], gradients[i], strict=True)]
         self.move({i: self.clipped(d) for i, d in zip(envs, td_errors, strict=True)}, gradients)
         if rule.averaging_window is not None:
-            self.n_averaged += 1
-            share = max(5 / (self.n_averaged + 4), 1 / rule.averaging_window)
+            # The window is so many transitions, of which this update learned from a few
+            self.n_averaged += len(envs)
+            n_updates = self.n_averaged / len(envs)
+            share = min(max(5 / (n_updates + 4), len(envs) / rule.averaging_window), 1)
             self.average = (1 - share) * self.average + share * self.weights
         for i in envs:
             if batch.dones[i] or (explored[i] and rule.trace_cut == "after"):

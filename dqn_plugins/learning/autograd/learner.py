@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch as th
 from torch.nn import functional as F
+from typing_extensions import override
 
 from dqn_plugins.learning.autograd.naive import learn_naive
 from dqn_plugins.learning.autograd.stream import learn_stream
@@ -64,8 +65,8 @@ class AutogradLearner(BackendLearner):
         """
         return True
 
+    @override
     def forget(self) -> None:
-        """See :meth:`Learner.forget`."""
         self._keep_traces()
         optimizer = self.policy.optimizer
         for env_index in range(self.n_envs):
@@ -74,34 +75,18 @@ class AutogradLearner(BackendLearner):
             if self._reward_normalizer is not None:
                 self._reward_normalizer.returns[env_index] = 0.0
 
+    @override
     def start_episodes(self, obs: Observation) -> None:
-        """
-        Forget what led here, and look at the first observations. See :meth:`Learner`.
-
-        :param obs: The first observations in all environments, shape (n_envs, ...).
-        """
         self.forget()
         self._observe(obs)
 
+    @override
     def greedy_actions(self, obs: Observation) -> np.ndarray:
-        """
-        Find the actions of the highest values. See :meth:`Learner.greedy_actions`.
-
-        :param obs: Observations, shape (n_envs, ...).
-        :return: Actions, shape (n_envs,), int64.
-        """
         actions: np.ndarray = q_values(self.policy, obs).argmax(axis=1)
         return actions
 
+    @override
     def learn(self, transition: Transition) -> np.ndarray:
-        """
-        Learn from one transition per environment. See :meth:`Learner.learn`.
-
-        :param transition: The transitions.
-        :return: TD errors, shape (n_envs,), float32.
-        :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
-        :raises DivergenceError: If a TD error or the gradient overflows. Nothing was changed.
-        """
         check_optimizer(self.policy.optimizer)
         self._keep_traces()
         obs, rewards, next_obs = transition.obs, transition.rewards, transition.next_obs
@@ -121,14 +106,9 @@ class AutogradLearner(BackendLearner):
             self._observe(rows_of(new_obs, np.flatnonzero(begun)))
         return td_errors
 
+    @override
     @th.no_grad()
     def action_values(self, obs: Any) -> th.Tensor:
-        """
-        Compute the values of all actions. See :meth:`BackendLearner.action_values`.
-
-        :param obs: Observations, shape (n, ...), or a dictionary of them.
-        :return: The values, shape (n, n_actions), float32.
-        """
         self.policy.set_training_mode(False)
         tensors = as_tensor(self.policy, obs)
         n = len(next(iter(tensors.values())) if isinstance(tensors, dict) else tensors)
@@ -136,19 +116,10 @@ class AutogradLearner(BackendLearner):
         learned_values = self.policy.q_net.learned_values
         return th.cat([learned_values(rows_of(tensors, part)) for part in parts])
 
+    @override
     def fit(
         self, obs: Any, actions: th.Tensor, targets: th.Tensor, rows: np.ndarray, n_batches: int
     ) -> bool:
-        """
-        Take one step for each minibatch. See :meth:`BackendLearner.fit`.
-
-        :param obs: Observations, tensors of shape (n, ...), or a dictionary of them.
-        :param actions: Actions, shape (n,), int64.
-        :param targets: What their values are to become, shape (n,), float32.
-        :param rows: Which of them to learn from, in which order, int64.
-        :param n_batches: Into how many minibatches to divide them.
-        :return: False if a gradient is too large or NaN.
-        """
         policy, max_norm = self.policy, self.rule.max_grad_norm
         policy.set_training_mode(True)
         for batch in th.from_numpy(rows).to(actions.device).tensor_split(n_batches):

@@ -48,7 +48,8 @@ def learn_naive(
     policy.set_training_mode(True)
     values = policy.q_net.learned_values(as_tensor(policy, rows_of(transition.obs, rows)))
     target = values.detach().cpu().numpy().copy()
-    td_errors = td_errors_of(transition.rewards[rows], rule.gamma, next_values, target[taken])
+    rewards, best = transition.rewards[rows], target.max(axis=1)
+    td_errors = td_errors_of(rule, rewards, next_values, best, target[taken])
     if not np.isfinite(td_errors).all():
         first = int(np.flatnonzero(~np.isfinite(td_errors))[0])
         raise DivergenceError(

@@ -63,8 +63,11 @@ def learn_stream(
         rewards = q_net.reward_normalizer(raw_rewards, rule.gamma, env_indices).cpu().numpy()
     next_values = _state_values(q_values(policy, next_obs), rule, exploration_rate)
     next_values[transition.terminated[rows]] = 0.0
-    taken = taken_values.detach().cpu().numpy()
-    td_errors = td_errors_of(rewards, rule.gamma, next_values, taken)
+    q = values.detach().cpu().numpy()
+    state_values = _state_values(q, rule, exploration_rate)
+    td_errors = td_errors_of(
+        rule, rewards, next_values, state_values, q[np.arange(len(rows)), actions]
+    )
     try:
         for env, gradient, td_error in zip(env_indices.tolist(), gradients, td_errors, strict=True):
             factors = list(gradient)
@@ -85,7 +88,7 @@ def learn_stream(
     # The weights: along the traces
     clipped = np.array([_clipped(float(error), policy, rule) for error in td_errors], np.float32)
     optimizer.step(th.as_tensor(clipped, device=policy.device), env_indices)
-    policy.update_average()
+    policy.update_average(len(rows))
 
     # What ended is forgotten
     for env, is_explored, done in zip(env_indices.tolist(), explored, dones, strict=True):

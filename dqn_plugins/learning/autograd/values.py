@@ -8,6 +8,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 
 from dqn_plugins.errors import DivergenceError
 from dqn_plugins.learning.limits import LARGEST_GRADIENT
+from dqn_plugins.learning.rules import NaiveRule, StreamRule
 from dqn_plugins.learning.transition import Observation
 from dqn_plugins.policies import QPolicy
 
@@ -54,19 +55,25 @@ def q_values(policy: QPolicy, obs: Observation) -> np.ndarray:
 
 
 def td_errors_of(
-    rewards: np.ndarray, gamma: float, next_values: np.ndarray, taken_values: np.ndarray
+    rule: NaiveRule | StreamRule,
+    rewards: np.ndarray,
+    next_values: np.ndarray,
+    values: np.ndarray,
+    taken_values: np.ndarray,
 ) -> np.ndarray:
     """
-    Compute δ = r + γ·V(s′) − Q(s, a).
+    Compute δ = r + γ·V(s′) − Q(s, a) − α·(V(s) − Q(s, a)).
 
+    :param rule: The rule, of which this needs γ and the advantage gap α.
     :param rewards: Rewards r, shape (n,).
-    :param gamma: Discount factor γ.
-    :param next_values: Values of the next states, shape (n,).
+    :param next_values: Values V(s′) of the next states, shape (n,).
+    :param values: Values V(s) of the states, shape (n,).
     :param taken_values: Values Q(s, a) of the actions taken, shape (n,).
     :return: TD errors, shape (n,), float32.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        td_errors: np.ndarray = rewards + gamma * next_values - taken_values
+        learned = taken_values + rule.advantage_gap * (values - taken_values)
+        td_errors: np.ndarray = rewards + rule.gamma * next_values - learned
         return td_errors.astype(np.float32)
 
 

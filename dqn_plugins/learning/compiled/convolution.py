@@ -6,6 +6,8 @@ and one column per place. Then the layer is the product of the filters and that 
 of the filters the product of derivatives and its transpose.
 """
 
+from typing import Any
+
 import numpy as np
 
 from dqn_plugins.learning.compiled.compilation import Floats, Ints, compiled
@@ -42,9 +44,7 @@ GEOMETRY = 14
 
 @compiled
 def convolution(
-    geometry: Ints,
-    weight: int,
-    bias: int,
+    layer: Any,
     weights: Floats,
     all_inputs: Floats,
     all_outputs: Floats,
@@ -54,6 +54,7 @@ def convolution(
     """Multiply by the filters and add the biases."""
     if patches is None:  # the network has none
         return
+    geometry, weight, bias = layer.geometry, layer.weight, layer.bias
     n_weights, n_places = matrix_shape(geometry)
     for row in range(1 if n_rows is None else n_rows):
         inputs, outputs = part(all_inputs, row, n_rows), part(all_outputs, row, n_rows)
@@ -69,8 +70,7 @@ def convolution(
 
 @compiled
 def convolution_backward(
-    geometry: Ints,
-    weight: int,
+    layer: Any,
     weights: Floats,
     all_above: Floats,
     all_below: Floats,
@@ -80,6 +80,7 @@ def convolution_backward(
     """Multiply by the transposed filters."""
     if patches is None:
         return
+    geometry, weight = layer.geometry, layer.weight
     n_weights, n_places = matrix_shape(geometry)
     for row in range(1 if n_rows is None else n_rows):
         above, below = part(all_above, row, n_rows), part(all_below, row, n_rows)
@@ -92,9 +93,7 @@ def convolution_backward(
 
 @compiled
 def accumulate_convolution_gradient(
-    geometry: Ints,
-    weight: int,
-    bias: int,
+    layer: Any,
     all_inputs: Floats,
     all_deltas: Floats,
     decay: np.float32,
@@ -105,6 +104,7 @@ def accumulate_convolution_gradient(
     """Let the gradient of a convolution fade, and add that of all observations to it."""
     if patches is None:
         return
+    geometry, weight, bias = layer.geometry, layer.weight, layer.bias
     n_weights, n_places = matrix_shape(geometry)
     kept = decay
     for sample in range(1 if n_rows is None else n_rows):

@@ -6,7 +6,7 @@ sizes or another order of layers need no other code. A layer takes any number of
 once; where it takes but one, ``n_rows`` is None, and only what one observation needs is compiled.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -20,25 +20,14 @@ from dqn_plugins.learning.compiled.convolution import (
 from dqn_plugins.learning.compiled.numbers import flushed
 from dqn_plugins.learning.compiled.products import add_product, multiply_by_rows
 from dqn_plugins.learning.compiled.statistics import standard_deviation
+from dqn_plugins.policies import ObservationNormalizer
 
 __all__ = [
-    "BIAS",
-    "CONVOLUTION",
-    "INPUT",
-    "KIND",
-    "LAYER_NORM",
-    "LINEAR",
     "NONE",
-    "N_COLUMNS",
     "N_IN",
-    "N_OUT",
-    "OUTPUT",
-    "RECTIFIER",
-    "SCALE",
-    "SILU",
-    "TANH",
-    "WEIGHT",
+    "Layer",
     "Network",
+    "Rows",
     "Sample",
     "accumulate_gradient",
     "backward",
@@ -48,12 +37,17 @@ __all__ = [
     "sample_in",
 ]
 
+Rows: TypeAlias = int | None
+"""How many observations are computed at once; None for one, for which numba leaves out the rest."""
+
 # Kinds of layers. One that learns scale and shift of layer normalisation is a layer of its own.
 LINEAR, LAYER_NORM, RECTIFIER, TANH, CONVOLUTION, SCALE, SILU = range(7)
 
 # Columns of `Network.layers`; after them come those of a convolution's geometry
 KIND, N_IN, N_OUT, WEIGHT, BIAS, INPUT, OUTPUT = range(7)
 N_COLUMNS = 7 + GEOMETRY
+
+OBSERVATION_BOUND = ObservationNormalizer.BOUND
 
 NONE = -1
 """In the columns ``WEIGHT`` and ``BIAS``: the layer has no weights."""
@@ -90,6 +84,24 @@ class Network(NamedTuple):
     patches: Floats | None
 
 
+class Layer(NamedTuple):
+    """
+    A row of the table.
+
+    :param kind: Which kind.
+    :param weight: Where its weights begin.
+    :param bias: Where its biases begin.
+    :param constant: Its one number.
+    :param geometry: What only a convolution has.
+    """
+
+    kind: int
+    weight: int
+    bias: int
+    constant: float
+    geometry: Ints
+
+
 class Sample(NamedTuple):
     """
     What a network computes from observations. All arrays are flat, with room for n_units numbers of
@@ -113,71 +125,67 @@ def sample_in(scratch: Floats) -> Sample:
 
 
 @compiled
-def forward(network: Network, sample: Sample, inputs: Floats, n_rows: int | None) -> Floats:
+def forward(network: Network, sample: Sample, inputs: Floats, n_rows: Rows) -> Floats:
     """
     Compute all units of the network.
 
     :param inputs: Observations one after the other, flat.
-    :param n_rows: How many they are; None for one.
     :return: The outputs, flat.
     """
     weights, layers, units = network.weights, network.layers, sample.units
     normalize_inputs(network, inputs, units)
-    for layer in range(layers.shape[0]):
-        kind, constant = layers[layer, KIND], network.constants[layer]
-        weight, bias = layers[layer, WEIGHT], layers[layer, BIAS]
-        below, above = _inputs(layers, layer, units, n_rows), _outputs(layers, layer, units, n_rows)
-        if kind == LINEAR:
-            linear(weight, bias, weights, below, above, n_rows)
-        elif kind == LAYER_NORM:
-            layer_norm(constant, below, above, sample.scales[layer * _count(n_rows) :], n_rows)
-        elif kind == RECTIFIER:
-            rectifier(constant, below, above)
-        elif kind == TANH:
+    for index in range(layers.shape[0]):
+        layer = _layer(network, index)
+        below, above = _inputs(layers, index, units, n_rows), _outputs(layers, index, units, n_rows)
+        if layer.kind == LINEAR:
+            linear(layer, weights, below, above, n_rows)
+        elif layer.kind == LAYER_NORM:
+            layer_norm(layer, below, above, sample.scales[index * _count(n_rows) :], n_rows)
+        elif layer.kind == RECTIFIER:
+            rectifier(layer, below, above)
+        elif layer.kind == TANH:
             tanh(below, above)
-        elif kind == SILU:
+        elif layer.kind == SILU:
             silu(below, above)
-        elif kind == SCALE:
-            scale(weight, bias, weights, below, above, n_rows)
-        elif kind == CONVOLUTION:
-            geometry = layers[layer, -GEOMETRY:]
-            convolution(geometry, weight, bias, weights, below, above, network.patches, n_rows)
+        elif layer.kind == SCALE:
+            scale(layer, weights, below, above, n_rows)
+        elif layer.kind == CONVOLUTION:
+            convolution(layer, weights, below, above, network.patches, n_rows)
     return _outputs(layers, layers.shape[0] - 1, units, n_rows)
 
 
 @compiled
-def output_derivatives(network: Network, sample: Sample, n_rows: int | None) -> Floats:
+def output_derivatives(network: Network, sample: Sample, n_rows: Rows) -> Floats:
     """Return where derivatives by the outputs belong, to be filled before :func:`backward`."""
     return _outputs(network.layers, network.layers.shape[0] - 1, sample.deltas, n_rows)
 
 
 @inlined
-def backward(network: Network, sample: Sample, n_rows: int | None) -> None:
+def backward(network: Network, sample: Sample, n_rows: Rows) -> None:
     """Propagate derivatives by the outputs back to the inputs of every layer but the first."""
     weights, layers = network.weights, network.layers
     units, deltas = sample.units, sample.deltas
-    for layer in range(layers.shape[0] - 1, 0, -1):
-        kind, weight = layers[layer, KIND], layers[layer, WEIGHT]
-        above = _outputs(layers, layer, deltas, n_rows)
-        below = _inputs(layers, layer, deltas, n_rows)
-        inputs = _inputs(layers, layer, units, n_rows)
-        outputs = _outputs(layers, layer, units, n_rows)
-        if kind == LINEAR:
-            linear_backward(weight, weights, above, below, n_rows)
-        elif kind == LAYER_NORM:
-            scales = sample.scales[layer * _count(n_rows) :]
+    for index in range(layers.shape[0] - 1, 0, -1):
+        layer = _layer(network, index)
+        above = _outputs(layers, index, deltas, n_rows)
+        below = _inputs(layers, index, deltas, n_rows)
+        inputs = _inputs(layers, index, units, n_rows)
+        outputs = _outputs(layers, index, units, n_rows)
+        if layer.kind == LINEAR:
+            linear_backward(layer, weights, above, below, n_rows)
+        elif layer.kind == LAYER_NORM:
+            scales = sample.scales[index * _count(n_rows) :]
             layer_norm_backward(scales, outputs, above, below, n_rows)
-        elif kind == RECTIFIER:
-            rectifier_backward(network.constants[layer], inputs, above, below)
-        elif kind == TANH:
+        elif layer.kind == RECTIFIER:
+            rectifier_backward(layer, inputs, above, below)
+        elif layer.kind == TANH:
             tanh_backward(outputs, above, below)
-        elif kind == SILU:
+        elif layer.kind == SILU:
             silu_backward(inputs, outputs, above, below)
-        elif kind == SCALE:
-            scale_backward(weight, weights, above, below, n_rows)
-        elif kind == CONVOLUTION:
-            geometry = layers[layer, -GEOMETRY:]
-            convolution_backward(geometry, weight, weights, above, below, network.patches, n_rows)
+        elif layer.kind == SCALE:
+            scale_backward(layer, weights, above, below, n_rows)
+        elif layer.kind == CONVOLUTION:
+            convolution_backward(layer, weights, above, below, network.patches, n_rows)
 
 
 @compiled
@@ -185,14 +193,14 @@ def gradient_bound(network: Network, sample: Sample) -> float:
     """Bound the largest entry of the gradient of one observation, without computing it."""
     layers = network.layers
     bound = np.float32(0.0)
-    for layer in range(layers.shape[0]):
-        if layers[layer, WEIGHT] != NONE:
+    for index in range(layers.shape[0]):
+        if layers[index, WEIGHT] != NONE:
             # Sums, because unlike a maximum they never lose a NaN.
             inputs = np.float32(1.0)  # the bias's
-            for unit in _inputs(layers, layer, sample.units, None):
+            for unit in _inputs(layers, index, sample.units, None):
                 inputs += abs(unit)
             outputs = np.float32(0.0)
-            for delta in _outputs(layers, layer, sample.deltas, None):
+            for delta in _outputs(layers, index, sample.deltas, None):
                 outputs += abs(delta)
             bound += inputs * outputs
     return float(bound)
@@ -200,47 +208,51 @@ def gradient_bound(network: Network, sample: Sample) -> float:
 
 @inlined
 def accumulate_gradient(
-    network: Network, sample: Sample, decay: float, gradient: Floats, n_rows: int | None
+    network: Network, sample: Sample, decay: float, gradient: Floats, n_rows: Rows
 ) -> None:
     """Multiply a gradient, or a trace, by ``decay`` and add the gradient of all observations."""
     layers, kept = network.layers, np.float32(decay)
-    for layer in range(layers.shape[0]):
-        kind, weight, bias = layers[layer, KIND], layers[layer, WEIGHT], layers[layer, BIAS]
-        inputs = _inputs(layers, layer, sample.units, n_rows)
-        deltas = _outputs(layers, layer, sample.deltas, n_rows)
-        if kind == LINEAR:
-            accumulate_linear_gradient(weight, bias, inputs, deltas, kept, gradient, n_rows)
-        elif kind == SCALE:
-            accumulate_scale_gradient(weight, bias, inputs, deltas, kept, gradient, n_rows)
-        elif kind == CONVOLUTION:
-            geometry, patches = layers[layer, -GEOMETRY:], network.patches
-            accumulate_convolution_gradient(
-                geometry, weight, bias, inputs, deltas, kept, gradient, patches, n_rows
-            )
+    for index in range(layers.shape[0]):
+        layer = _layer(network, index)
+        inputs = _inputs(layers, index, sample.units, n_rows)
+        deltas = _outputs(layers, index, sample.deltas, n_rows)
+        if layer.kind == LINEAR:
+            accumulate_linear_gradient(layer, inputs, deltas, kept, gradient, n_rows)
+        elif layer.kind == SCALE:
+            accumulate_scale_gradient(layer, inputs, deltas, kept, gradient, n_rows)
+        elif layer.kind == CONVOLUTION:
+            patches = network.patches
+            accumulate_convolution_gradient(layer, inputs, deltas, kept, gradient, patches, n_rows)
 
 
 @compiled
-def _count(n_rows: int | None) -> int:
+def _layer(network: Network, index: int) -> Layer:
+    row, constant = network.layers[index], network.constants[index]
+    return Layer(row[KIND], row[WEIGHT], row[BIAS], constant, row[-GEOMETRY:])
+
+
+@compiled
+def _count(n_rows: Rows) -> int:
     if n_rows is None:
         return 1
     return n_rows
 
 
 @compiled
-def _inputs(layers: Ints, layer: int, values: Floats, n_rows: int | None) -> Floats:
-    n, start = _count(n_rows), layers[layer, INPUT]
-    return values[start * n : (start + layers[layer, N_IN]) * n]
+def _inputs(layers: Ints, index: int, values: Floats, n_rows: Rows) -> Floats:
+    n, start = _count(n_rows), layers[index, INPUT]
+    return values[start * n : (start + layers[index, N_IN]) * n]
 
 
 @compiled
-def _outputs(layers: Ints, layer: int, values: Floats, n_rows: int | None) -> Floats:
-    n, start = _count(n_rows), layers[layer, OUTPUT]
-    return values[start * n : (start + layers[layer, N_OUT]) * n]
+def _outputs(layers: Ints, index: int, values: Floats, n_rows: Rows) -> Floats:
+    n, start = _count(n_rows), layers[index, OUTPUT]
+    return values[start * n : (start + layers[index, N_OUT]) * n]
 
 
 @compiled
 def normalize_inputs(network: Network, inputs: Floats, units: Floats) -> None:
-    """Normalise observations by running statistics, or divide bytes by 255."""
+    """Normalise observations by running statistics, within bounds, or divide bytes by 255."""
     mean, squared_deviations = network.obs_mean, network.obs_squared_deviations
     if mean.size == 0:
         divisor = np.float32(network.divisor)
@@ -250,17 +262,17 @@ def normalize_inputs(network: Network, inputs: Floats, units: Floats) -> None:
     for start in range(0, inputs.size, mean.size):
         for i in range(mean.size):
             deviation = standard_deviation(squared_deviations[i], network.obs_count[0])
-            units[start + i] = (inputs[start + i] - mean[i]) / deviation
+            unit = (inputs[start + i] - mean[i]) / deviation
+            units[start + i] = min(max(unit, -OBSERVATION_BOUND), OBSERVATION_BOUND)
 
 
 # Linear
 
 
 @compiled
-def linear(
-    weight: int, bias: int, weights: Floats, inputs: Floats, outputs: Floats, n_rows: int | None
-) -> None:
+def linear(layer: Layer, weights: Floats, inputs: Floats, outputs: Floats, n_rows: Rows) -> None:
     """Multiply by the weight matrix and add the bias."""
+    weight, bias = layer.weight, layer.bias
     if n_rows is None:
         n_in = inputs.size
         for unit in range(outputs.size):
@@ -290,9 +302,10 @@ def linear(
 
 @compiled
 def linear_backward(
-    weight: int, weights: Floats, above: Floats, below: Floats, n_rows: int | None
+    layer: Layer, weights: Floats, above: Floats, below: Floats, n_rows: Rows
 ) -> None:
     """Multiply by the transposed weight matrix."""
+    weight = layer.weight
     for i in range(below.size):
         below[i] = np.float32(0.0)
     if n_rows is None:
@@ -311,15 +324,10 @@ def linear_backward(
 
 @compiled
 def accumulate_linear_gradient(
-    weight: int,
-    bias: int,
-    inputs: Floats,
-    deltas: Floats,
-    kept: np.float32,
-    gradient: Floats,
-    n_rows: int | None,
+    layer: Layer, inputs: Floats, deltas: Floats, kept: np.float32, gradient: Floats, n_rows: Rows
 ) -> None:
     """Let the gradient of a linear layer fade, and add that of all observations to it."""
+    weight, bias = layer.weight, layer.bias
     if n_rows is None:
         n_in = inputs.size
         for unit in range(deltas.size):
@@ -371,7 +379,7 @@ def fade(gradient: Floats, kept: np.float32) -> None:
 
 @compiled
 def layer_norm(
-    eps: float, all_inputs: Floats, all_outputs: Floats, scales: Floats, n_rows: int | None
+    layer: Layer, all_inputs: Floats, all_outputs: Floats, scales: Floats, n_rows: Rows
 ) -> None:
     """Shift and scale each observation's units to mean 0 and variance 1."""
     n = all_inputs.size // _count(n_rows)
@@ -387,7 +395,7 @@ def layer_norm(
             difference = inputs[i] - mean
             variance += difference * difference
         variance /= np.float32(n)
-        factor = np.float32(1.0) / np.sqrt(variance + np.float32(eps))
+        factor = np.float32(1.0) / np.sqrt(variance + np.float32(layer.constant))
         for i in range(n):
             outputs[i] = (inputs[i] - mean) * factor
         scales[row] = factor
@@ -395,7 +403,7 @@ def layer_norm(
 
 @compiled
 def layer_norm_backward(
-    scales: Floats, all_outputs: Floats, all_above: Floats, all_below: Floats, n_rows: int | None
+    scales: Floats, all_outputs: Floats, all_above: Floats, all_below: Floats, n_rows: Rows
 ) -> None:
     """Differentiate through the mean and the scale too, which depend on all inputs."""
     n = all_outputs.size // _count(n_rows)
@@ -417,12 +425,11 @@ def layer_norm_backward(
 
 
 @compiled
-def scale(
-    weight: int, bias: int, weights: Floats, inputs: Floats, outputs: Floats, n_rows: int | None
-) -> None:
+def scale(layer: Layer, weights: Floats, inputs: Floats, outputs: Floats, n_rows: Rows) -> None:
     """Multiply each unit by a weight and add another."""
     n = inputs.size // _count(n_rows)
-    scales, shifts = weights[weight : weight + n], weights[bias : bias + n]
+    scales = weights[layer.weight : layer.weight + n]
+    shifts = weights[layer.bias : layer.bias + n]
     for start in range(0, inputs.size, n):
         below, above = inputs[start : start + n], outputs[start : start + n]
         for i in range(n):
@@ -431,11 +438,11 @@ def scale(
 
 @compiled
 def scale_backward(
-    weight: int, weights: Floats, all_above: Floats, all_below: Floats, n_rows: int | None
+    layer: Layer, weights: Floats, all_above: Floats, all_below: Floats, n_rows: Rows
 ) -> None:
     """Multiply derivatives by the same weights."""
     n = all_above.size // _count(n_rows)
-    scales = weights[weight : weight + n]
+    scales = weights[layer.weight : layer.weight + n]
     for start in range(0, all_above.size, n):
         above, below = all_above[start : start + n], all_below[start : start + n]
         for i in range(n):
@@ -444,17 +451,17 @@ def scale_backward(
 
 @compiled
 def accumulate_scale_gradient(
-    weight: int,
-    bias: int,
+    layer: Layer,
     all_inputs: Floats,
     all_deltas: Floats,
     kept: np.float32,
     gradient: Floats,
-    n_rows: int | None,
+    n_rows: Rows,
 ) -> None:
     """Let the gradient of scale and shift fade, and add that of all observations to it."""
     n = all_deltas.size // _count(n_rows)
-    by_scales, by_shifts = gradient[weight : weight + n], gradient[bias : bias + n]
+    by_scales = gradient[layer.weight : layer.weight + n]
+    by_shifts = gradient[layer.bias : layer.bias + n]
     fade(by_scales, kept)
     fade(by_shifts, kept)
     for start in range(0, all_deltas.size, n):
@@ -470,17 +477,17 @@ def accumulate_scale_gradient(
 
 
 @compiled
-def rectifier(slope: float, inputs: Floats, outputs: Floats) -> None:
+def rectifier(layer: Layer, inputs: Floats, outputs: Floats) -> None:
     """Multiply what is below zero by a slope."""
-    factor = np.float32(slope)
+    factor = np.float32(layer.constant)
     for i in range(inputs.size):
         outputs[i] = inputs[i] if inputs[i] > 0 else factor * inputs[i]
 
 
 @compiled
-def rectifier_backward(slope: float, inputs: Floats, above: Floats, below: Floats) -> None:
+def rectifier_backward(layer: Layer, inputs: Floats, above: Floats, below: Floats) -> None:
     """Multiply derivatives by the slope where the input was below zero."""
-    factor = np.float32(slope)
+    factor = np.float32(layer.constant)
     for i in range(inputs.size):
         below[i] = above[i] * (np.float32(1.0) if inputs[i] > 0 else factor)
 

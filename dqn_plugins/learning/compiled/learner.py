@@ -4,6 +4,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch as th
+from typing_extensions import override
 
 from dqn_plugins.errors import DivergenceError
 from dqn_plugins.learning.compiled.acting import action_values, greedy_actions, observe
@@ -57,22 +58,14 @@ class CompiledLearner(BackendLearner):
         self._is_compiled = False
         self.set_rule(rule)
 
+    @override
     def set_rule(self, rule: Rule) -> None:
-        """
-        Learn by other numbers from now on. See :meth:`Learner.set_rule`.
-
-        :param rule: A rule of the same kind.
-        """
         super().set_rule(rule)
         self._numbers[:] = self._compiled_rule.numbers(rule)
         self.set_exploration_rate(self._exploration_rate)
 
+    @override
     def set_exploration_rate(self, exploration_rate: float) -> None:
-        """
-        Tell by which ε actions are chosen. See :meth:`Learner.set_exploration_rate`.
-
-        :param exploration_rate: ε, in [0, 1].
-        """
         super().set_exploration_rate(exploration_rate)
         self._numbers[EXPLORATION_RATE] = exploration_rate
 
@@ -94,7 +87,7 @@ class CompiledLearner(BackendLearner):
         rewards, flags = np.empty(0, np.float32), np.empty(0, np.bool_)
         with announced():
             if isinstance(self.rule, RolloutRule):
-                rows = rows.astype(self.policy.observation_space.dtype)
+                rows = _as_kept(rows, self.policy.observation_space.dtype)
                 self.action_values(rows)
                 self._learn(self._structure, rows, indices, rewards, indices, 0)
             else:
@@ -104,28 +97,19 @@ class CompiledLearner(BackendLearner):
                 self._learn(self._structure, *transitions, 0)
         self._is_compiled = True
 
+    @override
     def forget(self) -> None:
-        """See :meth:`Learner.forget`."""
         self._memory.traces[:] = 0
         self._memory.returns[:] = 0
 
+    @override
     def start_episodes(self, obs: Observation) -> None:
-        """
-        Forget what led here, and look at the first observations. See :meth:`Learner`.
-
-        :param obs: The first observations in all environments, shape (n_envs, ...).
-        """
         self.forget()
         self.compile()
         observe(self._network, as_rows(obs))
 
+    @override
     def greedy_actions(self, obs: Observation) -> np.ndarray:
-        """
-        Find the actions of the highest values. See :meth:`Learner.greedy_actions`.
-
-        :param obs: Observations, shape (n_envs, ...).
-        :return: Actions, shape (n_envs,), int64.
-        """
         if isinstance(self.rule, RolloutRule):
             return self.action_values(obs).numpy().argmax(axis=1)
         rows = as_rows(obs)
@@ -133,15 +117,8 @@ class CompiledLearner(BackendLearner):
         greedy_actions(self._network, rows, actions)
         return actions
 
+    @override
     def learn(self, transition: Transition) -> np.ndarray:
-        """
-        Learn from one transition per environment. See :meth:`Learner.learn`.
-
-        :param transition: The transitions.
-        :return: TD errors, shape (n_envs,), float32. The next call writes the array again.
-        :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
-        :raises DivergenceError: If a TD error or the gradient overflows. Nothing was changed.
-        """
         obs, actions, rewards, next_obs, terminated, dones, new_obs, valid, begun, first = (
             transition
         )
@@ -192,31 +169,17 @@ class CompiledLearner(BackendLearner):
             raise_if_not_finite(transition.obs, transition.rewards, transition.next_obs, first)
         raise DivergenceError(first + result, float(self._td_errors[result]))
 
+    @override
     def action_values(self, obs: Any) -> th.Tensor:
-        """
-        Compute the values of all actions. See :meth:`BackendLearner.action_values`.
-
-        :param obs: Observations, shape (n, ...).
-        :return: The values, shape (n, n_actions), float32.
-        """
         rows = np.asarray(obs).reshape(-1, self._memory.n_inputs)
         values = np.empty((len(rows), int(self.policy.q_net.action_space.n)), np.float32)
         action_values(self._network, rows, ROWS_AT_ONCE, values)
         return th.from_numpy(values)
 
+    @override
     def fit(
         self, obs: Any, actions: th.Tensor, targets: th.Tensor, rows: np.ndarray, n_batches: int
     ) -> bool:
-        """
-        Take one step for each minibatch. See :meth:`BackendLearner.fit`.
-
-        :param obs: Observations, shape (n, ...).
-        :param actions: Actions, shape (n,), int64.
-        :param targets: What their values are to become, shape (n,), float32.
-        :param rows: Which of them to learn from, in which order, int64.
-        :param n_batches: Into how many minibatches to divide them.
-        :return: False if a gradient is too large or NaN.
-        """
         arrays = (
             np.asarray(obs).reshape(-1, self._memory.n_inputs),
             actions.numpy(),
@@ -231,16 +194,12 @@ class CompiledLearner(BackendLearner):
             self._memory.step_in_torch()
         return True
 
+    @override
     def snapshot(self) -> Any:
-        """See :meth:`BackendLearner.snapshot`."""
         return super().snapshot() if self._steps_in_torch else self._memory.copied()
 
+    @override
     def restore(self, state: Any) -> None:
-        """
-        Return to an earlier state. See :meth:`BackendLearner.restore`.
-
-        :param state: What :meth:`snapshot` returned.
-        """
         if self._steps_in_torch:
             super().restore(state)
         else:

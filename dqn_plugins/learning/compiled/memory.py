@@ -12,6 +12,7 @@ from torch import nn
 
 from dqn_plugins.learning.compiled import optimizers, rewards
 from dqn_plugins.learning.compiled.compilation import by_reference
+from dqn_plugins.learning.compiled.layers import N_IN
 from dqn_plugins.learning.compiled.network import NO_DOUBLES, network_of, statistics_arrays
 from dqn_plugins.learning.compiled.support import hooks_of, reason_against_optimizer
 from dqn_plugins.learning.limits import LARGEST_LEARNING_RATE, check_optimizer
@@ -41,7 +42,7 @@ class Memory:
         self.weights = _bind(self._parameters)
         self.gradient = np.zeros_like(self.weights)
         network = network_of(policy, self.weights)
-        self.n_inputs, self.n_units = int(network.layers[0, 1]), network.scratch.shape[1]
+        self.n_inputs, self.n_units = int(network.layers[0, N_IN]), network.scratch.shape[1]
         self.network = by_reference(network)
         self.optimizer = self._bind_optimizer()
         self.average = self._bind_average()

@@ -17,7 +17,13 @@ from dqn_plugins.learning.compiled.layers import (
 )
 from dqn_plugins.learning.compiled.memory import Memory
 from dqn_plugins.learning.compiled.numbers import LEARNED, NOT_FINITE, all_finite
-from dqn_plugins.learning.compiled.optimizers import Average, Optimizer, clip_norm, take_step
+from dqn_plugins.learning.compiled.optimizers import (
+    Average,
+    Optimizer,
+    Step,
+    clip_norm,
+    take_step,
+)
 from dqn_plugins.learning.compiled.rule import EACH, CompiledRule
 from dqn_plugins.learning.limits import LARGEST_GRADIENT
 from dqn_plugins.learning.rules import NaiveRule
@@ -25,7 +31,7 @@ from dqn_plugins.learning.rules import NaiveRule
 __all__ = ["NAIVE"]
 
 # Places in `NaiveState.numbers`, after those that every rule has
-GAMMA, Q_STEP_SIZE, BOOTSTRAP_AT_TERMINAL, MAX_GRAD_NORM = range(2, 6)
+GAMMA, Q_STEP_SIZE, BOOTSTRAP_AT_TERMINAL, MAX_GRAD_NORM, ADVANTAGE_GAP = range(2, 7)
 
 
 class NaiveState(NamedTuple):
@@ -37,7 +43,7 @@ class NaiveState(NamedTuple):
     :param average: No average.
     :param numbers: The rule's numbers: ε (without effect), 1 for learning from each transition by
         itself, γ, α, 1 for bootstrapping from terminal states, the largest norm of the gradient or
-        0 for any. Shape (6,).
+        0 for any, and the advantage gap. Shape (7,).
     :param samples: Shape (n_envs, 3, n_units); written.
     :param gradient: One row, laid out as the weights; written.
     :param errors: −1: the gradient is descended. Shape (1,).
@@ -99,7 +105,9 @@ def learn_naive(
             sample = sample_in(state.samples[env - start])
             q_values = forward(network, sample, obs[env], None)
             target = rewards[env] + np.float32(numbers[GAMMA]) * next_value
-            td_error = target - q_values[actions[env]]
+            taken = q_values[actions[env]]
+            gap = q_values[best_action(q_values)] - taken
+            td_error = target - taken - np.float32(numbers[ADVANTAGE_GAP]) * gap
             state.td_errors[env] = td_error
             loss_scale = -2.0 * numbers[Q_STEP_SIZE] / (len(q_values) * n_valid)
             derivatives = output_derivatives(network, sample, None)
@@ -121,8 +129,8 @@ def learn_naive(
         if n_valid > 0:
             if numbers[MAX_GRAD_NORM] > 0:
                 clip_norm(gradient, numbers[MAX_GRAD_NORM])
-            weights, gradients = network.weights, state.gradient
-            take_step(state.optimizer, weights, gradients, state.errors, 1, state.average)
+            step = Step(network.weights, state.gradient, state.errors, 1)
+            take_step(state.optimizer, step, state.average)
     return LEARNED
 
 
@@ -147,6 +155,7 @@ def _numbers(rule: NaiveRule) -> list[float]:
         rule.q_step_size,
         rule.bootstrap_at_terminal,
         rule.max_grad_norm or 0.0,
+        rule.advantage_gap,
     ]
 
 

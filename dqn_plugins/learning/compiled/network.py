@@ -1,5 +1,6 @@
 """A policy's network as a table of layers, in the order of its weights."""
 
+from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -87,11 +88,10 @@ def reason_against_layers(q_net: QNetwork) -> str | None:
             _as_layers(module)
     except NotCompiledError as error:
         return str(error)
-    if isinstance(q_net.features_extractor, ImageExtractor) and any(
-        type(module) is nn.LayerNorm and len(module.normalized_shape) != 3
-        for module in q_net.features_extractor.layers
-    ):
-        return "layer normalisation is of a part of an image, it must be of the whole"
+    if isinstance(q_net.features_extractor, ImageExtractor):
+        for module in takewhile(_keeps_images, q_net.features_extractor.layers):
+            if type(module) is nn.LayerNorm and len(module.normalized_shape) != 3:
+                return "layer normalisation is of a part of an image, it must be of the whole"
     if not len(q_net.q_net) or type(q_net.q_net[-1]) is not nn.Linear:
         return "the network does not end with a linear layer"
     return None
@@ -162,12 +162,16 @@ def _as_layers(module: nn.Module) -> list[_Layer]:
     )
 
 
+def _keeps_images(module: nn.Module) -> bool:
+    return type(module) is not nn.Flatten
+
+
 def _modules_of(q_net: QNetwork) -> list[nn.Module]:
     """List a network's layers in the order of its weights, without those that only reshape."""
     modules = list(q_net.q_net)
     if isinstance(q_net.features_extractor, ImageExtractor):
         modules = [*q_net.features_extractor.layers, *modules]
-    return [module for module in modules if type(module) is not nn.Flatten]
+    return [module for module in modules if _keeps_images(module)]
 
 
 class _ImageShape(NamedTuple):

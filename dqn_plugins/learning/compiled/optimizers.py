@@ -10,7 +10,7 @@ Each optimiser has a class of its own, by which its step is found, and a line in
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch as th
@@ -35,6 +35,7 @@ __all__ = [
     "Average",
     "CompiledOptimizer",
     "Optimizer",
+    "Step",
     "clip_norm",
     "numbers_of",
     "take_in_gradient",
@@ -69,44 +70,14 @@ class Optimizer(NamedTuple):
     squares: Floats
 
 
-class _SGD(Optimizer):
-    pass
+def _kind(name: str) -> type[Optimizer]:
+    return type(name, (Optimizer,), {"__slots__": ()})
 
 
-class _Adam(Optimizer):
-    pass
-
-
-class _KerasAdam(Optimizer):
-    pass
-
-
-class _RAdam(Optimizer):
-    pass
-
-
-class _RMSprop(Optimizer):
-    pass
-
-
-class _ObGD(Optimizer):
-    pass
-
-
-class _AdaptiveObGD(Optimizer):
-    pass
-
-
-class _AdaptiveQ(Optimizer):
-    pass
-
-
-class _Intentional(Optimizer):
-    pass
-
-
-class _MaxScaled(Optimizer):
-    pass
+_SGD, _RMSprop, _ObGD, _MaxScaled = map(_kind, ["SGD", "RMSprop", "ObGD", "MaxScaled"])
+_Adam, _KerasAdam, _RAdam = map(_kind, ["Adam", "KerasAdam", "RAdam"])
+_AdaptiveObGD, _AdaptiveQ = map(_kind, ["AdaptiveObGD", "AdaptiveQ"])
+_Intentional = _kind("Intentional")
 
 
 @dataclass(frozen=True)
@@ -166,13 +137,16 @@ OPTIMIZERS: dict[type[th.optim.Optimizer], CompiledOptimizer] = {
 """The optimisers that are compiled."""
 
 
+Moments: TypeAlias = tuple[Floats, Floats]
+
+
 class Average(NamedTuple):
     """
     The average of the weights, see ``StreamQPolicy.update_average``.
 
     :param weights: Laid out as the weights.
-    :param n_averaged: How many updates it has taken in, shape (1,).
-    :param window: Over how many updates to average at most.
+    :param n_averaged: From how many transitions the weights were updated, shape (1,).
+    :param window: Over how many transitions to average at most.
     """
 
     weights: Floats
@@ -180,28 +154,30 @@ class Average(NamedTuple):
     window: float
 
 
-@compiled
-def take_step(
-    optimizer: Optimizer | None,
-    weights: Floats,
-    directions: Floats,
-    errors: Floats,
-    n: int,
-    average: Average | None,
-) -> None:
+class Step(NamedTuple):
     """
-    Move the weights once along directions, and take them into their average.
+    What one step changes, and along what.
 
-    :param optimizer: The optimiser; None to leave the step to torch.
+    :param weights: The weights, flat.
     :param directions: Shape (n_envs, n_weights).
     :param errors: Shape (n_envs,).
-    :param n: How many of them count: the update is their sum divided by this.
+    :param n: How many of them count: the update is the sum of error times direction divided by it.
     """
+
+    weights: Floats
+    directions: Floats
+    errors: Floats
+    n: int
+
+
+@compiled
+def take_step(optimizer: Optimizer | None, step: Step, average: Average | None) -> None:
+    """Move the weights once, and take them into their average; without an optimiser torch does."""
     if optimizer is None:
         return
     for i in range(optimizer.steps.size):
         optimizer.steps[i] += np.float32(1.0)
-    _move(optimizer, weights, directions, errors, n, average)
+    _move(optimizer, step, average)
 
 
 @compiled
@@ -217,41 +193,35 @@ def clip_norm(gradient: Floats, max_norm: float) -> None:
 
 
 @compiled
-def mean_update(directions: Floats, errors: Floats, n: int, update: Floats) -> None:
+def mean_update(step: Step, update: Floats) -> None:
     """Average error times direction."""
-    for env in range(directions.shape[0]):
-        direction, factor = directions[env], errors[env] / np.float32(n)
+    for env in range(step.directions.shape[0]):
+        direction, factor = step.directions[env], step.errors[env] / np.float32(step.n)
         for i in range(direction.size):
             update[i] = factor * direction[i] + (update[i] if env > 0 else np.float32(0.0))
 
 
 @compiled
-def share_of_newest(average: Average) -> np.float32:
-    """Count an update, and tell how much the newest weights move their average."""
-    average.n_averaged[0] += 1.0
-    return np.float32(max(5.0 / (average.n_averaged[0] + 4.0), 1.0 / average.window))
+def share_of_newest(average: Average, n: int) -> np.float32:
+    """Count n transitions, and tell how much the newest weights move their average."""
+    average.n_averaged[0] += n
+    t = average.n_averaged[0] / n
+    return np.float32(min(max(5.0 / (t + 4.0), n / average.window), 1.0))
 
 
 @compiled
-def average_weights(weights: Floats, average: Average | None) -> None:
+def average_weights(step: Step, average: Average | None) -> None:
     """Take the newest weights into their average."""
     if average is None:
         return
-    share, averaged = share_of_newest(average), average.weights
+    share, averaged = share_of_newest(average, step.n), average.weights
     for i in range(averaged.size):
-        averaged[i] += share * (weights[i] - averaged[i])
+        averaged[i] += share * (step.weights[i] - averaged[i])
 
 
 @compiled
 def descend(
-    change: Callable[..., np.float32],
-    numbers: Any,
-    optimizer: Optimizer,
-    weights: Floats,
-    directions: Floats,
-    errors: Floats,
-    n: int,
-    average: Average | None,
+    change: Callable[..., np.float32], numbers: Any, optimizer: Any, step: Step, average: Any
 ) -> None:
     """
     Change the weights one by one, and take them into their average on the way.
@@ -259,18 +229,18 @@ def descend(
     :param change: What to subtract from a weight: a function of ``numbers``, both moments, the
         weight's index, and its gradient.
     """
-    exp_avg, exp_avg_sq = optimizer.exp_avg, optimizer.exp_avg_sq
-    direction, factor = directions[0], -errors[0]
-    if len(errors) > 1:
-        mean_update(directions, errors, n, optimizer.update)
+    weights, moments = step.weights, (optimizer.exp_avg, optimizer.exp_avg_sq)
+    direction, factor = step.directions[0], -step.errors[0]
+    if len(step.errors) > 1:
+        mean_update(step, optimizer.update)
         direction, factor = optimizer.update, np.float32(-1.0)
     if average is None:
         for i in range(weights.size):
-            weights[i] -= change(numbers, exp_avg, exp_avg_sq, i, factor * direction[i])
+            weights[i] -= change(numbers, moments, i, factor * direction[i])
     else:
-        share, averaged = share_of_newest(average), average.weights
+        share, averaged = share_of_newest(average, step.n), average.weights
         for i in range(weights.size):
-            weight = weights[i] - change(numbers, exp_avg, exp_avg_sq, i, factor * direction[i])
+            weight = weights[i] - change(numbers, moments, i, factor * direction[i])
             weights[i] = weight
             averaged[i] += share * (weight - averaged[i])
 
@@ -279,17 +249,10 @@ def weight_by_weight(numbers: Callable[..., Any], change: Callable[..., np.float
     """Make the step of an optimiser that changes each weight by its own gradient and moments."""
 
     @compiled
-    def step(
-        optimizer: Optimizer,
-        weights: Floats,
-        directions: Floats,
-        errors: Floats,
-        n: int,
-        average: Average | None,
-    ) -> None:
-        descend(change, numbers(optimizer), optimizer, weights, directions, errors, n, average)
+    def take_such_a_step(optimizer: Optimizer, step: Step, average: Average | None) -> None:
+        descend(change, numbers(optimizer), optimizer, step, average)
 
-    return step
+    return take_such_a_step
 
 
 # Plain gradient descent
@@ -302,12 +265,9 @@ def sgd_numbers(optimizer: Optimizer) -> Any:
 
 
 @compiled
-def sgd(
-    step_size: Any, exp_avg: Floats, exp_avg_sq: Floats, i: int, gradient: np.float32
-) -> np.float32:
+def sgd(step_size: Any, moments: Moments, i: int, gradient: np.float32) -> np.float32:
     """Compute one weight's change. See :func:`descend`."""
-    change: np.float32 = step_size * gradient
-    return change
+    return np.float32(step_size * gradient)
 
 
 # Adam, in torch's form and in Keras's, and RAdam
@@ -333,16 +293,14 @@ def keras_adam_numbers(optimizer: Optimizer) -> Any:
 
 
 @compiled
-def adam(
-    numbers: Any, exp_avg: Floats, exp_avg_sq: Floats, i: int, gradient: np.float32
-) -> np.float32:
+def adam(numbers: Any, moments: Moments, i: int, gradient: np.float32) -> np.float32:
     """Compute one weight's change, and its moments. See :func:`descend`."""
     step_size, floor, weight1, decay2, weight2 = numbers
+    exp_avg, exp_avg_sq = moments
     first = flushed(exp_avg[i] + weight1 * (gradient - exp_avg[i]))
     second = flushed(decay2 * exp_avg_sq[i] + weight2 * (gradient * gradient))
     exp_avg[i], exp_avg_sq[i] = first, second
-    change: np.float32 = step_size * first / (np.sqrt(second) + floor)
-    return change
+    return np.float32(step_size * first / (np.sqrt(second) + floor))
 
 
 @compiled
@@ -371,16 +329,14 @@ def radam_numbers(optimizer: Optimizer) -> Any:
 
 
 @compiled
-def radam(
-    numbers: Any, exp_avg: Floats, exp_avg_sq: Floats, i: int, gradient: np.float32
-) -> np.float32:
+def radam(numbers: Any, moments: Moments, i: int, gradient: np.float32) -> np.float32:
     """Compute one weight's change, and its moments. See :func:`descend`."""
     step_size, floor, weight1, decay2, weight2, is_rectified = numbers
+    exp_avg, exp_avg_sq = moments
     first = flushed(exp_avg[i] + weight1 * (gradient - exp_avg[i]))
     second = flushed(decay2 * exp_avg_sq[i] + weight2 * (gradient * gradient))
     exp_avg[i], exp_avg_sq[i] = first, second
-    change: np.float32 = step_size * first / (is_rectified * np.sqrt(second) + floor)
-    return change
+    return np.float32(step_size * first / (is_rectified * np.sqrt(second) + floor))
 
 
 # RMSprop
@@ -395,42 +351,34 @@ def rmsprop_numbers(optimizer: Optimizer) -> Any:
 
 
 @compiled
-def rmsprop(
-    numbers: Any, exp_avg: Floats, exp_avg_sq: Floats, i: int, gradient: np.float32
-) -> np.float32:
+def rmsprop(numbers: Any, moments: Moments, i: int, gradient: np.float32) -> np.float32:
     """Compute one weight's change, and its second moment. See :func:`descend`."""
     step_size, floor, decay2, weight2 = numbers
+    exp_avg_sq = moments[1]
     second = flushed(decay2 * exp_avg_sq[i] + weight2 * (gradient * gradient))
     exp_avg_sq[i] = second
-    change: np.float32 = step_size * gradient / (np.sqrt(second) + floor)
-    return change
+    return np.float32(step_size * gradient / (np.sqrt(second) + floor))
 
 
 # Steps scaled by the largest recent one, see ``MaxScaledOptimizer``
 
 
 @compiled
-def max_scaled(
-    numbers: Any, exp_avg: Floats, exp_inf: Floats, i: int, gradient: np.float32
-) -> np.float32:
+def max_scaled(numbers: Any, moments: Moments, i: int, gradient: np.float32) -> np.float32:
     """Compute one weight's change, and the largest gradient. See :func:`descend`."""
     step_size, floor, decay, _ = numbers
-    largest = flushed(max(decay * exp_inf[i], abs(gradient)))
-    exp_inf[i] = largest
-    change: np.float32 = step_size * gradient / (largest + floor)
-    return change
+    largest = flushed(max(decay * moments[1][i], abs(gradient)))
+    moments[1][i] = largest
+    return np.float32(step_size * gradient / (largest + floor))
 
 
 # What needs the transitions' own gradients: ``AdaptiveQOptimizer`` and ``IntentionalOptimizer``
 
 
 @compiled
-def adaptive_q(
-    numbers: Any, exp_avg: Floats, exp_avg_sq: Floats, i: int, gradient: np.float32
-) -> np.float32:
+def adaptive_q(numbers: Any, moments: Moments, i: int, gradient: np.float32) -> np.float32:
     """Compute one weight's change. See :func:`descend`."""
-    change: np.float32 = numbers[0] * gradient / (np.sqrt(exp_avg_sq[i]) + numbers[1])
-    return change
+    return np.float32(numbers[0] * gradient / (np.sqrt(moments[1][i]) + numbers[1]))
 
 
 @compiled
@@ -458,105 +406,84 @@ def adaptive_q_squares(optimizer: Optimizer, decay: float) -> None:
 def intentional_squares(optimizer: Optimizer, decay: float) -> None:
     """Take the mean square of gradients into its running mean, and the norm into its own."""
     exp_avg_sq, squares = optimizer.exp_avg_sq, optimizer.squares
-    numbers, scales, step = optimizer.numbers, optimizer.update, optimizer.steps[0] + 1.0
+    numbers, scales, count = optimizer.numbers, optimizer.update, optimizer.steps[0] + 1.0
     beta2, floor = numbers[BETA2], np.float32(numbers[EPS])
     decay2, weight2 = np.float32(beta2), np.float32(1.0 - beta2)
-    correction = np.float32(1.0 / (1.0 - beta2**step))
+    correction = np.float32(1.0 / (1.0 - beta2**count))
     squared_norm = np.float32(0.0)
     for i in range(squares.size):
         second = flushed(decay2 * exp_avg_sq[i] + weight2 * squares[i])
         exp_avg_sq[i] = second
         scales[i] = np.float32(1.0) / (np.sqrt(second * correction) + floor)
         squared_norm += squares[i] * scales[i]
-    share_of_new = (1.0 - decay) / (1.0 - decay**step) if decay < 1.0 else 1.0 / step
+    share_of_new = (1.0 - decay) / (1.0 - decay**count) if decay < 1.0 else 1.0 / count
     for k in range(optimizer.squared_norm.size):
         difference = squared_norm - optimizer.squared_norm[k]
         optimizer.squared_norm[k] += np.float32(share_of_new) * difference
 
 
 @compiled
-def intentional(
-    optimizer: Optimizer,
-    weights: Floats,
-    directions: Floats,
-    errors: Floats,
-    n: int,
-    average: Average | None,
-) -> None:
+def intentional(optimizer: Optimizer, step: Step, average: Average | None) -> None:
     """Take one step on directions scaled by :func:`intentional_squares`."""
     scales, learning_rate = optimizer.update, optimizer.numbers[LEARNING_RATE]
-    for env in range(directions.shape[0]):
-        direction = directions[env]
+    for env in range(step.directions.shape[0]):
+        direction = step.directions[env]
         norm = np.float32(0.0)
         for i in range(direction.size):
             norm += direction[i] * direction[i] * scales[i]
         root = np.sqrt(np.float64(optimizer.squared_norm[0]) * np.float64(norm))
-        step = np.float32(learning_rate / max(root, SMALLEST_NORM) * errors[env] / n)
+        size = np.float32(learning_rate / max(root, SMALLEST_NORM) * step.errors[env] / step.n)
         for i in range(direction.size):
-            weights[i] += step * (direction[i] * scales[i])
-    average_weights(weights, average)
+            step.weights[i] += size * (direction[i] * scales[i])
+    average_weights(step, average)
 
 
 # Overshooting-bounded gradient descent
 
 
 @compiled
-def bounded_step_size(optimizer: Optimizer, error: np.float32, norm: np.float32) -> float:
-    """Shrink the step size where a full step would overshoot the target."""
-    learning_rate = optimizer.numbers[LEARNING_RATE]
+def bounded_step_size(optimizer: Any, step: Step, env: int, norm: np.float32) -> np.float32:
+    """Compute error times step size, which shrinks where a full step would overshoot."""
+    error, learning_rate = step.errors[env], optimizer.numbers[LEARNING_RATE]
     overshoot_factor = optimizer.numbers[OVERSHOOT_FACTOR]
     bound = learning_rate * overshoot_factor * max(abs(error), np.float32(1.0)) * norm
-    return float(learning_rate / max(bound, 1.0))
+    return np.float32(learning_rate / max(bound, 1.0) * error / step.n)
 
 
 @compiled
-def obgd(
-    optimizer: Optimizer,
-    weights: Floats,
-    directions: Floats,
-    errors: Floats,
-    n: int,
-    average: Average | None,
-) -> None:
+def obgd(optimizer: Optimizer, step: Step, average: Average | None) -> None:
     """Take one step of overshooting-bounded gradient descent, see ``ObGD``."""
-    for env in range(directions.shape[0]):
-        direction = directions[env]
+    for env in range(step.directions.shape[0]):
+        direction = step.directions[env]
         norm = np.float32(0.0)
         for i in range(direction.size):
             norm += abs(direction[i])
-        step = np.float32(bounded_step_size(optimizer, errors[env], norm) * errors[env] / n)
+        size = bounded_step_size(optimizer, step, env, norm)
         for i in range(direction.size):
-            weights[i] += step * direction[i]
-    average_weights(weights, average)
+            step.weights[i] += size * direction[i]
+    average_weights(step, average)
 
 
 @compiled
-def adaptive_obgd(
-    optimizer: Optimizer,
-    weights: Floats,
-    directions: Floats,
-    errors: Floats,
-    n: int,
-    average: Average | None,
-) -> None:
+def adaptive_obgd(optimizer: Optimizer, step: Step, average: Average | None) -> None:
     """Take one step of it on directions scaled weight by weight, see ``AdaptiveObGD``."""
     numbers, exp_avg_sq, scales = optimizer.numbers, optimizer.exp_avg_sq, optimizer.update
     beta2, floor = numbers[BETA2], np.float32(numbers[EPS])
     weight2, decay2 = np.float32(1.0 - beta2), np.float32(beta2)
     correction = np.float32(1.0 / (1.0 - beta2 ** optimizer.steps[0]))
-    mean_update(directions, errors, n, scales)
-    for i in range(weights.size):
+    mean_update(step, scales)
+    for i in range(scales.size):
         exp_avg_sq[i] = decay2 * exp_avg_sq[i] + weight2 * (scales[i] * scales[i])
         scales[i] = np.float32(1.0) / np.sqrt(exp_avg_sq[i] * correction + floor)
-    for env in range(directions.shape[0]):
-        direction = directions[env]
+    for env in range(step.directions.shape[0]):
+        direction = step.directions[env]
         norm = np.float32(0.0)
         for i in range(direction.size):
             norm += abs(direction[i] * scales[i])
-        step = np.float32(bounded_step_size(optimizer, errors[env], norm) * errors[env] / n)
+        size = bounded_step_size(optimizer, step, env, norm)
         for i in range(direction.size):
-            weights[i] += step * (direction[i] * scales[i])
-    average_weights(weights, average)
+            step.weights[i] += size * (direction[i] * scales[i])
+    average_weights(step, average)
 
 
 @compiled

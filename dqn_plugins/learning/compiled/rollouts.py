@@ -15,7 +15,13 @@ from dqn_plugins.learning.compiled.layers import (
 )
 from dqn_plugins.learning.compiled.memory import Memory
 from dqn_plugins.learning.compiled.numbers import LEARNED
-from dqn_plugins.learning.compiled.optimizers import Average, Optimizer, clip_norm, take_step
+from dqn_plugins.learning.compiled.optimizers import (
+    Average,
+    Optimizer,
+    Step,
+    clip_norm,
+    take_step,
+)
 from dqn_plugins.learning.compiled.rule import CompiledRule
 from dqn_plugins.learning.limits import LARGEST_GRADIENT
 from dqn_plugins.learning.rules import RolloutRule
@@ -100,7 +106,8 @@ def learn_minibatches(
             return batch
         if max_norm > 0:
             clip_norm(gradient, max_norm)
-        take_step(state.optimizer, network.weights, state.gradient, state.errors, 1, state.average)
+        step = Step(network.weights, state.gradient, state.errors, 1)
+        take_step(state.optimizer, step, state.average)
     return LEARNED
 
 

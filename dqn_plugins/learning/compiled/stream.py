@@ -27,6 +27,7 @@ from dqn_plugins.learning.compiled.numbers import LEARNED, NOT_FINITE, all_finit
 from dqn_plugins.learning.compiled.optimizers import (
     Average,
     Optimizer,
+    Step,
     take_in_gradient,
     take_in_squares,
     take_step,
@@ -41,6 +42,7 @@ __all__ = ["STREAM"]
 
 # Places in `StreamState.numbers`, after those that every rule has
 GAMMA, TRACE_DECAY, TRACE_CUT, TD_ERROR_CLIP, TD_ERROR_CLIP_RMS, TARGET = range(2, 8)
+ADVANTAGE_GAP = 8
 
 # When an exploratory action cuts the trace
 CUT_NEVER, CUT_AFTER, CUT_WATKINS = range(3)
@@ -63,8 +65,8 @@ class StreamState(NamedTuple):
     :param average: The weights' average; None for none.
     :param numbers: The rule's numbers: ε, 1 for learning from each transition by itself, γ, λ, one
         of ``CUT_NEVER``, ``CUT_AFTER`` and ``CUT_WATKINS``, the largest TD error that is learned
-        from, the same in multiples of their root mean square, and ``MAX`` or ``EXPECTED``. Python
-        may change them at any time. Shape (8,).
+        from, the same in multiples of their root mean square, ``MAX`` or ``EXPECTED``, and α.
+        Python may change them at any time. Shape (9,).
     :param traces: Eligibility traces, one row per environment, laid out as the weights.
     :param rewards: What rewards are scaled by.
     :param td_error_total: Sum of squared TD errors, of which earlier ones weigh less, shape (1,).
@@ -130,7 +132,9 @@ def learn_stream(
             if valid[env]:
                 sample = sample_in(state.samples[env - start])
                 q_values = forward(network, sample, obs[env], None)
-                td_errors[env] = -q_values[actions[env]]
+                taken = float(q_values[actions[env]])
+                gap = value_of(q_values, numbers) - taken
+                td_errors[env] = -taken - numbers[ADVANTAGE_GAP] * gap
                 state.explored[env] = actions[env] != best_action(q_values)
                 derivatives = output_derivatives(network, sample, None)
                 for action in range(len(derivatives)):
@@ -179,14 +183,9 @@ def learn_stream(
         # The weights: along the traces
         if n_valid > 0:
             take_in_squares(state.optimizer, decay)
-            take_step(
-                state.optimizer,
-                network.weights,
-                traces[start:stop],
-                state.clipped_td_errors[start:stop],
-                n_valid,
-                state.average,
-            )
+            errors = state.clipped_td_errors[start:stop]
+            step = Step(network.weights, traces[start:stop], errors, n_valid)
+            take_step(state.optimizer, step, state.average)
 
         # What ended is forgotten
         for env in range(start, stop):
@@ -307,6 +306,7 @@ def _numbers(rule: StreamRule) -> list[float]:
         np.inf if rule.td_error_clip is None else rule.td_error_clip,
         np.inf if rule.td_error_clip_rms is None else rule.td_error_clip_rms,
         TARGETS[rule.target],
+        rule.advantage_gap,
     ]
 
 

@@ -66,6 +66,7 @@ BAD_VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
     "gamma": ((1.01, -0.01, NAN, INF, -INF, "0.5", None, True), UNIT),
     "learning_rate": ((-1e-9, NAN, INF), r"\[0, 1e\+15\].*Try 1e-3"),
     "max_grad_norm": ((0.0, -1.0, NAN, "a"), POSITIVE),
+    "advantage_gap": ((1, -0.1, NAN, "a"), r"\[0, 1\)"),
     "td_error_clip": ((0.0, NAN, True), POSITIVE),
     "td_error_clip_rms": ((-1.0, "much"), POSITIVE),
     "n_steps": ((0, 1.5), INTEGER),

@@ -12,6 +12,7 @@ from torch import nn
 from dqn_plugins import NonFiniteTransitionError, StreamQ
 from dqn_plugins.environments import make_env
 from dqn_plugins.learning import AutogradLearner, CompiledLearner
+from dqn_plugins.policies import ImageExtractor
 from tests.algorithms import each_algorithm
 from tests.helpers import through_a_file, weights
 
@@ -120,6 +121,47 @@ def test_to_catch_is_learned_from_images():
         total += reward
     # Every ball can be caught; a paddle that stays where it is catches a fifth.
     assert total >= 15
+
+
+def rates(model: StreamQ) -> list[float]:
+    """The learning rate in use, the schedule's ends, and the last ε."""
+    in_use = model.policy.optimizer.param_groups[0]["lr"]
+    return [in_use, model.lr_schedule(1.0), model.lr_schedule(0.0), model.exploration_schedule(0.0)]
+
+
+FOR_VECTORS, FOR_IMAGES = [1e-3, 1e-3, 1e-4, 0.01], [1.5e-4, 1.5e-4, 1.5e-5, 0.05]
+
+
+@pytest.mark.parametrize(
+    ("policy", "given", "expected"),
+    [
+        ("MlpPolicy", {}, FOR_VECTORS),
+        ("CnnPolicy", {}, FOR_IMAGES),
+        (
+            "MlpPolicy",
+            {"policy_kwargs": {"features_extractor_class": ImageExtractor}},
+            FOR_IMAGES,
+        ),
+        ("CnnPolicy", {"learning_rate": 1e-3}, [1e-3, 1e-3, 1e-3, 0.05]),
+        ("CnnPolicy", {"exploration_final_eps": 0.01}, [1.5e-4, 1.5e-4, 1.5e-5, 0.01]),
+        ("MlpPolicy", {"exploration_final_eps": 0.05}, [1e-3, 1e-3, 1e-4, 0.05]),
+    ],
+)
+def test_the_default_rates_go_by_what_the_policy_is(policy, given, expected):
+    model = StreamQ(policy, Catch(), **given)
+    assert rates(model) == pytest.approx(expected)
+    assert rates(through_a_file(model, env=Catch())) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.float32, np.uint8])
+def test_pixels_are_normalised_on_request_alone(dtype):
+    model = StreamQ("CnnPolicy", Catch(dtype), seed=0)
+    assert model.q_net.observation_normalizer is None
+    normalizing = {"normalize_observations": True}
+    model = StreamQ("CnnPolicy", Catch(dtype), policy_kwargs=normalizing, seed=0).learn(20)
+    statistics = model.q_net.observation_normalizer.statistics
+    assert len(statistics) == (0 if dtype is np.uint8 else 1)  # bytes are divided by 255
+    assert through_a_file(model).q_net.observation_normalizer is not None
 
 
 @each_algorithm

@@ -13,9 +13,9 @@ from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
-from dqn_plugins import DivergenceError, NaiveDQN, NonFiniteTransitionError, StreamQ
+from dqn_plugins import PQN, DivergenceError, NaiveDQN, NonFiniteTransitionError, StreamQ
 from dqn_plugins.environments import true_next_observation
-from dqn_plugins.learning import AutogradLearner, NaiveRule, Transition
+from dqn_plugins.learning import NaiveRule, Transition
 from dqn_plugins.learning.compiled import memory
 from dqn_plugins.learning.compiled.support import (
     is_faster_in_torch,
@@ -443,14 +443,18 @@ def test_what_compiled_code_cannot_compute_of_images_is_told(layers, reason):
     assert re.search(reason, told)
 
 
-@pytest.mark.parametrize(("filters", "is_faster"), [(1, False), (2_000, True)])
-def test_auto_leaves_to_torch_what_torch_computes_faster(filters, is_faster):
+@pytest.mark.parametrize(
+    ("algorithm", "filters", "is_faster"),
+    [(NaiveDQN, 80, False), (NaiveDQN, 2_000, True), (PQN, 80, False), (PQN, 100, True)],
+)
+def test_auto_leaves_to_torch_what_torch_computes_faster(algorithm, filters, is_faster):
     convolutions = [(1, 3), (filters, 9)]
-    model = NaiveDQN(
+    model = algorithm(
         "CnnPolicy",
         FakeImageEnv(2, 22, 22, 1),
         policy_kwargs={"features_extractor_kwargs": {"convolutions": convolutions}, "net_arch": []},
     )
     # 400 places for 9 weights, and 144 places for 81 weights of every filter
-    assert is_faster_in_torch(model.policy) is is_faster is (3_600 + 11_664 * filters > 2e7)
-    assert (type(model._learner) is AutogradLearner) is is_faster
+    products, most = 3_600 + 11_664 * filters, 1e6 if algorithm is PQN else 2e7
+    assert is_faster_in_torch(model.policy, model._make_rule()) is is_faster is (products > most)
+    assert model._is_compiled() is not is_faster

@@ -9,7 +9,7 @@ import torch as th
 from gymnasium import spaces
 from torch import nn
 
-from dqn_plugins import StreamQ
+from dqn_plugins import NaiveDQN, StreamQ
 from dqn_plugins.policies import ObGD, TraceAdam
 from tests.helpers import traces, weights
 
@@ -181,6 +181,46 @@ def test_tabular_q_lambda_is_that_worked_out_by_hand(backend, observed, trace_cu
         assert traces(model)[0].tolist() == as_vector(trace)
         all_weights |= changed
         assert weights(model) == pytest.approx(as_vector(all_weights), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "target", "action", "terminated", "expected"),
+    [
+        # δ = 3 + 4/4 − 1 − (4 − 1)/2
+        (NaiveDQN, "max", 1, False, 1.5),
+        (StreamQ, "max", 1, False, 1.5),
+        # the best action has no gap
+        (StreamQ, "max", 0, False, 0.0),
+        # a terminal state is worth nothing; the one before it is worth what it was
+        (StreamQ, "max", 1, True, 0.5),
+        # V = (4 + 2.5)/2 before and after: δ = 3 + 3.25/4 − 1 − (3.25 − 1)/2
+        (StreamQ, "expected", 1, False, 1.6875),
+        # and of the best action δ = 3 + 3.25/4 − 4 − (3.25 − 4)/2
+        (StreamQ, "expected", 0, False, 0.1875),
+    ],
+)
+def test_the_advantage_gap_is_that_worked_out_by_hand(
+    backend, algorithm, target, action, terminated, expected
+):
+    policy_kwargs: dict[str, Any] = {"net_arch": []}
+    if algorithm is StreamQ:
+        policy_kwargs |= WITHOUT_NORMALISATION
+    model = algorithm(
+        "MlpPolicy",
+        SpacesOnly(spaces.Box(0.0, 1.0, (4,), np.float32), n_actions=2),
+        gamma=0.25,
+        advantage_gap=0.5,
+        policy_kwargs=policy_kwargs,
+        backend=backend,
+        **({"target": target} if algorithm is StreamQ else {}),
+    )
+    with th.no_grad():
+        model.q_net.q_net[-1].weight.zero_()
+        model.q_net.q_net[-1].bias.copy_(th.tensor([4.0, 1.0]))
+    obs = np.eye(4, dtype=np.float32)
+    model.act(obs[0], exploration_rate=0.5)
+    received = model.learn_one(obs[0], action, 3.0, obs[1], terminated)
+    assert received == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_three_ways_to_cut_differ_where_they_should():
