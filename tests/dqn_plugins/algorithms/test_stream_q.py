@@ -162,6 +162,14 @@ def test_a_constant_observation_is_harmless(backend, n_envs):
     assert normalized[0, 1] == 0.0
 
 
+def test_an_observation_far_out_is_as_far_out_as_the_bound(backend):
+    model = make(backend=backend).learn(20)
+    observations = np.array([[x, -x, x] for x in (1e4, 1e6, 1.0)], np.float32)
+    far, farther, near = model._learner.action_values(observations)
+    assert th.equal(far, farther)
+    assert not th.allclose(far, near, rtol=1e-2)
+
+
 def test_everything_constant_is_harmless(backend):
     model = make(ConstantEnv(), backend=backend).learn(50)
     assert np.isfinite(weights(model)).all()

@@ -85,10 +85,9 @@ def twins(algorithm: Any, n_envs: int, **kwargs: Any) -> list[Model]:
         algorithm(
             "MlpPolicy",
             DummyVecEnv([cart_pole] * n_envs),
-            update="mean" if n_envs == 3 else "each",
             seed=0,
             backend=backend,
-            **kwargs,
+            **{"update": "mean" if n_envs == 3 else "each", **kwargs},
         )
         for backend in ("torch", "compiled")
     ]
@@ -278,28 +277,14 @@ class Momentum(th.optim.SGD):
     ],
 )
 def test_torch_takes_the_steps_that_are_not_compiled(optimizer, arguments, update):
-    batches = played(3)[:200]
-    models = [
-        NaiveDQN(
-            "MlpPolicy",
-            DummyVecEnv([cart_pole] * 3),
-            policy_kwargs={"optimizer_class": optimizer, "optimizer_kwargs": arguments},
-            update=update,
-            max_grad_norm=0.5,
-            seed=0,
-            backend=backend,
-        )
-        for backend in ("torch", "compiled")
-    ]
-    before = weights(models[0])
-    (errors, _), (compiled_errors, _) = (learn_batches(model, batches) for model in models)
-    assert_close(compiled_errors, errors, 1e-4)
-    assert_close(weights(models[1]) - before, weights(models[0]) - before, 1e-4)
-    assert_close(
-        np.concatenate(optimizer_numbers(models[1]), None),
-        np.concatenate(optimizer_numbers(models[0]), None),
-        1e-4,
+    models = twins(
+        NaiveDQN,
+        3,
+        policy_kwargs={"optimizer_class": optimizer, "optimizer_kwargs": arguments},
+        update=update,
+        max_grad_norm=0.5,
     )
+    assert_learn_the_same(models, played(3)[:200])
 
 
 def test_torch_takes_steps_with_groups_of_their_own():

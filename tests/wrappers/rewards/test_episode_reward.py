@@ -134,10 +134,11 @@ def test_arguments_of_record_episode_statistics(make: Any) -> None:
 
 
 @twins
-def test_window_holds_the_last_episodes_only(make: Any) -> None:
+def test_window_holds_the_last_episodes_only_and_monitors_methods_tell_all(make: Any) -> None:
     env, _ = make(window=2)
     assert env.returns == RETURNS[1:]
     assert env.episode_count == 3
+    assert (env.get_episode_rewards(), env.get_episode_lengths()) == (RETURNS, LENGTHS)
     env.close()
 
 
@@ -291,30 +292,23 @@ def test_an_environment_that_resets_itself() -> None:
 # --- in any stack ---
 
 
-def stacks() -> list[Any]:
-    def statistics(env: Any) -> Any:
-        return RecordEpisodeStatistics(env)
-
-    def time_limit(env: Any) -> Any:
-        return gym.wrappers.TimeLimit(env, 100)
-
-    ours = EpisodeReward
-    return [
-        [ours, Monitor],
-        [Monitor, ours],
-        [ours, statistics],
-        [statistics, ours],
-        [ours, statistics, Monitor],
-        [statistics, Monitor, ours],
-        [Monitor, ours, statistics],
-        [ours, Monitor, time_limit],
-        [ours, time_limit, statistics],
-        [ours, ours],
-        [ours, ours, statistics],
-    ]
+def time_limit(env: Any) -> Any:
+    return gym.wrappers.TimeLimit(env, 100)
 
 
-@pytest.mark.parametrize("stack", stacks())
+STACKS = [
+    [EpisodeReward, Monitor],
+    [Monitor, EpisodeReward],
+    [EpisodeReward, RecordEpisodeStatistics, Monitor],
+    [RecordEpisodeStatistics, Monitor, EpisodeReward],
+    [Monitor, EpisodeReward, RecordEpisodeStatistics],
+    [EpisodeReward, Monitor, time_limit],
+    [EpisodeReward, time_limit, RecordEpisodeStatistics],
+    [EpisodeReward, EpisodeReward, RecordEpisodeStatistics],
+]
+
+
+@pytest.mark.parametrize("stack", STACKS)
 def test_above_and_below_the_peers(stack: Any) -> None:
     env: Any = Scripted()
     wrappers = []
@@ -484,14 +478,6 @@ def test_attributes_are_set_as_vec_monitors(kind: Any) -> None:
     assert [info["episode"]["r"] for info in infos] == [10.0 + RETURNS[0], 20.0 + RETURNS[0]]
     assert [info["episode"]["l"] for info in infos] == [1 + LENGTHS[0], 2 + LENGTHS[0]]
     assert venv.episode_count == 7
-
-
-@twins
-def test_all_episodes_are_remembered_under_monitors_names(make: Any) -> None:
-    env, _ = make(window=1)
-    assert env.get_episode_rewards() == RETURNS
-    assert env.get_episode_lengths() == LENGTHS
-    env.close()
 
 
 @pytest.mark.parametrize("kind", [Monitor, EpisodeReward])

@@ -303,13 +303,6 @@ def test_fixed_length_spans_episodes_and_is_exact(tmp_path: Path) -> None:
     assert close_colours(colours(tmp_path / "rl-video-episode-0.mp4"), expected)
 
 
-def test_fps_argument_wins(tmp_path: Path) -> None:
-    env = RecordVideo(Scripted(), str(tmp_path), fps=7)
-    play(env, 1)
-    env.close()
-    assert describe(env.video_path)["fps"] == 7
-
-
 def test_start_and_stop_by_hand(tmp_path: Path) -> None:
     env = RecordVideo(Scripted(), str(tmp_path), episode_trigger=lambda episode: False)
     with pytest.raises(RuntimeError, match="no recording is running"):
