@@ -762,8 +762,8 @@ MUTATIONS = [
     ),
     Mutation(
         "dqn_plugins/learning/autograd/values.py",
-        "rule.advantage_gap * (values - taken_values)",
-        "rule.advantage_gap * (next_values - taken_values)",
+        "advantage_gap * (values - taken_values)",
+        "advantage_gap * (next_values - taken_values)",
         "the advantage is taken in the next state",
         STREAM,
     ),
@@ -773,6 +773,20 @@ MUTATIONS = [
         "gap = q_values[best_action(q_values)] - taken",
         "the advantage is over the best action with an expected value, too",
         COMPILED_STREAM,
+    ),
+    Mutation(
+        LAYERS,
+        "outputs[n * N_BUMPS + i] = share * inputs[i]",
+        "outputs[n * N_BUMPS + i] = inputs[i]",
+        "the linear part counts where steps do not cost the same, too",
+        COMPILED_STREAM,
+    ),
+    Mutation(
+        "policies/local_values.py",
+        "share * th.cat",
+        "th.cat",
+        "local values count where steps do not cost the same, too",
+        ("tests/policies/test_local_values.py",),
     ),
     Mutation(
         NORMALIZATION,
