@@ -3,6 +3,7 @@
 from dqn_plugins.policies.gradient_scaled_optimizers import AdaptiveQOptimizer, IntentionalOptimizer
 from dqn_plugins.policies.image_extractor import Convolution, ImageExtractor
 from dqn_plugins.policies.initializers import SparseInitializer, glorot_uniform, orthogonal
+from dqn_plugins.policies.local_values import LocalValues
 from dqn_plugins.policies.normalization import (
     ObservationNormalizer,
     RecentMeanSquare,
@@ -48,6 +49,7 @@ __all__ = [
     "ImageExtractor",
     "IntentionalOptimizer",
     "KerasAdam",
+    "LocalValues",
     "MaxScaledOptimizer",
     "MlpPolicy",
     "MultiInputPolicy",

@@ -255,15 +255,21 @@ class RewardNormalizer(nn.Module):
     def scale(self) -> float:
         """What rewards are divided by."""
         deviation = float(self.return_statistics.standard_deviation)
-        rewards = self.reward_statistics
-        count = rewards.count.item()
-        if self.scale_by == "return_deviation" or count == 0:
+        if self.scale_by == "return_deviation" or self.reward_statistics.count.item() == 0:
             return deviation
-        mean = rewards.mean.item()
-        variance = rewards.squared_deviations.item() / count
-        mean_square = mean**2 + variance + RunningStatistics.EPSILON
-        share = 1.0 if self.scale_by == "reward_rms" else min(mean, 0.0) ** 2 / mean_square
-        return float(deviation ** (1.0 - share) * mean_square ** (share / 2.0))
+        share = 1.0 if self.scale_by == "reward_rms" else self.cost_share
+        return float(deviation ** (1.0 - share) * self._mean_square ** (share / 2.0))
+
+    @property
+    def cost_share(self) -> float:
+        """c: 1 where every reward is the same cost, 0 where they are gains or none came yet."""
+        return min(self.reward_statistics.mean.item(), 0.0) ** 2 / self._mean_square
+
+    @property
+    def _mean_square(self) -> float:
+        rewards = self.reward_statistics
+        variance = rewards.squared_deviations.item() / max(rewards.count.item(), 1.0)
+        return rewards.mean.item() ** 2 + variance + RunningStatistics.EPSILON
 
     def forward(
         self, rewards: th.Tensor, gamma: float, env_indices: np.ndarray | None = None
@@ -284,6 +290,14 @@ class RewardNormalizer(nn.Module):
         self.reward_statistics.update(rewards)
         return rewards.to(self.returns) / self.scale
 
+    def frozen(self) -> nn.Module:
+        """
+        Copy what the statistics say now into constants.
+
+        :return: A module that has this one's :attr:`scale` and :attr:`cost_share` of now.
+        """
+        return _ConstantScale(self.scale, self.cost_share)
+
     def _load_from_state_dict(
         self, state_dict: dict[str, th.Tensor], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
@@ -292,6 +306,14 @@ class RewardNormalizer(nn.Module):
         if saved is not None:
             self.keep_returns_for(len(saved))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+class _ConstantScale(nn.Module):
+    """A :class:`RewardNormalizer` that takes in nothing more."""
+
+    def __init__(self, scale: float, cost_share: float) -> None:
+        super().__init__()
+        self.scale, self.cost_share = scale, cost_share
 
 
 _ONLY = "observation"

@@ -8,12 +8,14 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
     CombinedExtractor,
+    FlattenExtractor,
 )
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 
 from dqn_plugins.policies.image_extractor import ImageExtractor
 from dqn_plugins.policies.initializers import SparseInitializer
+from dqn_plugins.policies.local_values import LocalValues
 from dqn_plugins.policies.normalization import (
     ObservationNormalizer,
     RecentMeanSquare,
@@ -47,6 +49,8 @@ class NormalizingQNetwork(QNetwork):
         an :class:`~dqn_plugins.policies.ImageExtractor` sees.
     :param normalize_rewards: What rewards are divided by, see :class:`RewardNormalizer`; False for
         nothing.
+    :param local_values: Whether to have :class:`LocalValues` beside the perceptron; None where
+        observations are vectors of real numbers, and they and rewards are normalised.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class NormalizingQNetwork(QNetwork):
         *args: Any,
         normalize_observations: bool | None = None,
         normalize_rewards: RewardScale | Literal[False] = "blend",
+        local_values: bool | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -65,11 +70,44 @@ class NormalizingQNetwork(QNetwork):
             ObservationNormalizer(self.observation_space) if normalize_observations else None
         )
         self.reward_normalizer = RewardNormalizer(normalize_rewards) if normalize_rewards else None
+        can_be_local = (
+            isinstance(self.features_extractor, FlattenExtractor)
+            and isinstance(self.observation_space, spaces.Box)
+            and self.observation_normalizer is not None
+            and len(self.observation_normalizer.statistics) > 0
+            and self.reward_normalizer is not None
+        )
+        if local_values and not can_be_local:
+            raise ValueError(
+                "local_values: received True, it must be None or False unless observations are "
+                "vectors, and they and rewards are normalised. Pass None."
+            )
+        self.local_values: LocalValues | None = None
+        if can_be_local and local_values is not False:
+            self.local_values = LocalValues(self.features_dim, int(self.action_space.n))
 
     @property
     def reward_scale(self) -> float:
         """What rewards are divided by before they are learned from; 1 if they are as they are."""
         return 1.0 if self.reward_normalizer is None else self.reward_normalizer.scale
+
+    @property
+    def cost_share(self) -> float:
+        """c, see :attr:`RewardNormalizer.cost_share`; 0 where rewards are as they are."""
+        return 0.0 if self.reward_normalizer is None else self.reward_normalizer.cost_share
+
+    def learned_values(self, obs: PyTorchObs) -> th.Tensor:
+        """
+        Compute action values in the units that are learned in.
+
+        :param obs: Observations, shape (n, ...).
+        :return: Action values, shape (n, n_actions).
+        """
+        if self.local_values is None:
+            return super().learned_values(obs)
+        features = self.extract_features(obs, self.features_extractor)
+        values: th.Tensor = self.q_net(features)
+        return values + self.local_values(features, self.cost_share)
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
         """
@@ -103,6 +141,7 @@ class NormalizingQNetwork(QNetwork):
             **super()._get_constructor_parameters(),
             "normalize_observations": self.normalize_observations,
             "normalize_rewards": self.normalize_rewards,
+            "local_values": self.local_values is not None,
         }
 
 
@@ -139,6 +178,9 @@ class StreamQPolicy(QPolicy):
         ``predict``, at least 1; None to predict with the newest weights. Early in a run it is the
         last fifth of them. See ``average_q_net``.
     :param layer_norm_affine: Whether layer normalisation learns a scale and a shift, too.
+    :param local_values: Whether to have :class:`~dqn_plugins.policies.LocalValues` beside the
+        perceptron, which count where every step costs the same; None where observations are vectors
+        of real numbers, and they and rewards are normalised.
     :raises ValueError: If the optimiser keeps no traces, or the window is below 1.
     """
 
@@ -172,6 +214,7 @@ class StreamQPolicy(QPolicy):
         normalize_rewards: RewardScale | bool = "blend",
         averaging_window: int | None = 20_000,
         layer_norm_affine: bool = False,
+        local_values: bool | None = None,
     ) -> None:
         if averaging_window is not None and not averaging_window >= 1:
             raise ValueError(
@@ -187,6 +230,7 @@ class StreamQPolicy(QPolicy):
         self.normalize_observations = normalize_observations
         self.normalize_rewards = "blend" if normalize_rewards is True else normalize_rewards
         self.averaging_window = averaging_window
+        self.local_values = local_values
         super().__init__(
             observation_space,
             action_space,
@@ -238,6 +282,7 @@ class StreamQPolicy(QPolicy):
             **self._update_features_extractor(self.net_args),
             normalize_observations=self.normalize_observations,
             normalize_rewards=self.normalize_rewards,
+            local_values=self.local_values,
         ).to(self.device)
 
     @th.no_grad()
@@ -274,6 +319,7 @@ class StreamQPolicy(QPolicy):
             "normalize_observations": self.normalize_observations,
             "normalize_rewards": self.normalize_rewards,
             "averaging_window": self.averaging_window,
+            "local_values": self.local_values,
         }
 
 

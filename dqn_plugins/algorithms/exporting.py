@@ -16,7 +16,7 @@ from torch import nn
 from dqn_plugins.algorithms.model_files import written_whole
 from dqn_plugins.extras import require_extra
 from dqn_plugins.policies import QNetwork
-from dqn_plugins.policies.normalization import ObservationNormalizer
+from dqn_plugins.policies.normalization import ObservationNormalizer, RewardNormalizer
 
 __all__ = ["export_onnx"]
 
@@ -115,7 +115,7 @@ class _GreedyPolicy(nn.Module):
         self.scale = network.reward_scale
         self.keys = keys
         for name, module in self.network.named_children():
-            if isinstance(module, ObservationNormalizer):
+            if isinstance(module, (ObservationNormalizer, RewardNormalizer)):
                 setattr(self.network, name, module.frozen())
 
     def forward(self, *observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:

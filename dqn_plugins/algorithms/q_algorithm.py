@@ -839,8 +839,10 @@ def _convert_from_0_2_0(attributes: dict[str, Any]) -> None:
     attributes["_td_errors"] = TdErrors(*(attributes.pop(name) for name in numbers))
     for name in ("_rng_seed", "_n_actions"):
         attributes.pop(name, None)
-    if issubclass(attributes["policy_class"], StreamQPolicy):  # it normalised images of floats, too
+    if issubclass(attributes["policy_class"], StreamQPolicy):  # its defaults were others
+        attributes["advantage_gap"] = 0.0
         attributes["policy_kwargs"].setdefault("normalize_observations", True)
+        attributes["policy_kwargs"]["local_values"] = False
 
 
 def has_convolutions(policy: QPolicy) -> bool:

@@ -35,6 +35,7 @@ STREAM_Q_PAPER_HYPERPARAMETERS: dict[str, Any] = {
     "trace_cut": "after",
     "td_error_clip": None,
     "td_error_clip_rms": None,
+    "advantage_gap": 0.0,
     "policy_kwargs": {
         "net_arch": [128, 128],
         "activation_fn": th.nn.LeakyReLU,
@@ -45,6 +46,7 @@ STREAM_Q_PAPER_HYPERPARAMETERS: dict[str, Any] = {
         "normalize_observations": True,
         "normalize_rewards": "return_deviation",
         "averaging_window": None,
+        "local_values": False,
     },
 }
 """Keyword arguments for Stream Q(λ) as its paper has it, with ObGD."""
@@ -120,7 +122,8 @@ class StreamQ(OnlineQAlgorithm):
     :param advantage_gap: α, in [0, 1): δ is lessened by α·(max Q(s, ·) − Q(s, a)), so that actions
         that are not the best fall behind by 1 / (1 − α) times as much. The TD errors that are
         returned and logged include this. With ``target="expected"`` the value that is expected of s
-        stands in place of the maximum here, too.
+        stands in place of the maximum here, too. None is 0.9 times the share of the rewards that is
+        a constant cost, see :class:`~dqn_plugins.policies.RewardNormalizer`.
     :param exploration: How long a random action is taken: "epsilon_greedy" for one step; "extended"
         for several; "extended_when_stuck" for several while the last episodes were the longest and
         the worst seen so far, else for one.
@@ -151,7 +154,7 @@ class StreamQ(OnlineQAlgorithm):
     td_error_clip: float | None
     td_error_clip_rms: float | None
     target: Target
-    advantage_gap: float
+    advantage_gap: float | None
     _learns_from_traces = True
 
     def __init__(
@@ -176,7 +179,7 @@ class StreamQ(OnlineQAlgorithm):
         td_error_clip: float | None = None,
         td_error_clip_rms: float | None = 10.0,
         target: Target = "max",
-        advantage_gap: float = 0.0,
+        advantage_gap: float | None = None,
         exploration: Exploration = "extended_when_stuck",
         exploration_duration: int | None = 16,
         exploration_stuck_eps: float = 0.2,

@@ -11,7 +11,19 @@ from dqn_plugins.arguments import (
     is_integer,
 )
 
-__all__ = ["NaiveRule", "RolloutRule", "Rule", "StreamRule", "Target", "TraceCut", "Update"]
+__all__ = [
+    "GAP_OF_COSTS",
+    "NaiveRule",
+    "RolloutRule",
+    "Rule",
+    "StreamRule",
+    "Target",
+    "TraceCut",
+    "Update",
+]
+
+GAP_OF_COSTS = 0.9
+"""``StreamRule``'s α where every step costs the same, unless it is given."""
 
 TraceCut: TypeAlias = Literal["after", "watkins", "never"]
 """When an exploratory action cuts the eligibility trace, see :class:`StreamRule`."""
@@ -89,7 +101,8 @@ class StreamRule:
         one expected of the ε-greedy choice by which actions are taken, as in expected Sarsa.
     :param update: "each" or "mean", see :data:`Update`.
     :param advantage_gap: α: how much of V(s) − Q(s, a) is subtracted from the TD error,
-        in [0, 1), see above.
+        in [0, 1), see above. None is 0.9·c with the cost share c of
+        :class:`~dqn_plugins.policies.RewardNormalizer`, as it was before the transition.
     :raises ValueError: If a number is out of its range.
     """
 
@@ -100,10 +113,11 @@ class StreamRule:
     td_error_clip_rms: float | None
     target: Target
     update: Update
-    advantage_gap: float = 0.0
+    advantage_gap: float | None = 0.0
 
     def __post_init__(self) -> None:
-        check_in_unit_interval("advantage_gap", self.advantage_gap, includes_one=False)
+        if self.advantage_gap is not None:
+            check_in_unit_interval("advantage_gap", self.advantage_gap, includes_one=False)
         check_in_unit_interval("gamma", self.gamma)
         check_in_unit_interval("trace_decay", self.trace_decay)
         check_one_of("trace_cut", self.trace_cut, get_args(TraceCut), "'after' is the authors'.")

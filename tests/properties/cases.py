@@ -180,8 +180,9 @@ class Stream:
     normalize_observations: bool
     normalize_rewards: RewardScale | Literal[False]
     averaging_window: int | None
+    local_values: bool | None
     update: Update
-    advantage_gap: float
+    advantage_gap: float | None
 
 
 @st.composite
@@ -283,8 +284,9 @@ def stream_rules() -> st.SearchStrategy[Stream]:
             normalize_observations=st.booleans(),
             normalize_rewards=st.sampled_from([False, *get_args(RewardScale)]),
             averaging_window=st.sampled_from([None, 1, 3]),
+            local_values=st.sampled_from([None, False]),
             update=updates,
-            advantage_gap=advantage_gaps,
+            advantage_gap=st.one_of(st.none(), advantage_gaps),
         )
     )
 
@@ -332,6 +334,7 @@ def make_policy(network: Network, rule: Naive | Stream) -> QPolicy:
             normalize_observations=rule.normalize_observations,
             normalize_rewards=rule.normalize_rewards,
             averaging_window=rule.averaging_window,
+            local_values=rule.local_values,
         )
     for module in policy.q_net.modules():
         if network.layer_norm_affine and type(module) is nn.LayerNorm and module.bias is not None:

@@ -59,6 +59,7 @@ class Oracle:
         self.slope = 0.01 if network.activation_fn is nn.LeakyReLU else 0.0
         self.normalizes_observations = False
         self.seen: dict[str, list[np.ndarray]] = {}
+        self.is_local, self.cost_share = False, 0.0
         if network.convolutions is not None:
             self.lay_out_convolutions()
         # How near the last update came to where rounding decides: a kink of the rectifier, or two
@@ -143,11 +144,19 @@ class Oracle:
                 jacobian = np.diag(np.where(x > 0, 1.0, self.slope)) @ jacobian
                 x = np.where(x > 0, x, self.slope * x)
             jacobians.append(jacobian)
+        if self.is_local:
+            x = x + self.parameters[-1] @ self.local_features(obs)
         return x, inputs, jacobians
 
     def is_scale(self, index: int) -> bool:
         """Whether a layer is the learned scale and shift of layer normalisation."""
         return self.parameters[2 * index].ndim == 1
+
+    def local_features(self, obs: Any) -> np.ndarray:
+        """Bumps along each input and the inputs, as much as every step costs the same."""
+        x, places = self.features(obs), np.linspace(-2, 2, 8)
+        bumps = np.exp(-((x[:, None] - places) ** 2) / 2 / (4 / 7) ** 2)
+        return self.cost_share * np.concatenate([2 * bumps.ravel(), x])
 
     def matrices(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Each linear layer, convolution and scale as a matrix and a bias of every output."""
@@ -223,6 +232,9 @@ class Oracle:
             gradient = [*self.by_parameters(index, *by_matrix), *gradient]
             if index > 0:
                 by_output = by_output @ self.matrices()[index][0] @ jacobians[index - 1]
+        if self.is_local:
+            by_values = np.eye(self.network.n_actions)[action]
+            gradient.append(np.outer(by_values, self.local_features(obs)))
         return gradient
 
     def bootstrap(self, batch: Batch, env_index: int, masked: bool = True) -> float:
@@ -364,6 +376,14 @@ class StreamOracle(Oracle):
         super().__init__(network, policy)
         self.rule, self.n_envs = rule, n_envs
         self.normalizes_observations = rule.normalize_observations
+        space = network.observation_space
+        self.is_local = (
+            rule.local_values is None
+            and isinstance(space, spaces.Box)
+            and network.convolutions is None
+            and rule.normalize_observations
+            and bool(rule.normalize_rewards)
+        )
         self.moments = Moments(self)
         self.returns_seen: list[float] = []
         self.rewards_seen: list[float] = []
@@ -399,7 +419,7 @@ class StreamOracle(Oracle):
         root_mean_square = np.sqrt(np.mean(rewards**2) + STATISTICS_EPS)
         if kind == "reward_rms":
             return float(root_mean_square)
-        share = min(np.mean(rewards), 0) ** 2 / root_mean_square**2
+        share = self.cost_share
         return float(deviation ** (1 - share) * root_mean_square**share)
 
     def scaled(self, reward: float) -> float:
@@ -422,17 +442,21 @@ class StreamOracle(Oracle):
         q_values = {i: self.q_values(observations[i]) for i in envs}
         taken = {i: q_values[i][actions[i]] for i in envs}
         gradients = {i: self.gradient(observations[i], actions[i]) for i in envs}
+        gap = 0.9 * self.cost_share if rule.advantage_gap is None else rule.advantage_gap
         # Of s′ and r: after a look at both
         for i in envs:
             self.observe(one_of(batch.next_obs, i))
             self.returns[i] = rule.gamma * self.returns[i] + float(batch.rewards[i])
             self.returns_seen.append(self.returns[i])
             self.rewards_seen.append(float(batch.rewards[i]))
+        if rule.normalize_rewards:
+            mean, rewards = np.mean(self.rewards_seen), np.array(self.rewards_seen)
+            self.cost_share = min(mean, 0) ** 2 / (np.mean(rewards**2) + STATISTICS_EPS)
         td_errors = [
             self.scaled(float(batch.rewards[i]))
             + rule.gamma * self.bootstrap(batch, i)
             - float(taken[i])
-            - rule.advantage_gap * (self.value(q_values[i]) - float(taken[i]))
+            - gap * (self.value(q_values[i]) - float(taken[i]))
             for i in envs
         ]
         in_units_of_rewards = [td_error * self.reward_scale for td_error in td_errors]

@@ -49,7 +49,7 @@ def learn_naive(
     values = policy.q_net.learned_values(as_tensor(policy, rows_of(transition.obs, rows)))
     target = values.detach().cpu().numpy().copy()
     rewards, best = transition.rewards[rows], target.max(axis=1)
-    td_errors = td_errors_of(rule, rewards, next_values, best, target[taken])
+    td_errors = td_errors_of(rule, rule.advantage_gap, rewards, next_values, best, target[taken])
     if not np.isfinite(td_errors).all():
         first = int(np.flatnonzero(~np.isfinite(td_errors))[0])
         raise DivergenceError(

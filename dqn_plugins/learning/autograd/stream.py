@@ -11,7 +11,7 @@ from dqn_plugins.learning.autograd.values import (
     td_errors_of,
 )
 from dqn_plugins.learning.limits import LARGE_TD_ERROR
-from dqn_plugins.learning.rules import StreamRule
+from dqn_plugins.learning.rules import GAP_OF_COSTS, StreamRule
 from dqn_plugins.learning.transition import Transition
 from dqn_plugins.policies import StreamQPolicy
 
@@ -52,6 +52,10 @@ def learn_stream(
         if value.requires_grad
     ] or [()] * len(rows)  # all is frozen
 
+    advantage_gap = rule.advantage_gap
+    if advantage_gap is None:
+        advantage_gap = GAP_OF_COSTS * q_net.cost_share
+
     # The TD errors, after a look at the next observations and at the scale of the rewards
     before = [buffer.clone() for buffer in policy.buffers()]
     next_obs = rows_of(transition.next_obs, rows)
@@ -66,7 +70,7 @@ def learn_stream(
     q = values.detach().cpu().numpy()
     state_values = _state_values(q, rule, exploration_rate)
     td_errors = td_errors_of(
-        rule, rewards, next_values, state_values, q[np.arange(len(rows)), actions]
+        rule, advantage_gap, rewards, next_values, state_values, q[np.arange(len(rows)), actions]
     )
     try:
         for env, gradient, td_error in zip(env_indices.tolist(), gradients, td_errors, strict=True):

@@ -56,6 +56,7 @@ def q_values(policy: QPolicy, obs: Observation) -> np.ndarray:
 
 def td_errors_of(
     rule: NaiveRule | StreamRule,
+    advantage_gap: float,
     rewards: np.ndarray,
     next_values: np.ndarray,
     values: np.ndarray,
@@ -64,7 +65,8 @@ def td_errors_of(
     """
     Compute δ = r + γ·V(s′) − Q(s, a) − α·(V(s) − Q(s, a)).
 
-    :param rule: The rule, of which this needs γ and the advantage gap α.
+    :param rule: The rule, of which this needs γ.
+    :param advantage_gap: α.
     :param rewards: Rewards r, shape (n,).
     :param next_values: Values V(s′) of the next states, shape (n,).
     :param values: Values V(s) of the states, shape (n,).
@@ -72,7 +74,7 @@ def td_errors_of(
     :return: TD errors, shape (n,), float32.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        learned = taken_values + rule.advantage_gap * (values - taken_values)
+        learned = taken_values + advantage_gap * (values - taken_values)
         td_errors: np.ndarray = rewards + rule.gamma * next_values - learned
         return td_errors.astype(np.float32)
 

@@ -19,8 +19,9 @@ from dqn_plugins.learning.compiled.convolution import (
 )
 from dqn_plugins.learning.compiled.numbers import flushed
 from dqn_plugins.learning.compiled.products import add_product, multiply_by_rows
+from dqn_plugins.learning.compiled.rewards import Rewards, cost_share
 from dqn_plugins.learning.compiled.statistics import standard_deviation
-from dqn_plugins.policies import ObservationNormalizer
+from dqn_plugins.policies import LocalValues, ObservationNormalizer
 
 __all__ = [
     "NONE",
@@ -42,12 +43,18 @@ Rows: TypeAlias = int | None
 
 # Kinds of layers. One that learns scale and shift of layer normalisation is a layer of its own.
 LINEAR, LAYER_NORM, RECTIFIER, TANH, CONVOLUTION, SCALE, SILU = range(7)
+# `LocalValues`: its features, of the network's inputs, and what is added to the outputs
+LOCAL_FEATURES, LOCAL_VALUES = range(7, 9)
 
 # Columns of `Network.layers`; after them come those of a convolution's geometry
 KIND, N_IN, N_OUT, WEIGHT, BIAS, INPUT, OUTPUT = range(7)
 N_COLUMNS = 7 + GEOMETRY
 
 OBSERVATION_BOUND = ObservationNormalizer.BOUND
+
+N_BUMPS, BUMP_SCALE = LocalValues.N_BUMPS, LocalValues.SCALE
+FARTHEST_BUMP = LocalValues.FARTHEST
+BUMP_WIDTH = 2.0 * FARTHEST_BUMP / (N_BUMPS - 1)
 
 NONE = -1
 """In the columns ``WEIGHT`` and ``BIAS``: the layer has no weights."""
@@ -71,6 +78,7 @@ class Network(NamedTuple):
     :param scratch: Memory for one :class:`Sample`, shape (3, n_units).
     :param patches: Memory for what the filters of one convolution meet, flat; None in a network
         without convolutions.
+    :param rewards: What the rewards were like; None in a network without local values.
     """
 
     weights: Floats
@@ -82,6 +90,7 @@ class Network(NamedTuple):
     divisor: float
     scratch: Floats
     patches: Floats | None
+    rewards: Rewards | None
 
 
 class Layer(NamedTuple):
@@ -151,6 +160,10 @@ def forward(network: Network, sample: Sample, inputs: Floats, n_rows: Rows) -> F
             scale(layer, weights, below, above, n_rows)
         elif layer.kind == CONVOLUTION:
             convolution(layer, weights, below, above, network.patches, n_rows)
+        elif layer.kind == LOCAL_FEATURES:
+            local_features(below, above, network.rewards, n_rows)
+        elif layer.kind == LOCAL_VALUES:
+            add_local_values(layer, weights, below, above, n_rows)
     return _outputs(layers, layers.shape[0] - 1, units, n_rows)
 
 
@@ -223,6 +236,8 @@ def accumulate_gradient(
         elif layer.kind == CONVOLUTION:
             patches = network.patches
             accumulate_convolution_gradient(layer, inputs, deltas, kept, gradient, patches, n_rows)
+        elif layer.kind == LOCAL_VALUES:
+            accumulate_local_gradient(layer, inputs, deltas, kept, gradient, n_rows)
 
 
 @compiled
@@ -372,6 +387,64 @@ def fade(gradient: Floats, kept: np.float32) -> None:
     if kept != 1:
         for i in range(gradient.size):
             gradient[i] = kept * gradient[i] if kept != 0 else np.float32(0.0)
+
+
+# Local values: past all other layers, from the inputs to the outputs. Nothing below them learns.
+
+
+@compiled
+def local_features(
+    all_inputs: Floats, all_outputs: Floats, rewards: Rewards | None, n_rows: Rows
+) -> None:
+    """Compute bumps along each input, and the inputs, times the cost share."""
+    if rewards is None:
+        return
+    share = np.float32(cost_share(rewards))
+    n = all_inputs.size // _count(n_rows)
+    for row in range(_count(n_rows)):
+        inputs = all_inputs[row * n : (row + 1) * n]
+        outputs = all_outputs[row * n * (N_BUMPS + 1) : (row + 1) * n * (N_BUMPS + 1)]
+        for i in range(n):
+            for bump in range(N_BUMPS):
+                place = np.float32(bump * BUMP_WIDTH - FARTHEST_BUMP)
+                distance = (inputs[i] - place) / np.float32(BUMP_WIDTH)
+                height = np.exp(np.float32(-0.5) * distance * distance)
+                outputs[i * N_BUMPS + bump] = share * (np.float32(BUMP_SCALE) * height)
+            outputs[n * N_BUMPS + i] = share * inputs[i]
+
+
+@compiled
+def add_local_values(
+    layer: Layer, weights: Floats, inputs: Floats, outputs: Floats, n_rows: Rows
+) -> None:
+    """Multiply by the weight matrix, and add to what is there."""
+    weight = layer.weight
+    n_in, n_out = inputs.size // _count(n_rows), outputs.size // _count(n_rows)
+    for row in range(_count(n_rows)):
+        features = inputs[row * n_in : (row + 1) * n_in]
+        for unit in range(n_out):
+            of_unit = weights[weight + unit * n_in : weight + (unit + 1) * n_in]
+            total = np.float32(0.0)
+            for i in range(n_in):
+                total += of_unit[i] * features[i]
+            outputs[row * n_out + unit] += total
+
+
+@compiled
+def accumulate_local_gradient(
+    layer: Layer, inputs: Floats, deltas: Floats, kept: np.float32, gradient: Floats, n_rows: Rows
+) -> None:
+    """Let the gradient of local values fade, and add that of all observations to it."""
+    weight = layer.weight
+    n_in, n_out = inputs.size // _count(n_rows), deltas.size // _count(n_rows)
+    for row in range(_count(n_rows)):
+        features = inputs[row * n_in : (row + 1) * n_in]
+        for unit in range(n_out):
+            of_unit = gradient[weight + unit * n_in : weight + (unit + 1) * n_in]
+            delta = deltas[row * n_out + unit]
+            for i in range(n_in):
+                of_unit[i] = flushed(kept * of_unit[i] + delta * features[i])
+        kept = np.float32(1.0)
 
 
 # Layer normalisation

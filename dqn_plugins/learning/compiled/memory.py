@@ -41,13 +41,13 @@ class Memory:
         self._parameters = list(policy.q_net.parameters())
         self.weights = _bind(self._parameters)
         self.gradient = np.zeros_like(self.weights)
-        network = network_of(policy, self.weights)
+        self.rewards = self._bind_rewards(n_envs)
+        network = network_of(policy, self.weights, self.rewards)
         self.n_inputs, self.n_units = int(network.layers[0, N_IN]), network.scratch.shape[1]
         self.network = by_reference(network)
         self.optimizer = self._bind_optimizer()
         self.average = self._bind_average()
         self.traces = self._bind_traces(n_envs)
-        self.rewards = self._bind_rewards(n_envs)
         self.td_errors = self._bind_td_errors()
         self._own_tensors = [*self._parameters, *self._average_parameters, *policy.buffers()]
         self._addresses = _addresses_of(self._own_tensors)

@@ -1,7 +1,7 @@
 """A policy's network as a table of layers, in the order of its weights."""
 
 from itertools import takewhile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space
@@ -33,12 +33,13 @@ class _Layer(NamedTuple):
     n_biases: int = 0
 
 
-def network_of(policy: QPolicy, weights: np.ndarray) -> layers.Network:
+def network_of(policy: QPolicy, weights: np.ndarray, rewards: Any) -> layers.Network:
     """
     Describe a policy's network to compiled code.
 
     :param policy: A policy whose layers :func:`reason_against_layers` has nothing against.
     :param weights: Its weights, flat.
+    :param rewards: What its rewards are scaled by, by reference.
     :return: The network. Its statistics are views of the policy's.
     """
     q_net = policy.q_net
@@ -64,6 +65,16 @@ def network_of(policy: QPolicy, weights: np.ndarray) -> layers.Network:
             weight += layer.n_weights + layer.n_biases
             unit += n_in
             n_in = n_out
+    local_values = getattr(q_net, "local_values", None)
+    if local_values is not None:
+        n_inputs, n_features, features = rows[0][1], local_values.weight.shape[1], unit + n_out
+        rest = (0,) * GEOMETRY
+        rows += [
+            (layers.LOCAL_FEATURES, n_inputs, n_features, NONE, NONE, 0, features, *rest),
+            (layers.LOCAL_VALUES, n_features, n_out, weight, NONE, features, unit, *rest),
+        ]
+        constants += [0.0, 0.0]
+        unit += n_features
     is_divided = q_net.normalize_images and is_image_space(policy.observation_space)
     return layers.Network(
         weights,
@@ -73,6 +84,7 @@ def network_of(policy: QPolicy, weights: np.ndarray) -> layers.Network:
         255.0 if is_divided else 1.0,
         np.zeros((3, unit + n_out), np.float32),
         np.zeros(n_patches, np.float32) if n_patches else None,
+        None if local_values is None else rewards,
     )
 
 

@@ -11,7 +11,7 @@ from dqn_plugins.learning.compiled.statistics import (
     update_statistics,
 )
 
-__all__ = ["SCALES", "Rewards", "look_at_reward", "scale_of_rewards"]
+__all__ = ["SCALES", "Rewards", "cost_share", "look_at_reward", "scale_of_rewards"]
 
 # Kinds of scales
 NO_SCALE, RETURN_DEVIATION, REWARD_RMS, BLEND = range(4)
@@ -68,8 +68,20 @@ def scale_of_rewards(rewards: Rewards) -> float:
     deviation = standard_deviation(rewards.return_squared_deviations[0], rewards.return_count[0])
     if rewards.scale == RETURN_DEVIATION or rewards.reward_count[0] == 0:
         return deviation
-    mean = rewards.reward_mean[0]
-    variance = rewards.reward_squared_deviations[0] / rewards.reward_count[0]
-    mean_square = mean**2 + variance + STATISTICS_EPSILON
-    share = 1.0 if rewards.scale == REWARD_RMS else min(mean, 0.0) ** 2 / mean_square
-    return float(deviation ** (1.0 - share) * np.sqrt(mean_square) ** share)
+    share = 1.0 if rewards.scale == REWARD_RMS else cost_share(rewards)
+    return float(deviation ** (1.0 - share) * np.sqrt(mean_square(rewards)) ** share)
+
+
+@compiled
+def cost_share(rewards: Rewards) -> float:
+    """Compute how much of the rewards' mean square is that of a constant cost."""
+    if rewards.scale == NO_SCALE:
+        return 0.0
+    return float(min(rewards.reward_mean[0], 0.0) ** 2 / mean_square(rewards))
+
+
+@compiled
+def mean_square(rewards: Rewards) -> float:
+    """Compute the mean square of the rewards, kept above zero."""
+    variance = rewards.reward_squared_deviations[0] / max(rewards.reward_count[0], 1.0)
+    return float(rewards.reward_mean[0] ** 2 + variance + STATISTICS_EPSILON)

@@ -32,10 +32,15 @@ from dqn_plugins.learning.compiled.optimizers import (
     take_in_squares,
     take_step,
 )
-from dqn_plugins.learning.compiled.rewards import Rewards, look_at_reward, scale_of_rewards
+from dqn_plugins.learning.compiled.rewards import (
+    Rewards,
+    cost_share,
+    look_at_reward,
+    scale_of_rewards,
+)
 from dqn_plugins.learning.compiled.rule import EACH, EXPLORATION_RATE, CompiledRule
 from dqn_plugins.learning.limits import LARGE_TD_ERROR, LARGEST_GRADIENT
-from dqn_plugins.learning.rules import StreamRule
+from dqn_plugins.learning.rules import GAP_OF_COSTS, StreamRule
 from dqn_plugins.policies import RecentMeanSquare
 
 __all__ = ["STREAM"]
@@ -65,7 +70,8 @@ class StreamState(NamedTuple):
     :param average: The weights' average; None for none.
     :param numbers: The rule's numbers: ε, 1 for learning from each transition by itself, γ, λ, one
         of ``CUT_NEVER``, ``CUT_AFTER`` and ``CUT_WATKINS``, the largest TD error that is learned
-        from, the same in multiples of their root mean square, ``MAX`` or ``EXPECTED``, and α.
+        from, the same in multiples of their root mean square, ``MAX`` or ``EXPECTED``, and α
+        or NaN for the one that follows the cost share.
         Python may change them at any time. Shape (9,).
     :param traces: Eligibility traces, one row per environment, laid out as the weights.
     :param rewards: What rewards are scaled by.
@@ -127,6 +133,10 @@ def learn_stream(
         for env in range(start, stop):
             n_valid += valid[env]
 
+        advantage_gap = numbers[ADVANTAGE_GAP]
+        if np.isnan(advantage_gap):
+            advantage_gap = GAP_OF_COSTS * cost_share(state.rewards)
+
         # The action values, normalised by what was known when the observations came, and ∇Q(s, a)
         for env in range(start, stop):
             if valid[env]:
@@ -134,7 +144,7 @@ def learn_stream(
                 q_values = forward(network, sample, obs[env], None)
                 taken = float(q_values[actions[env]])
                 gap = value_of(q_values, numbers) - taken
-                td_errors[env] = -taken - numbers[ADVANTAGE_GAP] * gap
+                td_errors[env] = -taken - advantage_gap * gap
                 state.explored[env] = actions[env] != best_action(q_values)
                 derivatives = output_derivatives(network, sample, None)
                 for action in range(len(derivatives)):
@@ -306,7 +316,7 @@ def _numbers(rule: StreamRule) -> list[float]:
         np.inf if rule.td_error_clip is None else rule.td_error_clip,
         np.inf if rule.td_error_clip_rms is None else rule.td_error_clip_rms,
         TARGETS[rule.target],
-        rule.advantage_gap,
+        np.nan if rule.advantage_gap is None else rule.advantage_gap,
     ]
 
 

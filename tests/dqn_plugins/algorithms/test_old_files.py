@@ -56,8 +56,10 @@ def test_a_model_of_version_0_2_0_goes_on(algorithm, name, actions, rollout, tmp
         env.step_in_episode = 3
     model = algorithm.load(DATA / f"{name}_0.2.0.zip", env=vec_env, force_reset=False)
     assert (model.num_timesteps, model.exploration_rate) == (54, 1.0)
-    if algorithm is StreamQ:  # whose default normalises no images any more
+    if algorithm is StreamQ:  # whose defaults are others now
         assert model.policy_kwargs["normalize_observations"] is True
+        assert model.policy.q_net.local_values is None
+        assert model.advantage_gap == 0.0
     episodes = model._explorer.episodes
     assert (list(episodes.last), episodes.lengths) == ([(-12.0, 12)] * 4, [3, 3])
     if rollout:
