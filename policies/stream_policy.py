@@ -58,7 +58,7 @@ class NormalizingQNetwork(QNetwork):
         *args: Any,
         normalize_observations: bool | None = None,
         normalize_rewards: RewardScale | Literal[False] = "blend",
-        local_values: bool | None = None,
+        local_values: bool | None = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -179,8 +179,8 @@ class StreamQPolicy(QPolicy):
         last fifth of them. See ``average_q_net``.
     :param layer_norm_affine: Whether layer normalisation learns a scale and a shift, too.
     :param local_values: Whether to have :class:`~dqn_plugins.policies.LocalValues` beside the
-        perceptron, which count where every step costs the same; None where observations are vectors
-        of real numbers, and they and rewards are normalised.
+        perceptron, which count where every step costs the same; None for wherever they can be:
+        where observations are vectors of real numbers, and they and rewards are normalised.
     :raises ValueError: If the optimiser keeps no traces, or the window is below 1.
     """
 
@@ -214,7 +214,7 @@ class StreamQPolicy(QPolicy):
         normalize_rewards: RewardScale | bool = "blend",
         averaging_window: int | None = 20_000,
         layer_norm_affine: bool = False,
-        local_values: bool | None = None,
+        local_values: bool | None = False,
     ) -> None:
         if averaging_window is not None and not averaging_window >= 1:
             raise ValueError(

@@ -179,7 +179,7 @@ class StreamQ(OnlineQAlgorithm):
         td_error_clip: float | None = None,
         td_error_clip_rms: float | None = 10.0,
         target: Target = "max",
-        advantage_gap: float | None = None,
+        advantage_gap: float | None = 0.0,
         exploration: Exploration = "extended_when_stuck",
         exploration_duration: int | None = 16,
         exploration_stuck_eps: float = 0.2,
