@@ -256,7 +256,9 @@ class StreamQPolicy(QPolicy):
             self.average_q_net.observation_normalizer = self.q_net.observation_normalizer
             self.average_q_net.reward_normalizer = self.q_net.reward_normalizer
             self.register_buffer("n_averaged", th.zeros(1, dtype=th.float64))
-            self.q_net.register_load_state_dict_post_hook(self._average_what_was_loaded)
+            self.q_net.register_load_state_dict_post_hook(  # type: ignore[no-untyped-call]
+                self._average_what_was_loaded
+            )
 
     def _average_what_was_loaded(self, _q_net: nn.Module, _incompatible_keys: Any) -> None:
         """Act by weights that were loaded into ``q_net`` alone, too."""

@@ -40,6 +40,8 @@ class AutogradLearner(BackendLearner):
     :param n_envs: Number of environments.
     """
 
+    rule: Any
+
     def __init__(self, policy: QPolicy, rule: Rule, n_envs: int) -> None:
         super().__init__(policy, rule, n_envs)
         check_optimizer(policy.optimizer)

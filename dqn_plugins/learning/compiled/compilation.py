@@ -43,7 +43,7 @@ _OPTIONS: dict[str, Any] = {
     # out: with them the compiler would delete the checks for NaN and infinity.
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
 }
-_PART: dict[str, Any] = {
+_PART: Any = {
     **_OPTIONS,
     # A function that is called, not inlined, may be taken from wherever it was compiled first, in
     # another order of the same sum: the process that compiles would differ in the last bit from

@@ -44,6 +44,8 @@ class CompiledLearner(BackendLearner):
     :param n_envs: Number of environments.
     """
 
+    rule: Any
+
     def __init__(self, policy: QPolicy, rule: Rule, n_envs: int) -> None:
         super().__init__(policy, rule, n_envs)
         self._compiled_rule = RULES[type(rule)]
@@ -111,7 +113,8 @@ class CompiledLearner(BackendLearner):
     @override
     def greedy_actions(self, obs: Observation) -> np.ndarray:
         if isinstance(self.rule, RolloutRule):
-            return self.action_values(obs).numpy().argmax(axis=1)
+            best: np.ndarray = self.action_values(obs).numpy().argmax(axis=1)
+            return best
         rows = as_rows(obs)
         actions = np.empty(len(rows), np.int64)
         greedy_actions(self._network, rows, actions)
