@@ -77,8 +77,8 @@ MUTATIONS = [
     # The target and the gradient, in torch
     Mutation(
         "dqn_plugins/learning/autograd/values.py",
-        "rewards + gamma * next_values - taken_values",
-        "rewards + next_values - taken_values",
+        "rewards + rule.gamma * next_values - learned",
+        "rewards + next_values - learned",
         "the discount is forgotten",
         NAIVE,
     ),
@@ -449,15 +449,15 @@ MUTATIONS = [
     # The scale of rewards, and the size of TD errors
     Mutation(
         NORMALIZATION,
-        "min(mean, 0.0) ** 2 / mean_square",
-        "mean**2 / mean_square",
+        "return min(self.reward_statistics.mean.item(), 0.0) ** 2",
+        "return self.reward_statistics.mean.item() ** 2",
         "constant gains are scaled as costs are",
         ("tests/policies/test_normalization.py", "-k", "by_hand"),
     ),
     Mutation(
         "dqn_plugins/learning/compiled/rewards.py",
-        "min(mean, 0.0) ** 2 / mean_square",
-        "mean**2 / mean_square",
+        "min(rewards.reward_mean[0], 0.0) ** 2",
+        "rewards.reward_mean[0] ** 2",
         "constant gains are scaled as costs are",
         COMPILED_STREAM,
     ),
