@@ -106,8 +106,9 @@ class NormalizingQNetwork(QNetwork):
         if self.local_values is None:
             return super().learned_values(obs)
         features = self.extract_features(obs, self.features_extractor)
-        values: th.Tensor = self.q_net(features)
-        return values + self.local_values(features, self.cost_share)
+        local: th.Tensor = self.local_values(features, self.cost_share)
+        values: th.Tensor = self.q_net(features) + local
+        return values
 
     def forward(self, obs: PyTorchObs) -> th.Tensor:
         """

@@ -116,7 +116,7 @@ def test_what_a_callback_puts_in_place_is_learned_from(backend, row, replace):
 def test_everybody_sees_the_weights_that_were_learned(backend, row):
     model = row.make(backend=backend)
     parameters, before = list(model.q_net.parameters()), weights(model)
-    modules = [module for module in model.q_net.q_net if list(module.parameters())]
+    modules = [m for m in model.q_net.modules() if list(m.parameters(recurse=False))]
     model.learn(20)
     # The very parameters that were there before, and every other way to look at them
     flat = weights(model)
