@@ -163,7 +163,7 @@ def forward(network: Network, sample: Sample, inputs: Floats, n_rows: Rows) -> F
         elif layer.kind == LOCAL_FEATURES:
             local_features(below, above, network.rewards, n_rows)
         elif layer.kind == LOCAL_VALUES:
-            add_local_values(layer, weights, below, above, n_rows)
+            add_local_values(layer, weights, below, above, network.rewards, n_rows)
     return _outputs(layers, layers.shape[0] - 1, units, n_rows)
 
 
@@ -237,7 +237,8 @@ def accumulate_gradient(
             patches = network.patches
             accumulate_convolution_gradient(layer, inputs, deltas, kept, gradient, patches, n_rows)
         elif layer.kind == LOCAL_VALUES:
-            accumulate_local_gradient(layer, inputs, deltas, kept, gradient, n_rows)
+            rewards = network.rewards
+            accumulate_local_gradient(layer, inputs, deltas, kept, gradient, rewards, n_rows)
 
 
 @compiled
@@ -415,9 +416,16 @@ def local_features(
 
 @compiled
 def add_local_values(
-    layer: Layer, weights: Floats, inputs: Floats, outputs: Floats, n_rows: Rows
+    layer: Layer,
+    weights: Floats,
+    inputs: Floats,
+    outputs: Floats,
+    rewards: Rewards | None,
+    n_rows: Rows,
 ) -> None:
     """Multiply by the weight matrix, and add to what is there."""
+    if rewards is None:  # the network has none
+        return
     weight = layer.weight
     n_in, n_out = inputs.size // _count(n_rows), outputs.size // _count(n_rows)
     for row in range(_count(n_rows)):
@@ -432,9 +440,17 @@ def add_local_values(
 
 @compiled
 def accumulate_local_gradient(
-    layer: Layer, inputs: Floats, deltas: Floats, kept: np.float32, gradient: Floats, n_rows: Rows
+    layer: Layer,
+    inputs: Floats,
+    deltas: Floats,
+    kept: np.float32,
+    gradient: Floats,
+    rewards: Rewards | None,
+    n_rows: Rows,
 ) -> None:
     """Let the gradient of local values fade, and add that of all observations to it."""
+    if rewards is None:
+        return
     weight = layer.weight
     n_in, n_out = inputs.size // _count(n_rows), deltas.size // _count(n_rows)
     for row in range(_count(n_rows)):
