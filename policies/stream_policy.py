@@ -51,6 +51,7 @@ class NormalizingQNetwork(QNetwork):
         nothing.
     :param local_values: Whether to have :class:`LocalValues` beside the perceptron; None where
         observations are vectors of real numbers, and they and rewards are normalised.
+    :raises ValueError: If ``local_values`` is True and they cannot be.
     """
 
     def __init__(

@@ -118,11 +118,12 @@ def test_filters_begin_sparse():
     assert ((weight != 0).flatten(1).sum(dim=1) == 36 - int(0.9 * 36)).all()
 
 
-def test_small_images_are_normalised_by_what_was_seen_and_photographs_divided_by_255():
+def test_small_images_are_normalised_by_what_was_seen_only_on_request_and_photographs_never():
     for dtype, normalised in [(np.bool_, True), (np.float32, True), (np.uint8, False)]:
-        policy = StreamCnnPolicy(image(10, 10, 4, dtype=dtype), ACTIONS, lambda _: 1e-3)
-        statistics = policy.q_net.observation_normalizer.statistics
-        assert bool(len(statistics)) is normalised
+        arguments = image(10, 10, 4, dtype=dtype), ACTIONS, lambda _: 1e-3
+        assert StreamCnnPolicy(*arguments).q_net.observation_normalizer is None
+        policy = StreamCnnPolicy(*arguments, normalize_observations=True)
+        assert bool(len(policy.q_net.observation_normalizer.statistics)) is normalised
 
 
 @pytest.mark.parametrize(

@@ -296,7 +296,8 @@ def with_usual_optimizer(rule: Naive | Stream) -> Naive | Stream:
     The same rule with Adam and, where it averages, an average: what compiled code is made for most
     often. Each kind of optimiser is compiled anew, and none knows what the weights are for.
     """
-    adam = {"optimizer_kwargs": {"eps": 1e-3}, "learning_rate": 1e-3}
+    numbers = {"betas": (0.9, 0.999), "eps": 1e-3}
+    adam: dict[str, Any] = {"optimizer_kwargs": numbers, "learning_rate": 1e-3}
     if isinstance(rule, Naive):
         return replace(rule, optimizer_class=th.optim.Adam, **adam)
     return replace(rule, optimizer_class=TraceAdam, averaging_window=3, **adam)

@@ -69,10 +69,9 @@ class _Watch(event.Listener):
     has_begun = is_interrupted = False
 
     def interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        # Where Python discards the exception, as in a finaliser of LLVM's objects, the next
-        # function that is compiled raises it again.
+        # Raised here, it might be discarded, with a traceback, in a callback from LLVM. The next
+        # function that is compiled raises it.
         self.is_interrupted = True
-        raise KeyboardInterrupt
 
     def raise_if_interrupted(self) -> None:
         if self.is_interrupted:
