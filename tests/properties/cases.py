@@ -341,6 +341,8 @@ def make_policy(network: Network, rule: Naive | Stream) -> QPolicy:
         if network.layer_norm_affine and type(module) is nn.LayerNorm and module.bias is not None:
             nn.init.uniform_(module.weight, 0.5, 2.0)  # at first they are 1 and 0
             nn.init.normal_(module.bias)
+    if getattr(policy, "average_q_net", None) is not None:
+        policy.average_q_net.load_state_dict(policy.q_net.state_dict())
     return policy
 
 
