@@ -65,8 +65,6 @@ class Memory:
         self._settings: list[Any] = []
         if reason_against_optimizer(self.policy) is not None:
             check_optimizer(self._optimizer)
-            for param, part in zip(self._parameters, self._parts(self.gradient), strict=True):
-                param.grad = part
             return None
         known = optimizers.OPTIMIZERS[type(self._optimizer)]
         state = dict.fromkeys(("steps", "squared_norm", "exp_avg", "exp_avg_sq"), NO_FLOATS)
