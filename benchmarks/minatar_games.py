@@ -24,7 +24,7 @@ from dqn_plugins.comparison.summary import AlgorithmSummary, interval, number, s
 
 RESULTS = Path(__file__).parent / "results"
 GAMES = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
-FIRST_SEED = 100
+FIRST_SEED = 1000
 SHORT, LONG = 1_000_000, 5_000_000
 
 VARIANTS: dict[str, dict[str, Any]] = {

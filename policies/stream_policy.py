@@ -59,7 +59,7 @@ class NormalizingQNetwork(QNetwork):
         *args: Any,
         normalize_observations: bool | None = None,
         normalize_rewards: RewardScale | Literal[False] = "blend",
-        local_values: bool | None = False,
+        local_values: bool | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -216,7 +216,7 @@ class StreamQPolicy(QPolicy):
         normalize_rewards: RewardScale | bool = "blend",
         averaging_window: int | None = 20_000,
         layer_norm_affine: bool = False,
-        local_values: bool | None = False,
+        local_values: bool | None = None,
     ) -> None:
         if averaging_window is not None and not averaging_window >= 1:
             raise ValueError(

@@ -842,6 +842,7 @@ def _convert_from_0_2_0(attributes: dict[str, Any]) -> None:
     if issubclass(attributes["policy_class"], StreamQPolicy):  # its defaults were others
         attributes["advantage_gap"] = 0.0
         attributes["policy_kwargs"].setdefault("normalize_observations", True)
+        attributes["policy_kwargs"].setdefault("local_values", False)
 
 
 def has_convolutions(policy: QPolicy) -> bool:

@@ -58,9 +58,11 @@ DEFAULTS = {"learning_rate": LinearSchedule(1e-3, 1e-4, 1.0), "exploration_final
 DEFAULTS_FOR_IMAGES = {
     "learning_rate": LinearSchedule(1.5e-4, 1.5e-5, 1.0),
     "exploration_final_eps": 0.05,
+    "advantage_gap": 0.9,
 }
 """The same where the policy has convolutions. Its network is about ten times as large, and the same
-step of each weight moves action values as much further."""
+step of each weight moves action values as much further. In one frame of a game actions differ by
+less than that; the gap keeps them apart."""
 
 
 class StreamQ(OnlineQAlgorithm):
@@ -123,7 +125,8 @@ class StreamQ(OnlineQAlgorithm):
         that are not the best fall behind by 1 / (1 − α) times as much. The TD errors that are
         returned and logged include this. With ``target="expected"`` the value that is expected of s
         stands in place of the maximum here, too. None is 0.9 times the share of the rewards that is
-        a constant cost, see :class:`~dqn_plugins.policies.RewardNormalizer`.
+        a constant cost, see :class:`~dqn_plugins.policies.RewardNormalizer`, and 0.9 with a policy
+        that has convolutions.
     :param exploration: How long a random action is taken: "epsilon_greedy" for one step; "extended"
         for several; "extended_when_stuck" for several while the last episodes were the longest and
         the worst seen so far, else for one.
@@ -179,7 +182,7 @@ class StreamQ(OnlineQAlgorithm):
         td_error_clip: float | None = None,
         td_error_clip_rms: float | None = 10.0,
         target: Target = "max",
-        advantage_gap: float | None = 0.0,
+        advantage_gap: float | None = None,
         exploration: Exploration = "extended_when_stuck",
         exploration_duration: int | None = 16,
         exploration_stuck_eps: float = 0.2,
@@ -191,14 +194,14 @@ class StreamQ(OnlineQAlgorithm):
         super().__init__(**arguments_in(locals()))
 
     def _setup_model(self) -> None:
-        self._left_open = [name for name in DEFAULTS if getattr(self, name) is None]
+        self._left_open = [name for name in DEFAULTS_FOR_IMAGES if getattr(self, name) is None]
         self._fill_in(DEFAULTS)
         super()._setup_model()
         del self._left_open
 
     def _fill_in(self, defaults: dict[str, Any]) -> None:
         """Take defaults for what the caller left open."""
-        vars(self).update({name: defaults[name] for name in self._left_open})
+        vars(self).update({name: defaults[name] for name in self._left_open if name in defaults})
 
     def _make_policy(self) -> QPolicy:
         policy = super()._make_policy()
