@@ -126,7 +126,7 @@ ALGORITHMS = [
                 "normalize_observations": False,
                 "normalize_rewards": False,
                 "averaging_window": 30,
-                "local_values": None,
+                "local_values": False,
             },
         },
         optimizers={

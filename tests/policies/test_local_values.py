@@ -36,7 +36,7 @@ def test_they_are_linear_in_bumps_and_inputs():
     [([], 0.0), ([-1.0] * 9, 1.0), ([1.0] * 9, 0.0), ([-3.0, 1.0], 0.2), ([0.0, 0.0], 0.0)],
 )
 def test_they_count_as_much_as_every_step_costs_the_same(rewards, share):
-    model = StreamQ("MlpPolicy", RecordingEnv(), policy_kwargs={"local_values": None}, seed=0)
+    model = StreamQ("MlpPolicy", RecordingEnv(), seed=0)
     network = model.q_net
     with th.no_grad():
         network.local_values.weight.fill_(1.0)
@@ -51,8 +51,7 @@ def test_they_count_as_much_as_every_step_costs_the_same(rewards, share):
 
 
 def test_a_model_keeps_them(backend):
-    kwargs = {"advantage_gap": None, "policy_kwargs": {"local_values": None}, "seed": 0}
-    model = StreamQ("MlpPolicy", RecordingEnv(), **kwargs, backend=backend).learn(50)
+    model = StreamQ("MlpPolicy", RecordingEnv(), seed=0, backend=backend).learn(50)
     assert th.count_nonzero(model.q_net.local_values.weight)
     loaded = through_a_file(model)
     for name in ("q_net", "average_q_net"):
@@ -63,15 +62,15 @@ def test_a_model_keeps_them(backend):
 @pytest.mark.parametrize(
     "policy_kwargs",
     [
-        {"normalize_observations": False, "local_values": None},
-        {"normalize_rewards": False, "local_values": None},
-        {},
+        {"normalize_observations": False},
+        {"normalize_rewards": False},
+        {"local_values": False},
     ],
 )
 def test_they_are_left_out(policy_kwargs):
     model = StreamQ("MlpPolicy", RecordingEnv(), policy_kwargs=policy_kwargs)
     assert model.q_net.local_values is None
-    if "local_values" in policy_kwargs:
+    if "local_values" not in policy_kwargs:
         with pytest.raises(ValueError, match=r"local_values: received True, it must be .*\. Pass"):
             StreamQ(
                 "MlpPolicy", RecordingEnv(), policy_kwargs={**policy_kwargs, "local_values": True}
@@ -81,7 +80,6 @@ def test_they_are_left_out(policy_kwargs):
 def test_images_have_none():
     image = spaces.Box(0, 255, (5, 5, 1), np.uint8)
     for kwargs in ({}, {"features_extractor_class": ImageExtractor}):
-        kwargs = {**kwargs, "local_values": None}
         policy = StreamQ.policy_aliases["MlpPolicy"](
             image, spaces.Discrete(2), lambda _: 1e-3, **kwargs
         )

@@ -123,13 +123,14 @@ def test_to_catch_is_learned_from_images():
     assert total >= 15
 
 
-def rates(model: StreamQ) -> list[float]:
-    """The learning rate in use, the schedule's ends, and the last ε."""
+def numbers(model: StreamQ) -> list[float | None]:
+    """The learning rate in use, the schedule's ends, the last ε, and the gap."""
     in_use = model.policy.optimizer.param_groups[0]["lr"]
-    return [in_use, model.lr_schedule(1.0), model.lr_schedule(0.0), model.exploration_schedule(0.0)]
+    rates = [in_use, *map(model.lr_schedule, (1.0, 0.0))]
+    return [*rates, model.exploration_schedule(0.0), model.advantage_gap]
 
 
-FOR_VECTORS, FOR_IMAGES = [1e-3, 1e-3, 1e-4, 0.01], [1.5e-4, 1.5e-4, 1.5e-5, 0.05]
+FOR_VECTORS, FOR_IMAGES = [1e-3, 1e-3, 1e-4, 0.01, None], [1.5e-4, 1.5e-4, 1.5e-5, 0.05, 0.9]
 
 
 @pytest.mark.parametrize(
@@ -142,15 +143,16 @@ FOR_VECTORS, FOR_IMAGES = [1e-3, 1e-3, 1e-4, 0.01], [1.5e-4, 1.5e-4, 1.5e-5, 0.0
             {"policy_kwargs": {"features_extractor_class": ImageExtractor}},
             FOR_IMAGES,
         ),
-        ("CnnPolicy", {"learning_rate": 1e-3}, [1e-3, 1e-3, 1e-3, 0.05]),
-        ("CnnPolicy", {"exploration_final_eps": 0.01}, [1.5e-4, 1.5e-4, 1.5e-5, 0.01]),
-        ("MlpPolicy", {"exploration_final_eps": 0.05}, [1e-3, 1e-3, 1e-4, 0.05]),
+        ("CnnPolicy", {"learning_rate": 1e-3}, [1e-3, 1e-3, 1e-3, 0.05, 0.9]),
+        ("CnnPolicy", {"exploration_final_eps": 0.01}, [1.5e-4, 1.5e-4, 1.5e-5, 0.01, 0.9]),
+        ("CnnPolicy", {"advantage_gap": 0.0}, [*FOR_IMAGES[:-1], 0.0]),
+        ("MlpPolicy", {"exploration_final_eps": 0.05}, [1e-3, 1e-3, 1e-4, 0.05, None]),
     ],
 )
-def test_the_default_rates_go_by_what_the_policy_is(policy, given, expected):
+def test_defaults_go_by_what_the_policy_is(policy, given, expected):
     model = StreamQ(policy, Catch(), **given)
-    assert rates(model) == pytest.approx(expected)
-    assert rates(through_a_file(model, env=Catch())) == pytest.approx(expected)
+    assert numbers(model) == pytest.approx(expected)
+    assert numbers(through_a_file(model, env=Catch())) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("dtype", [np.bool_, np.float32, np.uint8])
