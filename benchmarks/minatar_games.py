@@ -1,8 +1,8 @@
 """
-Measure what StreamQ learns of MinAtar's five games from their images, beside SB3's DQN.
+Measure what StreamQ learns of MinAtar's five games from their images.
 
-Two studies, one per algorithm, each as ``dqn-plugins compare`` would run it, resumable: interrupt
-it anywhere and run it again, with more seeds too. Both have the network of MinAtar's authors.
+A study as ``dqn-plugins compare`` would run it, resumable: interrupt it anywhere and run it again,
+with more seeds too. Every finished model then plays 20 episodes greedily and 20 with ε 0.01.
 Writes ``results/minatar.md``, ``results/minatar.csv`` and ``results/minatar.png`` beside this file;
 those of ``--frames 5000000``, the long form, are called ``minatar_5000k``.
 
@@ -11,94 +11,46 @@ MinAtar is GPL-3 and an extra of its own: ``pip install 'dqn-plugins[minatar]'``
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import pandas as pd
+from PIL import Image, ImageDraw
+from scipy.stats import trim_mean
 
+from dqn_plugins import StreamQ
 from dqn_plugins.comparison import ComparisonSettings, run_comparison
 from dqn_plugins.comparison.report.charts import curves_files
-from dqn_plugins.comparison.results import StudyResults, read_study
-from dqn_plugins.comparison.summary import AlgorithmSummary, interval, number, summarise
+from dqn_plugins.comparison.results import Cell, StudyResults, read_study
+from dqn_plugins.comparison.summary import number, summarise
+from dqn_plugins.environments import register_plugin
+from dqn_plugins.files import read_json, write_json
+from dqn_plugins.wrappers import EnlargeFrames
 
 RESULTS = Path(__file__).parent / "results"
 GAMES = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
 FIRST_SEED = 1000
 SHORT, LONG = 1_000_000, 5_000_000
-
-VARIANTS: dict[str, dict[str, Any]] = {
-    "stream_q": {"algorithm": "stream_q", "policy": "CnnPolicy"},
-    # RL Zoo's settings for Atari, but for what MinAtar's short games need: the update of the target
-    # network and the beginning of learning as MinAtar's authors have them.
-    "dqn": {
-        "algorithm": "dqn",
-        "policy": "CnnPolicy",
-        "learning_rate": 1e-4,
-        "buffer_size": 100_000,
-        "batch_size": 32,
-        "learning_starts": 5_000,
-        "train_freq": 4,
-        "gradient_steps": 1,
-        "target_update_interval": 1_000,
-        "exploration_fraction": 0.1,
-        "exploration_final_eps": 0.01,
-        "policy_kwargs": {
-            "features_extractor_class": "dqn_plugins.policies.ImageExtractor",
-            "net_arch": [128],
-        },
-    },
-}
+EPISODES, LONGEST = 20, 10_000
+EPSILONS = (0.0, 0.01)
 
 PUBLISHED = {
-    "DQN with a replay buffer": (17.0, 10.0, 50.0, 20.0, 44.0),
-    "AC(λ)": (19.0, 17.5, 47.0, 15.5, 186.0),
-    "DQN without a replay buffer": (5.5, 4.3, 8.5, 0.4, 13.5),
+    SHORT: {
+        "DQN, replay buffer (2507.09523, 30 seeds)": (24.7, 16.4, 55.5, 18.0, 79.6),
+        "RDQ, replay buffer (2507.09523, 30 seeds)": (25.7, 20.1, 59.3, 25.4, 109.7),
+    },
+    LONG: {
+        "DQN, replay buffer (2507.09523, 30 seeds)": (32.3, 35.7, 59.6, 68.6, 131.8),
+        "RDQ, replay buffer (2507.09523, 30 seeds)": (38.3, 51.3, 62.3, 70.3, 155.9),
+        "DQN, replay buffer (Young and Tian 2019)": (17.0, 10.0, 50.0, 20.0, 44.0),
+        "AC(λ) (Young and Tian 2019)": (19.0, 17.5, 47.0, 15.5, 186.0),
+        "DQN, no replay buffer (Young and Tian 2019)": (5.5, 4.3, 8.5, 0.4, 13.5),
+    },
 }
-"""Returns while training, at 5 million frames, in the order of :data:`GAMES`: read off the plot in
-the repository of Young and Tian (2019), "MinAtar: An Atari-Inspired Testbed for Thorough and
-Reproducible Reinforcement Learning Experiments", arXiv 1903.03176."""
-
-
-def table(studies: list[StudyResults], frames: int) -> pd.DataFrame:
-    """Put all final returns into one table, the published ones below those measured here."""
-    rows, measured = [], {}
-    for study in studies:
-        for row in summarise(study).rows:
-            measured[row.environment, row.algorithm] = row
-    for game, *published in zip(GAMES, *PUBLISHED.values(), strict=True):
-        rows += [
-            _measured(game, algorithm, measured.get((id_of(game), algorithm)), frames)
-            for algorithm in VARIANTS
-        ]
-        rows += [
-            {
-                "game": game,
-                "algorithm": f"{name} (published)",
-                "frames": f"{LONG:,}",
-                "return": f"≈ {value:g}",
-            }
-            for name, value in zip(PUBLISHED, published, strict=True)
-        ]
-    return pd.DataFrame(rows).fillna("")
-
-
-def _measured(
-    game: str, algorithm: str, row: AlgorithmSummary | None, frames: int
-) -> dict[str, str]:
-    if row is None or not row.returns:
-        return {"game": game, "algorithm": algorithm, "frames": f"{frames:,}", "return": "not run"}
-    seconds = row.timing("training_cpu_seconds")
-    return {
-        "game": game,
-        "algorithm": algorithm,
-        "frames": f"{frames:,}",
-        "return": number(row.final.value if row.final else None),
-        "95 % interval": interval(row.final),
-        "worst … best seed": f"{number(min(row.returns))} … {number(max(row.returns))}",
-        "seeds": row.seeds_label,
-        "frames per CPU second": number(frames / seconds) if seconds else "",
-    }
+"""Returns after so many frames, in the order of :data:`GAMES`. The scores that come with arXiv
+2507.09523 are at ε 0.01; those of 2019 are returns while training, read off the plot in the
+repository of arXiv 1903.03176."""
 
 
 def id_of(game: str) -> str:
@@ -106,31 +58,95 @@ def id_of(game: str) -> str:
     return f"MinAtar/{game}-v1"
 
 
-def write_results(studies: list[StudyResults], frames: int) -> Path:
+def play(model: StreamQ, game: str, epsilon: float, seed: int) -> tuple[list[float], int]:
+    """
+    Play episodes side by side.
+
+    :return: Their returns, and how many were cut after :data:`LONGEST` steps.
+    """
+    rng = np.random.default_rng(seed)
+    envs = [gym.make(id_of(game)) for _ in range(EPISODES)]
+    obs = np.stack([env.reset(seed=seed + index)[0] for index, env in enumerate(envs)])
+    returns, running = np.zeros(EPISODES), list(range(EPISODES))
+    for _ in range(LONGEST):
+        actions, _ = model.predict(obs[running], deterministic=True)
+        explores = rng.random(len(running)) < epsilon
+        actions = np.where(explores, rng.integers(model.action_space.n, size=len(running)), actions)
+        ended = []
+        for index, action in zip(running, actions.tolist(), strict=True):
+            obs[index], reward, terminated, truncated, _ = envs[index].step(action)
+            returns[index] += float(reward)
+            if terminated or truncated:
+                ended.append(index)
+        running = [index for index in running if index not in ended]
+        if not running:
+            break
+    return returns.tolist(), len(running)
+
+
+def played(cell: Cell) -> dict[str, list[float] | int]:
+    """Look up what a finished run's model plays, or let it play."""
+    path = cell.folder / "minatar.json"
+    if not path.is_file():
+        model, game = StreamQ.load(cell.folder / "model.zip"), cell.environment[8:-3]
+        facts: dict[str, list[float] | int] = {"cut": 0}
+        for epsilon in EPSILONS:
+            returns, cut = play(model, game, epsilon, 1_000_000 + 1_000 * cell.seed)
+            facts[str(epsilon)] = returns
+            facts["cut"] += cut
+        write_json(path, facts)
+    return read_json(path)
+
+
+def table(cells: list[Cell], frames: int) -> pd.DataFrame:
+    """Put all returns into one table, the published ones below those measured here."""
+    rows = []
+    for index, game in enumerate(GAMES):
+        of_game = [cell for cell in cells if cell.environment == id_of(game)]
+        if not of_game:
+            continue
+        plays = [played(cell) for cell in of_game]
+        greedy, usual = ([np.mean(each[str(epsilon)]) for each in plays] for epsilon in EPSILONS)
+        seconds = np.median([cell.timings["training_cpu_seconds"] for cell in of_game])
+        rows.append(
+            {
+                "game": game,
+                "algorithm": "StreamQ",
+                "greedy": number(float(trim_mean(greedy, 0.25))),
+                "ε 0.01": number(float(trim_mean(usual, 0.25))),
+                "worst … best seed": f"{number(min(usual))} … {number(max(usual))}",
+                "seeds": str(len(of_game)),
+                "cut": str(sum(each["cut"] for each in plays)),
+                "frames per CPU second": number(frames / seconds),
+            }
+        )
+        rows += [
+            {"game": game, "algorithm": name, "ε 0.01": number(values[index])}
+            for name, values in PUBLISHED[frames].items()
+        ]
+    return pd.DataFrame(rows).fillna("")
+
+
+def write_results(study: StudyResults, frames: int) -> Path:
     """Write the table and the picture."""
     name = "minatar" if frames == SHORT else f"minatar_{frames // 1000}k"
-    results = table(studies, frames)
+    results = table([cell for cell in study.cells if cell.status == "finished"], frames)
     results.to_csv(RESULTS / f"{name}.csv", index=False)
-    cells = tuple(cell for study in studies for cell in study.cells)
-    names = tuple(dict.fromkeys(cell.algorithm for cell in cells))
-    seeds = tuple(sorted({cell.seed for cell in cells}))
-    games = tuple(id_of(game) for game in GAMES if id_of(game) in {c.environment for c in cells})
-    together = StudyResults(RESULTS, {}, games, names, seeds, cells, names[0])
-    (RESULTS / f"{name}.png").write_bytes(curves_files(summarise(together))["curves.png"])
+    (RESULTS / f"{name}.png").write_bytes(curves_files(summarise(study))["curves.png"])
     rows = [list(results), ["---"] * len(results.columns), *results.to_numpy().tolist()]
     long = "" if frames == SHORT else f' MINATAR="--frames {frames}"'
     text = [
         f"# MinAtar, from images: {frames:,} frames",
         "",
-        f"Made by `make bench-minatar{long}`.",
-        f"Seeds begin at {FIRST_SEED} and are held out. Return: mean of 20 greedy episodes of",
-        "each seed, with sticky actions and ramping difficulty; of",
-        "several seeds the interquartile mean, with a 95 % bootstrap interval. Both algorithms",
-        "have 16 filters of 3×3 and a layer of 128 units. `stream_q` has its defaults, `dqn` is",
-        "Stable-Baselines3's with RL Zoo's settings for Atari.",
+        f"Made by `make bench-minatar{long}`. `StreamQ` has its defaults: 16 filters of 3×3 and a",
+        f"layer of 128 units. Seeds begin at {FIRST_SEED} and chose none of them. Each plays",
+        f"{EPISODES} episodes greedily and {EPISODES} with ε 0.01, with sticky actions and ramping",
+        "difficulty; a return is the mean of one seed's episodes, in the table the interquartile",
+        "mean over the seeds, and worst and best are those with ε 0.01. Episodes are cut after",
+        f"{LONGEST:,} steps; how many were, greedy and not, the table says.",
         "",
-        "What is marked as published was not run here: returns while training at 5 million frames,",
-        "read off the plot of Young and Tian (2019), arXiv 1903.03176.",
+        "Not run here: arXiv 2507.09523, the same games, ε 0.01; Young and Tian (2019), arXiv",
+        "1903.03176, returns while training, read off their plot.",
         "",
         *("| " + " | ".join(map(str, row)) + " |" for row in rows),
         "",
@@ -141,27 +157,13 @@ def write_results(studies: list[StudyResults], frames: int) -> Path:
     return path
 
 
-def draw_games(studies: list[StudyResults], path: Path, steps: int = 150) -> None:
+def draw_games(study: StudyResults, path: Path, steps: int = 150) -> None:
     """Play each game greedily with the first seed's model, side by side in one picture."""
-    import gymnasium as gym
-    import numpy as np
-    from PIL import Image, ImageDraw
-
-    from dqn_plugins import StreamQ
-    from dqn_plugins.environments import register_plugin
-    from dqn_plugins.wrappers import EnlargeFrames
-
-    cells = {
-        cell.environment: cell
-        for study in studies
-        for cell in reversed(study.cells)
-        if cell.algorithm == "stream_q" and (cell.folder / "model.zip").is_file()
-    }
+    cells = {cell.environment: cell for cell in reversed(study.cells) if cell.status == "finished"}
     strips = []
     for game in GAMES:
         if id_of(game) not in cells:
             continue
-        register_plugin(id_of(game))
         env = EnlargeFrames(gym.make(id_of(game), render_mode="rgb_array"), side=130)
         model = StreamQ.load(cells[id_of(game)].folder / "model.zip")
         obs, frames = env.reset(seed=0)[0], []
@@ -182,17 +184,19 @@ def draw_games(studies: list[StudyResults], path: Path, steps: int = 150) -> Non
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--frames", type=int, default=SHORT, help=f"{LONG} for the long form")
+    parser.add_argument(
+        "--frames", type=int, default=SHORT, choices=(SHORT, LONG), help=f"{LONG}: the long form"
+    )
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--games", nargs="+", default=GAMES, choices=GAMES)
-    parser.add_argument("--algo", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--evaluations", type=int, default=10, help="during a run")
     parser.add_argument("--out", type=Path, default=Path("runs/minatar"), help="work in progress")
     parser.add_argument("--gif", type=Path, help="record all games into this picture too")
     parser.add_argument("--jobs", type=int, default=2, help="runs at the same time")
     arguments = parser.parse_args()
-    out = arguments.out / f"{arguments.frames // 1000}k"
     settings = ComparisonSettings(
+        algo=("stream_q",),
+        variants={"stream_q": {"algorithm": "stream_q", "policy": "CnnPolicy"}},
         env=tuple(map(id_of, arguments.games)),
         seeds=arguments.seeds,
         first_seed=FIRST_SEED,
@@ -201,16 +205,15 @@ def main() -> int:
         evaluation_episodes=5,
         videos=False,
         jobs=arguments.jobs,
+        out=arguments.out / f"{arguments.frames // 1000}k" / "stream_q",
     )
-    failed: dict[str, str] = {}
-    for name in arguments.algo:
-        study = replace(settings, algo=(name,), variants={name: VARIANTS[name]}, out=out / name)
-        failed |= run_comparison(study, command="make bench-minatar").failed
-        done = [read_study(out / each) for each in VARIANTS if (out / each).is_dir()]
-        path = write_results(done, arguments.frames)
+    failed = run_comparison(settings, command="make bench-minatar").failed
+    for game in GAMES:
+        register_plugin(id_of(game))
+    study = read_study(settings.out)
+    print(write_results(study, arguments.frames).read_text())
     if arguments.gif is not None:
-        draw_games(done, arguments.gif)
-    print(path.read_text())
+        draw_games(study, arguments.gif)
     for cell, error in failed.items():
         print(f"{cell}: {error}", file=sys.stderr)
     return 1 if failed else 0
