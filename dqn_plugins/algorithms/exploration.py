@@ -40,19 +40,26 @@ class RecentEpisodes:
     :param last: The last ones that ended: return and length.
     :param worst: The worst return of all that ended.
     :param longest: The greatest length of all that ended, in steps.
+    :param best_of_longest: The best return of those that were as long.
+    :param best_of_shorter: The best return of those that were not.
     :param returns: Return so far of each environment's episode.
     :param lengths: Length so far of each environment's episode, in steps.
     :param stuck: Share of the last ones, one left out, that equal the worst and the longest. An
         episode that still runs counts too, k times, once it is worse than the worst and k times as
         long as the longest, if k is at least 2: it has had the time of k episodes.
+    :param lingering: The same share, but of episodes that were the longest and either the worst or
+        worse than a shorter one: they spent time on what is done better in less.
     """
 
     last: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=RECENT_EPISODES))
     worst: float = float("inf")
     longest: int = 0
+    best_of_longest: float = -float("inf")
+    best_of_shorter: float = -float("inf")
     returns: list[float] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     stuck: float = 0.0
+    lingering: float = 0.0
 
     def begin(self, n_envs: int) -> None:
         """Begin episodes in all environments."""
@@ -78,24 +85,42 @@ class RecentEpisodes:
         return ended
 
     def _end(self, env_index: int) -> None:
-        episode = self.returns[env_index], self.lengths[env_index]
+        value, length = self.returns[env_index], self.lengths[env_index]
         self.returns[env_index], self.lengths[env_index] = 0.0, 0
-        self.last.append(episode)
-        self.worst, self.longest = min(self.worst, episode[0]), max(self.longest, episode[1])
+        self.last.append((value, length))
+        self.worst = min(self.worst, value)
+        if length < self.longest:
+            self.best_of_shorter = max(self.best_of_shorter, value)
+            return
+        if length > self.longest:
+            self.best_of_shorter = max(self.best_of_shorter, self.best_of_longest)
+            self.longest, self.best_of_longest = length, value
+        self.best_of_longest = max(self.best_of_longest, value)
 
     def _judge(self) -> None:
         worst, longest = self.worst, self.longest
+        best = max(self.best_of_longest, self.best_of_shorter)
         if not self.last:
-            worst, longest = 0.0, LONG_FIRST_EPISODE
-        n_running = sum(
-            length // longest
+            worst, best, longest = 0.0, 0.0, LONG_FIRST_EPISODE
+        running = [
+            (value, length // longest)
             for value, length in zip(self.returns, self.lengths, strict=True)
-            if length >= 2 * longest and value < worst
+            if length >= 2 * longest
+        ]
+        as_long = [value for value, length in self.last if length == self.longest]
+        self.stuck = self._share(
+            sum(value == worst for value in as_long),
+            sum(n for value, n in running if value < worst),
         )
-        # One episode is the worst and the longest in any case.
+        self.lingering = self._share(
+            sum(value == worst or value < self.best_of_shorter for value in as_long),
+            sum(n for value, n in running if value < best),
+        )
+
+    def _share(self, n_ended: int, n_running: int) -> float:
+        """One episode is the worst and the longest in any case, so it is left out."""
         n_others = len(self.last) + n_running - 1
-        n_stuck = self.last.count((self.worst, self.longest)) + n_running - 1
-        self.stuck = max(n_stuck, 0) / n_others if n_others > 0 else 0.0
+        return max(n_ended + n_running - 1, 0) / n_others if n_others > 0 else 0.0
 
 
 class EpsilonGreedy:
@@ -113,7 +138,9 @@ class EpsilonGreedy:
       worst seen so far: they had all the time there is, and it made no difference. An episode that
       does not end counts as well, once it is worse than the worst and at least twice as long as the
       longest that ended (:class:`RecentEpisodes`). How stuck the agent is, is also the probability
-      of holding an action; and while it is stuck, ε does not fall below ``stuck_rate`` times that.
+      of holding an action. ε does not fall below ``stuck_rate`` times the share of the last
+      episodes that lingered, which those do that make an agent stuck, and also those that were the
+      longest while a shorter one did better.
 
     One generator explores while learning, another in ``predict``: evaluating a model must not
     change how it goes on learning.
@@ -174,7 +201,9 @@ class EpsilonGreedy:
     @property
     def smallest_rate(self) -> float:
         """What ε must not fall below now."""
-        return self.stuck_rate * self.episodes.stuck if self.kind == "extended_when_stuck" else 0.0
+        if self.kind != "extended_when_stuck":
+            return 0.0
+        return self.stuck_rate * self.episodes.lingering
 
     def choose(self, actions: np.ndarray, rate: float, first_env_index: int = 0) -> np.ndarray:
         """

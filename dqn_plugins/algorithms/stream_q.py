@@ -133,7 +133,7 @@ class StreamQ(OnlineQAlgorithm):
     :param exploration_duration: For how many steps, at least 1; None draws the number anew each
         time, most often a small one.
     :param exploration_stuck_eps: With "extended_when_stuck", the least ε of an agent whose last
-        episodes were all like that, in [0, 1].
+        episodes were all like that, or were the longest while shorter ones did better; in [0, 1].
     :param update: With several environments: "each" learns from their new transitions one after the
         other, each by itself; "mean" averages their updates.
     :param n_envs: How many environments to make of an id.

@@ -103,7 +103,7 @@ def test_a_stuck_agent_holds_its_actions_and_goes_on_exploring():
 def test_an_exploration_rate_that_is_asked_for_is_taken_as_it_is():
     model = model_of(Noting(ENDLESS), exploration_final_eps=0.1)
     obs = np.zeros(2, np.float32)
-    model._explorer.episodes.stuck = 1.0
+    model._explorer.episodes.lingering = 1.0
     model.act(obs)
     assert model.exploration_rate == 0.2
     model.act(obs, exploration_rate=0.05)
@@ -216,6 +216,31 @@ def test_environments_that_take_turns_hold_their_own_actions():
     assert explorer.held.steps == [0, 0]
 
 
+CRASH, LANDING, HOVERING = (-100.0, 3), (100.0, 6), (-30.0, 20)
+
+
+@pytest.mark.parametrize(
+    ("episodes", "lingering"),
+    [
+        ([CRASH, LANDING, *[HOVERING] * 5], 4 / 6),
+        ([*[HOVERING] * 5, LANDING, CRASH], 4 / 6),
+        ([CRASH, *[HOVERING] * 5], 0.0),  # it is the best so far
+        ([HOVERING, LANDING, CRASH, *[(-20.0, 30)] * 5], 4 / 7),
+        ([HOVERING, CRASH, *[(-40.0, 30)] * 5], 4 / 6),  # it hovered for less
+        ([CRASH, LANDING, HOVERING, *[(100.0, 20)] * 4], 0.0),
+        ([(9.0, 9), *[(40.0, 40)] * 5], 0.0),
+    ],
+)
+def test_lingering_is_who_takes_long_over_what_is_done_better_in_less(episodes, lingering):
+    explorer = EpsilonGreedy(2, kind="extended_when_stuck", stuck_rate=0.5)
+    for value, length in episodes:
+        for n in range(length):
+            explorer.follow(step([value if n == 0 else 0.0], [n == length - 1]))
+    assert explorer.episodes.lingering == pytest.approx(lingering)
+    assert explorer.smallest_rate == pytest.approx(lingering / 2)
+    assert explorer.episodes.stuck == 0.0  # no action is held
+
+
 def after(ended: list[int], *running: int, reward: float = -1.0) -> EpsilonGreedy:
     """Episodes of these lengths ended, and in each environment one runs since so many steps."""
     explorer = EpsilonGreedy(
@@ -253,7 +278,7 @@ def test_an_episode_that_does_not_end_counts_as_stuck(ended, running, stuck):
     assert explorer.episodes.stuck == pytest.approx(stuck)
     assert explorer.smallest_rate == pytest.approx(0.2 * stuck)
     explorer.begin(1)  # it is given up
-    assert explorer.episodes.stuck == 0.0
+    assert (explorer.episodes.stuck, explorer.episodes.lingering) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("reward", [0.0, 1.0])
@@ -270,7 +295,7 @@ def test_a_long_episode_that_ends_well_is_stuck_no_longer():
     assert explorer.episodes.stuck == pytest.approx(2 / 3)
     explorer.follow(step([30.0], [True]))
     assert explorer.episodes == RecentEpisodes(
-        explorer.episodes.last, -10.0, 23, [0.0], [0], stuck=0.0
+        explorer.episodes.last, -10.0, 23, 15.0, -4.0, [0.0], [0], stuck=0.0, lingering=0.0
     )
 
 
