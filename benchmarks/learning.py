@@ -25,11 +25,9 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 FIRST_SEED = 1000
 LANDER = "LunarLander-v3"
-VARIANTS = {
-    "stream_q_8": {"algorithm": "stream_q", "n_envs": 8},
-    # What learn_one does where the length of the run is not known
-    "stream_q_endless": {"algorithm": "stream_q", "learning_rate": 1e-3},
-}
+EIGHT_STREAMS = {"stream_q_8": {"algorithm": "stream_q", "n_envs": 8}}
+# What learn_one does where the length of the run is not known
+ENDLESS = {"stream_q_endless": {"algorithm": "stream_q", "learning_rate": 1e-3}}
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def questions() -> Iterator[Question]:
     ours = ComparisonSettings(
         algo=("stream_q", "stream_q_8"),
         env=(LANDER,),
-        variants={"stream_q_8": VARIANTS["stream_q_8"]},
+        variants=EIGHT_STREAMS,
         seeds=32,
         first_seed=FIRST_SEED,
         evaluations=1,  # curves are drawn of the longest runs alone
@@ -67,17 +65,18 @@ def questions() -> Iterator[Question]:
     )
     yield Question(
         "classic_control_100k",
-        replace(
-            ours,
-            algo=("stream_q", *VARIANTS),
-            variants=VARIANTS,
-            env=("Acrobot-v1", "MountainCar-v0"),
-            timesteps=100_000,
-        ),
+        replace(ours, env=("Acrobot-v1", "MountainCar-v0"), timesteps=100_000),
         {
-            "Acrobot-v1": "IQM ≥ −90, worst ≥ −110; endless ≥ −105",
+            "Acrobot-v1": "IQM ≥ −90, worst ≥ −110",
             "MountainCar-v0": "IQM ≥ −125 (8 streams −120), every seed reaches the flag",
         },
+    )
+    yield Question(
+        "endless_100k",
+        replace(
+            ours, algo=tuple(ENDLESS), variants=ENDLESS, env=("Acrobot-v1",), timesteps=100_000
+        ),
+        {"Acrobot-v1": "IQM ≥ −105"},
     )
     yield Question(
         "lunar_lander_100k",
