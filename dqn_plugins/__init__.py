@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dqn_plugins.algorithms.naive_dqn import NOTEBOOK_HYPERPARAMETERS, NaiveDQN
     from dqn_plugins.algorithms.pqn import PQN
     from dqn_plugins.algorithms.stream_q import STREAM_Q_PAPER_HYPERPARAMETERS, StreamQ
+    from dqn_plugins.environments.action_masks import TellLastActionMask
     from dqn_plugins.environments.making import make_vec_env
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "NaiveDQN",
     "NonFiniteTransitionError",
     "StreamQ",
+    "TellLastActionMask",
     "make_vec_env",
 ]
 __version__ = version("dqn-plugins")
@@ -39,6 +41,7 @@ _MODULES = {
     "PQN": "algorithms.pqn",
     "STREAM_Q_PAPER_HYPERPARAMETERS": "algorithms.stream_q",
     "StreamQ": "algorithms.stream_q",
+    "TellLastActionMask": "environments.action_masks",
     "make_vec_env": "environments.making",
 }
 

@@ -20,6 +20,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import QNetwork as SB3QNetwork
 from torch import nn
 
+from dqn_plugins.policies.action_masks import as_action_masks, possible_values
 from dqn_plugins.policies.image_extractor import ImageExtractor
 
 __all__ = ["CnnPolicy", "MlpPolicy", "MultiInputPolicy", "QNetwork", "QPolicy", "WeightInitializer"]
@@ -218,6 +219,36 @@ class QPolicy(BasePolicy):
         :return: Actions, shape (batch,), int64.
         """
         return self._predict(obs, deterministic=deterministic)
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        action_masks: Any = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """
+        Choose the greedy actions.
+
+        :param observation: One observation, or several, shape (n, ...).
+        :param state: Handed back.
+        :param episode_start: Without effect.
+        :param deterministic: Without effect: exploration is the algorithm's.
+        :param action_masks: Which actions are possible, shape (n_actions,) or (n, n_actions):
+            Booleans, or 1 and 0. None for all.
+        :return: The actions, shape () or (n,), int64, and ``state``.
+        :raises ValueError: If a mask is of another form, or an observation has no possible action.
+        """
+        if action_masks is None:
+            return super().predict(observation, state, episode_start, deterministic)
+        self.set_training_mode(False)
+        obs, is_batch = self.obs_to_tensor(observation)
+        with th.no_grad():
+            values = self.greedy_q_net(obs).cpu().numpy()
+        masks = as_action_masks(action_masks, *values.shape)
+        actions: np.ndarray = possible_values(values, masks).argmax(axis=1)
+        return (actions if is_batch else actions.squeeze(axis=0)), state
 
     @property
     def greedy_q_net(self) -> QNetwork:

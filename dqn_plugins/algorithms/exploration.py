@@ -2,7 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -205,13 +205,22 @@ class EpsilonGreedy:
             return 0.0
         return self.stuck_rate * self.episodes.lingering
 
-    def choose(self, actions: np.ndarray, rate: float, first_env_index: int = 0) -> np.ndarray:
+    def choose(
+        self,
+        actions: np.ndarray,
+        rate: float,
+        first_env_index: int = 0,
+        action_masks: np.ndarray | None = None,
+    ) -> np.ndarray:
         """
         Put random actions in the place of some greedy ones.
 
         :param actions: Greedy actions, shape (n,), int64. Changed in place.
         :param rate: ε, in [0, 1].
         :param first_env_index: Index of the environment of the first one.
+        :param action_masks: Which actions are possible, shape (n, n_actions), bool; None for all. A
+            random action is drawn from these, and one that is held is dropped when it is none of
+            them.
         :return: The actions to take.
         """
         toss, held = self.rng.random, self.held
@@ -219,18 +228,30 @@ class EpsilonGreedy:
             # The same draws as one after the other
             draws = toss(len(actions))
             explore = draws < rate
-            actions[explore] = draws[explore] / rate * self.n_actions
+            masks = None if action_masks is None else action_masks[explore]
+            actions[explore] = self._action_at(draws[explore] / rate, masks)
             return actions
         for row in range(len(actions)):
             env_index = first_env_index + row
+            if action_masks is not None and not action_masks[row, held.actions[env_index]]:
+                held.steps[env_index] = 0
             if held.steps[env_index] > 0:
                 held.steps[env_index] -= 1
                 actions[row] = held.actions[env_index]
             elif (draw := toss()) < rate:
                 # Below ε, the draw divided by ε is again uniform in [0, 1).
-                actions[row] = held.actions[env_index] = int(draw / rate * self.n_actions)
+                masks = None if action_masks is None else action_masks[row]
+                held.actions[env_index] = int(self._action_at(draw / rate, masks))
+                actions[row] = held.actions[env_index]
                 held.steps[env_index] = self._draw_duration() - 1
         return actions
+
+    def _action_at(self, draws: Any, masks: np.ndarray | None) -> Any:
+        """Take the possible actions that stand at these places between the first, 0, and 1."""
+        if masks is None:
+            return draws * self.n_actions
+        n_before = np.asarray(draws * masks.sum(axis=-1), np.int64)[..., np.newaxis]
+        return (masks.cumsum(axis=-1) > n_before).argmax(axis=-1)
 
     def _draw_duration(self) -> int:
         """For how many steps to take a random action."""
@@ -244,15 +265,21 @@ class EpsilonGreedy:
             return self.duration
         return min(int(self.rng.zipf(2.0)), LONGEST_DURATION)
 
-    def choose_to_predict(self, actions: np.ndarray, rate: float) -> np.ndarray:
+    def choose_to_predict(
+        self, actions: np.ndarray, rate: float, action_masks: np.ndarray | None = None
+    ) -> np.ndarray:
         """
         The same for ``predict``, which learns nothing: by other random numbers, and for one step.
 
         :param actions: Greedy actions of any shape, int64.
         :param rate: ε, in [0, 1].
+        :param action_masks: Which actions are possible, shape (..., n_actions), bool; None for all.
         :return: The actions to take.
         """
         explore = self.predict_rng.random(actions.shape) < rate
+        if action_masks is not None:
+            draws = self.predict_rng.random(actions.shape)
+            return np.where(explore, self._action_at(draws, action_masks), actions)
         return np.where(
             explore, self.predict_rng.integers(self.n_actions, size=actions.shape), actions
         )

@@ -10,6 +10,7 @@ from dqn_plugins.algorithms.q_algorithm import QAlgorithm
 from dqn_plugins.arguments import check_in_unit_interval, is_integer, is_number
 from dqn_plugins.errors import DivergenceError, NonFiniteTransitionError
 from dqn_plugins.learning import Observation, Transition, raise_if_not_finite
+from dqn_plugins.policies.action_masks import as_action_masks
 
 __all__ = ["OnlineQAlgorithm"]
 
@@ -36,6 +37,7 @@ class OnlineQAlgorithm(QAlgorithm):
         obs: Observation,
         total_timesteps: int | None = None,
         exploration_rate: float | None = None,
+        action_masks: Any = None,
     ) -> int:
         """
         Choose an action while learning: by the newest weights, ε-greedily.
@@ -54,6 +56,8 @@ class OnlineQAlgorithm(QAlgorithm):
         :param exploration_rate: ε, in [0, 1], instead. With neither, ε is
             ``exploration_final_eps``: of a run whose end is not known, nobody can say how much of
             it is over.
+        :param action_masks: Which actions are possible, of which one is chosen, shape (n_actions,):
+            Booleans, or 1 and 0. None for all.
         :return: The action.
         :raises ValueError: If an argument has the wrong shape or range. Nothing was changed.
         :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
@@ -73,6 +77,7 @@ class OnlineQAlgorithm(QAlgorithm):
         if exploration_rate is not None:
             check_in_unit_interval("exploration_rate", exploration_rate)
         batch = _as_batch("obs", obs, self.observation_space)
+        masks = self._as_masks("action_masks", action_masks)
         self._renew(n_envs=1)
         if total_timesteps is not None:
             self._follow_schedules(total_timesteps)
@@ -84,7 +89,7 @@ class OnlineQAlgorithm(QAlgorithm):
         if self._own_episode_is_over:
             self._begin_own_episode(batch)
         choose = self._ask_predict if self._is_overridden("predict") else self._choose_actions
-        return int(choose(batch)[0])
+        return int(choose(batch, 0, masks)[0])
 
     def learn_one(
         self,
@@ -94,6 +99,8 @@ class OnlineQAlgorithm(QAlgorithm):
         next_obs: Observation,
         terminated: bool,
         truncated: bool = False,
+        action_masks: Any = None,
+        next_action_masks: Any = None,
     ) -> float:
         """
         Learn from one transition, for loops of one's own: the same update as ``learn``'s.
@@ -106,6 +113,10 @@ class OnlineQAlgorithm(QAlgorithm):
         :param terminated: Whether ``next_obs`` is a terminal state. A time limit is not one.
         :param truncated: Whether the episode was cut short, so that the next transition belongs to
             another one. For algorithms that remember what led to a transition.
+        :param action_masks: Which actions were possible in ``obs``, shape (n_actions,): Booleans,
+            or 1 and 0. None for all.
+        :param next_action_masks: Which are possible in ``next_obs``, likewise, given together with
+            ``action_masks``. Of a terminal state it may be left out.
         :return: The TD error r + γ·max Q(s′, ·) − Q(s, a) before the update, lessened as
             ``advantage_gap`` says, in the units of the rewards.
         :raises ValueError: If an argument has the wrong shape or range. Nothing was changed.
@@ -119,12 +130,22 @@ class OnlineQAlgorithm(QAlgorithm):
         try:
             before = _as_batch("obs", obs, self.observation_space)
             after = _as_batch("next_obs", next_obs, self.observation_space)
+            masks = self._as_masks("action_masks", action_masks)
+            if next_action_masks is None and is_terminal and masks is not None:
+                next_action_masks = np.zeros(masks.shape[1], np.bool_)
+            next_masks = self._as_masks("next_action_masks", next_action_masks, is_over=done)
+            _check_masks(masks, next_masks, action)
             self._renew(n_envs=1)
             if self._own_episode_is_over:
                 raise_if_not_finite(before, rewards, after)
                 self._begin_own_episode(before)
             ends = FLAGS[is_terminal], FLAGS[done]
-            transition = Transition(before, actions, rewards, after, *ends, after, ONE_ROW)
+            transition = Transition(
+                *(before, actions, rewards, after, *ends, after, ONE_ROW),
+                action_masks=masks,
+                next_action_masks=next_masks,
+                new_action_masks=next_masks,
+            )
             td_errors = self._learn_from(transition)
         except (ValueError, DivergenceError) as error:
             if isinstance(error, NonFiniteTransitionError):
@@ -134,6 +155,11 @@ class OnlineQAlgorithm(QAlgorithm):
         self._own_episode_is_over = done
         self._learned_one = True
         return float(td_errors[0])
+
+    def _as_masks(self, name: str, masks: Any, is_over: bool = False) -> np.ndarray | None:
+        if masks is None:
+            return None
+        return as_action_masks(masks, 1, self._explorer.n_actions, name, is_over)
 
     def _begin_own_episode(self, obs: Observation) -> None:
         self._start_episodes(obs)
@@ -153,6 +179,21 @@ class OnlineQAlgorithm(QAlgorithm):
         super()._notice_changes()
         if self._learned_one:
             self._forget_own_episode()
+
+
+def _check_masks(masks: np.ndarray | None, next_masks: np.ndarray | None, action: Any) -> None:
+    if (masks is None) != (next_masks is None):
+        one, other = "action_masks", "next_action_masks"
+        if masks is None:
+            one, other = other, one
+        raise ValueError(
+            f"{other}: received None beside {one}, it must be a mask, too. Pass both, or neither."
+        )
+    if masks is not None and not masks[0, action]:
+        raise ValueError(
+            f"action: received {action!r}, it must be possible by action_masks, which are "
+            f"{masks[0].astype(int).tolist()}. Choose it by act(obs, action_masks=...)."
+        )
 
 
 def _as_actions(action: Any, n_actions: int) -> np.ndarray:

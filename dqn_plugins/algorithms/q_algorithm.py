@@ -40,8 +40,15 @@ from dqn_plugins.algorithms.model_files import (
 )
 from dqn_plugins.algorithms.progress_bar import ProgressBar
 from dqn_plugins.algorithms.spaces import check_spaces
-from dqn_plugins.arguments import check_in_unit_interval, check_one_of, is_integer, is_number
+from dqn_plugins.arguments import (
+    check_in_unit_interval,
+    check_is_bool,
+    check_one_of,
+    is_integer,
+    is_number,
+)
 from dqn_plugins.environments import (
+    ActionMasks,
     TransitionStream,
     Vectorization,
     environment_failure,
@@ -148,6 +155,10 @@ class QAlgorithm(BaseAlgorithm):
     exploration: Exploration = "epsilon_greedy"
     exploration_duration: int | None = None
     exploration_stuck_eps: float = 0.0
+    use_action_masks: bool = True
+    action_masks: np.ndarray | None = None
+    """Which actions are possible in the observations that ``learn`` saw last, shape
+    (n_envs, n_actions), bool; None where there are no masks, and all are."""
     exploration_schedule: Schedule
     policy: QPolicy
     q_net: QNetwork
@@ -157,8 +168,10 @@ class QAlgorithm(BaseAlgorithm):
     update: Update
     _learner: Learner
     _explorer: EpsilonGreedy
-    # What an overridden `predict` is asked about: observations, and the first one's environment.
-    _asked: tuple[Observation, int] | None = None
+    # What an overridden `predict` is asked about: observations, the first one's environment, masks
+    _asked: tuple[Observation, int, np.ndarray | None] | None = None
+    _masks: ActionMasks | None = None
+    _masks_told: str | None = None
 
     def __init__(
         self,
@@ -245,6 +258,7 @@ class QAlgorithm(BaseAlgorithm):
                 f"exploration_duration: received {duration!r}, it must be an integer of at least "
                 "1, or None to draw it from a zeta distribution. Try 16."
             )
+        check_is_bool("use_action_masks", self.use_action_masks, "True uses masks that are there.")
         self._make_rule()
         rate = self.learning_rate
         if not callable(rate) and not (is_number(rate) and 0.0 <= rate <= LARGEST_LEARNING_RATE):
@@ -395,7 +409,7 @@ class QAlgorithm(BaseAlgorithm):
         env = self.env
         assert env is not None
         assert self._last_obs is not None
-        stream = TransitionStream(env, self.observation_space)
+        stream = TransitionStream(env, self.observation_space, self._masks, self.action_masks)
         obs = stream.to_act_on(self._last_obs)
         watched = not _is_empty(callback) or self._is_overridden("_on_step")
         choose = self._ask_predict if self._is_overridden("predict") else self._choose_actions
@@ -406,7 +420,7 @@ class QAlgorithm(BaseAlgorithm):
                 while self._goes_on(total_timesteps) and not interruption.requested:
                     if watched and self._is_between_rollouts:
                         callback.on_rollout_start()
-                    actions = choose(obs, stream.first_env_index)
+                    actions = choose(obs, stream.first_env_index, stream.masks_to_act_on)
                     # Until this transition is learned from, the environment is a step ahead: after
                     # an error, begin anew.
                     self._last_obs = None
@@ -414,6 +428,7 @@ class QAlgorithm(BaseAlgorithm):
                     self.num_timesteps += transition.n_transitions
                     self._learn_from(transition)
                     obs = self._last_obs = stream.to_act_on(transition.new_obs)
+                    self.action_masks = stream.action_masks
                     dones = self._last_episode_starts = transition.dones
                     n_ended = dones.tolist().count(True)
                     if n_ended:
@@ -471,7 +486,6 @@ class QAlgorithm(BaseAlgorithm):
         env = self.env
         assert env is not None
         self._renew(self.n_envs)
-        self._learner.compile()  # before anything is stepped, so that Ctrl-C ends it at once
         try:
             if resets_env:
                 raise_if_dead(env)
@@ -482,12 +496,19 @@ class QAlgorithm(BaseAlgorithm):
                 total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
             )
             self._forget_own_episode()
+            self._find_action_masks(env, resets_env)
+            # Before anything is stepped, so that Ctrl-C ends it at once
+            self._learner.compile(self.action_masks is not None)
             if resets_env:
                 assert self._last_obs is not None
                 self._start_episodes(self._last_obs)
         except (MalformedTransitionError, NonFiniteTransitionError) as error:
             error.step = self.num_timesteps
             self._last_obs = None
+            raise
+        except KeyboardInterrupt:
+            if resets_env:
+                self._last_obs = None
             raise
         except Exception as error:
             if not was_raised_in(env, error):
@@ -496,6 +517,23 @@ class QAlgorithm(BaseAlgorithm):
         self.policy.set_training_mode(False)
         self._follow_schedules(total_timesteps)
         return total_timesteps, callback
+
+    def _find_action_masks(self, env: VecEnv, is_reset: bool) -> None:
+        """Find out whether environments tell which actions are possible, and which are now."""
+        self._masks = None
+        if self.use_action_masks:
+            self._masks = masks = ActionMasks(env, int(self.action_space.n))
+            if self.verbose >= 1 and masks.found not in (None, self._masks_told):
+                print(f"Using the environment's action masks, found in {masks.found}.")
+            self._masks_told = masks.found
+            if is_reset:
+                self.action_masks = masks.at_first()
+            elif masks.found is None:
+                self.action_masks = None
+            elif (now := masks.now()) is not None:
+                self.action_masks = now
+        else:
+            self.action_masks = None
 
     def _renew(self, n_envs: int | None = None, thorough: bool = True) -> None:
         """Follow what somebody changed: numbers, weights. See :meth:`_renew_learner`."""
@@ -586,16 +624,21 @@ class QAlgorithm(BaseAlgorithm):
             self.exploration_rate = exploration_rate
             self._learner.set_exploration_rate(exploration_rate)
 
-    def _choose_actions(self, obs: Observation, first_env_index: int = 0) -> np.ndarray:
+    def _choose_actions(
+        self, obs: Observation, first_env_index: int = 0, masks: np.ndarray | None = None
+    ) -> np.ndarray:
         """Choose actions by the newest weights, ε-greedily."""
-        greedy = self._learner.greedy_actions(obs)
-        return self._explorer.choose(greedy, self.exploration_rate, first_env_index)
+        greedy = self._learner.greedy_actions(obs, masks)
+        return self._explorer.choose(greedy, self.exploration_rate, first_env_index, masks)
 
-    def _ask_predict(self, obs: Observation, first_env_index: int = 0) -> np.ndarray:
+    def _ask_predict(
+        self, obs: Observation, first_env_index: int = 0, masks: np.ndarray | None = None
+    ) -> np.ndarray:
         """The same where a subclass overrides ``predict``; what it may call is our own, below."""
-        self._asked = obs, first_env_index
+        self._asked = obs, first_env_index, masks
+        told = {} if masks is None else {"action_masks": masks}
         try:
-            answer, _ = self.predict(obs, deterministic=False)
+            answer, _ = self.predict(obs, deterministic=False, **told)
         finally:
             self._asked = None
         n = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
@@ -605,7 +648,14 @@ class QAlgorithm(BaseAlgorithm):
                 f"predict: returned the actions {answer!r}, it must be {n} in all, each an integer "
                 f"from 0 to {self.action_space.n - 1}. Correct the method of {type(self).__name__}."
             )
-        return actions.astype(np.int64, copy=False)
+        actions = actions.astype(np.int64, copy=False)
+        if masks is not None and not masks[np.arange(n), actions].all():
+            raise ValueError(
+                f"predict: returned the actions {actions.tolist()}, they must be possible by "
+                f"{masks.astype(int).tolist()}. Choose by `action_masks` in the method of "
+                f"{type(self).__name__}."
+            )
+        return actions
 
     def predict(
         self,
@@ -613,6 +663,7 @@ class QAlgorithm(BaseAlgorithm):
         state: tuple[np.ndarray, ...] | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
+        action_masks: Any = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """
         Choose actions, ε-greedily or greedily.
@@ -622,15 +673,23 @@ class QAlgorithm(BaseAlgorithm):
         :param episode_start: Without effect; for recurrent policies.
         :param deterministic: Whether to always take the greedy action. Otherwise each environment
             tosses its own coin and takes a random action with probability ``exploration_rate``.
+        :param action_masks: Which actions are possible, of which one is chosen, shape (n_actions,)
+            or (n_envs, n_actions): Booleans, or 1 and 0. None for all.
         :return: The actions, shape () or (n_envs,), int64, and ``state``.
+        :raises ValueError: If a mask is of another form, or an observation has no possible action.
         """
         if self._asked is not None and observation is self._asked[0]:
             if deterministic:
-                return self._learner.greedy_actions(observation), state
+                return self._learner.greedy_actions(observation, self._asked[2]), state
             return self._choose_actions(*self._asked), state
-        actions, state = self.policy.predict(observation, state, episode_start, deterministic)
+        actions, state = self.policy.predict(
+            observation, state, episode_start, deterministic, action_masks
+        )
         if not deterministic:
-            actions = self._explorer.choose_to_predict(np.asarray(actions), self.exploration_rate)
+            actions, masks = np.asarray(actions), None
+            if action_masks is not None:
+                masks = np.asarray(action_masks, np.bool_).reshape(*actions.shape, -1)
+            actions = self._explorer.choose_to_predict(actions, self.exploration_rate, masks)
         return actions, state
 
     # Logging
@@ -815,10 +874,17 @@ class QAlgorithm(BaseAlgorithm):
             if algorithm.__module__ != "builtins"
             and parameter.kind is parameter.KEYWORD_ONLY
             and not parameter.name.startswith("exploration")
-        } - {"advantage_gap", "backend", "update", "n_envs", "vectorization"}
+        } - {
+            "advantage_gap",
+            "backend",
+            "update",
+            "n_envs",
+            "vectorization",
+            "use_action_masks",
+        }
 
     def _excluded_save_params(self) -> list[str]:
-        made_anew = ["q_net", "_learner", "_rule_in_force", "_is_device_auto"]
+        made_anew = ["q_net", "_learner", "_rule_in_force", "_is_device_auto", "_masks"]
         return [*super()._excluded_save_params(), *made_anew]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:

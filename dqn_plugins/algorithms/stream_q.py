@@ -142,6 +142,8 @@ class StreamQ(OnlineQAlgorithm):
     :param backend: "torch" for the reference learner in torch; "compiled" for the fast one, which
         takes perceptrons and convolutions on the CPU; "auto" for "compiled" wherever it can be and
         is faster, which with very many filters on large images it is not.
+    :param use_action_masks: Whether to use masks of possible actions where the environment tells
+        them, see :doc:`/how_to/action_masks`: impossible actions are then neither taken nor valued.
     :raises ValueError: If a number is out of its range, or the policy's name is unknown.
     """
 
@@ -190,6 +192,7 @@ class StreamQ(OnlineQAlgorithm):
         n_envs: int = 1,
         vectorization: Vectorization = "sync",
         backend: Backend = "auto",
+        use_action_masks: bool = True,
     ) -> None:
         super().__init__(**arguments_in(locals()))
 

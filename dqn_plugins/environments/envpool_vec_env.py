@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
+from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv, rows_of
 
 __all__ = ["EnvPoolVecEnv"]
 
@@ -17,8 +17,9 @@ class EnvPoolVecEnv(GymnasiumVecEnv):
     """
     A pool of EnvPool's environments. They step while Python does something else.
 
-    Of what the environments tell in ``info``, nothing is passed on: EnvPool tells the same at every
-    step, and a dictionary for each environment takes longer to make than the step.
+    Of what the environments tell in ``info``, ``"action_mask"`` alone is passed on: EnvPool tells
+    the same at every step, and a dictionary for each environment takes longer to make than the
+    step.
 
     :param pool: What ``envpool.make(..., env_type="gymnasium")`` returns, with
         ``batch_size=num_envs``.
@@ -67,8 +68,9 @@ class EnvPoolVecEnv(GymnasiumVecEnv):
                 self.env = self.pool = self._make(seed=seed)
         return super().seed(seed)
 
-    def _reset_env(self, seed: int | None, options: dict[str, Any] | None) -> Any:
-        return self.pool.reset(options=options)[0]
+    def _reset_env(self, seed: int | None, options: dict[str, Any] | None) -> tuple[Any, Any]:
+        obs, infos = self.pool.reset(options=options)
+        return obs, _masks_in(infos)
 
     def step_async(self, actions: np.ndarray) -> None:
         """
@@ -84,9 +86,9 @@ class EnvPoolVecEnv(GymnasiumVecEnv):
 
         :return: Observations, rewards, dones and infos.
         """
-        obs, rewards, terminations, truncations, _ = self.pool.recv()
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        return self._read(obs, rewards, terminations, truncations, infos)
+        obs, rewards, terminations, truncations, infos = self.pool.recv()
+        rows = rows_of(_masks_in(infos), self.num_envs)
+        return self._read(obs, rewards, terminations, truncations, rows)
 
     def get_images(self) -> Sequence[np.ndarray | None]:
         """
@@ -95,3 +97,7 @@ class EnvPoolVecEnv(GymnasiumVecEnv):
         :return: A frame of each, shape (height, width, 3), uint8.
         """
         return list(self.pool.render(env_ids=np.arange(self.num_envs)))
+
+
+def _masks_in(infos: dict[str, Any]) -> dict[str, Any]:
+    return {key: infos[key] for key in ("action_mask",) if key in infos}

@@ -91,14 +91,16 @@ class GymnasiumVecEnv(VecEnv):
             )
         # One number: environments of one piece take no list, and the others count up from it, too.
         first_seed = self._seeds[0]
-        obs = self._reset_env(None if first_seed is None else int(first_seed), options or None)
+        seed = None if first_seed is None else int(first_seed)
+        obs, infos = self._reset_env(seed, options or None)
+        self.reset_infos = rows_of(infos, self.num_envs)
         self._reset_seeds()
         self._reset_options()
         self._forget()
         return deepcopy(obs) if self._has_to_copy else obs
 
-    def _reset_env(self, seed: int | None, options: dict[str, Any] | None) -> Any:
-        return self.env.reset(seed=seed, options=options)[0]
+    def _reset_env(self, seed: int | None, options: dict[str, Any] | None) -> tuple[Any, Any]:
+        return self.env.reset(seed=seed, options=options)
 
     def step_async(self, actions: np.ndarray) -> None:
         """
@@ -116,8 +118,7 @@ class GymnasiumVecEnv(VecEnv):
             ``"terminal_observation"``, ``"TimeLimit.truncated"`` and ``"episode"``.
         """
         obs, rewards, terminations, truncations, infos = self.env.step(self._actions)
-        # From DictInfoToList it is a list already.
-        rows = _rows_of(infos, self.num_envs) if isinstance(infos, dict) else infos
+        rows = rows_of(infos, self.num_envs)
         return self._read(obs, rewards, terminations, truncations, rows)
 
     def _read(
@@ -146,8 +147,11 @@ class GymnasiumVecEnv(VecEnv):
         if ended:
             self._describe_episodes(ended, obs, truncations & ~terminations, infos)
             if self._mode is AutoresetMode.DISABLED:
-                first_obs = self._reset_env(None, {"reset_mask": dones})
+                first_obs, first_infos = self._reset_env(None, {"reset_mask": dones})
                 obs = _with_rows(obs, dones, first_obs)
+                for row, info in enumerate(rows_of(first_infos, self.num_envs)):
+                    if dones[row]:
+                        self.reset_infos[row] = info
         return obs, rewards, dones, infos
 
     def _describe_episodes(
@@ -161,6 +165,7 @@ class GymnasiumVecEnv(VecEnv):
             if self._mode is AutoresetMode.SAME_STEP:
                 # What else is there is about the next episode.
                 last_obs = info["final_obs"]
+                self.reset_infos[row] = info
                 info = infos[row] = dict(info["final_info"])
             info["terminal_observation"] = last_obs
             info["TimeLimit.truncated"] = bool(cut_short[row])
@@ -190,6 +195,18 @@ class GymnasiumVecEnv(VecEnv):
         else:
             values = [getattr(self.env, attr_name)] * self.num_envs
         return [values[index] for index in self._get_indices(indices)]
+
+    def has_attr(self, attr_name: str) -> bool:
+        """
+        Tell whether all environments have an attribute. A worker process that were asked for one
+        that it has not would end.
+
+        :param attr_name: Its name.
+        :return: Whether they have.
+        """
+        if hasattr(self.env.unwrapped, "call"):
+            return all(self.env_method("has_wrapper_attr", attr_name))
+        return super().has_attr(attr_name)
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """
@@ -251,15 +268,23 @@ class GymnasiumVecEnv(VecEnv):
         return [None] * self.num_envs if frames is None else list(frames)
 
 
-def _rows_of(infos: dict[str, Any], n_envs: int) -> list[dict[str, Any]]:
-    """Tell of each environment what a ``VectorEnv`` tells of all; what is of none is of each."""
+def rows_of(infos: Any, n_envs: int) -> list[dict[str, Any]]:
+    """
+    Tell of each environment what a ``VectorEnv`` tells of all; what is of none is of each.
+
+    :param infos: What it tells: a dictionary, or from ``DictInfoToList`` a list already.
+    :param n_envs: Number of environments.
+    :return: A dictionary for each.
+    """
+    if not isinstance(infos, dict):
+        return list(infos)
     rows: list[dict[str, Any]] = [{} for _ in range(n_envs)]
     for key, value in infos.items():
         if key.startswith("_"):  # says which environments have told the rest of its name
             continue
         values: Any = [value] * n_envs
         if isinstance(value, dict):
-            values = _rows_of(value, n_envs)
+            values = rows_of(value, n_envs)
         elif isinstance(value, np.ndarray) and value.shape[:1] == (n_envs,):
             values = value
         told = infos.get(f"_{key}", [True] * n_envs)

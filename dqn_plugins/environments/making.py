@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 from stable_baselines3.common.vec_env.patch_gym import _patch_env
 
 from dqn_plugins.arguments import check_one_of, is_integer
+from dqn_plugins.environments.action_masks import tell_last_action_mask
 from dqn_plugins.environments.envpool_vec_env import EnvPoolVecEnv
 from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
 from dqn_plugins.environments.single_env import ConstantMemoryMonitor, SingleVecEnv, SyncVecEnv
@@ -173,7 +174,7 @@ def make_vec_env(
 
 
 def _make_monitored(env_id: str, **env_kwargs: Any) -> gym.Env[Any, Any]:
-    return ConstantMemoryMonitor(make_env(env_id, **env_kwargs))
+    return ConstantMemoryMonitor(tell_last_action_mask(make_env(env_id, **env_kwargs)))
 
 
 def load_envpool(env_id: str) -> Any:

@@ -7,6 +7,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
+from dqn_plugins.environments.action_masks import ActionMasks
 from dqn_plugins.environments.failure import environment_failure, step_watched
 from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
 from dqn_plugins.environments.single_env import NUMBERS, SingleVecEnv
@@ -23,10 +24,19 @@ class TransitionStream:
 
     :param env: The environments. They reset themselves when an episode ends.
     :param observation_space: The space that their observations must be of.
+    :param masks: Where they tell which actions are possible; None not to ask.
+    :param action_masks: Which are possible now, shape (n_envs, n_actions), bool; None for all.
     """
 
-    def __init__(self, env: VecEnv, observation_space: spaces.Space[Any]) -> None:
+    def __init__(
+        self,
+        env: VecEnv,
+        observation_space: spaces.Space[Any],
+        masks: ActionMasks | None = None,
+        action_masks: np.ndarray | None = None,
+    ) -> None:
         self.env = env
+        self._masks, self.action_masks = masks, action_masks
         self._space = observation_space
         self._every_row = np.ones(env.num_envs, np.bool_)
         self._turns = env if type(env) is TurnTakingVecEnv else None
@@ -51,6 +61,13 @@ class TransitionStream:
         """
         return self._turns.obs if self._turns is not None else obs
 
+    @property
+    def masks_to_act_on(self) -> np.ndarray | None:
+        """Which actions are possible where it is to act, shape (n, n_actions); None for all."""
+        if self._turns is None or self.action_masks is None:
+            return self.action_masks
+        return self.action_masks[self._turns.rows]
+
     def step(
         self, obs: Observation, actions: np.ndarray, step: int
     ) -> tuple[Transition, list[dict[str, Any]]]:
@@ -66,7 +83,7 @@ class TransitionStream:
             space says.
         :raises ValueError: If the last observation of a truncated episode is missing.
         """
-        first = 0
+        first, masks = 0, (None, None, None)
         try:
             if self._turns is not None:
                 first, obs, actions, result, valid, begun = self._turns.exchange(actions)
@@ -89,6 +106,14 @@ class TransitionStream:
             begun = None if next_obs is new_obs else dones
         elif self._turns is None:
             valid, begun = self._source.valid, self._source.begun
+        if self._masks is not None:
+            try:
+                masks = self._follow_masks(valid, dones, begun, terminated, infos, first)
+            except MalformedTransitionError as error:
+                error.step = step
+                raise
+            except Exception as error:
+                raise environment_failure(self.env, error, actions, step) from error
         transition = Transition(
             obs,
             actions,
@@ -100,8 +125,34 @@ class TransitionStream:
             valid,
             begun,
             first,
+            *masks,
         )
         return transition, infos
+
+    def _follow_masks(
+        self,
+        valid: np.ndarray,
+        dones: np.ndarray,
+        begun: np.ndarray | None,
+        terminated: np.ndarray,
+        infos: list[dict[str, Any]],
+        first: int,
+    ) -> tuple[np.ndarray | None, ...]:
+        """Read which actions are possible: before the step, after it, and now."""
+        assert self._masks is not None
+        before, rows = self.action_masks, slice(first, first + len(dones))
+        if self._turns is not None:
+            before = None if before is None else before[rows]
+            if begun is None and not valid.any():  # these have just begun
+                return before, before, before
+        next_masks, new_masks = self._masks.after_step(dones, begun, terminated, infos, first)
+        if self._turns is not None and new_masks is not None:
+            self.action_masks = np.concatenate(
+                [self.action_masks[:first], new_masks, self.action_masks[rows.stop :]]  # type: ignore[index]
+            )
+        else:
+            self.action_masks = new_masks
+        return before, next_masks, new_masks
 
 
 def true_next_observation(

@@ -106,6 +106,12 @@ class TurnTakingVecEnv(VecEnv):
         return self.groups[self._turn].first_env_index
 
     @property
+    def rows(self) -> slice:
+        """Which environments have their turn, among all of them."""
+        first = self.first_env_index
+        return slice(first, first + self.groups[self._turn].env.num_envs)
+
+    @property
     def obs(self) -> Observation:
         """What the environments see whose turn it is to act, shape (n, ...)."""
         obs: Observation = self.groups[self._turn].obs
@@ -133,6 +139,7 @@ class TurnTakingVecEnv(VecEnv):
         for group in self.groups:
             group.finish()
             group.obs = group.env.reset()
+        self.reset_infos = [info for group in self.groups for info in group.env.reset_infos]
         return _concatenated([group.obs for group in self.groups])
 
     def step_async(self, actions: np.ndarray) -> None:

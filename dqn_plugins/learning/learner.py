@@ -76,15 +76,23 @@ class Learner(ABC):
         :param obs: The first observations in all environments, shape (n_envs, ...).
         """
 
-    def compile(self) -> None:  # noqa: B027 - for most there is nothing to do
-        """Do beforehand what would keep the first update waiting. Nothing is changed."""
+    def compile(self, masked: bool = False) -> None:  # noqa: B027 - for most there is nothing to do
+        """
+        Do beforehand what would keep the first update waiting. Nothing is changed.
+
+        :param masked: Whether transitions will have masks of possible actions.
+        """
 
     @abstractmethod
-    def greedy_actions(self, obs: Observation) -> np.ndarray:
+    def greedy_actions(
+        self, obs: Observation, action_masks: np.ndarray | None = None
+    ) -> np.ndarray:
         """
         Find the actions of the highest values, the first of them where several are.
 
         :param obs: Observations, shape (n_envs, ...).
+        :param action_masks: Which actions are possible, shape (n_envs, n_actions), bool; None for
+            all.
         :return: Actions, shape (n_envs,), int64.
         """
 

@@ -32,6 +32,9 @@ class Rollout:
     :param device: Where observations are kept.
     """
 
+    action_masks: np.ndarray | None = None
+    """Which actions are possible in the observations, shape (n_steps + 1, n_envs, n_actions), bool;
+    None for all."""
     obs: dict[str, th.Tensor]
     """Observations, shape (n_steps + 1, n_envs, ...) each: the last row is what the last step of
     the rollout led to. Those of environments without dictionaries have the key ``""``."""
@@ -47,7 +50,7 @@ class Rollout:
         :param n_steps: Steps of each environment that make it.
         """
         self.n_steps = n_steps
-        self.obs = {}
+        self.obs, self.action_masks = {}, None
         self._arrays: dict[str, np.ndarray] = {}
         self.clear()
 
@@ -56,6 +59,8 @@ class Rollout:
         self.length = self._n_stored = 0
         self.last_obs: list[tuple[int, int, dict[str, np.ndarray]]] = []
         """Of each episode that was cut short: its step, its environment, its last observation."""
+        self.last_action_masks: list[np.ndarray] = []
+        """Which actions are possible in these, shape (n_actions,) each, if there are masks."""
 
     def move_to(self, device: th.device) -> None:
         """
@@ -86,6 +91,10 @@ class Rollout:
         """
         if not self.obs:
             self._take_memory(transition.obs)
+        masks, next_masks = transition.action_masks, transition.next_action_masks
+        if self.is_empty:
+            shape = self.n_steps + 1, self.n_envs
+            self.action_masks = None if masks is None else np.ones((*shape, masks.shape[1]), bool)
         t, first = self.length, transition.first_env_index
         rows = slice(first, first + len(transition.actions))
         self._put(t, rows, transition.obs)
@@ -95,6 +104,11 @@ class Rollout:
             for row in np.flatnonzero(transition.dones & ~transition.terminated):
                 last = {key: values[row] for key, values in by_key(transition.next_obs).items()}
                 self.last_obs.append((t, first + int(row), last))
+                if self.action_masks is not None and next_masks is not None:
+                    self.last_action_masks.append(next_masks[row].copy())
+        if self.action_masks is not None:
+            self.action_masks[t, rows] = masks
+            self.action_masks[t + 1, rows] = transition.new_action_masks
         if t == self.n_steps - 1:
             self._put(self.n_steps, rows, transition.new_obs)
         self._n_stored += 1

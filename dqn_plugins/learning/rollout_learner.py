@@ -13,6 +13,7 @@ from dqn_plugins.learning.limits import check_optimizer
 from dqn_plugins.learning.rollout import Rollout, as_observation
 from dqn_plugins.learning.rules import RolloutRule
 from dqn_plugins.learning.transition import Observation, Transition, raise_if_not_finite
+from dqn_plugins.policies.action_masks import possible_values
 
 __all__ = ["RolloutLearner"]
 
@@ -44,8 +45,8 @@ class RolloutLearner(Learner):
         return self._backend.is_current(thorough)
 
     @override
-    def compile(self) -> None:
-        self._backend.compile()
+    def compile(self, masked: bool = False) -> None:
+        self._backend.compile(masked)
 
     def set_rule(self, rule: Any) -> None:
         """
@@ -67,8 +68,10 @@ class RolloutLearner(Learner):
         self.forget()
 
     @override
-    def greedy_actions(self, obs: Observation) -> np.ndarray:
-        return self._backend.greedy_actions(obs)
+    def greedy_actions(
+        self, obs: Observation, action_masks: np.ndarray | None = None
+    ) -> np.ndarray:
+        return self._backend.greedy_actions(obs, action_masks)
 
     def learn(self, transition: Transition) -> np.ndarray:
         """
@@ -133,14 +136,18 @@ class RolloutLearner(Learner):
         shape = rollout.n_steps, rollout.n_envs
         obs = {key: part.flatten(0, 1) for key, part in rollout.obs.items()}
         values = self._backend.action_values(as_observation(obs))
-        next_values = values.amax(1)[shape[1] :].view(shape)
+        masks = rollout.action_masks
+        if masks is not None:
+            masks = masks[1:].reshape(-1, masks.shape[2])
+        next_values = best_values(values[shape[1] :], masks).view(shape)
         if rollout.last_obs:
             steps, environments, observations = zip(*rollout.last_obs, strict=True)
             last = {
                 key: th.from_numpy(np.stack([each[key] for each in observations])).to(part.device)
                 for key, part in obs.items()
             }
-            best = self._backend.action_values(as_observation(last)).amax(1)
+            last_masks = None if masks is None else np.stack(rollout.last_action_masks)
+            best = best_values(self._backend.action_values(as_observation(last)), last_masks)
             next_values[list(steps), list(environments)] = best
         dones = rollout.tensor("dones")
         terminated = rollout.tensor("terminated") if rule.bootstrap_at_truncation else dones
@@ -149,3 +156,17 @@ class RolloutLearner(Learner):
         ).view(-1)
         errors = returns - values[: len(actions)].gather(1, actions.view(-1, 1)).view(-1)
         return returns, errors.cpu().numpy()
+
+
+def best_values(values: th.Tensor, action_masks: np.ndarray | None) -> th.Tensor:
+    """
+    Find the highest values of possible actions.
+
+    :param values: Action values, shape (n, n_actions).
+    :param action_masks: Which actions are possible, shape (n, n_actions), bool; None for all.
+    :return: The highest values, shape (n,); 0 where nothing is possible.
+    """
+    if action_masks is None:
+        return values.amax(1)
+    best = possible_values(values.cpu().numpy(), action_masks).max(axis=1)
+    return th.from_numpy(best).to(values.device)

@@ -32,6 +32,11 @@ class Transition(NamedTuple):
         bool; None for none.
     :param first_env_index: Index of the environment of the first row, where the environments take
         turns. The others follow in order.
+    :param action_masks: Which actions were possible in ``obs``, shape (n_envs, n_actions), bool;
+        None for all of them, and then there are no masks of the others either.
+    :param next_action_masks: Which are possible in ``next_obs``, likewise: where none is, nothing
+        follows, and the value is 0.
+    :param new_action_masks: Which are possible in ``new_obs``, likewise.
     """
 
     obs: Observation
@@ -44,6 +49,9 @@ class Transition(NamedTuple):
     valid: np.ndarray
     begun: np.ndarray | None = None
     first_env_index: int = 0
+    action_masks: np.ndarray | None = None
+    next_action_masks: np.ndarray | None = None
+    new_action_masks: np.ndarray | None = None
 
     @property
     def n_transitions(self) -> int:

@@ -16,6 +16,7 @@ from dqn_plugins.learning.limits import LARGEST_GRADIENT, check_optimizer
 from dqn_plugins.learning.rules import NaiveRule, Rule, StreamRule
 from dqn_plugins.learning.transition import Observation, Transition, raise_if_not_finite
 from dqn_plugins.policies import QPolicy, TraceOptimizer
+from dqn_plugins.policies.action_masks import possible_values
 
 __all__ = ["AutogradLearner"]
 
@@ -83,8 +84,11 @@ class AutogradLearner(BackendLearner):
         self._observe(obs)
 
     @override
-    def greedy_actions(self, obs: Observation) -> np.ndarray:
-        actions: np.ndarray = q_values(self.policy, obs).argmax(axis=1)
+    def greedy_actions(
+        self, obs: Observation, action_masks: np.ndarray | None = None
+    ) -> np.ndarray:
+        values = possible_values(q_values(self.policy, obs), action_masks)
+        actions: np.ndarray = values.argmax(axis=1)
         return actions
 
     @override

@@ -15,6 +15,7 @@ from dqn_plugins.learning.autograd.values import (
 from dqn_plugins.learning.rules import NaiveRule
 from dqn_plugins.learning.transition import Transition
 from dqn_plugins.policies import QPolicy
+from dqn_plugins.policies.action_masks import possible_values
 
 __all__ = ["learn_naive"]
 
@@ -40,7 +41,9 @@ def learn_naive(
     taken = np.arange(len(rows)), transition.actions[rows]
 
     # The value of the next state, zero where there is none
-    next_values = q_values(policy, rows_of(transition.next_obs, rows)).max(axis=1)
+    next_values = q_values(policy, rows_of(transition.next_obs, rows))
+    masks = rows_of(transition.next_action_masks, rows)
+    next_values = possible_values(next_values, masks).max(axis=1)
     if not rule.bootstrap_at_terminal:
         next_values[transition.terminated[rows]] = 0.0
 
@@ -48,7 +51,8 @@ def learn_naive(
     policy.set_training_mode(True)
     values = policy.q_net.learned_values(as_tensor(policy, rows_of(transition.obs, rows)))
     target = values.detach().cpu().numpy().copy()
-    rewards, best = transition.rewards[rows], target.max(axis=1)
+    masks = rows_of(transition.action_masks, rows)
+    rewards, best = transition.rewards[rows], possible_values(target, masks).max(axis=1)
     td_errors = td_errors_of(rule, rule.advantage_gap, rewards, next_values, best, target[taken])
     if not np.isfinite(td_errors).all():
         first = int(np.flatnonzero(~np.isfinite(td_errors))[0])

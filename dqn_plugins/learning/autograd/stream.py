@@ -14,6 +14,7 @@ from dqn_plugins.learning.limits import LARGE_TD_ERROR
 from dqn_plugins.learning.rules import GAP_OF_COSTS, StreamRule
 from dqn_plugins.learning.transition import Transition
 from dqn_plugins.policies import StreamQPolicy
+from dqn_plugins.policies.action_masks import possible_values
 
 __all__ = ["learn_stream"]
 
@@ -44,7 +45,8 @@ def learn_stream(
     # The action values, normalised by what was known when the observations came, and ∇Q(s, a)
     policy.set_training_mode(True)
     values = q_net.learned_values(as_tensor(policy, rows_of(transition.obs, rows)))
-    explored = values.argmax(dim=1).cpu().numpy() != actions
+    q, masks = values.detach().cpu().numpy(), rows_of(transition.action_masks, rows)
+    explored = possible_values(q, masks).argmax(axis=1) != actions
     taken_values = values[np.arange(len(rows)), actions]
     gradients = [
         th.autograd.grad(value, parameters, retain_graph=True, materialize_grads=True)
@@ -65,10 +67,10 @@ def learn_stream(
     if q_net.reward_normalizer is not None:
         raw_rewards = th.as_tensor(rewards, device=policy.device)
         rewards = q_net.reward_normalizer(raw_rewards, rule.gamma, env_indices).cpu().numpy()
-    next_values = _state_values(q_values(policy, next_obs), rule, exploration_rate)
+    next_masks = rows_of(transition.next_action_masks, rows)
+    next_values = _state_values(q_values(policy, next_obs), next_masks, rule, exploration_rate)
     next_values[transition.terminated[rows]] = 0.0
-    q = values.detach().cpu().numpy()
-    state_values = _state_values(q, rule, exploration_rate)
+    state_values = _state_values(q, masks, rule, exploration_rate)
     td_errors = td_errors_of(
         rule, advantage_gap, rewards, next_values, state_values, q[np.arange(len(rows)), actions]
     )
@@ -112,12 +114,18 @@ def _clipped(td_error: float, policy: StreamQPolicy, rule: StreamRule) -> float:
     return min(max(td_error, -clip), clip)
 
 
-def _state_values(values: np.ndarray, rule: StreamRule, exploration_rate: float) -> np.ndarray:
-    """Compute the values of states from those of their actions, shape (n, n_actions)."""
-    best: np.ndarray = values.max(axis=1)
+def _state_values(
+    values: np.ndarray, masks: np.ndarray | None, rule: StreamRule, exploration_rate: float
+) -> np.ndarray:
+    """Compute the values of states from those of their possible actions, shape (n, n_actions)."""
+    best: np.ndarray = possible_values(values, masks).max(axis=1)
     if rule.target == "max":
         return best
-    mean = values.mean(axis=1, dtype=np.float64)
+    if masks is None:
+        mean = values.mean(axis=1, dtype=np.float64)
+    else:
+        n_possible = np.maximum(masks.sum(axis=1), 1)
+        mean = np.where(masks, values, 0.0).sum(axis=1, dtype=np.float64) / n_possible
     expected: np.ndarray = (1.0 - exploration_rate) * best.astype(np.float64)
     expected += exploration_rate * mean
     return expected

@@ -19,10 +19,13 @@ def rows_of(obs: Any, rows: Any) -> Any:
     """
     Take some observations.
 
-    :param obs: Observations, arrays or tensors, shape (n_obs, ...), or a dictionary of them.
+    :param obs: Observations, arrays or tensors, shape (n_obs, ...), or a dictionary of them; or
+        None.
     :param rows: Which ones: indices, shape (n,), or a slice.
     :return: These observations, shape (n, ...).
     """
+    if obs is None:
+        return None
     if isinstance(obs, dict):
         return {key: value[rows] for key, value in obs.items()}
     return obs[rows]

@@ -21,6 +21,7 @@ from dqn_plugins.learning.limits import check_optimizer
 from dqn_plugins.learning.rules import NaiveRule, RolloutRule, Rule, StreamRule
 from dqn_plugins.learning.transition import Observation, Transition, raise_if_not_finite
 from dqn_plugins.policies import QPolicy
+from dqn_plugins.policies.action_masks import possible_values
 
 __all__ = ["CompiledLearner"]
 
@@ -57,7 +58,7 @@ class CompiledLearner(BackendLearner):
             self._compiled_rule.bind(memory, self._numbers, self._td_errors)
         )
         self._learn = self._compiled_rule.learn
-        self._is_compiled = False
+        self._compiled_for: set[bool] = set()
         self.set_rule(rule)
 
     @override
@@ -80,9 +81,13 @@ class CompiledLearner(BackendLearner):
         """
         return self._memory.is_current(thorough)
 
-    def compile(self) -> None:
-        """Load what learning needs from disk, or compile it and say so. Nothing is changed."""
-        if self._is_compiled:
+    def compile(self, masked: bool = False) -> None:
+        """
+        Load what learning needs from disk, or compile it and say so. Nothing is changed.
+
+        :param masked: Whether transitions will have masks of possible actions.
+        """
+        if masked in self._compiled_for:
             return
         memory = self._memory
         rows, indices = np.empty((0, memory.n_inputs), np.float32), np.empty(0, np.int64)
@@ -93,11 +98,12 @@ class CompiledLearner(BackendLearner):
                 self.action_values(rows)
                 self._learn(self._structure, rows, indices, rewards, indices, 0)
             else:
+                masks = np.empty((0, 1), np.bool_) if masked else None
                 observe(self._network, rows)
-                greedy_actions(self._network, rows, indices)
+                greedy_actions(self._network, rows, indices, masks)
                 transitions = rows, indices, rewards, rows, flags, flags, flags
-                self._learn(self._structure, *transitions, 0)
-        self._is_compiled = True
+                self._learn(self._structure, *transitions, 0, masks, masks)
+        self._compiled_for.add(masked)
 
     @override
     def forget(self) -> None:
@@ -107,24 +113,29 @@ class CompiledLearner(BackendLearner):
     @override
     def start_episodes(self, obs: Observation) -> None:
         self.forget()
-        self.compile()
+        if not self._compiled_for:
+            self.compile()
         observe(self._network, as_rows(obs))
 
     @override
-    def greedy_actions(self, obs: Observation) -> np.ndarray:
+    def greedy_actions(
+        self, obs: Observation, action_masks: np.ndarray | None = None
+    ) -> np.ndarray:
         if isinstance(self.rule, RolloutRule):
-            best: np.ndarray = self.action_values(obs).numpy().argmax(axis=1)
+            values = self.action_values(obs).numpy()
+            best: np.ndarray = possible_values(values, action_masks).argmax(axis=1)
             return best
         rows = as_rows(obs)
         actions = np.empty(len(rows), np.int64)
-        greedy_actions(self._network, rows, actions)
+        greedy_actions(self._network, rows, actions, action_masks)
         return actions
 
     @override
     def learn(self, transition: Transition) -> np.ndarray:
         obs, actions, rewards, next_obs, terminated, dones, new_obs, valid, begun, first = (
-            transition
+            transition[:10]
         )
+        masks, next_masks = transition.action_masks, transition.next_action_masks
         if begun is not None:
             raise_if_not_finite(new_obs, rewards, new_obs, first)
         arrays = as_rows(obs), actions, rewards, as_rows(next_obs), terminated, dones, valid
@@ -132,7 +143,7 @@ class CompiledLearner(BackendLearner):
             self._learn_in_turn(arrays, transition)
         else:
             self._memory.update_settings()
-            result = self._learn(self._structure, *arrays, first)
+            result = self._learn(self._structure, *arrays, first, masks, next_masks)
             if result != LEARNED:
                 self._refuse(result, transition)
         if begun is not None:
@@ -144,12 +155,18 @@ class CompiledLearner(BackendLearner):
         check_optimizer(self.policy.optimizer)
         actions, rewards, first = transition.actions, transition.rewards, transition.first_env_index
         raise_if_not_finite(transition.obs, rewards, transition.next_obs, first)
+        both_masks = transition.action_masks, transition.next_action_masks
         n = len(actions)
         step = 1 if self.rule.update == "each" else max(n, 1)
         td_errors = np.zeros(n, np.float32)
         for start in range(0, n, step):
             rows = slice(start, start + step)
-            result = self._learn(self._structure, *(array[rows] for array in arrays), first)
+            result = self._learn(
+                self._structure,
+                *(array[rows] for array in arrays),
+                first,
+                *(None if masks is None else masks[rows] for masks in both_masks),
+            )
             td_errors[rows] = self._td_errors[:step]
             if result != LEARNED:
                 self._td_errors[:n] = td_errors

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dqn_plugins.learning.compiled.acting import best_action
+from dqn_plugins.learning.compiled.acting import best_value
 from dqn_plugins.learning.compiled.compilation import Bools, Doubles, Floats, Ints, entry_point
 from dqn_plugins.learning.compiled.layers import (
     Network,
@@ -71,6 +71,8 @@ def learn_naive(
     dones: Bools,
     valid: Bools,
     first_env_index: int,
+    masks: Bools | None,
+    next_masks: Bools | None,
 ) -> int:
     """
     Apply the naive update rule to one transition per environment.
@@ -79,6 +81,8 @@ def learn_naive(
     :param obs: As the other arrays, a field of :class:`Transition`, observations flattened to shape
         (n_envs, n_inputs).
     :param first_env_index: Without effect: nothing is remembered of an environment.
+    :param masks: Which actions were possible, shape (n_envs, n_actions); None for all.
+    :param next_masks: Which are possible next, likewise.
     :return: ``LEARNED``; or, with no weight changed, ``NOT_FINITE`` or the row whose update
         overflows.
     """
@@ -101,12 +105,12 @@ def learn_naive(
             next_value = np.float32(0.0)
             if numbers[BOOTSTRAP_AT_TERMINAL] or not terminated[env]:
                 q_values = forward(network, sample_in(network.scratch), next_obs[env], None)
-                next_value = q_values[best_action(q_values)]
+                next_value = best_value(q_values, next_masks, env)
             sample = sample_in(state.samples[env - start])
             q_values = forward(network, sample, obs[env], None)
             target = rewards[env] + np.float32(numbers[GAMMA]) * next_value
             taken = q_values[actions[env]]
-            gap = q_values[best_action(q_values)] - taken
+            gap = best_value(q_values, masks, env) - taken
             td_error = target - taken - np.float32(numbers[ADVANTAGE_GAP]) * gap
             state.td_errors[env] = td_error
             loss_scale = -2.0 * numbers[Q_STEP_SIZE] / (len(q_values) * n_valid)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dqn_plugins.learning.compiled.acting import best_action, observe_one
+from dqn_plugins.learning.compiled.acting import best_action, best_value, observe_one
 from dqn_plugins.learning.compiled.compilation import (
     Bools,
     Doubles,
@@ -110,6 +110,8 @@ def learn_stream(
     dones: Bools,
     valid: Bools,
     first_env_index: int,
+    masks: Bools | None,
+    next_masks: Bools | None,
 ) -> int:
     """
     Apply Stream Q(λ)'s update rule to one transition per environment.
@@ -118,6 +120,8 @@ def learn_stream(
     :param obs: As the other arrays, a field of :class:`Transition`, observations flattened to shape
         (n_envs, n_inputs).
     :param first_env_index: Index of the environment of the first row.
+    :param masks: Which actions were possible, shape (n_envs, n_actions); None for all.
+    :param next_masks: Which are possible next, likewise.
     :return: ``LEARNED``; or, with nothing changed, ``NOT_FINITE`` or the row whose update
         overflows.
     """
@@ -143,9 +147,9 @@ def learn_stream(
                 sample = sample_in(state.samples[env - start])
                 q_values = forward(network, sample, obs[env], None)
                 taken = float(q_values[actions[env]])
-                gap = value_of(q_values, numbers) - taken
+                gap = value_of(q_values, masks, env, numbers) - taken
                 td_errors[env] = -taken - advantage_gap * gap
-                state.explored[env] = actions[env] != best_action(q_values)
+                state.explored[env] = actions[env] != best_action(q_values, masks, env)
                 derivatives = output_derivatives(network, sample, None)
                 for action in range(len(derivatives)):
                     derivatives[action] = np.float32(action == actions[env])
@@ -166,7 +170,7 @@ def learn_stream(
             next_value = 0.0
             if not terminated[env]:
                 q_values = forward(network, sample_in(network.scratch), next_obs[env], None)
-                next_value = value_of(q_values, numbers)
+                next_value = value_of(q_values, next_masks, env, numbers)
             td_errors[env] += np.float64(rewards[env]) / scale + gamma * next_value
             state.clipped_td_errors[env] = clipped(state, np.float64(td_errors[env]))
             bound = gradient_bound(network, sample_in(state.samples[env - start]))
@@ -235,15 +239,22 @@ def clipped(state: StreamState, td_error: float) -> float:
 
 
 @compiled
-def value_of(q_values: Floats, numbers: Doubles) -> float:
-    """Compute the value of a state from those of its actions."""
-    value = float(q_values[best_action(q_values)])
+def value_of(q_values: Floats, masks: Bools | None, row: int, numbers: Doubles) -> float:
+    """Compute the value of a state from those of its possible actions."""
+    value = float(best_value(q_values, masks, row))
     if numbers[TARGET] == EXPECTED:
-        total = np.float32(0.0)
-        for q_value in q_values:
-            total += q_value
+        total, n_possible = np.float32(0.0), len(q_values)
+        if masks is None:
+            for q_value in q_values:
+                total += q_value
+        else:
+            n_possible = 0
+            for action in range(len(q_values)):
+                if masks[row, action]:
+                    total += q_values[action]
+                    n_possible += 1
         epsilon = numbers[EXPLORATION_RATE]
-        value = (1.0 - epsilon) * value + epsilon * (float(total) / len(q_values))
+        value = (1.0 - epsilon) * value + epsilon * (float(total) / max(n_possible, 1))
     return value
 
 

@@ -1,0 +1,252 @@
+"""Masks of possible actions: found in environments, read, and checked."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.core import ActType, ObsType
+from gymnasium.utils import RecordConstructorArgs
+from gymnasium.vector import SyncVectorEnv
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
+from dqn_plugins.environments.single_env import NUMBERS
+from dqn_plugins.errors import MalformedTransitionError
+
+__all__ = ["KEY", "METHOD", "ActionMasks", "TellLastActionMask", "tell_last_action_mask"]
+
+METHOD = "action_masks"
+"""What sb3-contrib calls the method that tells them."""
+
+KEY = "action_mask"
+"""Where Gymnasium's environments tell them in ``info``."""
+
+
+class TellLastActionMask(gym.Wrapper[ObsType, ActType, ObsType, ActType], RecordConstructorArgs):
+    """
+    Tells at an episode's end which actions are possible in its last observation.
+
+    A vectorised environment resets within the step that ends an episode, and afterwards
+    ``action_masks()`` is about the next one. What a time limit cuts short goes on being worth
+    something, so its mask is needed. Environments in worker processes that somebody else made have
+    to be wrapped in this; others are by themselves.
+
+    :param env: An environment with a method ``action_masks``.
+    """
+
+    def __init__(self, env: gym.Env[ObsType, ActType]) -> None:
+        RecordConstructorArgs.__init__(self)
+        gym.Wrapper.__init__(self, env)
+        self._action_masks = env.get_wrapper_attr(METHOD)
+
+    def step(self, action: ActType) -> Any:
+        """
+        Step the environment.
+
+        :param action: The action.
+        :return: What the environment returns, at an episode's end with ``info["action_mask"]``.
+        """
+        result = self.env.step(action)
+        if result[2] or result[3]:
+            result[4].setdefault(KEY, self._action_masks())
+        return result
+
+
+class ActionMasks:
+    """
+    Which actions are possible in the environments of a ``VecEnv``, if they tell.
+
+    :param env: The environments, which have been reset.
+    :param n_actions: Number of actions.
+    """
+
+    found: str | None = None
+    """Where they were found, in words; None if there are none."""
+
+    def __init__(self, env: VecEnv, n_actions: int) -> None:
+        self._env, self._n_actions = env.unwrapped, n_actions
+        self._ask = self._method()
+        if self._ask is not None:
+            self.found = "the method action_masks()"
+        elif any(KEY in info for info in self._env.reset_infos):
+            self.found = "info['action_mask']"
+
+    def _method(self) -> Callable[[], Any] | None:
+        """Find the method, and have environments of this process tell the last mask, too."""
+        try:
+            tell = [bool(each) for each in self._env.env_method("has_wrapper_attr", METHOD)]
+        except (AttributeError, NotImplementedError, TypeError):  # no single ones can be asked
+            return None
+        if not all(tell):
+            if any(tell):
+                raise _malformed(
+                    tell.index(False),
+                    f"no method {METHOD}()",
+                    "there in all environments or in none",
+                )
+            return None
+        venv: Any = self._env.env.unwrapped if isinstance(self._env, GymnasiumVecEnv) else self._env
+        if not isinstance(venv, DummyVecEnv | SyncVectorEnv):
+            return lambda: self._env.env_method(METHOD)
+        venv.envs = type(venv.envs)(tell_last_action_mask(env) for env in venv.envs)
+        methods = [env.get_wrapper_attr(METHOD) for env in venv.envs]
+        return lambda: [method() for method in methods]
+
+    def at_first(self) -> np.ndarray | None:
+        """
+        Read which actions are possible after a reset.
+
+        :return: Masks, shape (n_envs, n_actions), bool; None if the environments tell of none.
+        :raises MalformedTransitionError: If one is of another form, or missing.
+        """
+        if self.found is None:
+            return None
+        told = [info.get(KEY) for info in self._env.reset_infos]
+        if self._ask is None:
+            return self._read(told)
+        masks = self._read(self._ask())
+        self._compare(masks, told, 0)
+        return masks
+
+    def now(self) -> np.ndarray | None:
+        """
+        Read which actions are possible in the middle of an episode.
+
+        :return: The same, if there is a method to ask; None otherwise.
+        """
+        return None if self._ask is None else self._read(self._ask())
+
+    def after_step(
+        self,
+        dones: np.ndarray,
+        begun: np.ndarray | None,
+        terminated: np.ndarray,
+        infos: list[dict[str, Any]],
+        first_env_index: int = 0,
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """
+        Read which actions are possible after a step.
+
+        :param dones: Whether the episodes ended, shape (n,), bool.
+        :param begun: Which episodes begin with what was returned, shape (n,), bool; None for none.
+        :param terminated: Whether these are terminal states, shape (n,), bool.
+        :param infos: What the environments say of the step.
+        :param first_env_index: Index of the environment of the first row.
+        :return: Masks of the observations that the step led to, and of those to act on next, shape
+            (n, n_actions), bool; None if the environments tell of none.
+        :raises MalformedTransitionError: If a mask is of another form, missing, or not the one that
+            is told otherwise.
+        """
+        told = [info.get(KEY) for info in infos]
+        if self.found is None:
+            for row, mask in enumerate(told):
+                if mask is not None:
+                    raise _malformed(
+                        first_env_index + row,
+                        "one in info['action_mask']",
+                        "there at every reset and step, or never; at the reset it was not there",
+                    )
+            return None, None
+        over = dones
+        last, resets = told, []
+        if True in dones.tolist():
+            last = list(told)
+            for row in np.flatnonzero(dones).tolist():
+                if last[row] is None and terminated[row]:
+                    last[row] = np.zeros(self._n_actions, np.bool_)
+                told[row] = last[row] if self._ask is None else told[row]
+                if begun is not None and begun[row]:  # what was told is of the last observation
+                    resets.append(row)
+                    told[row] = self._env.reset_infos[first_env_index + row].get(KEY)
+            over = dones & ~begun if resets else dones
+        if self._ask is None:
+            masks = self._read(told, first_env_index, over)
+        else:
+            masks = self._read(self._ask(), first_env_index, over)
+            self._compare(masks, told, first_env_index)
+        next_masks = masks.copy() if resets else masks
+        for row in resets:
+            if last[row] is None:
+                raise _malformed(
+                    first_env_index + row,
+                    "none of the last observation of an episode that was cut short",
+                    "in info['action_mask'] then; wrap each environment in "
+                    "dqn_plugins.TellLastActionMask, within its vectorised environment",
+                )
+            is_over = dones[row : row + 1]
+            next_masks[row] = self._read([last[row]], first_env_index + row, is_over)[0]
+        return next_masks, masks
+
+    def _read(
+        self, told: Any, first_env_index: int = 0, ended: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Check masks; where an episode has ended, nothing need be possible."""
+        numbers = None
+        with suppress(ValueError):  # of different lengths
+            numbers = np.array(told)
+        shape = len(told), self._n_actions
+        if numbers is None or numbers.shape != shape or numbers.dtype.kind not in NUMBERS:
+            raise self._what_is_wrong(told, first_env_index)
+        masks = numbers
+        if numbers.dtype != np.bool_:
+            masks = numbers.astype(np.bool_)
+            if not np.array_equal(masks, numbers):
+                raise self._what_is_wrong(told, first_env_index)
+        possible = masks.any(axis=1)
+        if not possible.all():
+            stuck = np.flatnonzero(~possible if ended is None else ~(possible | ended))
+            if len(stuck):
+                raise _malformed(
+                    first_env_index + int(stuck[0]),
+                    "one without a possible action",
+                    "one with a possible action, until the episode ends",
+                )
+        return masks
+
+    def _what_is_wrong(self, told: Any, first_env_index: int) -> MalformedTransitionError:
+        """Say which mask is of another form, and what it is like."""
+        received, wrong = "none", 0
+        for row, mask in enumerate(told):
+            form = np.asarray(mask, dtype=object)
+            if form.shape != (self._n_actions,) or not all(n in (0, 1) for n in form.tolist()):
+                wrong = row
+                received = "none" if mask is None else f"{mask!r} of shape {form.shape}"
+                break
+        expected = f"an array of shape ({self._n_actions},) of True and False, or 1 and 0"
+        return _malformed(
+            first_env_index + wrong,
+            received,
+            f"{expected}, at every reset and step, in {self.found}",
+        )
+
+    def _compare(self, masks: np.ndarray, told: list[Any], first_env_index: int) -> None:
+        """Refuse what ``info`` says if the method says otherwise."""
+        for row, mask in enumerate(told):
+            if mask is not None and not np.array_equal(masks[row], mask):
+                raise _malformed(
+                    first_env_index + row,
+                    f"{np.asarray(mask).tolist()} in info['action_mask']",
+                    f"{masks[row].astype(int).tolist()}, which action_masks() returned",
+                )
+
+
+def tell_last_action_mask(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    """
+    Have an environment tell its last mask, if it tells any.
+
+    :param env: The environment. A ``Monitor`` around it stays outermost.
+    :return: The environment to go on with.
+    """
+    if isinstance(env, Monitor):
+        env.env = tell_last_action_mask(env.env)
+        return env
+    if isinstance(env, TellLastActionMask) or not env.has_wrapper_attr(METHOD):
+        return env
+    return TellLastActionMask(env)
+
+
+def _malformed(env_index: int, received: str, expected: str) -> MalformedTransitionError:
+    return MalformedTransitionError("action mask", env_index, received, expected)
