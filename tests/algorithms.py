@@ -75,6 +75,7 @@ SHARED: dict[str, Any] = {
     "verbose": 2,
     "seed": 11,
     "backend": "torch",
+    "use_action_masks": False,
 }
 HELD: dict[str, Any] = {
     "exploration": "extended",

@@ -372,6 +372,7 @@ class Script:
     :param skips: For each step, which environments make no transition in it.
     :param exploration: Probability of an action that is not the greedy one.
     :param reward_scale: Standard deviation of the rewards.
+    :param masked: Whether some actions are impossible.
     :param seed: Seed of the observations, actions and rewards.
     """
 
@@ -381,11 +382,12 @@ class Script:
     skips: list[tuple[bool, ...]]
     exploration: float
     reward_scale: float
+    masked: bool
     seed: int
 
 
 @st.composite
-def scripts(draw: st.DrawFn, max_steps: int = 10, max_envs: int = 3) -> Script:
+def scripts(draw: st.DrawFn, max_steps: int = 10, max_envs: int = 3, masks: bool = False) -> Script:
     n_envs = draw(st.integers(1, max_envs))
     n_steps = draw(st.integers(1, max_steps))
     end = st.sampled_from(["", "", "", "terminated", "truncated", "both"])
@@ -399,6 +401,7 @@ def scripts(draw: st.DrawFn, max_steps: int = 10, max_envs: int = 3) -> Script:
         skips=draw(st.lists(st.tuples(*[skip] * n_envs), min_size=n_steps, max_size=n_steps)),
         exploration=draw(st.sampled_from([0.0, 0.3, 1.0])),
         reward_scale=draw(st.sampled_from([0.0, 1.0, 30.0])),
+        masked=masks and draw(st.booleans()),
         seed=draw(st.integers(0, 2**31)),
     )
 
@@ -417,6 +420,9 @@ class Batch(NamedTuple):
     begun: np.ndarray
     explores: np.ndarray
     random_actions: np.ndarray
+    action_masks: np.ndarray | None = None
+    next_action_masks: np.ndarray | None = None
+    new_action_masks: np.ndarray | None = None
 
     def transition(self, actions: np.ndarray) -> Transition:
         """What a learner is given, with the actions."""
@@ -430,6 +436,10 @@ class Batch(NamedTuple):
             self.new_obs,
             self.valid,
             self.begun if self.begun.any() else None,
+            0,
+            self.action_masks,
+            self.next_action_masks,
+            self.new_action_masks,
         )
 
 
@@ -444,13 +454,20 @@ def play(script: Script, network: Network) -> Iterator[Batch]:
         space = network.observation_space
         return [draw_observation(space, rng) for _ in range(script.n_envs)]
 
-    obs = stack(draw_all())
+    mask_rng = np.random.default_rng((script.seed, 1))
+
+    def draw_masks() -> np.ndarray:
+        masks = mask_rng.random((script.n_envs, network.n_actions)) < 0.6
+        masks[range(script.n_envs), mask_rng.integers(network.n_actions, size=script.n_envs)] = True
+        return masks
+
+    obs, masks = stack(draw_all()), draw_masks()
     steps = zip(script.ends, script.resets, script.skips, strict=True)
     for step, (planned_ends, forced_reset, skips) in enumerate(steps):
         ends = ["" if skip else end for end, skip in zip(planned_ends, skips, strict=True)]
         begins = step == 0 or forced_reset
         if forced_reset:
-            obs = stack(draw_all())
+            obs, masks = stack(draw_all()), draw_masks()
         last, first = draw_all(), draw_all()
         dones = np.array([end != "" for end in ends])
         new_obs = stack([f if end else n for n, f, end in zip(last, first, ends, strict=True)])
@@ -459,17 +476,32 @@ def play(script: Script, network: Network) -> Iterator[Batch]:
             for n, end in zip(last, ends, strict=True)
         ]
         next_obs, terminated = true_next_observation(new_obs, dones, infos)
+        rewards = (script.reward_scale * rng.normal(size=script.n_envs)).astype(np.float32)
+        explores = rng.random(script.n_envs) < script.exploration
+        random_actions = rng.integers(network.n_actions, size=script.n_envs)
+        all_masks: tuple[np.ndarray, ...] = ()
+        if script.masked:
+            next_masks, new_masks = draw_masks(), draw_masks()
+            new_masks[~dones] = next_masks[~dones]
+            # At an episode's end, nothing need be possible.
+            next_masks[dones & (mask_rng.random(script.n_envs) < 0.5)] = False
+            all_masks = masks, next_masks, new_masks
+            chances = mask_rng.random(masks.shape)
+            random_actions = np.where(masks, chances, -1.0).argmax(axis=1)
         yield Batch(
             begins,
             obs,
-            (script.reward_scale * rng.normal(size=script.n_envs)).astype(np.float32),
+            rewards,
             next_obs,
             terminated,
             dones,
             new_obs,
             ~np.array(skips),
             dones | skips,
-            rng.random(script.n_envs) < script.exploration,
-            rng.integers(network.n_actions, size=script.n_envs),
+            explores,
+            random_actions,
+            *all_masks,
         )
         obs = new_obs
+        if script.masked:
+            masks = new_masks

@@ -27,7 +27,7 @@ from dqn_plugins.policies import (
 )
 from tests.properties.cases import Batch, Naive, Network, Stream
 
-__all__ = ["NaiveOracle", "Oracle", "StreamOracle", "one_of"]
+__all__ = ["NaiveOracle", "Oracle", "StreamOracle", "one_of", "row_of"]
 
 LAYER_NORM_EPS = 1e-5  # torch's
 STATISTICS_EPS = 1e-8
@@ -38,6 +38,11 @@ def one_of(obs: Any, env_index: int) -> Any:
     if isinstance(obs, dict):
         return {key: values[env_index] for key, values in obs.items()}
     return obs[env_index]
+
+
+def row_of(masks: np.ndarray | None, env_index: int) -> np.ndarray | None:
+    """One environment's mask, if there are masks."""
+    return None if masks is None else masks[env_index]
 
 
 def is_photograph(space: spaces.Space[Any]) -> bool:
@@ -215,8 +220,10 @@ class Oracle:
             channels = filters
             numbers = np.arange(channels * n_places).reshape(channels, height, width)
 
-    def greedy_action(self, obs: Any) -> int:
+    def greedy_action(self, obs: Any, mask: np.ndarray | None = None) -> int:
         values = self.q_values(obs)
+        if mask is not None:
+            values = np.where(mask, values, values[mask].min() - 1)
         below = values[values != values.max()]
         if len(below):
             self.margin = min(self.margin, values.max() - below.max())
@@ -240,11 +247,13 @@ class Oracle:
     def bootstrap(self, batch: Batch, env_index: int, masked: bool = True) -> float:
         if masked and batch.terminated[env_index]:
             return 0.0
-        return self.value(self.q_values(one_of(batch.next_obs, env_index)))
+        mask = row_of(batch.next_action_masks, env_index)
+        return self.value(self.q_values(one_of(batch.next_obs, env_index)), mask)
 
-    def value(self, q_values: np.ndarray) -> float:
-        """The value of a state whose actions have these."""
-        return float(q_values.max())
+    def value(self, q_values: np.ndarray, mask: np.ndarray | None = None) -> float:
+        """The value of a state whose actions have these; 0 if it has none."""
+        possible = q_values if mask is None else q_values[mask]
+        return float(possible.max()) if len(possible) else 0.0
 
     def begin(self, batch: Batch) -> None:
         """Episodes begin in all environments."""
@@ -334,7 +343,8 @@ class NaiveOracle(Oracle):
             next_value = self.bootstrap(batch, i, masked=not rule.bootstrap_at_terminal)
             q_values = self.q_values(obs)
             td_error = batch.rewards[i] + rule.gamma * next_value - q_values[action]
-            td_error -= rule.advantage_gap * (q_values.max() - q_values[action])
+            value = self.value(q_values, row_of(batch.action_masks, i))
+            td_error -= rule.advantage_gap * (value - q_values[action])
             td_errors.append(float(td_error))
             # The loss is the mean over actions and transitions of (target − q)²
             target = q_values.copy()
@@ -425,9 +435,11 @@ class StreamOracle(Oracle):
     def scaled(self, reward: float) -> float:
         return reward / self.reward_scale
 
-    def value(self, q_values: np.ndarray) -> float:
-        if self.rule.target == "max":
-            return float(q_values.max())
+    def value(self, q_values: np.ndarray, mask: np.ndarray | None = None) -> float:
+        if self.rule.target == "max" or not (mask is None or mask.any()):
+            return super().value(q_values, mask)
+        if mask is not None:
+            q_values = q_values[mask]
         # ε-greedily, every action is taken with probability ε/n, the best one with 1 − ε besides.
         epsilon = self.rule.exploration_rate
         probabilities = np.full(len(q_values), epsilon / len(q_values))
@@ -438,7 +450,8 @@ class StreamOracle(Oracle):
         rule = self.rule
         # Of s: by what was known when it came
         observations = {i: one_of(batch.obs, i) for i in envs}
-        explored = {i: self.greedy_action(observations[i]) != actions[i] for i in envs}
+        masks = {i: row_of(batch.action_masks, i) for i in envs}
+        explored = {i: self.greedy_action(observations[i], masks[i]) != actions[i] for i in envs}
         q_values = {i: self.q_values(observations[i]) for i in envs}
         taken = {i: q_values[i][actions[i]] for i in envs}
         gradients = {i: self.gradient(observations[i], actions[i]) for i in envs}
@@ -456,7 +469,7 @@ class StreamOracle(Oracle):
             self.scaled(float(batch.rewards[i]))
             + rule.gamma * self.bootstrap(batch, i)
             - float(taken[i])
-            - gap * (self.value(q_values[i]) - float(taken[i]))
+            - gap * (self.value(q_values[i], masks[i]) - float(taken[i]))
             for i in envs
         ]
         in_units_of_rewards = [td_error * self.reward_scale for td_error in td_errors]

@@ -45,7 +45,7 @@ class NotingModel:
         def noting(transition: Transition) -> np.ndarray:
             result = learn(transition)
             # Only what did not raise was learned.
-            *parts, valid, begun, first = transition
+            *parts, valid, begun, first = transition[:10]
             assert first == 0
             begun = np.zeros(len(valid), bool) if begun is None else begun
             parts += [valid, begun]

@@ -28,7 +28,7 @@ from tests.properties.cases import (
     stream_rules,
     with_usual_optimizer,
 )
-from tests.properties.oracle import NaiveOracle, Oracle, StreamOracle, one_of
+from tests.properties.oracle import NaiveOracle, Oracle, StreamOracle, one_of, row_of
 
 pytestmark = pytest.mark.numerics
 
@@ -66,7 +66,10 @@ def played(
     for batch, _ in zip(play(script, network), range(most), strict=False):
         if batch.begins:
             oracle.begin(batch)
-        greedy = [oracle.greedy_action(one_of(batch.obs, i)) for i in range(script.n_envs)]
+        greedy = [
+            oracle.greedy_action(one_of(batch.obs, i), row_of(batch.action_masks, i))
+            for i in range(script.n_envs)
+        ]
         actions = np.where(batch.explores, batch.random_actions, greedy)
         td_errors = oracle.learn(batch, actions)
         if oracle.margin < TOO_CLOSE_TO_CALL:
@@ -103,7 +106,7 @@ def learn(learner: Learner, batch: Batch, actions: np.ndarray) -> tuple[np.ndarr
     if batch.begins:
         learner.start_episodes(batch.obs)
     td_errors = learner.learn(batch.transition(actions))[batch.valid]
-    return td_errors, learner.greedy_actions(batch.new_obs)
+    return td_errors, learner.greedy_actions(batch.new_obs, batch.new_action_masks)
 
 
 def assert_near(one: Any, other: Any, relative: float, absolute: float) -> None:
@@ -118,9 +121,10 @@ def greedy_where_clear(
     """Pairs of a greedy action and the oracle's, where no two actions are nearly as good."""
     pairs = []
     for i, action in enumerate(greedy_actions.tolist()):
-        values = np.sort(oracle.q_values(one_of(batch.new_obs, i)))[::-1]
+        values, mask = oracle.q_values(one_of(batch.new_obs, i)), row_of(batch.new_action_masks, i)
+        values = np.sort(values if mask is None else values[mask])[::-1]
         if len(values) == 1 or values[0] - values[1] > 1e-3 * max(1.0, abs(values[0])):
-            pairs.append((action, oracle.greedy_action(one_of(batch.new_obs, i))))
+            pairs.append((action, oracle.greedy_action(one_of(batch.new_obs, i), mask)))
     return pairs
 
 
@@ -142,7 +146,8 @@ def assert_equal_to_equations(
 @each_rule
 @given(data=st.data())
 def test_an_update_is_that_of_the_equations_on_every_space(rules, data):
-    network, rule, script = data.draw(networks(others)), data.draw(rules), data.draw(scripts())
+    network, rule = data.draw(networks(others)), data.draw(rules)
+    script = data.draw(scripts(masks=True))
     policy = make_policy(network, rule)
     learner, initial = make_learner(policy, rule, script.n_envs, "torch"), flat_weights(policy)
     for batch, actions, expected, oracle in played(network, rule, script):
@@ -156,8 +161,9 @@ def test_an_update_is_that_of_the_equations_on_every_space(rules, data):
 @pytest.mark.parametrize("inputs", [boxes, images], ids=["vectors", "images"])
 @given(data=st.data())
 def test_compiled_learners_equal_autograd_and_both_the_equations(rules, inputs, data):
-    network, rule, script = data.draw(networks(inputs)), data.draw(rules), data.draw(scripts())
-    if network.convolutions is not None:
+    network, rule = data.draw(networks(inputs)), data.draw(rules)
+    script = data.draw(scripts(masks=True))
+    if network.convolutions is not None or script.masked:
         rule = with_usual_optimizer(rule)
     policies = [make_policy(network, rule) for _ in range(2)]
     learners = [
