@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 from tests.properties.cases import End
 
-__all__ = ["SPACES", "Tagged", "TaggedEnv", "encode"]
+__all__ = ["SPACES", "MaskingEnv", "Tagged", "TaggedEnv", "encode", "mask_of"]
 
 SPACES: list[spaces.Space[Any]] = [
     spaces.Box(0.0, np.inf, (2,), np.float32),
@@ -35,6 +35,13 @@ def encode(space: spaces.Space[Any], number: int) -> Any:
     return np.full(space.shape, number, space.dtype)
 
 
+def mask_of(number: int, n_actions: int = 3) -> np.ndarray:
+    """Which actions are possible in the observation of this number."""
+    mask = np.random.default_rng(number).random(n_actions) < 0.4
+    mask[number % n_actions] = True
+    return mask
+
+
 class Tagged(NamedTuple):
     """A transition by its numbers; no two observations of an environment share one."""
 
@@ -53,14 +60,20 @@ class TaggedEnv(gym.Env[Any, np.int64]):
     :param observation_space: Observation space, one of ``SPACES``.
     :param ends: How each step ends the episode, over and over; "" for not.
     :param raises_at: Numbers of the steps, from 0, that raise instead of taking place.
+    :param tells_masks: Whether ``info`` tells which actions are possible.
     """
+
+    is_masked = False
 
     def __init__(
         self,
         observation_space: spaces.Space[Any],
         ends: list[End],
         raises_at: frozenset[int] = frozenset(),
+        tells_masks: bool = False,
     ) -> None:
+        self.tells_masks = tells_masks
+        self.is_masked = self.is_masked or tells_masks
         self.observation_space, self.action_space = observation_space, spaces.Discrete(3)
         self.ends, self.raises_at = ends, raises_at
         self.number = self.n_calls = -1
@@ -71,7 +84,11 @@ class TaggedEnv(gym.Env[Any, np.int64]):
     ) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         self.number += 1
-        return encode(self.observation_space, self.number), {}
+        return encode(self.observation_space, self.number), self.info
+
+    @property
+    def info(self) -> dict[str, Any]:
+        return {"action_mask": mask_of(self.number).astype(np.int8)} if self.tells_masks else {}
 
     def step(self, action: np.int64) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.n_calls += 1
@@ -79,9 +96,20 @@ class TaggedEnv(gym.Env[Any, np.int64]):
             raise RuntimeError(f"step {self.n_calls}")
         end = self.ends[len(self.transitions) % len(self.ends)]
         terminated, truncated = end in ("terminated", "both"), end in ("truncated", "both")
+        assert not self.is_masked or mask_of(self.number)[action]
         before, self.number = self.number, self.number + 1
         reward = float(self.number)
         self.transitions.append(
             Tagged(before, int(action), reward, self.number, terminated, end != "")
         )
-        return encode(self.observation_space, self.number), reward, terminated, truncated, {}
+        obs = encode(self.observation_space, self.number)
+        return obs, reward, terminated, truncated, self.info
+
+
+class MaskingEnv(TaggedEnv):
+    """A :class:`TaggedEnv` with sb3-contrib's method."""
+
+    is_masked = True
+
+    def action_masks(self) -> np.ndarray:
+        return mask_of(self.number)

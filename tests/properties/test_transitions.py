@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from dqn_plugins.learning import Transition
 from tests.algorithms import ALGORITHMS
 from tests.properties.oracle import one_of
-from tests.properties.tagged_env import SPACES, TaggedEnv, encode
+from tests.properties.tagged_env import SPACES, MaskingEnv, TaggedEnv, encode, mask_of
 
 
 class Noted(NamedTuple):
@@ -32,6 +32,7 @@ class Noted(NamedTuple):
     new_obs: Any
     valid: bool
     begun: bool
+    masks: tuple[Any, ...]
 
 
 class NotingModel:
@@ -49,6 +50,8 @@ class NotingModel:
             assert first == 0
             begun = np.zeros(len(valid), bool) if begun is None else begun
             parts += [valid, begun]
+            masks = list(zip(*transition[10:], strict=True)) if transition[10] is not None else []
+            parts.append(masks or [()] * len(valid))
             noted.append([Noted(*(one_of(part, i) for part in parts)) for i in range(len(valid))])
             return result
 
@@ -109,8 +112,14 @@ def env_lists(draw: st.DrawFn, observation_spaces: list[spaces.Space[Any]]) -> l
     space = draw(st.sampled_from(observation_spaces))
     # The first environment raises, before any other has stepped: nobody would hear of their steps.
     raises_at: Iterator[frozenset[int]] = iter([draw(st.frozensets(st.integers(0, 9), max_size=2))])
+    kind, tells_masks = draw(st.sampled_from([TaggedEnv, MaskingEnv])), draw(st.booleans())
     return [
-        TaggedEnv(space, draw(st.lists(end, min_size=1, max_size=8)), next(raises_at, frozenset()))
+        kind(
+            space,
+            draw(st.lists(end, min_size=1, max_size=8)),
+            next(raises_at, frozenset()),
+            tells_masks,
+        )
         for _ in range(draw(st.integers(1, 3)))
     ]
 
@@ -170,6 +179,9 @@ def test_every_transition_is_learned_once_in_order_and_as_it_was(row, backend, d
             begins_now = played.done and together != "next step"
             assert same(noted.new_obs, encode(space, played.next_obs + begins_now))
             assert noted.begun == begins_now
+            numbers = (played.obs, played.next_obs, played.next_obs + begins_now)
+            expected = [mask_of(number) for number in numbers] if env.is_masked else []
+            assert np.array_equal(noted.masks, expected)
         # Where the next step resets, it is no transition, and an episode begins.
         for before, noted in itertools.pairwise(steps):
             if not noted[i].valid:
