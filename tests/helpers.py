@@ -100,6 +100,7 @@ LEFT_OUT = {
     "env",
     "_vec_normalize_env",
     "_learner",
+    "_masks",
     "lr_schedule",
     "exploration_schedule",
     "policy",
