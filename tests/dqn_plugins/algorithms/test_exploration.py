@@ -305,3 +305,39 @@ def test_an_agent_whose_first_episode_does_not_end_goes_on_exploring():
     assert model.exploration_rate == 0.0
     model.learn(1, reset_num_timesteps=False)
     assert model.exploration_rate == model.exploration_stuck_eps == 0.2
+
+
+# Possible actions
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_random_actions_are_drawn_evenly_from_what_is_possible(n_envs):
+    explorer = EpsilonGreedy(n_actions=4, n_envs=n_envs, seed=1)
+    masks = np.array([[0, 1, 0, 1], [1, 1, 1, 1], [0, 0, 1, 0]], bool)[:n_envs]
+    greedy = masks.argmax(axis=1)
+    chosen = np.array([explorer.choose(greedy.copy(), 0.5, 0, masks) for _ in range(8_000)])
+    predicted = np.array([explorer.choose_to_predict(greedy, 0.5, masks) for _ in range(8_000)])
+    expected = [[0, 0.75, 0, 0.25], [0.625, 0.125, 0.125, 0.125], [0, 0, 1, 0]]
+    for actions in (chosen, predicted):
+        for row in range(n_envs):
+            shares = np.bincount(actions[:, row], minlength=4) / len(actions)
+            assert shares == pytest.approx(expected[row], abs=0.02)
+            assert (shares[~masks[row]] == 0).all()
+
+
+def test_with_everything_possible_the_same_is_drawn_as_without_masks():
+    one, other = (EpsilonGreedy(n_actions=7, n_envs=2, seed=3) for _ in range(2))
+    every = np.ones((2, 7), bool)
+    for _ in range(100):
+        masked = one.choose(np.array([1, 2]), 0.6, 0, every)
+        assert masked.tolist() == other.choose(np.array([1, 2]), 0.6).tolist()
+
+
+def test_an_action_that_is_held_is_dropped_when_it_becomes_impossible():
+    explorer = EpsilonGreedy(n_actions=3, n_envs=1, seed=0, kind="extended", duration=4)
+    first = explorer.choose(np.array([0]), 1.0, 0, np.array([[False, True, False]]))
+    held = explorer.choose(np.array([0]), 0.0, 0, np.array([[True, True, False]]))
+    assert first.tolist() == held.tolist() == [1]
+    dropped = explorer.choose(np.array([0]), 0.0, 0, np.array([[True, False, True]]))
+    again = explorer.choose(np.array([0]), 0.0, 0, np.array([[True, True, True]]))
+    assert dropped.tolist() == again.tolist() == [0]

@@ -45,7 +45,7 @@ def test_what_belongs_together_stays_together(n_envs):
     seen = {"terminated": 0, "truncated": 0, "begun": 0}
     for transition in transitions_of(env, 300):
         obs, actions, rewards, next_obs, terminated, dones, new_obs, valid, begun, first = (
-            transition
+            transition[:10]
         )
         for row in range(len(actions)):
             index = first + row
