@@ -63,6 +63,14 @@ class _SeededEpisodes(gym.Wrapper[ObsType, ActType, ObsType, ActType]):
         self.seeds, self.finished, self.most_steps = seeds, finished, most_steps
         self.episode: Episode | None = None
         self.observation: Any = None
+        self._info: dict[str, Any] = {}
+
+    @property
+    def action_masks(self) -> Callable[[], Any]:
+        """What ``info`` tells of possible actions, as sb3-contrib's method; absent if nothing."""
+        if "action_mask" not in self._info:
+            raise AttributeError("action_masks")
+        return lambda: self._info["action_mask"]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -70,9 +78,9 @@ class _SeededEpisodes(gym.Wrapper[ObsType, ActType, ObsType, ActType]):
         """Begin the next episode, if there is one."""
         self.episode = Episode(self.seeds.popleft()) if self.seeds else None
         if self.episode is not None:
-            self.observation, _ = self.env.reset(seed=self.episode.seed)
+            self.observation, self._info = self.env.reset(seed=self.episode.seed)
         elif self.observation is None:
-            self.observation, _ = self.env.reset(seed=0)
+            self.observation, self._info = self.env.reset(seed=0)
         return self.observation, {}
 
     def step(self, action: ActType) -> tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -80,7 +88,7 @@ class _SeededEpisodes(gym.Wrapper[ObsType, ActType, ObsType, ActType]):
         episode = self.episode
         if episode is None:
             return self.observation, 0.0, False, False, {}
-        self.observation, reward, terminated, truncated, _ = self.env.step(action)
+        self.observation, reward, terminated, truncated, self._info = self.env.step(action)
         episode.reward = float(reward)
         episode.episode_return += episode.reward
         episode.length += 1

@@ -50,13 +50,14 @@ class Rollout:
         :param n_steps: Steps of each environment that make it.
         """
         self.n_steps = n_steps
-        self.obs, self.action_masks = {}, None
+        self.obs = {}
         self._arrays: dict[str, np.ndarray] = {}
         self.clear()
 
     def clear(self) -> None:
         """Forget all steps."""
         self.length = self._n_stored = 0
+        self.action_masks = None
         self.last_obs: list[tuple[int, int, dict[str, np.ndarray]]] = []
         """Of each episode that was cut short: its step, its environment, its last observation."""
         self.last_action_masks: list[np.ndarray] = []

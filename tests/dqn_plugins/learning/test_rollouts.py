@@ -204,6 +204,47 @@ def test_a_rollout_of_dictionaries_and_a_part_of_it():
     assert len(pickle.dumps(rollout)) < 500
 
 
+@pytest.mark.parametrize("backend", ["torch", "compiled"])
+def test_returns_of_a_rollout_are_over_what_is_possible(backend):
+    """Worked out by hand: Q(s, a) = s · (1, 3, 2)[a], γ = λ = 0.5, one environment."""
+    model = new_model(
+        backend,
+        RecordingEnv(n_features=1),
+        n_steps=4,
+        gamma=0.5,
+        q_lambda=0.5,
+        policy_kwargs={"net_arch": [], "layer_norm": False},
+    )
+    with th.no_grad():
+        for param in model.q_net.parameters():
+            param.copy_(th.tensor([1.0, 3.0, 2.0]).view(param.shape) * (param.ndim == 2))
+    learner, rewards = model._learner, np.array([[1.0], [0.0], [2.0], [0.0]], np.float32)
+    masks = np.array([[1, 1, 1], [1, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]], bool)
+    last_mask, yes, no = np.array([[1, 0, 0]], bool), np.array([True]), np.array([False])
+    for t in range(4):
+        # After the second step a time limit: its last observation is 10, and an episode begins.
+        cut = t == 1
+        obs, new_obs = (np.array([[n + 1.0]], np.float32) for n in (t, t + 1))
+        next_obs = np.array([[10.0]], np.float32) if cut else new_obs
+        next_masks = last_mask if cut else masks[t + 1 : t + 2]
+        flags = no, yes if cut else no
+        transition = Transition(
+            *(obs, np.array([int(t == 3)]), rewards[t], next_obs, *flags, new_obs, yes),
+            begun=yes if cut else None,
+            action_masks=masks[t : t + 1],
+            next_action_masks=next_masks,
+            new_action_masks=masks[t + 1 : t + 2],
+        )
+        td_errors = learner.learn(transition)
+    # Values of what the steps led to: 2 · 2, 10 · 1, 4 · 3, 5 · 2.
+    last = 0 + 0.5 * 10
+    third = 2 + 0.5 * (0.5 * 12 + 0.5 * last)
+    second = 0 + 0.5 * 10
+    first = 1 + 0.5 * (0.5 * 4 + 0.5 * second)
+    values = np.array([1 * 1, 2 * 1, 3 * 1, 4 * 3])
+    np.testing.assert_allclose(td_errors, [first, second, third, last] - values, rtol=1e-6)
+
+
 def test_a_rollout_larger_than_memory_is_refused(monkeypatch):
     class Memory:
         available = 8 * 2 * 3 * 4 - 1

@@ -1,0 +1,109 @@
+"""
+Learn Taxi with and without masks of possible actions, and draw both curves.
+
+Run it with ``python examples/masks.py``. It takes about a minute and writes ``masks.png``; where
+sb3-contrib is installed, MaskablePPO learns beside StreamQ.
+"""
+
+import argparse
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import gymnasium as gym
+import matplotlib.pyplot as plt
+import numpy as np
+from gymnasium import spaces
+
+from dqn_plugins import StreamQ
+
+
+class TaxiNumbers(gym.ObservationWrapper[np.ndarray, np.int64, Any]):
+    """
+    Taxi, seen as row, column, passenger and destination, one-hot: 19 numbers instead of one.
+
+    Taxi tells which actions are possible in ``info["action_mask"]``, which StreamQ finds. The
+    method says the same to sb3-contrib's MaskablePPO, which asks for it.
+    """
+
+    parts = (5, 5, 5, 4)
+
+    def __init__(self) -> None:
+        super().__init__(gym.make("Taxi-v4" if "Taxi-v4" in gym.registry else "Taxi-v3"))
+        self.observation_space = spaces.Box(0.0, 1.0, (sum(self.parts),), np.float32)
+
+    def observation(self, observation: Any) -> np.ndarray:
+        """Turn the number of a state into ones and zeros."""
+        numbers = self.env.unwrapped.decode(observation)  # type: ignore[attr-defined]
+        return np.concatenate([np.eye(n)[i] for n, i in zip(self.parts, numbers, strict=True)])
+
+    def action_masks(self) -> np.ndarray:
+        """Tell which actions are possible now."""
+        taxi: Any = self.env.unwrapped
+        return np.array(taxi.action_mask(taxi.s))
+
+
+def greedy_return(model: Any, is_masked: bool, n_episodes: int) -> float:
+    """Play greedy episodes; the mean return. 7.9 is about the best that is possible."""
+    env, returns = TaxiNumbers(), []
+    for episode in range(n_episodes):
+        obs, _ = env.reset(seed=1_000_000 + episode)
+        total, over = 0.0, False
+        while not over:
+            known = {"action_masks": env.action_masks()} if is_masked else {}
+            action, _ = model.predict(obs, deterministic=True, **known)
+            obs, reward, terminated, truncated, _ = env.step(action)
+            total, over = total + float(reward), terminated or truncated
+        returns.append(total)
+    return float(np.mean(returns))
+
+
+def curve(
+    make: Callable[[], Any], is_masked: bool, steps: int, every: int, n_episodes: int
+) -> tuple[list[int], list[float]]:
+    """Learn, and look every so many steps: the steps, and the greedy returns."""
+    at: list[int] = []
+    returns: list[float] = []
+    model = make()
+
+    def look(seen: dict[str, Any], _: dict[str, Any]) -> bool:
+        if model.num_timesteps % every == 0:
+            at.append(model.num_timesteps)
+            returns.append(greedy_return(model, is_masked, n_episodes))
+        return True
+
+    model.learn(steps, callback=look)
+    return at, returns
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Taxi with and without masks.")
+    parser.add_argument("--steps", type=int, default=100_000, help="environment steps of each")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything random")
+    parser.add_argument("--every", type=int, default=10_000, help="steps between two looks")
+    arguments = parser.parse_args()
+    seed = arguments.seed
+
+    def stream_q(use_action_masks: bool) -> StreamQ:
+        """Make StreamQ; masks that are there are used unless that is turned off."""
+        return StreamQ("MlpPolicy", TaxiNumbers(), seed=seed, use_action_masks=use_action_masks)
+
+    models: dict[str, tuple[Callable[[], Any], bool]] = {
+        "StreamQ with masks": (lambda: stream_q(True), True),
+        "StreamQ without": (lambda: stream_q(False), False),
+    }
+    if find_spec("sb3_contrib") is not None:
+        from sb3_contrib import MaskablePPO
+
+        models["MaskablePPO"] = (lambda: MaskablePPO("MlpPolicy", TaxiNumbers(), seed=seed), True)
+
+    for name, (make, is_masked) in models.items():
+        at, returns = curve(make, is_masked, arguments.steps, arguments.every, n_episodes=30)
+        print(f"{name}: greedy return {returns[-1]:.2f} after {at[-1]:,} steps")
+        plt.plot(at, returns, label=name)
+    plt.axhline(7.9, color="gray", linewidth=0.8, linestyle="--")
+    plt.xlabel("environment steps")
+    plt.ylabel("greedy return, mean of 30 episodes")
+    plt.title("Taxi")
+    plt.legend()
+    plt.savefig("masks.png", dpi=120)
