@@ -233,16 +233,19 @@ class EpsilonGreedy:
             return actions
         for row in range(len(actions)):
             env_index = first_env_index + row
-            if action_masks is not None and not action_masks[row, held.actions[env_index]]:
-                held.steps[env_index] = 0
+            if held.steps[env_index] > 0 and action_masks is not None:
+                held.steps[env_index] *= int(action_masks[row, held.actions[env_index]])
             if held.steps[env_index] > 0:
                 held.steps[env_index] -= 1
                 actions[row] = held.actions[env_index]
             elif (draw := toss()) < rate:
                 # Below ε, the draw divided by ε is again uniform in [0, 1).
-                masks = None if action_masks is None else action_masks[row]
-                held.actions[env_index] = int(self._action_at(draw / rate, masks))
-                actions[row] = held.actions[env_index]
+                if action_masks is None:
+                    action = int(draw / rate * self.n_actions)
+                else:
+                    possible = [a for a, is_it in enumerate(action_masks[row].tolist()) if is_it]
+                    action = possible[int(draw / rate * len(possible))]
+                actions[row] = held.actions[env_index] = action
                 held.steps[env_index] = self._draw_duration() - 1
         return actions
 

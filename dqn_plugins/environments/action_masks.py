@@ -1,7 +1,6 @@
 """Masks of possible actions: found in environments, read, and checked."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import gymnasium as gym
@@ -23,6 +22,8 @@ METHOD = "action_masks"
 
 KEY = "action_mask"
 """Where Gymnasium's environments tell them in ``info``."""
+
+BOOL = np.dtype(np.bool_)
 
 
 class TellLastActionMask(gym.Wrapper[ObsType, ActType, ObsType, ActType], RecordConstructorArgs):
@@ -67,7 +68,7 @@ class ActionMasks:
     """Where they were found, in words; None if there are none."""
 
     def __init__(self, env: VecEnv, n_actions: int) -> None:
-        self._env, self._n_actions = env.unwrapped, n_actions
+        self._env, self._n_actions, self._shape = env.unwrapped, n_actions, (n_actions,)
         self._ask = self._method()
         if self._ask is not None:
             self.found = "the method action_masks()"
@@ -184,42 +185,30 @@ class ActionMasks:
         self, told: Any, first_env_index: int = 0, ended: np.ndarray | None = None
     ) -> np.ndarray:
         """Check masks; where an episode has ended, nothing need be possible."""
-        numbers = None
-        with suppress(ValueError):  # of different lengths
-            numbers = np.array(told)
-        shape = len(told), self._n_actions
-        if numbers is None or numbers.shape != shape or numbers.dtype.kind not in NUMBERS:
-            raise self._what_is_wrong(told, first_env_index)
-        masks = numbers
-        if numbers.dtype != np.bool_:
-            masks = numbers.astype(np.bool_)
-            if not np.array_equal(masks, numbers):
-                raise self._what_is_wrong(told, first_env_index)
-        possible = masks.any(axis=1)
-        if not possible.all():
-            stuck = np.flatnonzero(~possible if ended is None else ~(possible | ended))
-            if len(stuck):
+        masks = np.empty((len(told), self._n_actions), np.bool_)
+        for row, mask in enumerate(told):
+            array = mask if type(mask) is np.ndarray else _as_array(mask)
+            if array.shape != self._shape or array.dtype.kind not in NUMBERS:
+                raise self._another_form(mask, first_env_index + row)
+            # Lists are quicker than NumPy for as few numbers as there are actions.
+            numbers = array.tolist()
+            masks[row] = array
+            if array.dtype is not BOOL and masks[row].tolist() != numbers:
+                raise self._another_form(mask, first_env_index + row)
+            if True not in numbers and (ended is None or not ended[row]):
                 raise _malformed(
-                    first_env_index + int(stuck[0]),
+                    first_env_index + row,
                     "one without a possible action",
                     "one with a possible action, until the episode ends",
                 )
         return masks
 
-    def _what_is_wrong(self, told: Any, first_env_index: int) -> MalformedTransitionError:
-        """Say which mask is of another form, and what it is like."""
-        received, wrong = "none", 0
-        for row, mask in enumerate(told):
-            form = np.asarray(mask, dtype=object)
-            if form.shape != (self._n_actions,) or not all(n in (0, 1) for n in form.tolist()):
-                wrong = row
-                received = "none" if mask is None else f"{mask!r} of shape {form.shape}"
-                break
-        expected = f"an array of shape ({self._n_actions},) of True and False, or 1 and 0"
+    def _another_form(self, mask: Any, env_index: int) -> MalformedTransitionError:
         return _malformed(
-            first_env_index + wrong,
-            received,
-            f"{expected}, at every reset and step, in {self.found}",
+            env_index,
+            "none" if mask is None else f"{mask!r} of shape {_as_array(mask).shape}",
+            f"an array of shape {self._shape} of True and False, or 1 and 0, at every reset and "
+            f"step, in {self.found}",
         )
 
     def _compare(self, masks: np.ndarray, told: list[Any], first_env_index: int) -> None:
@@ -246,6 +235,13 @@ def tell_last_action_mask(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
     if isinstance(env, TellLastActionMask) or not env.has_wrapper_attr(METHOD):
         return env
     return TellLastActionMask(env)
+
+
+def _as_array(mask: Any) -> np.ndarray:
+    try:
+        return np.asarray(mask)
+    except ValueError:  # lists of different lengths
+        return np.asarray(mask, dtype=object)
 
 
 def _malformed(env_index: int, received: str, expected: str) -> MalformedTransitionError:
