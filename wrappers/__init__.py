@@ -3,8 +3,9 @@ Wrappers that record episodes: their rewards, and what they look like, afterward
 
 For a :class:`gymnasium.Env`: :class:`EpisodeReward`, :class:`RecordVideo`, :class:`LiveView`. For a
 Stable-Baselines3 ``VecEnv``: :class:`VecEpisodeReward`, :class:`VecRecordVideo`,
-:class:`VecLiveView`. For what was recorded: :func:`show_video`, :func:`show_videos`,
-:func:`side_by_side`.
+:class:`VecLiveView`. For Gymnasium's ``VectorEnv``: :class:`VectorEpisodeReward`,
+:class:`VectorRecordVideo`. For what was recorded: :func:`show_video`, :func:`show_videos`,
+:func:`side_by_side`, :func:`to_gif`.
 """
 
 from importlib import import_module
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
     from dqn_plugins.wrappers.rewards.episode_log import EpisodeLog
     from dqn_plugins.wrappers.rewards.episode_reward import EpisodeReward
     from dqn_plugins.wrappers.rewards.vec_episode_reward import VecEpisodeReward
+    from dqn_plugins.wrappers.rewards.vector_episode_reward import VectorEpisodeReward
     from dqn_plugins.wrappers.video.enlarge_frames import EnlargeFrames
+    from dqn_plugins.wrappers.video.gif import to_gif
     from dqn_plugins.wrappers.video.record_video import RecordVideo
     from dqn_plugins.wrappers.video.side_by_side import side_by_side
     from dqn_plugins.wrappers.video.vec_record_video import VecRecordVideo
+    from dqn_plugins.wrappers.video.vector_record_video import VectorRecordVideo
     from dqn_plugins.wrappers.video.video_reader import read_frames
     from dqn_plugins.wrappers.video.video_writer import VideoWriter
 
@@ -43,11 +47,14 @@ __all__ = [
     "VecEpisodeReward",
     "VecLiveView",
     "VecRecordVideo",
+    "VectorEpisodeReward",
+    "VectorRecordVideo",
     "VideoWriter",
     "read_frames",
     "show_video",
     "show_videos",
     "side_by_side",
+    "to_gif",
 ]
 
 # Imported when they are asked for: the page's process needs neither torch nor ffmpeg, and who
@@ -67,11 +74,14 @@ _MODULES = {
     "VecEpisodeReward": "rewards.vec_episode_reward",
     "VecLiveView": "live.vec_live_view",
     "VecRecordVideo": "video.vec_record_video",
+    "VectorEpisodeReward": "rewards.vector_episode_reward",
+    "VectorRecordVideo": "video.vector_record_video",
     "VideoWriter": "video.video_writer",
     "read_frames": "video.video_reader",
     "show_video": "notebook",
     "show_videos": "notebook",
     "side_by_side": "video.side_by_side",
+    "to_gif": "video.gif",
 }
 
 

@@ -19,11 +19,7 @@ __all__ = ["show_video", "show_videos"]
 
 
 def in_jupyter() -> bool:
-    """
-    Find out whether the program runs in a Jupyter kernel.
-
-    :return: True in a notebook; False in a script, a terminal and IPython's own shell.
-    """
+    """Find out whether the program runs in a Jupyter kernel."""
     # A kernel has imported IPython long before; a script need not pay for the import.
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
@@ -31,13 +27,7 @@ def in_jupyter() -> bool:
 
 
 def video_tag(file: Path, width: int) -> str:
-    """
-    Write an HTML tag that holds a whole video.
-
-    :param file: An MP4 file.
-    :param width: On the page, in CSS pixels.
-    :return: The tag; it needs no other file.
-    """
+    """Write an HTML tag that holds a whole video."""
     content = base64.b64encode(file.read_bytes()).decode("ascii")
     return (
         f'<video width="{width:d}" controls loop playsinline '
@@ -46,11 +36,7 @@ def video_tag(file: Path, width: int) -> str:
 
 
 def show_html(content: str) -> None:
-    """
-    Show HTML in the notebook.
-
-    :param content: The HTML.
-    """
+    """Show HTML in the notebook."""
     from IPython.display import HTML, display
 
     with warnings.catch_warnings():
@@ -89,23 +75,13 @@ def show_video(path: str | os.PathLike[str], width: int = 360) -> None:
 
 
 def natural_order(path: Path) -> list[tuple[int, str]]:
-    """
-    Order file names the way people count: episode 2 before episode 10.
-
-    :param path: A file.
-    :return: The sorting key.
-    """
+    """Order file names the way people count: episode 2 before episode 10."""
     parts = re.split(r"(\d+)", path.name)
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def caption_of(file: Path) -> str:
-    """
-    Describe a video in a few words, from the ``.json`` file beside it if there is one.
-
-    :param file: The video.
-    :return: One line.
-    """
+    """Describe a video in a few words, from the ``.json`` file beside it if there is one."""
     try:
         sidecar = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
         episodes = sidecar["episodes"]

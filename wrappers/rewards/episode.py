@@ -63,51 +63,89 @@ class EpisodeRecord:
 
 class RunningEpisode:
     """
-    The sums of the episode that is running in one environment.
+    The episode that is running in one environment. Here, and nowhere else, rewards are summed.
 
     :param gamma: Discount factor of the discounted return, None for none.
+    :param environment: Index of the environment; 0 where there is only one.
     """
 
     __slots__ = (
         "discount",
         "discounted_return",
+        "environment",
         "episode_return",
+        "episodes_since_seed",
         "gamma",
         "last_reward",
         "length",
+        "number",
         "over",
+        "seed",
         "started",
+        "terminated",
+        "truncated",
     )
 
-    def __init__(self, gamma: float | None):
+    def __init__(self, gamma: float | None = None, environment: int = 0):
         self.gamma = gamma
-        self.clear()
+        self.environment = environment
+        self.number = -2
+        self.seed: int | None = None
+        self.episodes_since_seed = -2
+        self.begin()
         self.over = True
 
-    def clear(self) -> None:
-        """Begin a new episode."""
+    def begin(self, seed: int | None = None) -> None:
+        """
+        Begin the next episode.
+
+        :param seed: The seed of its reset, None if that had none.
+        """
+        self.number += 1
+        self.episodes_since_seed += 1
+        if seed is not None:
+            self.seed, self.episodes_since_seed = seed, 0
         self.episode_return = 0.0
         self.discounted_return = 0.0
         self.discount = 1.0
         self.last_reward = 0.0
         self.length = 0
-        self.over = False
+        self.over = self.terminated = self.truncated = False
         self.started = time.perf_counter()
 
-    def add(self, reward: float) -> None:
+    clear = begin
+
+    def add(self, reward: float, terminated: bool = False, truncated: bool = False) -> None:
         """
         Count one step.
 
         :param reward: Its reward.
+        :param terminated: Whether it ended the episode.
+        :param truncated: Whether it was the last for another reason.
         """
         if self.over:  # an environment that resets itself
-            self.clear()
+            self.begin()
         self.episode_return += reward
         self.last_reward = reward
         self.length += 1
         if self.gamma is not None:
             self.discounted_return += self.discount * reward
             self.discount *= self.gamma
+        if terminated or truncated:
+            self.terminated, self.truncated, self.over = terminated, truncated, True
+
+    def summary(self) -> dict[str, Any]:
+        """Describe the episode for a file beside a video."""
+        return {
+            "environment": self.environment,
+            "episode": self.number,
+            "seed": self.seed,
+            "episodes_since_seed": self.episodes_since_seed,
+            "return": self.episode_return,
+            "length": self.length,
+            "terminated": self.terminated,
+            "truncated": self.truncated,
+        }
 
 
 class EpisodeHistory:
@@ -126,13 +164,7 @@ class EpisodeHistory:
         self._has_forgotten = False
 
     def add(self, episode_return: float, length: int, elapsed: float) -> None:
-        """
-        Remember an episode.
-
-        :param episode_return: Sum of its rewards.
-        :param length: Number of its steps.
-        :param elapsed: Seconds from the making of what counts to its end.
-        """
+        """Remember an episode."""
         self.returns.append(episode_return)
         self.lengths.append(length)
         self.times.append(elapsed)
@@ -141,12 +173,7 @@ class EpisodeHistory:
             del self.returns[0], self.lengths[0], self.times[0]
 
     def told(self, values: array[Number]) -> list[Number]:
-        """
-        Give one of the three as a list, and warn if there were more episodes.
-
-        :param values: Which.
-        :return: One number per remembered episode, the oldest first.
-        """
+        """Give one of the three as a list, and warn if there were more episodes."""
         if self._has_forgotten:
             warnings.warn(
                 f"Only the last {self.most:,} episodes are remembered. For all of them, "
@@ -157,13 +184,6 @@ class EpisodeHistory:
 
 
 def is_told(info: Mapping[str, Any], key: str) -> bool:
-    """
-    Look whether a wrapper below has told of an episode that is over.
-
-    :param info: The info of its last step.
-    :param key: Of the entry, ``"episode"`` as a rule. An environment may have a number of its own
-        there.
-    :return: Whether it has the return and the length.
-    """
+    """Look whether a wrapper below has told of an episode that is over."""
     entry = info.get(key)
     return isinstance(entry, Mapping) and "r" in entry and "l" in entry

@@ -45,12 +45,7 @@ def _close(descriptor: int, path: Path) -> None:
 
 
 def _lock(descriptor: int) -> bool:
-    """
-    Claim a file for this process until the descriptor is closed.
-
-    :param descriptor: Of the open file.
-    :return: False if another process has it.
-    """
+    """Claim a file for this process until the descriptor is closed."""
     if sys.platform == "win32":
         return True
     import fcntl

@@ -4,52 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from types import FrameType
-from typing import Any, Generic, SupportsFloat
+from collections.abc import Callable, Sequence
+from typing import Any, Generic
 
 import gymnasium as gym
 from gymnasium.core import ActType, ObsType
 from gymnasium.utils import RecordConstructorArgs
-from gymnasium.wrappers import RecordEpisodeStatistics
 
+from dqn_plugins.wrappers.environment_id import id_of
+from dqn_plugins.wrappers.observing.observer import ObservedEnv
 from dqn_plugins.wrappers.rewards.episode_log import EpisodeLog
-from dqn_plugins.wrappers.rewards.episode_statistics import (
-    EpisodeStatistics,
-    WindowProperties,
-    checked_settings,
-)
+from dqn_plugins.wrappers.rewards.episode_statistics import EpisodeStatistics, told_above
 
 __all__ = ["EpisodeReward"]
 
 
-def claimed_from_above(wrapper: gym.Env[Any, Any], key: str) -> bool:
-    """
-    Find out whether a ``RecordEpisodeStatistics`` that wraps this wrapper is about to write the
-    same entry into the info. It refuses an info that has the entry already, and a wrapper knows
-    only what it wraps, so this asks who is calling. Meant for the ends of episodes only.
-
-    :param wrapper: The wrapper that asks, from inside its ``step``.
-    :param key: The entry, ``"episode"`` as a rule.
-    :return: True if the entry must be left to the wrapper above.
-    """
-    inner: Any = wrapper
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        caller = frame.f_locals.get("self")
-        if caller is not None and caller is not inner:
-            if not isinstance(caller, gym.Wrapper) or caller.env is not inner:
-                return False
-            if isinstance(caller, RecordEpisodeStatistics) and caller._stats_key == key:
-                return True
-            inner = caller
-        frame = frame.f_back
-    return False
-
-
 class EpisodeReward(
-    WindowProperties,
-    gym.Wrapper[ObsType, ActType, ObsType, ActType],
+    EpisodeStatistics,
+    ObservedEnv[ObsType, ActType],
     Generic[ObsType, ActType],
     RecordConstructorArgs,
 ):
@@ -120,57 +92,45 @@ class EpisodeReward(
         buffer_length: int | None = None,
         stats_key: str = "episode",
     ):
-        RecordConstructorArgs.__init__(
-            self,
-            window=window,
-            report_every=report_every,
-            gamma=gamma,
-            log_file=log_file,
-            append=append,
-            report=report,
-            buffer_length=buffer_length,
-            stats_key=stats_key,
-        )
+        arguments = dict(locals())
+        del arguments["self"], arguments["env"]
+        RecordConstructorArgs.__init__(self, **arguments)
         # Who has not imported Stable-Baselines3 has no use for its Monitor, nor time for torch.
         if stats_key == "episode" and "stable_baselines3" in sys.modules:
             from dqn_plugins.wrappers.rewards.monitors_place import with_a_monitor
 
             env = with_a_monitor(env)
         gym.Wrapper.__init__(self, env)
-        window = checked_settings(window, buffer_length, report_every, gamma)
-        self._stats_key = stats_key
-        logs = []
+        self._count(1, window, report_every, gamma, report, buffer_length, stats_key)
         if log_file is not None:
-            logs.append(EpisodeLog(log_file, None if env.spec is None else env.spec.id, append))
-        self.statistics = EpisodeStatistics(1, window, report_every, gamma, report, logs)
-        self._running = self.statistics.running[0]
+            self._logs.append(EpisodeLog(log_file, id_of(env), append))
 
     @property
     def episode_return(self) -> float:
         """Sum of the rewards of the running episode so far."""
-        return self._running.episode_return
+        return self._episodes[0].episode_return
 
     @episode_return.setter
     def episode_return(self, value: float) -> None:
-        self._running.episode_return = value
+        self._episodes[0].episode_return = value
 
     @property
     def episode_length(self) -> int:
         """Steps of the running episode so far."""
-        return self._running.length
+        return self._episodes[0].length
 
     @episode_length.setter
     def episode_length(self, value: int) -> None:
-        self._running.length = value
+        self._episodes[0].length = value
 
     @property
     def episode_start_time(self) -> float:
         """When the running episode began, on the clock of ``time.perf_counter``."""
-        return self._running.started
+        return self._episodes[0].started
 
     @episode_start_time.setter
     def episode_start_time(self, value: float) -> None:
-        self._running.started = value
+        self._episodes[0].started = value
 
     # Gymnasium's RecordEpisodeStatistics has the plural, though there is one environment only.
     episode_returns = episode_return
@@ -179,46 +139,10 @@ class EpisodeReward(
     @property
     def log_path(self) -> str | None:
         """The log file, None if there is none."""
-        return str(self.statistics.logs[0].path) if self.statistics.logs else None
+        return self.log_paths[0] if self._logs else None
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[ObsType, dict[str, Any]]:
-        """
-        Reset the environment; an episode that is still running is booked as incomplete.
-
-        :param seed: Passed on.
-        :param options: Passed on.
-        :return: The first observation and the info.
-        """
-        self.statistics.give_up()
-        observation, info = self.env.reset(seed=seed, options=options)
-        self._running.clear()
-        return observation, info
-
-    def step(self, action: ActType) -> tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
-        """
-        Take a step and count it.
-
-        :param action: Passed on.
-        :return: Observation, reward, terminated, truncated and info; the info of an episode's last
-            step has the entry ``stats_key``.
-        """
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        self._running.add(float(reward))
-        if terminated or truncated:
-            key = self._stats_key
-            self.statistics.finish_and_tell(0, bool(terminated), bool(truncated), info, key)
-            if claimed_from_above(self, key):
-                del info[key]
-        return observation, reward, terminated, truncated, info
-
-    def close(self) -> None:
-        """
-        Close the environment and the log; an episode that is still running is booked as
-        incomplete.
-        """
-        try:
-            self.statistics.close()
-        finally:
-            super().close()
+    def _after_step(self, ended: Sequence[int], infos: Any) -> None:
+        if ended:
+            super()._after_step(ended, infos)
+            if told_above(self._stats_key):
+                del infos[0][self._stats_key]

@@ -1,131 +1,150 @@
-"""What the scalar and the vector reward wrapper share: sums, window, report line, log."""
+"""Returns, lengths and last rewards of episodes: what the reward wrappers of all kinds share."""
 
 from __future__ import annotations
 
 import math
+import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar, overload
+from typing import Any
 
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import VectorWrapper
+from gymnasium.wrappers import RecordEpisodeStatistics
+from gymnasium.wrappers.vector import RecordEpisodeStatistics as VectorRecordEpisodeStatistics
+
+from dqn_plugins.wrappers.observing.observer import Observer
 from dqn_plugins.wrappers.rewards.episode import (
     INTERVENTIONS,
     EpisodeHistory,
     EpisodeRecord,
-    RunningEpisode,
     is_told,
 )
-from dqn_plugins.wrappers.rewards.episode_log import EpisodeLog
+from dqn_plugins.wrappers.rewards.episode_log import SUFFIX, EpisodeLog
 
-__all__ = ["EpisodeStatistics"]
+__all__ = ["EpisodeStatistics", "SeveralRunningEpisodes"]
 
 
-def checked_settings(
-    window: int, buffer_length: int | None, report_every: int | None, gamma: float | None
-) -> int:
+def numbered_log_file(log_file: str | os.PathLike[str], index: int) -> str:
+    """Name the log of one sub-environment."""
+    text = os.fspath(log_file)
+    if os.path.isdir(text):
+        return os.path.join(text, f"{index}.{SUFFIX}")
+    folder, name = os.path.split(text)
+    stem = name.removesuffix(SUFFIX).removesuffix(".")
+    return os.path.join(folder, f"{stem}.{index}.{SUFFIX}".removeprefix("."))
+
+
+def mean(values: Sequence[float]) -> float:
+    """Average over the window."""
+    return math.fsum(values) / len(values) if values else math.nan
+
+
+def told_above(key: str) -> bool:
     """
-    Check the arguments that both reward wrappers have.
+    Find out whether a ``RecordEpisodeStatistics`` of Gymnasium's around the wrapper that takes a
+    step will write the same entry into the info: it refuses an info that has it. A wrapper knows
+    only what it wraps, so the callers tell.
 
-    :param window: Episodes in the running means, from 1.
-    :param buffer_length: Another name for ``window``, which counts if it is given.
-    :param report_every: Episodes between two report lines, from 1, or None.
-    :param gamma: Discount factor in [0, 1], or None.
-    :return: The window.
-    :raises ValueError: If one is out of its range.
+    :param key: The entry, ``"episode"`` as a rule.
+    :return: True if the entry must be left to the wrapper above.
     """
-    counts = {"window": window, "buffer_length": buffer_length, "report_every": report_every}
-    for name, value in counts.items():
-        if value is None and name != "window":
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(
-                f"{name}: received {value!r}, it must be a whole number of episodes of at least 1"
-                f"{', or None for no report' if name == 'report_every' else ''}. Try 500."
-            )
-    if gamma is not None and not 0 <= gamma <= 1:
-        raise ValueError(
-            f"gamma: received {gamma!r}, it must be in [0, 1]. Pass the gamma of the algorithm, "
-            "such as 0.99, or None for no discounted return."
-        )
-    return window if buffer_length is None else buffer_length
+    frame: Any = sys._getframe(2)
+    peers = (RecordEpisodeStatistics, VectorRecordEpisodeStatistics)
+    while isinstance(above := frame.f_locals.get("self"), gym.Wrapper | VectorWrapper):
+        if isinstance(above, peers) and above._stats_key == key:
+            return True
+        frame = frame.f_back
+    return False
 
 
-class EpisodeStatistics:
+class EpisodeStatistics(Observer):
     """
-    The running episodes of one or more environments, the last finished ones with their means, the
-    report line, and the logs. What is kept does not grow with the number of episodes.
-
-    :param environments: How many environments there are.
-    :param window: How many episodes are kept.
-    :param report_every: Episodes between two report lines, None for no report.
-    :param gamma: Discount factor of the discounted return, None for none.
-    :param report: What a report line is handed to; None prints it.
-    :param logs: One per environment, or none.
+    Keeps the last finished episodes of one or more environments with their means, writes the report
+    line and the logs, and tells of each episode in the info of its last step. What is kept does not
+    grow with the number of episodes.
     """
 
-    def __init__(
+    #: The last ``window`` complete episodes, oldest first.
+    records: deque[EpisodeRecord]
+    #: Complete episodes so far.
+    episode_count: int
+    #: Episodes given up so far: a reset or a close came before their end.
+    incomplete_count: int
+    #: The last episode that was given up, None if there was none.
+    last_incomplete: EpisodeRecord | None
+    #: As in Gymnasium's ``RecordEpisodeStatistics``: :attr:`returns`, always up to date.
+    return_queue: deque[float]
+    #: As in Gymnasium's ``RecordEpisodeStatistics``: :attr:`lengths`, always up to date.
+    length_queue: deque[int]
+    #: As in Gymnasium's ``RecordEpisodeStatistics``: :attr:`durations`, rounded.
+    time_queue: deque[float]
+
+    def _count(
         self,
-        environments: int,
+        n_envs: int,
         window: int,
         report_every: int | None,
         gamma: float | None,
         report: Callable[[str], object] | None,
-        logs: Sequence[EpisodeLog] = (),
-    ):
-        self.gamma = gamma
-        self.report_every = report_every
-        self.report = print if report is None else report
-        self.logs = logs
-        self.running = [RunningEpisode(gamma) for _ in range(environments)]
-        self.records: deque[EpisodeRecord] = deque(maxlen=window)
-        self.return_queue: deque[float] = deque(maxlen=window)
-        self.length_queue: deque[int] = deque(maxlen=window)
-        self.time_queue: deque[float] = deque(maxlen=window)
-        self.history = EpisodeHistory()
-        self.finished_steps = 0
-        self.episode_count = 0
-        self.incomplete_count = 0
-        self.last_incomplete: EpisodeRecord | None = None
+        buffer_length: int | None,
+        stats_key: str,
+    ) -> None:
+        """Check the arguments, and begin."""
+        counts = {"window": window, "buffer_length": buffer_length, "report_every": report_every}
+        for name, value in counts.items():
+            if value is None and name != "window":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(
+                    f"{name}: received {value!r}, it must be a whole number of episodes of at "
+                    f"least 1{', or None for no report' if name == 'report_every' else ''}. "
+                    "Try 500."
+                )
+        if gamma is not None and not 0 <= gamma <= 1:
+            raise ValueError(
+                f"gamma: received {gamma!r}, it must be in [0, 1]. Pass the gamma of the "
+                "algorithm, such as 0.99, or None for no discounted return."
+            )
+        self._observe(n_envs, gamma)
+        self._report_every, self._report = report_every, print if report is None else report
+        self._stats_key = stats_key
+        self._logs: list[EpisodeLog] = []
+        length = window if buffer_length is None else buffer_length
+        self.records = deque(maxlen=length)
+        self.return_queue = deque(maxlen=length)
+        self.length_queue = deque(maxlen=length)
+        self.time_queue = deque(maxlen=length)
+        self._history = EpisodeHistory()
+        self._finished_steps = 0
+        self.episode_count = self.incomplete_count = 0
+        self.last_incomplete = None
         self._created = time.perf_counter()
-        self._clear_report()
+        self._reported = [0.0, 0.0, 0.0]
 
-    def _clear_report(self) -> None:
-        self._reported_return = 0.0
-        self._reported_length = 0
-        self._reported_last_reward = 0.0
-
-    def finish(
-        self,
-        environment: int,
-        terminated: bool = False,
-        truncated: bool = False,
-        interventions: str = "",
-    ) -> EpisodeRecord:
+    def _finish(self, index: int, interventions: str = "") -> EpisodeRecord:
         """
-        Book the running episode of one environment. One that neither terminated nor was truncated
-        is booked as incomplete: it is counted and logged, but does not enter the window, since
-        its return is not an episode's.
-
-        :param environment: Index of the environment.
-        :param terminated: Whether the episode ended by itself.
-        :param truncated: Whether it was cut, as by a time limit.
-        :param interventions: What the controls of a live page changed in it.
-        :return: Its record.
+        Book the episode of one environment. One that has not ended is booked as incomplete: it is
+        counted and logged, but does not enter the window, since its return is not an episode's.
         """
         now = time.perf_counter()
-        running = self.running[environment]
-        running.over = True
-        self.finished_steps += running.length
+        episode = self._episodes[index]
+        episode.over = True
+        self._finished_steps += episode.length
         record = EpisodeRecord(
-            episode_return=running.episode_return,
-            length=running.length,
-            last_reward=running.last_reward,
-            terminated=terminated,
-            truncated=truncated,
-            duration=now - running.started,
+            episode_return=episode.episode_return,
+            length=episode.length,
+            last_reward=episode.last_reward,
+            terminated=episode.terminated,
+            truncated=episode.truncated,
+            duration=now - episode.started,
             elapsed=now - self._created,
-            discounted_return=None if self.gamma is None else running.discounted_return,
-            environment=environment,
+            discounted_return=None if episode.gamma is None else episode.discounted_return,
+            environment=index,
             interventions=interventions,
         )
         if record.incomplete:
@@ -138,121 +157,51 @@ class EpisodeStatistics:
             self.return_queue.append(info["r"])
             self.length_queue.append(info["l"])
             self.time_queue.append(info["t"])
-            self.history.add(record.episode_return, record.length, record.elapsed)
-            self._report(record)
-        if self.logs:
-            self.logs[environment].write(record)
+            self._history.add(record.episode_return, record.length, record.elapsed)
+            self._add_to_report(record)
+        if self._logs:
+            self._logs[index].write(record)
         return record
 
-    def finish_and_tell(
-        self,
-        environment: int,
-        terminated: bool,
-        truncated: bool,
-        info: dict[str, Any],
-        key: str,
-    ) -> None:
-        """
-        Book the episode that is over in one environment, and tell of it if no wrapper below has.
-
-        :param environment: Index of the environment.
-        :param terminated: Whether the episode ended by itself.
-        :param truncated: Whether it was cut, as by a time limit.
-        :param info: The info of its last step.
-        :param key: Of the entry that tells of it.
-        """
-        found = info.get(INTERVENTIONS)
-        interventions = found if isinstance(found, str) else ""  # or it is an environment's own
-        record = self.finish(environment, terminated, truncated, interventions)
-        if not is_told(info, key):
-            info[key] = record.info()
-
-    def give_up(self) -> None:
-        """Book whatever is running as incomplete: a reset or a close came before its end."""
-        for environment, running in enumerate(self.running):
-            if running.length and not running.over:
-                self.finish(environment)
-
-    def close(self) -> None:
-        """Book whatever is running as incomplete, and close the logs."""
-        try:
-            self.give_up()
-        finally:
-            for log in self.logs:
-                log.close()
-
-    def _report(self, record: EpisodeRecord) -> None:
-        if self.report_every is None:
+    def _add_to_report(self, record: EpisodeRecord) -> None:
+        episodes = self._report_every
+        if episodes is None:
             return
-        self._reported_return += record.episode_return
-        self._reported_length += record.length
-        self._reported_last_reward += record.last_reward
-        if self.episode_count % self.report_every == 0:
-            line = self._report_line(self.report_every)
-            self._clear_report()
-            self.report(line)
+        numbers = (record.episode_return, record.last_reward, record.length)
+        self._reported = [a + b for a, b in zip(self._reported, numbers, strict=True)]
+        if self.episode_count % episodes == 0:
+            means = [number / episodes for number in self._reported]
+            self._reported = [0.0, 0.0, 0.0]
+            self._report(
+                f"Episode {self.episode_count}: mean return {means[0]:.1f}, "
+                f"mean last reward {means[1]:.1f}, mean length {means[2]:.1f} "
+                f"(over {episodes} episode{'s' if episodes > 1 else ''})"
+            )
 
-    def _report_line(self, episodes: int) -> str:
-        return (
-            f"Episode {self.episode_count}: "
-            f"mean return {self._reported_return / episodes:.1f}, "
-            f"mean last reward {self._reported_last_reward / episodes:.1f}, "
-            f"mean length {self._reported_length / episodes:.1f} "
-            f"(over {episodes} episode{'s' if episodes > 1 else ''})"
-        )
+    def _after_step(self, ended: Sequence[int], infos: Any) -> None:
+        for index in ended:
+            info = self._info_to_write(infos, index)
+            found = info.get(INTERVENTIONS)
+            # Under this name, an environment may have something of its own.
+            record = self._finish(index, found if isinstance(found, str) else "")
+            if not is_told(info, self._stats_key):
+                info[self._stats_key] = record.info()
 
+    def _info_to_write(self, infos: Any, index: int) -> dict[str, Any]:
+        info: dict[str, Any] = infos[index]
+        return info
 
-def mean(values: Sequence[float]) -> float:
-    """
-    Average over the window.
+    def _before_reset(self, indices: Sequence[int]) -> None:
+        for index in indices:
+            if self._episodes[index].length and not self._episodes[index].over:
+                self._finish(index)
 
-    :param values: One per episode.
-    :return: Their mean, NaN if there is none yet.
-    """
-    return math.fsum(values) / len(values) if values else math.nan
-
-
-Value = TypeVar("Value")
-
-
-class StatisticsAttribute(Generic[Value]):
-    """An attribute of ``statistics`` under the same name in the wrapper, where it can be set."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    @overload
-    def __get__(self, wrapper: None, owner: type) -> StatisticsAttribute[Value]: ...
-
-    @overload
-    def __get__(self, wrapper: WindowProperties, owner: type) -> Value: ...
-
-    def __get__(self, wrapper: WindowProperties | None, owner: type) -> Any:
-        return self if wrapper is None else getattr(wrapper.statistics, self.name)
-
-    def __set__(self, wrapper: WindowProperties, value: Value) -> None:
-        setattr(wrapper.statistics, self.name, value)
-
-
-class WindowProperties:
-    """What both reward wrappers show; they have a ``statistics`` attribute."""
-
-    statistics: EpisodeStatistics
-
-    #: The last ``window`` complete episodes, oldest first.
-    records = StatisticsAttribute[deque[EpisodeRecord]]()
-    #: Complete episodes so far.
-    episode_count = StatisticsAttribute[int]()
-    #: Episodes given up so far: a reset or a close came before their end.
-    incomplete_count = StatisticsAttribute[int]()
-    #: The last episode that was given up, None if there was none.
-    last_incomplete = StatisticsAttribute["EpisodeRecord | None"]()
-    #: As in Gymnasium's ``RecordEpisodeStatistics``: :attr:`returns`, always up to date.
-    return_queue = StatisticsAttribute[deque[float]]()
-    #: As in Gymnasium's ``RecordEpisodeStatistics``: :attr:`lengths`, always up to date.
-    length_queue = StatisticsAttribute[deque[int]]()
-    #: As in Gymnasium's ``RecordEpisodeStatistics``: :attr:`durations`, rounded.
-    time_queue = StatisticsAttribute[deque[float]]()
+    def _before_close(self) -> None:
+        try:
+            self._before_reset(range(len(self._episodes)))
+        finally:
+            for log in self._logs:
+                log.close()
 
     @property
     def returns(self) -> list[float]:
@@ -277,11 +226,8 @@ class WindowProperties:
     @property
     def discounted_returns(self) -> list[float]:
         """Discounted returns of the episodes in the window; empty without ``gamma``."""
-        return [
-            record.discounted_return
-            for record in self.records
-            if record.discounted_return is not None
-        ]
+        found = (record.discounted_return for record in self.records)
+        return [value for value in found if value is not None]
 
     @property
     def mean_return(self) -> float:
@@ -303,6 +249,11 @@ class WindowProperties:
         """Mean discounted return over the window, NaN without ``gamma``."""
         return mean(self.discounted_returns)
 
+    @property
+    def log_paths(self) -> list[str]:
+        """The log files, one per environment; empty if there are none."""
+        return [str(log.path) for log in self._logs]
+
     # As in Stable-Baselines3's Monitor.
 
     def get_total_steps(self) -> int:
@@ -311,8 +262,8 @@ class WindowProperties:
 
         :return: Steps so far, over all environments.
         """
-        running = [each.length for each in self.statistics.running if not each.over]
-        return self.statistics.finished_steps + sum(running)
+        running = (each.length for each in self._episodes if not each.over)
+        return self._finished_steps + sum(running)
 
     def get_episode_rewards(self) -> list[float]:
         """
@@ -321,7 +272,7 @@ class WindowProperties:
 
         :return: Returns, oldest first.
         """
-        return self.statistics.history.told(self.statistics.history.returns)
+        return self._history.told(self._history.returns)
 
     def get_episode_lengths(self) -> list[int]:
         """
@@ -329,7 +280,7 @@ class WindowProperties:
 
         :return: Numbers of steps, oldest first.
         """
-        return self.statistics.history.told(self.statistics.history.lengths)
+        return self._history.told(self._history.lengths)
 
     def get_episode_times(self) -> list[float]:
         """
@@ -337,4 +288,36 @@ class WindowProperties:
 
         :return: Seconds from the wrapper's making to each episode's end.
         """
-        return self.statistics.history.told(self.statistics.history.times)
+        return self._history.told(self._history.times)
+
+
+class SeveralRunningEpisodes(EpisodeStatistics):
+    """Shows the running episodes of several environments under the names that others have."""
+
+    def _open_logs(
+        self, log_file: str | os.PathLike[str] | None, environment_id: str | None, append: bool
+    ) -> None:
+        if log_file is not None:
+            for index in range(len(self._episodes)):
+                file = numbered_log_file(log_file, index)
+                self._logs.append(EpisodeLog(file, environment_id, append))
+
+    @property
+    def episode_returns(self) -> npt.NDArray[np.float64]:
+        """Sum of the rewards of each running episode so far, shape (n_envs,)."""
+        return np.array([episode.episode_return for episode in self._episodes])
+
+    @episode_returns.setter
+    def episode_returns(self, values: Sequence[float]) -> None:
+        for episode, value in zip(self._episodes, values, strict=True):
+            episode.episode_return = float(value)
+
+    @property
+    def episode_lengths(self) -> npt.NDArray[np.int64]:
+        """Steps of each running episode so far, shape (n_envs,)."""
+        return np.array([episode.length for episode in self._episodes])
+
+    @episode_lengths.setter
+    def episode_lengths(self, values: Sequence[int]) -> None:
+        for episode, value in zip(self._episodes, values, strict=True):
+            episode.length = int(value)

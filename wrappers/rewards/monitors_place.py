@@ -14,8 +14,6 @@ class InMonitorsPlace(Monitor[ObsType, ActType]):
     """
     Says to Stable-Baselines3, which looks for a ``Monitor`` before it relies on
     ``info["episode"]``, that the entry is there; otherwise it is as if it were not.
-
-    :param env: The environment.
     """
 
     def __init__(self, env: gym.Env[ObsType, ActType]):
@@ -39,10 +37,5 @@ class InMonitorsPlace(Monitor[ObsType, ActType]):
 
 
 def with_a_monitor(env: gym.Env[ObsType, ActType]) -> gym.Env[ObsType, ActType]:
-    """
-    Have Stable-Baselines3 find a ``Monitor``.
-
-    :param env: The environment.
-    :return: The same if it has one, else with one that does nothing.
-    """
+    """Have Stable-Baselines3 find a ``Monitor``."""
     return env if is_wrapped(env, Monitor) else InMonitorsPlace(env)

@@ -3,43 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
 from dqn_plugins.wrappers.environment_id import environment_id
-from dqn_plugins.wrappers.rewards.episode_log import SUFFIX, EpisodeLog
-from dqn_plugins.wrappers.rewards.episode_statistics import (
-    EpisodeStatistics,
-    WindowProperties,
-    checked_settings,
-)
+from dqn_plugins.wrappers.observing.vec_env import ObservedVecEnv
+from dqn_plugins.wrappers.rewards.episode_statistics import SeveralRunningEpisodes
 
 __all__ = ["VecEpisodeReward"]
 
 
-def numbered_log_file(log_file: str | os.PathLike[str], index: int) -> str:
-    """
-    Name the log of one sub-environment.
-
-    :param log_file: The user's argument, a file or a folder.
-    :param index: Of the sub-environment.
-    :return: ``run.0.monitor.csv`` for ``run``, ``logs/0.monitor.csv`` for the folder ``logs``.
-    """
-    text = os.fspath(log_file)
-    if os.path.isdir(text):
-        return os.path.join(text, f"{index}.{SUFFIX}")
-    folder, name = os.path.split(text)
-    stem = name.removesuffix(SUFFIX).removesuffix(".")
-    return os.path.join(folder, f"{stem}.{index}.{SUFFIX}".removeprefix("."))
-
-
-class VecEpisodeReward(WindowProperties, VecEnvWrapper):
+class VecEpisodeReward(SeveralRunningEpisodes, ObservedVecEnv):
     """
     Keep the return, length and last reward of each episode of a vectorised environment: the twin
     of :class:`dqn_plugins.wrappers.EpisodeReward`, with the same arguments, attributes, report
@@ -91,82 +69,14 @@ class VecEpisodeReward(WindowProperties, VecEnvWrapper):
         buffer_length: int | None = None,
         stats_key: str = "episode",
     ):
-        VecEnvWrapper.__init__(self, venv)
-        window = checked_settings(window, buffer_length, report_every, gamma)
-        self._stats_key = stats_key
-        logs = []
-        if log_file is not None:
-            name = environment_id(venv)
-            logs = [
-                EpisodeLog(numbered_log_file(log_file, index), name, append)
-                for index in range(venv.num_envs)
-            ]
-        self.statistics = EpisodeStatistics(
-            venv.num_envs, window, report_every, gamma, report, logs
-        )
+        ObservedVecEnv.__init__(self, venv)
+        n_envs = venv.num_envs
+        self._count(n_envs, window, report_every, gamma, report, buffer_length, stats_key)
+        self._open_logs(log_file, environment_id(venv) if log_file else None, append)
 
-    @property
-    def episode_returns(self) -> npt.NDArray[np.float64]:
-        """Sum of the rewards of each running episode so far, shape (n_envs,)."""
-        return np.array([running.episode_return for running in self.statistics.running])
-
-    @episode_returns.setter
-    def episode_returns(self, values: Sequence[float]) -> None:
-        for running, value in zip(self.statistics.running, values, strict=True):
-            running.episode_return = float(value)
-
-    @property
-    def episode_lengths(self) -> npt.NDArray[np.int64]:
-        """Steps of each running episode so far, shape (n_envs,)."""
-        return np.array([running.length for running in self.statistics.running])
-
-    @episode_lengths.setter
-    def episode_lengths(self, values: Sequence[int]) -> None:
-        for running, value in zip(self.statistics.running, values, strict=True):
-            running.length = int(value)
-
-    @property
-    def log_paths(self) -> list[str]:
-        """The log files, one per sub-environment; empty if there are none."""
-        return [str(log.path) for log in self.statistics.logs]
-
-    def reset(self) -> VecEnvObs:
-        """
-        Reset all sub-environments; episodes that are still running are booked as incomplete.
-
-        :return: The first observations.
-        """
-        self.statistics.give_up()
-        observations = self.venv.reset()
-        for running in self.statistics.running:
-            running.clear()
-        return observations
-
-    def step_wait(self) -> VecEnvStepReturn:
-        """
-        Wait for the step and count it.
-
-        :return: Observations, rewards, dones and infos; the info of an episode's last step has the
-            entry ``stats_key``.
-        """
-        observations, rewards, dones, infos = self.venv.step_wait()
-        infos = list(infos)
-        # Environments that reset themselves a step later say which rows are steps.
-        is_step = getattr(self.venv.unwrapped, "valid", None)
-        if not isinstance(is_step, np.ndarray):  # an environment's own
-            is_step = None
-        for index, running in enumerate(self.statistics.running):
-            if is_step is not None and not is_step[index]:
-                continue
-            running.add(float(rewards[index]))
-            if dones[index]:
-                info = infos[index] = dict(infos[index])
-                truncated = bool(info.get("TimeLimit.truncated", False))
-                self.statistics.finish_and_tell(
-                    index, not truncated, truncated, info, self._stats_key
-                )
-                running.clear()
-        return observations, rewards, dones, infos
+    def _info_to_write(self, infos: Any, index: int) -> dict[str, Any]:
+        info = infos[index] = dict(infos[index])
+        return info
 
     def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
         """
@@ -179,13 +89,3 @@ class VecEpisodeReward(WindowProperties, VecEnvWrapper):
         if self._stats_key == "episode" and wrapper_class is Monitor:
             return [True for _ in self._get_indices(indices)]
         return self.venv.env_is_wrapped(wrapper_class, indices)
-
-    def close(self) -> None:
-        """
-        Close the sub-environments and the logs; episodes that are still running are booked as
-        incomplete.
-        """
-        try:
-            self.statistics.close()
-        finally:
-            self.venv.close()

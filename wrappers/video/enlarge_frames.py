@@ -51,13 +51,7 @@ class EnlargeFrames(gym.Wrapper[ObsType, ActType, ObsType, ActType], RecordConst
 
 
 def enlarged(frame: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
-    """
-    Enlarge a picture by a whole factor.
-
-    :param frame: Shape (height, width, ...): uint8, or floats from 0 to 1.
-    :param side: How many pixels the longer side shall have at least.
-    :return: The picture, uint8 where floats lay in [0, 1]; the same array if nothing had to change.
-    """
+    """Enlarge a picture by a whole factor."""
     if frame.dtype.kind == "f" and frame.size and frame.min() >= 0.0 and frame.max() <= 1.0:
         frame = np.rint(255 * frame).astype(np.uint8)
     factor = -(-side // max(frame.shape[:2]))

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import logging
-import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, Generic, SupportsFloat, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, cast
 
 import gymnasium as gym
 from gymnasium import logger
@@ -18,36 +12,20 @@ from gymnasium.core import ActType, ObsType
 from gymnasium.utils import RecordConstructorArgs
 
 from dqn_plugins.wrappers.drawing.overlay import CaptionOption
-from dqn_plugins.wrappers.video.recording import (
-    EpisodeProgress,
-    Recorder,
-    RecorderProperties,
-    SharedReference,
-    stop_at_exit,
-)
+from dqn_plugins.wrappers.observing.observer import ObservedEnv
+from dqn_plugins.wrappers.video.recorders import RecordingEpisodes
+from dqn_plugins.wrappers.video.recording import SharedReference
 
 __all__ = ["RecordVideo"]
-
-RenderFrame = TypeVar("RenderFrame")
 
 # Frames that a render mode ending in "_list" has handed to the recording and that the program may
 # still ask for; Gymnasium's wrapper keeps all of them.
 RENDER_HISTORY = 64
 
 
-def is_cube_or_thousandth(episode: int) -> bool:
-    """
-    Gymnasium's schedule of videos, without Gymnasium's module for them, which imports moviepy.
-
-    :param episode: The episode's number, from 0.
-    :return: Whether it is one of the cubes below 1000, or a multiple of 1000.
-    """
-    return round(episode ** (1 / 3)) ** 3 == episode if episode < 1000 else episode % 1000 == 0
-
-
 class RecordVideo(
-    RecorderProperties,
-    gym.Wrapper[ObsType, ActType, ObsType, ActType],
+    RecordingEpisodes,
+    ObservedEnv[ObsType, ActType],
     Generic[ObsType, ActType],
     RecordConstructorArgs,
 ):
@@ -85,6 +63,8 @@ class RecordVideo(
         Stable-Baselines3 model with ``policy.q_net``, or a function from one observation to an
         array of Q-values. It is asked about the observations of the environment below.
     :param action_names: Names for the Q-values, one per action; numbers by default.
+    :param size: Width and height of the video in pixels. Pictures keep their shape, what is left
+        beside them stays black, and they may differ in size. By default, as they are rendered.
     :raises ValueError: If the environment's render mode gives no pictures, or ``fps`` or
         ``video_length`` is out of range.
     :raises TypeError: If ``model`` or ``caption`` is of a kind that cannot be drawn.
@@ -122,119 +102,24 @@ class RecordVideo(
         caption: CaptionOption = False,
         model: Any = None,
         action_names: Sequence[str] | None = None,
+        size: tuple[int, int] | None = None,
     ):
+        arguments = dict(locals())
+        del arguments["self"], arguments["env"]
         if isinstance(model, SharedReference):  # rebuilt from a spec
-            model = model.value
-        RecordConstructorArgs.__init__(
-            self,
-            video_folder=video_folder,
-            episode_trigger=episode_trigger,
-            step_trigger=step_trigger,
-            video_length=video_length,
-            name_prefix=name_prefix,
-            fps=fps,
-            disable_logger=disable_logger,
-            gc_trigger=gc_trigger,
-            caption=caption,
-            model=None if model is None else SharedReference(model),
-            action_names=action_names,
-        )
+            model = arguments["model"] = model.value
+        shared = None if model is None else SharedReference(model)
+        RecordConstructorArgs.__init__(self, **arguments | {"model": shared})
         gym.Wrapper.__init__(self, env)
-
-        if env.render_mode in {None, "human", "ansi"}:
-            raise ValueError(
-                f"env: received render_mode={env.render_mode!r}, which gives no pictures to "
-                'record. Make the environment with render_mode="rgb_array", as in '
-                'gym.make("LunarLander-v3", render_mode="rgb_array").'
-            )
-        if isinstance(video_length, bool) or video_length < 0:
-            raise ValueError(
-                f"video_length: received {video_length!r}, it must be a whole number of frames of "
-                "at least 0. Pass 0 to record whole episodes."
-            )
-        if episode_trigger is None and step_trigger is None:
-            episode_trigger = is_cube_or_thousandth
-        self.episode_trigger = episode_trigger
-        self.step_trigger = step_trigger
-        self.disable_logger = disable_logger
-        self.gc_trigger = gc_trigger
-        self.name_prefix = name_prefix
-        self.video_length: float = video_length or float("inf")
-        self.step_id = -1
-        self.episode_id = -1
+        self._set_up(env, **arguments)
         self.render_history: deque[Any] = deque(maxlen=RENDER_HISTORY)
-        self._progress = EpisodeProgress(episode=-1)
-        self._recorder = Recorder(
-            video_folder,
-            fps,
-            self.metadata,
-            None if env.spec is None else env.spec.id,
-            caption,
-            model,
-            action_names,
-        )
-        self._observation: Any = None
-        self._finalizer = stop_at_exit(self, self._recorder)
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[ObsType, dict[str, Any]]:
-        """
-        Reset the environment; this ends the recording of a whole episode and may begin the next.
-
-        :param seed: Passed on.
-        :param options: Passed on.
-        :return: The first observation and the info.
-        """
-        with self._finished_on_failure():
-            observation, info = self.env.reset(seed=seed, options=options)
-        self.episode_id += 1
-        self._progress = replace(self._progress.following(seed), episode=self.episode_id)
-        self._observation = observation
-        if self.recording and self.video_length == float("inf"):
-            self.stop_recording()
-        if self.episode_trigger is not None and self.episode_trigger(self.episode_id):
-            self.start_recording(f"{self.name_prefix}-episode-{self.episode_id}")
-        if self.recording:
-            self._capture_frame()
-        return observation, info
-
-    def step(self, action: ActType) -> tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
-        """
-        Take a step, and record it if a recording is running.
-
-        :param action: Passed on.
-        :return: Observation, reward, terminated, truncated and info, unchanged.
-        """
-        with self._finished_on_failure():
-            observation, reward, terminated, truncated, info = self.env.step(action)
-        self.step_id += 1
-        self._observation = observation
-        self._progress.add(float(reward), bool(terminated), bool(truncated))
-        if self.step_trigger is not None and self.step_trigger(self.step_id):
-            self.start_recording(f"{self.name_prefix}-step-{self.step_id}")
-        if self.recording:
-            self._capture_frame()
-        return observation, reward, terminated, truncated, info
-
-    @contextlib.contextmanager
-    def _finished_on_failure(self) -> Iterator[None]:
-        """Finish the video if the environment fails: there may be nobody left to close it."""
-        try:
-            yield
-        except Exception:
-            with contextlib.suppress(OSError):
-                self._recorder.stop()
-            raise
-
-    def _progress_shown(self) -> list[EpisodeProgress]:
-        return [self._progress]
 
     def _capture_frame(self) -> None:
         """Record a frame; an environment may call it for one between two steps."""
         if not self.recording:
             return
-        frame: Any = self.env.render()
+        with self._finished_on_failure():
+            frame: Any = self.env.render()
         if isinstance(frame, list):
             if not frame:
                 logger.warn(
@@ -244,7 +129,7 @@ class RecordVideo(
                 return
             self.render_history.extend(frame)
             frame = frame[-1]
-        self._add([frame], [self._observation])
+        self._add_frames([frame], [self._observations])
 
     def render(self) -> Any:
         """
@@ -258,37 +143,3 @@ class RecordVideo(
             rendered = [*self.render_history, *rendered]
             self.render_history.clear()
         return rendered
-
-    def start_recording(self, video_name: str) -> None:
-        """
-        Begin a recording with the next frame; one that is running is finished first.
-
-        :param video_name: File name without ``.mp4``.
-        """
-        if self.recording:
-            self.stop_recording()
-        self._recorder.start(os.fspath(video_name))
-
-    def stop_recording(self) -> None:
-        """
-        Finish the running recording.
-
-        :raises RuntimeError: If none is running.
-        """
-        super().stop_recording()
-        if self.gc_trigger is not None and self.gc_trigger(self.episode_id):
-            gc.collect()
-
-    def _finish(self) -> Path | None:
-        path = super()._finish()
-        if path is not None and not self.disable_logger:
-            logging.getLogger(__name__).info("Saved the video %s", path)
-        return path
-
-    def close(self) -> None:
-        """Finish the running recording and close the environment."""
-        try:
-            if self.recording:
-                self.stop_recording()
-        finally:
-            super().close()

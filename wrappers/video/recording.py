@@ -1,17 +1,17 @@
-"""What the scalar and the vector recorder share: names, captions, the encoder, the sidecar."""
+"""One video after another: names, captions, the encoder, the sidecar."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import operator
 import os
 import platform
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,8 @@ from gymnasium import logger
 
 from dqn_plugins.files import checked_folder, write_json
 from dqn_plugins.wrappers.drawing.overlay import CaptionOption, FrameDetails, Overlay
-from dqn_plugins.wrappers.video.tiling import tile_frames
+from dqn_plugins.wrappers.rewards.episode import RunningEpisode
+from dqn_plugins.wrappers.video.tiling import scaled, tile_frames
 from dqn_plugins.wrappers.video.video_writer import (
     VideoWriter,
     checked_fps,
@@ -42,8 +43,6 @@ class SharedReference(Generic[Shared]):
     """
     A value that a copy of the environment's spec refers to instead of copying: a model on screen
     must stay the model in training, and a model may hold the very environment that is copied.
-
-    :param value: What is shared.
     """
 
     def __init__(self, value: Shared):
@@ -57,98 +56,8 @@ class SharedReference(Generic[Shared]):
 MOST_EPISODES = 1_000
 
 
-@dataclass
-class EpisodeProgress:
-    """
-    One running episode, as captions and sidecars tell it.
-
-    :param episode: Number of the episode, from 0.
-    :param environment: Index of the sub-environment; 0 where there is only one.
-    :param seed: The seed of the last seeded reset, None if there was none.
-    :param episodes_since_seed: How many episodes have begun since, 0 for the seeded one itself.
-    :param step: Steps taken in this episode.
-    :param reward: Reward of the last step.
-    :param episode_return: Sum of the rewards so far.
-    :param terminated: Whether the episode ended by itself.
-    :param truncated: Whether it was cut, as by a time limit.
-    """
-
-    episode: int
-    environment: int = 0
-    seed: int | None = None
-    episodes_since_seed: int = 0
-    step: int = 0
-    reward: float = 0.0
-    episode_return: float = 0.0
-    terminated: bool = False
-    truncated: bool = False
-
-    def add(self, reward: float, terminated: bool, truncated: bool) -> None:
-        """
-        Count one step.
-
-        :param reward: Its reward.
-        :param terminated: Whether it ended the episode.
-        :param truncated: Whether it was the last for another reason.
-        """
-        self.step += 1
-        self.reward = reward
-        self.episode_return += reward
-        self.terminated = terminated
-        self.truncated = truncated
-
-    def following(self, seed: int | None) -> EpisodeProgress:
-        """
-        Begin the next episode of the same environment.
-
-        :param seed: The seed of its reset, None if that had none.
-        :return: Its progress, at step 0.
-        """
-        return EpisodeProgress(
-            self.episode + 1,
-            self.environment,
-            seed=self.seed if seed is None else seed,
-            episodes_since_seed=self.episodes_since_seed + 1 if seed is None else 0,
-        )
-
-    def details(self, observation: Any) -> FrameDetails:
-        """
-        Freeze the state for one frame.
-
-        :param observation: What the agent sees in this frame.
-        :return: What an overlay may draw.
-        """
-        return FrameDetails(
-            episode=self.episode,
-            step=self.step,
-            reward=self.reward,
-            episode_return=self.episode_return,
-            observation=observation,
-        )
-
-    def summary(self) -> dict[str, Any]:
-        """
-        Describe the episode for the sidecar.
-
-        :return: Names and values that JSON can hold.
-        """
-        return {
-            "episode": self.episode,
-            "seed": self.seed,
-            "episodes_since_seed": self.episodes_since_seed,
-            "return": self.episode_return,
-            "length": self.step,
-            "terminated": self.terminated,
-            "truncated": self.truncated,
-        }
-
-
 def package_versions() -> dict[str, str]:
-    """
-    Collect the versions that a recording depends on.
-
-    :return: Name to version, of Python and of the installed ones among the packages that matter.
-    """
+    """Collect the versions that a recording depends on."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -156,91 +65,34 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-class StreamedFrames(Sequence[npt.NDArray[np.uint8]]):
-    """
-    The frames of a running recording, for programs that ask how many there are or add some. The
-    frames themselves are in the video file, not in memory.
-
-    :param recorder: The wrapper that records.
-    """
-
-    def __init__(self, recorder: RecorderProperties):
-        self._recorder = recorder
-
-    def __len__(self) -> int:
-        return self._recorder._recorder.frame_count
-
-    @overload
-    def __getitem__(self, index: int) -> npt.NDArray[np.uint8]: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[npt.NDArray[np.uint8]]: ...
-
-    def __getitem__(self, index: int | slice) -> Any:
-        raise LookupError(
-            f"recorded_frames[{index!r}]: recorded frames are streamed to the video file and not "
-            "kept. Read them from the file, or wrap the environment in "
-            "gymnasium.wrappers.RenderCollection to keep them."
-        )
-
-    def append(self, frame: npt.NDArray[Any]) -> None:
-        """
-        Add a frame as it is, without a caption. Nothing happens if no recording is running.
-
-        :param frame: The picture.
-        """
-        self.extend([frame])
-
-    def extend(self, frames: Iterable[npt.NDArray[Any]]) -> None:
-        """
-        Add frames as they are; see :meth:`append`.
-
-        :param frames: The pictures.
-        """
-        for frame in frames:
-            if self._recorder.recording:
-                self._recorder._add([frame])
-
-    def __iadd__(self, frames: Iterable[npt.NDArray[Any]]) -> StreamedFrames:
-        self.extend(frames)
-        return self
-
-    def clear(self) -> None:
-        """Take the frames back; the recording goes on with the next one."""
-        self._recorder._recorder.discard()
-
-
 class Recorder:
     """
     One recording after another into one folder. It refers to no wrapper, so that it can finish a
-    video when the wrapper is forgotten or the interpreter ends.
-
-    :param video_folder: Folder of the videos.
-    :param fps: Frames per second; None takes ``metadata["render_fps"]``, or 30 without that.
-    :param metadata: The environment's metadata.
-    :param environment_id: The environment's id, for the sidecar.
-    :param caption: See :class:`dqn_plugins.wrappers.RecordVideo`.
-    :param model: See :class:`dqn_plugins.wrappers.RecordVideo`.
-    :param action_names: See :class:`dqn_plugins.wrappers.RecordVideo`.
+    video when the wrapper is forgotten or the interpreter ends. The arguments are those of
+    :class:`dqn_plugins.wrappers.RecordVideo`, and:
     """
 
     def __init__(
         self,
         video_folder: str | os.PathLike[str],
-        fps: float | None,
-        metadata: Mapping[str, Any],
+        metadata: Mapping[str, Any] | None,
         environment_id: str | None,
+        fps: float | None = None,
         caption: CaptionOption = False,
         model: Any = None,
         action_names: Sequence[str] | None = None,
+        size: tuple[int, int] | None = None,
+        aspect: float | None = None,
     ):
         if fps is None:
-            fps = metadata.get("render_fps") or 30
+            fps = (metadata or {}).get("render_fps") or 30
         self.fps = fps
         find_encoder()
         self.overlay = Overlay.create(caption, model, action_names)
         self.folder = checked_folder(video_folder, "video_folder")
         self.environment_id = environment_id
+        self.size = None if size is None else checked_size(size)
+        self.aspect = aspect
         #: Name of the running recording, None if there is none.
         self.name: str | None = None
         #: Name of the next one, if it is begun without a name.
@@ -248,8 +100,19 @@ class Recorder:
         #: The file of the running recording, or of the last one; None before the first frame.
         self.path: Path | None = None
         self._writer: VideoWriter | None = None
-        self._episodes: dict[tuple[int, int], EpisodeProgress] = {}
+        self._episodes: dict[tuple[int, int], dict[str, Any]] = {}
         self._begun = ""
+        self._finalizer: weakref.finalize[..., Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy records nothing: the running video stays the original's, as in a forked child.
+        left_out: dict[str, Any] = {
+            "name": None,
+            "_writer": None,
+            "_finalizer": None,
+            "_episodes": {},
+        }
+        return vars(self) | left_out
 
     @property
     def fps(self) -> float:
@@ -271,41 +134,44 @@ class Recorder:
         """Frames in the running recording."""
         return 0 if self._writer is None else self._writer.frame_count
 
-    def start(self, name: str) -> None:
-        """
-        Begin a recording; one that is running is finished first.
-
-        :param name: File name without ``.mp4``.
-        """
+    def start(self, name: str, owner: Any) -> None:
+        """Begin a recording; one that is running is finished first."""
         self.stop()
         self.name = name
+        if self._finalizer is None:
+            self._finalizer = weakref.finalize(owner, _stop_quietly, self)
 
     def capture(
         self,
         frames: Sequence[npt.NDArray[Any]],
-        progresses: Sequence[EpisodeProgress],
+        episodes: Sequence[RunningEpisode],
         observations: Sequence[Any] | None,
     ) -> None:
-        """
-        Append one frame: a single picture, or several tiled into a grid.
-
-        :param frames: One rendered picture per recorded environment.
-        :param progresses: The episode each of them is in.
-        :param observations: What the agent sees in each of them; None draws no caption.
-        """
-        pictures: Iterable[npt.NDArray[Any]] = frames
+        """Append one frame: a single picture, or several tiled into a grid."""
+        pictures = list(frames)
         if self.overlay is not None and observations is not None:
+            if self.size is not None and len(pictures) == 1:  # before it is written on
+                pictures = [scaled(pictures[0], self.size, crop=True)]
             pictures = [
-                self.overlay.draw(frame, progress.details(observation))
-                for frame, progress, observation in zip(
-                    frames, progresses, observations, strict=True
+                self.overlay.draw(
+                    frame,
+                    FrameDetails(
+                        episode=episode.number,
+                        step=episode.length,
+                        reward=episode.last_reward,
+                        episode_return=episode.episode_return,
+                        observation=seen,
+                    ),
                 )
+                for frame, episode, seen in zip(pictures, episodes, observations, strict=True)
             ]
-        picture = tile_frames(list(pictures))
-        for progress in progresses:
-            key = (progress.environment, progress.episode)
+        picture = tile_frames(pictures, aspect=self.aspect)
+        if self.size is not None:
+            picture = scaled(picture, self.size)
+        for episode in episodes:
+            key = (episode.environment, episode.number)
             if key in self._episodes or len(self._episodes) < MOST_EPISODES:
-                self._episodes[key] = progress
+                self._episodes[key] = episode.summary()
         if self._writer is None:
             assert self.name is not None
             writer = VideoWriter(self.folder / f"{self.name}.mp4", self.fps)
@@ -319,11 +185,7 @@ class Recorder:
             self._writer.write(picture)
 
     def stop(self) -> Path | None:
-        """
-        Finish the running recording, if there is one.
-
-        :return: Its file, or None if there was no recording or it has no frame.
-        """
+        """Finish the running recording, if there is one."""
         name, self.name = self.name, None
         writer, self._writer = self._writer, None
         try:
@@ -358,10 +220,7 @@ class Recorder:
 
     def _write_sidecar(self, writer: VideoWriter, complete: bool) -> None:
         assert writer.size is not None
-        episodes = [
-            {"environment": progress.environment, **progress.summary()}
-            for progress in self._episodes.values()
-        ]
+        episodes = list(self._episodes.values())
         first = {
             key: value
             for key, value in episodes[0].items()
@@ -387,141 +246,16 @@ class Recorder:
         )
 
 
-class RecorderProperties:
-    """
-    What both recording wrappers show and let be set, as the wrappers do whose place they take; they
-    have a ``_recorder`` attribute.
-    """
-
-    _recorder: Recorder
-    video_length: float
-    name_prefix: str
-    step_id: int
-
-    @property
-    def recording(self) -> bool:
-        """Whether a recording is running. Setting it begins or finishes one."""
-        return self._recorder.recording
-
-    @recording.setter
-    def recording(self, value: bool) -> None:
-        if not value:
-            self._finish()
-        elif not self.recording:
-            self._begin()
-
-    @property
-    def recorded_frames(self) -> StreamedFrames:
-        """
-        The frames of the running recording, of which only the number is kept. Setting them to a
-        list has the video begin anew with the frames in it.
-        """
-        return StreamedFrames(self)
-
-    @recorded_frames.setter
-    def recorded_frames(self, frames: Iterable[npt.NDArray[Any]]) -> None:
-        if not isinstance(frames, StreamedFrames):  # otherwise from `+=`
-            self._recorder.discard()
-            self.recorded_frames.extend(frames)
-
-    @property
-    def frames_per_sec(self) -> float:
-        """Frames per second of the next video."""
-        return self._recorder.fps
-
-    @frames_per_sec.setter
-    def frames_per_sec(self, value: float) -> None:
-        self._recorder.fps = value
-
-    @property
-    def video_folder(self) -> Any:
-        """The folder of the next video, as text."""
-        return str(self._recorder.folder)
-
-    @video_folder.setter
-    def video_folder(self, value: str | os.PathLike[str]) -> None:
-        self._recorder.folder = checked_folder(value, "video_folder")
-
-    @property
-    def _video_name(self) -> str | None:
-        return self._recorder.name
-
-    @_video_name.setter
-    def _video_name(self, value: str | None) -> None:
-        if self.recording and value is not None:
-            self._recorder.name = value
-        self._recorder.next_name = value
-
-    @property
-    def video_path(self) -> str | None:
-        """
-        The file of the running recording, or of the last one; None before the first. Setting it
-        names the next file.
-        """
-        path = self._recorder.path
-        return None if path is None else str(path)
-
-    @video_path.setter
-    def video_path(self, value: str | os.PathLike[str]) -> None:
-        path = Path(os.path.abspath(value))
-        self.video_folder = path.parent
-        self._video_name = path.stem
-        if not self.recorded_frames:
-            self._recorder.path = path
-
-    def _progress_shown(self) -> list[EpisodeProgress]:
-        raise NotImplementedError
-
-    def _default_name(self) -> str:
-        return f"{self.name_prefix}-step-{self.step_id}"
-
-    def _begin(self) -> None:
-        self._recorder.start(self._recorder.next_name or self._default_name())
-        self._recorder.next_name = None
-
-    def _finish(self) -> Path | None:
-        return self._recorder.stop()
-
-    def stop_recording(self) -> None:
-        """
-        Finish the running recording.
-
-        :raises RuntimeError: If none is running.
-        """
-        if not self.recording:
-            raise RuntimeError(
-                "stop_recording() was called, but no recording is running. Call start_recording() "
-                "before it, or ask for .recording first."
-            )
-        self._finish()
-
-    def _add(self, frames: Sequence[Any], observations: Sequence[Any] | None = None) -> None:
-        """Record a frame, and finish if it was the last."""
-        if not all(isinstance(frame, np.ndarray) for frame in frames):
-            kinds = ", ".join(sorted({type(frame).__name__ for frame in frames}))
-            logger.warn(f"Recording stopped: rendering gave {kinds} instead of a NumPy array.")
-            self.stop_recording()
-            return
-        try:
-            self._recorder.capture(frames, self._progress_shown(), observations)
-        except Exception:
-            # The program may go on without the video; what is written stays.
-            with contextlib.suppress(OSError):
-                self._finish()
-            raise
-        if self._recorder.frame_count >= self.video_length:
-            self.stop_recording()
-
-
-def stop_at_exit(owner: Any, recorder: Recorder) -> weakref.finalize[..., Any]:
-    """
-    Finish the recorder's video when its wrapper is forgotten or the interpreter ends.
-
-    :param owner: The wrapper.
-    :param recorder: Its recorder.
-    :return: The finalizer.
-    """
-    return weakref.finalize(owner, _stop_quietly, recorder)
+def checked_size(size: Any) -> tuple[int, int]:
+    """Check the size of a video."""
+    with contextlib.suppress(TypeError, ValueError):
+        width, height = map(operator.index, size)
+        if min(width, height) >= 16:
+            return width, height
+    raise ValueError(
+        f"size: received {size!r}, it must be width and height in pixels, each at least 16. Pass "
+        "(640, 480), or None for the size in which the environment renders."
+    )
 
 
 def _stop_quietly(recorder: Recorder) -> None:

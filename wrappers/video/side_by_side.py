@@ -23,13 +23,7 @@ LABEL_SIZE = 14
 
 
 def labelled(frame: Frame, label: str) -> Frame:
-    """
-    Put a line of text above a picture.
-
-    :param frame: A uint8 array of shape (height, width, 3).
-    :param label: The line; it is shortened if it does not fit.
-    :return: A uint8 array of shape (30 + height, width, 3).
-    """
+    """Put a line of text above a picture."""
     from PIL import Image, ImageDraw
 
     width = frame.shape[1]

@@ -1,9 +1,9 @@
 """
 Pictures of terminal states from vectorised environments.
 
-Stable-Baselines3's ``VecEnv`` resets a sub-environment inside the very step that ends its episode,
-so whoever renders afterwards sees the next episode's first state. The terminal state can only be
-rendered where the sub-environment lives, which may be another process.
+A ``VecEnv``, and Gymnasium's ``VectorEnv`` in one of its modes, reset a sub-environment inside the
+very step that ends its episode, so whoever renders afterwards sees the next episode's first state.
+The terminal state can only be rendered where the sub-environment lives, maybe in another process.
 
 A wrapper that is passed to ``make_vec_env`` as ``wrapper_class`` would do it without any of what
 follows, but only for environments that are made with it: whoever has a ``VecEnv`` already could not
@@ -18,7 +18,6 @@ from itertools import zip_longest
 from typing import Any
 
 from gymnasium import logger
-from stable_baselines3.common.vec_env import VecEnv
 
 from dqn_plugins.wrappers.environment_id import sub_environments
 
@@ -29,11 +28,7 @@ TERMINAL_FRAME = "dqn_plugins.terminal_frame"
 
 
 class _StepWithTerminalFrame:
-    """
-    Stands in for the ``step`` of one environment object.
-
-    :param env: The environment, as the ``VecEnv`` holds it.
-    """
+    """Stands in for the ``step`` of one environment object."""
 
     def __init__(self, env: Any):
         self.env = env
@@ -65,11 +60,7 @@ class KeepTerminalFrames(metaclass=_VisitingType):
 
     @staticmethod
     def visit(env: Any) -> None:
-        """
-        Replace ``step``.
-
-        :param env: The environment, changed in place.
-        """
+        """Replace ``step``."""
         if not isinstance(vars(env).get("step"), _StepWithTerminalFrame):
             env.step = _StepWithTerminalFrame(env)
 
@@ -79,19 +70,15 @@ class ForgetTerminalFrames(metaclass=_VisitingType):
 
     @staticmethod
     def visit(env: Any) -> None:
-        """
-        Restore ``step``.
-
-        :param env: The environment, changed in place.
-        """
+        """Restore ``step``."""
         if isinstance(vars(env).get("step"), _StepWithTerminalFrame):
             del env.step
 
 
-def _visit(venv: VecEnv, indices: Sequence[int], visitor: Any) -> list[int]:
+def _visit(venv: Any, indices: Sequence[int], visitor: Any) -> list[int]:
     try:
         visited = venv.env_is_wrapped(visitor, indices=list(indices))
-    except NotImplementedError:
+    except (NotImplementedError, AttributeError):  # the latter of Gymnasium's VectorEnv
         visited = []
     left_out = [index for index, done in zip_longest(indices, visited) if not done]
     # An environment without any gymnasium.Wrapper around it is not asked.
@@ -103,29 +90,22 @@ def _visit(venv: VecEnv, indices: Sequence[int], visitor: Any) -> list[int]:
     return []
 
 
-def keep_terminal_frames(venv: VecEnv, indices: Sequence[int]) -> None:
+def keep_terminal_frames(venv: Any, indices: Sequence[int]) -> None:
     """
     From now on, the info of an episode's last step holds the picture of its terminal state under
     :data:`TERMINAL_FRAME`.
-
-    :param venv: The vectorised environment, of this process or others.
-    :param indices: The sub-environments meant.
     """
     left_out = _visit(venv, indices, KeepTerminalFrames)
     if left_out:
         logger.warn(
             f"The terminal frames of the sub-environments {left_out} cannot be recorded: they "
             "cannot be reached, as in other processes without a gymnasium.Wrapper around them. "
-            "Wrap each in stable_baselines3.common.monitor.Monitor, as make_vec_env does."
+            "Wrap each in stable_baselines3.common.monitor.Monitor, as make_vec_env does; with "
+            "Gymnasium's AsyncVectorEnv, take AutoresetMode.NEXT_STEP."
         )
 
 
-def stop_keeping_terminal_frames(venv: VecEnv, indices: Sequence[int]) -> None:
-    """
-    Undo :func:`keep_terminal_frames`. Workers that are gone already are no trouble.
-
-    :param venv: The vectorised environment.
-    :param indices: The sub-environments meant.
-    """
+def stop_keeping_terminal_frames(venv: Any, indices: Sequence[int]) -> None:
+    """Undo :func:`keep_terminal_frames`. Workers that are gone already are no trouble."""
     with contextlib.suppress(OSError, EOFError):
         _visit(venv, indices, ForgetTerminalFrames)

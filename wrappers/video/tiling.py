@@ -11,11 +11,14 @@ import numpy.typing as npt
 
 from dqn_plugins.wrappers.video.video_writer import to_rgb
 
-__all__ = ["tile_frames"]
+__all__ = ["scaled", "tile_frames"]
 
 
 def tile_frames(
-    frames: Sequence[npt.NDArray[Any]], columns: int | None = None, gap: int = 0
+    frames: Sequence[npt.NDArray[Any]],
+    columns: int | None = None,
+    gap: int = 0,
+    aspect: float | None = None,
 ) -> npt.NDArray[Any]:
     """
     Lay pictures out in a grid, row by row; cells without a picture stay black.
@@ -23,8 +26,9 @@ def tile_frames(
     :param frames: At least one uint8 picture, each of a form that
         :func:`dqn_plugins.wrappers.video.video_writer.to_rgb` takes. Smaller ones are centred in
         cells of the largest width and height.
-    :param columns: Pictures per row; by default the grid is as square as it can be.
+    :param columns: Pictures per row; by default there are as many as rows, or one more.
     :param gap: Black pixels between neighbours.
+    :param aspect: Width by height that the grid shall have as nearly as it can, instead.
     :return: A uint8 array of shape (height, width, 3); a single picture is returned as it is.
     :raises ValueError: If there is no picture.
 
@@ -40,10 +44,16 @@ def tile_frames(
     if len(frames) == 1:
         return frames[0]
     pictures = [to_rgb(frame) for frame in frames]
-    columns = columns or math.ceil(math.sqrt(len(pictures)))
-    rows = math.ceil(len(pictures) / columns)
+    count = len(pictures)
     height = max(picture.shape[0] for picture in pictures)
     width = max(picture.shape[1] for picture in pictures)
+    if columns is None and aspect is not None:
+        shapes = {
+            each: each * width / (math.ceil(count / each) * height) for each in range(1, count + 1)
+        }
+        columns = min(shapes, key=lambda each: abs(math.log(shapes[each] / aspect)))
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
     grid = np.zeros(
         (rows * height + (rows - 1) * gap, columns * width + (columns - 1) * gap, 3), np.uint8
     )
@@ -53,3 +63,29 @@ def tile_frames(
         left = column * (width + gap) + (width - picture.shape[1]) // 2
         grid[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     return grid
+
+
+def scaled(frame: npt.NDArray[Any], size: tuple[int, int], crop: bool = False) -> npt.NDArray[Any]:
+    """
+    Bring a picture to a size. It keeps its shape: what is left beside it stays black.
+
+    :param frame: A uint8 picture, as above. Enlarged, its pixels stay squares.
+    :param size: Width and height in pixels.
+    :param crop: Whether to leave out what would stay black.
+    :return: A uint8 array of shape (height, width, 3); with ``crop``, one of them may be smaller.
+    """
+    from PIL import Image
+
+    picture = to_rgb(frame)
+    height, width = picture.shape[:2]
+    factor = min(size[0] / width, size[1] / height)
+    inner = max(1, round(width * factor)), max(1, round(height * factor))
+    if inner != (width, height):
+        method = Image.Resampling.BOX if factor > 1 else Image.Resampling.LANCZOS
+        picture = np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize(inner, method))
+    if crop or inner == size:
+        return picture
+    whole = np.zeros((size[1], size[0], 3), np.uint8)
+    left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    whole[top : top + inner[1], left : left + inner[0]] = picture
+    return whole

@@ -16,15 +16,7 @@ __all__ = ["VideoReader", "existing_video", "read_frames"]
 
 
 def existing_video(path: str | os.PathLike[str], argument: str) -> Path:
-    """
-    Check that a video file is there.
-
-    :param path: The file.
-    :param argument: Name of the user's argument, for the message.
-    :return: The same path.
-    :raises FileNotFoundError: If it is not a file.
-    :raises ValueError: If it is empty.
-    """
+    """Check that a video file is there."""
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(
@@ -40,11 +32,7 @@ def existing_video(path: str | os.PathLike[str], argument: str) -> Path:
 
 
 class VideoReader:
-    """
-    One video, decoded as it is asked for.
-
-    :param file: The video.
-    """
+    """One video, decoded as it is asked for."""
 
     def __init__(self, file: Path):
         import imageio_ffmpeg
@@ -57,11 +45,7 @@ class VideoReader:
         self.position = -1
 
     def advance(self) -> bool:
-        """
-        Decode the next frame.
-
-        :return: False if there is none; the last one stays.
-        """
+        """Decode the next frame; False if there is none, and the last one stays."""
         data = next(self.frames, None)
         if data is None:
             return False
@@ -70,12 +54,7 @@ class VideoReader:
         return True
 
     def advance_to(self, seconds: Fraction) -> bool:
-        """
-        Decode up to a moment.
-
-        :param seconds: Since the beginning.
-        :return: False if the video is over by then; its last frame stays.
-        """
+        """Decode up to a moment; False if the video is over by then, and its last frame stays."""
         while self.position < int(seconds * self.fps):
             if not self.advance():
                 return False

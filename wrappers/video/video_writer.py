@@ -38,13 +38,7 @@ Frame: TypeAlias = npt.NDArray[np.uint8]
 
 @functools.lru_cache(maxsize=8)
 def _encoder_flags(executable: str) -> tuple[str, ...]:
-    """
-    Ask an ffmpeg once what it can do.
-
-    :param executable: Path of the ffmpeg program.
-    :return: The muxer flags that keep an unfinished file playable.
-    :raises DependencyNotInstalled: If it does not run, or cannot write H.264.
-    """
+    """Ask an ffmpeg once what it can do."""
     fix = (
         "Run `pip install --upgrade imageio-ffmpeg`, and unset IMAGEIO_FFMPEG_EXE and "
         "FFMPEG_BINARY unless they name a working ffmpeg."
@@ -80,17 +74,8 @@ def _encoder_flags(executable: str) -> tuple[str, ...]:
 
 def find_encoder() -> str:
     """
-    Find an ffmpeg that can write H.264: the one ``FFMPEG_BINARY`` names (as for moviepy), or
-    else the one that imageio-ffmpeg brings or finds.
-
-    :return: Path of the program.
-    :raises DependencyNotInstalled: If there is none, or it cannot write H.264.
-
-    Example::
-
-        from dqn_plugins.wrappers.video.video_writer import find_encoder
-
-        print(find_encoder())
+    Find an ffmpeg that can write H.264: the one ``FFMPEG_BINARY`` names (as for moviepy), or else
+    the one that imageio-ffmpeg brings or finds.
     """
     executable = os.environ.get("FFMPEG_BINARY", "")
     if executable in {"", "ffmpeg-imageio", "auto-detect"}:  # moviepy's words for "find one"
@@ -108,13 +93,7 @@ def find_encoder() -> str:
 
 
 def checked_fps(fps: float) -> Fraction:
-    """
-    Check a frame rate.
-
-    :param fps: Frames per second.
-    :return: The same number as a fraction, the form ffmpeg takes without rounding.
-    :raises ValueError: If it is not a finite number of at least 0.001.
-    """
+    """Check a frame rate."""
     try:
         rate = Fraction(float(fps)).limit_denominator(1001) if math.isfinite(fps) else Fraction(0)
     except TypeError:
@@ -128,15 +107,7 @@ def checked_fps(fps: float) -> Fraction:
 
 
 def reserve_path(path: Path) -> Path:
-    """
-    Create an empty file under a name that is free, without ever touching an existing file.
-
-    A name is free if neither it nor its ``.json`` neighbour exists. A taken ``run.mp4`` leads to
-    ``run_1.mp4``, then ``run_2.mp4``, and so on; two processes asking at once get two names.
-
-    :param path: The wanted path; its folder must exist.
-    :return: The path of the new empty file.
-    """
+    """Create an empty file under a name that is free, without ever touching an existing file."""
     number = 0
     while True:
         stem = path.stem if number == 0 else f"{path.stem}_{number}"
@@ -149,22 +120,7 @@ def reserve_path(path: Path) -> Path:
 
 
 def to_rgb(frame: Any) -> Frame:
-    """
-    Bring a rendered frame into the one form that is encoded.
-
-    :param frame: A uint8 array in 0-255 of shape (height, width), (height, width, 1),
-        (height, width, 3) or (height, width, 4); the fourth channel, opacity, is dropped.
-    :return: A uint8 array of shape (height, width, 3); the same memory where the form fits already.
-    :raises TypeError: If it is not a uint8 array.
-    :raises ValueError: If the shape is another.
-
-    Example::
-
-        import numpy as np
-        from dqn_plugins.wrappers.video.video_writer import to_rgb
-
-        assert to_rgb(np.zeros((4, 6), dtype=np.uint8)).shape == (4, 6, 3)
-    """
+    """Bring a rendered frame into the one form that is encoded."""
     if not isinstance(frame, np.ndarray):
         raise TypeError(
             f"frame: received {type(frame).__name__}, it must be a NumPy array. Make the "
@@ -196,8 +152,6 @@ def drop_half_fragment(path: Path) -> None:
     """
     Make a video that a full disk cut short open again. Half a fragment's pictures do no harm, but
     players refuse the whole file if the list before them (a ``moof`` box) is cut.
-
-    :param path: The video, changed in place if its last box is such a list and is not whole.
     """
     with path.open("r+b") as file:
         end = file.seek(0, os.SEEK_END)
@@ -216,14 +170,7 @@ def drop_half_fragment(path: Path) -> None:
 
 
 class _Encoder:
-    """
-    The ffmpeg process behind one file. It refers to no writer, so that a finalizer can hold it.
-
-    :param path: The file to fill; it exists and is empty.
-    :param width: Width in pixels, even.
-    :param height: Height in pixels, even.
-    :param fps: Frames per second.
-    """
+    """The ffmpeg process behind one file. It refers to no writer: a finalizer can hold it."""
 
     def __init__(self, path: Path, width: int, height: int, fps: Fraction):
         executable = find_encoder()
@@ -288,12 +235,7 @@ class _Encoder:
                 fcntl.fcntl(self._input, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     def send(self, data: Frame) -> None:
-        """
-        Hand one whole frame to ffmpeg.
-
-        :param data: Contiguous RGB frame.
-        :raises OSError: If the encoder is gone.
-        """
+        """Hand one whole frame to ffmpeg."""
         if self.abandoned:
             return
         try:
@@ -454,10 +396,7 @@ class VideoWriter:
 
     @property
     def abandoned(self) -> bool:
-        """
-        Whether this is a copy in a forked process, which writes nothing: the video is the
-        parent's.
-        """
+        """Whether this is a copy in a forked process: the video is the parent's."""
         return self._encoder is not None and self._encoder.abandoned
 
     def close(self) -> None:

@@ -164,7 +164,7 @@ def test_report_covers_all_episodes_since_the_last_line(make: Any) -> None:
 @twins
 def test_no_episode_yet(make: Any) -> None:
     env, _ = make()
-    env.statistics.records.clear()
+    env.records.clear()
     assert math.isnan(env.mean_return)
     assert math.isnan(env.mean_discounted_return)
     env.close()

@@ -22,7 +22,8 @@ from gymnasium.wrappers import RenderCollection
 from stable_baselines3 import DQN, PPO
 
 from dqn_plugins.wrappers import EpisodeReward, RecordVideo, read_frames
-from dqn_plugins.wrappers.video.recording import EpisodeProgress, Recorder
+from dqn_plugins.wrappers.rewards.episode import RunningEpisode
+from dqn_plugins.wrappers.video.recording import Recorder
 from tests.wrappers.scripted import (
     Scripted,
     close_colours,
@@ -122,6 +123,7 @@ def test_spec_rebuilds_the_same_recorder(tmp_path: Path) -> None:
         "caption": True,
         "model": model,
         "action_names": ("left", "right"),
+        "size": (60, 40),
     }
     assert set(arguments) == set(inspect.signature(RecordVideo.__init__).parameters) - {
         "self",
@@ -552,10 +554,12 @@ def test_the_sidecar_of_an_endless_recording_does_not_grow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dqn_plugins.wrappers.video.recording.MOST_EPISODES", 3)
-    recorder = Recorder(tmp_path, 10, {}, None)
-    recorder.start("long")
-    for number in range(10):
-        recorder.capture([np.zeros((16, 16, 3), np.uint8)], [EpisodeProgress(number)], [None])
+    recorder = Recorder(tmp_path, {}, None, 10)
+    episode = RunningEpisode()
+    recorder.start("long", test_the_sidecar_of_an_endless_recording_does_not_grow)
+    for _ in range(10):
+        episode.begin()
+        recorder.capture([np.zeros((16, 16, 3), np.uint8)], [episode], [None])
     path = recorder.stop()
     assert path is not None
     episodes = json.loads(path.with_suffix(".json").read_text())["episodes"]

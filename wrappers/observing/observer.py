@@ -1,0 +1,168 @@
+"""The observer, and what it looks at: one environment, or several of Gymnasium's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import logger
+from gymnasium.core import ActType, ObsType
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from typing_extensions import override
+
+from dqn_plugins.wrappers.rewards.episode import RunningEpisode
+
+__all__ = ["ObservedEnv", "ObservedVectorEnv", "Observer"]
+
+
+class Observer:
+    """
+    The running episodes, and what a wrapper does when something happens in them. A wrapper inherits
+    from a listener, which overrides the methods below, and from what looks at its kind of
+    environment: :class:`ObservedEnv`, :class:`ObservedVectorEnv`, or ``ObservedVecEnv`` for those
+    of Stable-Baselines3.
+    """
+
+    _episodes: list[RunningEpisode]
+    #: What the agent sees at this moment, of all environments.
+    _observations: Any = None
+    #: Whether an episode that ended has been followed by the next within the same step.
+    _resets_within_step = False
+
+    def _observe(self, n_envs: int, gamma: float | None = None) -> None:
+        self._episodes = [RunningEpisode(gamma, index) for index in range(n_envs)]
+
+    def _before_reset(self, indices: Sequence[int]) -> None:
+        """Some environments are about to be reset, in the middle of an episode or not."""
+
+    def _after_begin(self, indices: Sequence[int], when: str) -> None:
+        """
+        Episodes have begun: by a "reset", "after step" by themselves, or "in step", in place of a
+        step, of which :meth:`_after_step` will tell as well.
+        """
+
+    def _after_step(self, ended: Sequence[int], infos: Any) -> None:
+        """All environments have taken a step; these episodes are over with it."""
+
+    def _after_failure(self) -> None:
+        """An environment has raised an exception. There may be nobody left to close it."""
+
+    def _before_close(self) -> None:
+        """The environments are about to be closed."""
+
+    def _begin(
+        self, indices: Sequence[int], seeds: Sequence[int | None] = (), when: str = "reset"
+    ) -> None:
+        for position, index in enumerate(indices):
+            self._episodes[index].begin(seeds[position] if seeds else None)
+        if indices:
+            self._after_begin(indices, when)
+
+    def _ask(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except Exception:
+            self._after_failure()
+            raise
+
+    def _add(
+        self, rewards: Any, terminated: Any, truncated: Any, begun: Sequence[int]
+    ) -> list[int]:
+        """Count a step of several, of which some began an episode instead; tell which ended."""
+        self._begin(begun, when="in step")
+        ends, cuts = np.asarray(terminated).tolist(), np.asarray(truncated).tolist()
+        ended = []
+        for index, reward in enumerate(np.asarray(rewards).tolist()):
+            if index not in begun:
+                self._episodes[index].add(float(reward), ends[index], cuts[index])
+                if ends[index] or cuts[index]:
+                    ended.append(index)
+        return ended
+
+
+class ObservedEnv(
+    Observer, gym.Wrapper[ObsType, ActType, ObsType, ActType], Generic[ObsType, ActType]
+):
+    """Looks at one environment."""
+
+    @override
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[ObsType, dict[str, Any]]:
+        self._before_reset((0,))
+        self._observations, info = self._ask(self.env.reset, seed=seed, options=options)
+        self._begin((0,), (seed,))
+        return self._observations, info
+
+    @override
+    def step(self, action: ActType) -> tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
+        try:
+            observation, reward, terminated, truncated, info = self.env.step(action)
+        except Exception:
+            self._after_failure()
+            raise
+        self._observations = observation
+        self._episodes[0].add(float(reward), bool(terminated), bool(truncated))
+        self._after_step((0,) if terminated or truncated else (), (info,))
+        return observation, reward, terminated, truncated, info
+
+    @override
+    def close(self) -> None:
+        try:
+            self._before_close()
+        finally:
+            super().close()
+
+
+class ObservedVectorEnv(
+    Observer, VectorWrapper[ObsType, ActType, ObsType, ActType, Any], Generic[ObsType, ActType]
+):
+    """Looks at Gymnasium's ``VectorEnv``, whichever way it resets itself."""
+
+    def __init__(self, env: VectorEnv[ObsType, ActType, Any]):
+        VectorWrapper.__init__(self, env)
+        mode = env.metadata.get("autoreset_mode")
+        if mode is None:
+            logger.warn(
+                f"{env} does not say in metadata['autoreset_mode'] how it resets itself, so it is "
+                "taken to do so in the step after an episode's last (AutoresetMode.NEXT_STEP)."
+            )
+            mode = AutoresetMode.NEXT_STEP
+        self._mode = AutoresetMode(mode)
+        self._resets_within_step = self._mode is AutoresetMode.SAME_STEP
+
+    @override
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[ObsType, dict[str, Any]]:
+        mask = (options or {}).get("reset_mask")
+        indices = list(range(self.num_envs)) if mask is None else np.flatnonzero(mask).tolist()
+        self._before_reset(indices)
+        self._observations, infos = self._ask(self.env.reset, seed=seed, options=options)
+        seeds: Any = seed
+        if seed is None or isinstance(seed, int | np.integer):
+            seeds = [None if seed is None else int(seed) + index for index in range(self.num_envs)]
+        self._begin(indices, [seeds[index] for index in indices])
+        return self._observations, infos
+
+    @override
+    def step(self, actions: ActType) -> tuple[ObsType, Any, Any, Any, dict[str, Any]]:
+        results = self._ask(self.env.step, actions)
+        self._observations, rewards, terminations, truncations, infos = results
+        begun: list[int] = []
+        if self._mode is AutoresetMode.NEXT_STEP:
+            begun = [episode.environment for episode in self._episodes if episode.over]
+        ended = self._add(rewards, terminations, truncations, begun)
+        self._after_step(ended, infos)
+        if self._resets_within_step:
+            self._begin(ended, when="after step")
+        return results  # type: ignore[no-any-return]
+
+    @override
+    def close(self, **kwargs: Any) -> None:
+        try:
+            self._before_close()
+        finally:
+            super().close(**kwargs)

@@ -1,0 +1,385 @@
+"""What the recording wrappers of all kinds share."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import logger
+
+from dqn_plugins.files import checked_folder
+from dqn_plugins.wrappers.environment_id import id_of
+from dqn_plugins.wrappers.observing.observer import Observer
+from dqn_plugins.wrappers.video.recording import Recorder
+from dqn_plugins.wrappers.video.terminal_frame import (
+    keep_terminal_frames,
+    stop_keeping_terminal_frames,
+)
+
+__all__ = ["Recording", "RecordingEpisodes", "RecordingSeveral", "checked_video_length"]
+
+
+def checked_video_length(video_length: int, least: int) -> float:
+    """Check how long videos shall be."""
+    if isinstance(video_length, bool) or video_length < least:
+        raise ValueError(
+            f"video_length: received {video_length!r}, it must be a whole number of frames of at "
+            f"least {least}. Pass {'200' if least else '0 to record whole episodes'}."
+        )
+    return video_length or float("inf")
+
+
+class StreamedFrames:
+    """
+    The frames of a running recording, for programs that ask how many there are or add some. The
+    frames themselves are in the video file, not in memory.
+    """
+
+    def __init__(self, recorder: Recording):
+        self._recorder = recorder
+
+    def __len__(self) -> int:
+        return self._recorder._recorder.frame_count
+
+    def __getitem__(self, index: int | slice) -> Any:
+        raise LookupError(
+            f"recorded_frames[{index!r}]: recorded frames are streamed to the video file and not "
+            "kept. Read them from the file, or wrap the environment in "
+            "gymnasium.wrappers.RenderCollection to keep them."
+        )
+
+    def append(self, frame: npt.NDArray[Any]) -> None:
+        """Add a frame as it is, without a caption. Nothing happens if no recording is running."""
+        self.extend([frame])
+
+    def extend(self, frames: Iterable[npt.NDArray[Any]]) -> None:
+        """Add frames as they are; see :meth:`append`."""
+        for frame in frames:
+            if self._recorder.recording:
+                self._recorder._add_frames([frame])
+
+    def __iadd__(self, frames: Iterable[npt.NDArray[Any]]) -> StreamedFrames:
+        self.extend(frames)
+        return self
+
+    def clear(self) -> None:
+        """Take the frames back; the recording goes on with the next one."""
+        self._recorder._recorder.discard()
+
+
+class Recording(Observer):
+    """Records what is observed, with the attributes of the wrappers whose place it takes."""
+
+    _recorder: Recorder
+    #: The environments that are recorded.
+    _indices: Sequence[int] = (0,)
+    video_length: float
+    name_prefix: str
+    step_id: int
+
+    @property
+    def recording(self) -> bool:
+        """Whether a recording is running. Setting it begins or finishes one."""
+        return self._recorder.recording
+
+    @recording.setter
+    def recording(self, value: bool) -> None:
+        if not value:
+            self._finish()
+        elif not self.recording:
+            self._begin_video()
+
+    @property
+    def recorded_frames(self) -> StreamedFrames:
+        """
+        The frames of the running recording, of which only the number is kept. Setting them to a
+        list has the video begin anew with the frames in it.
+        """
+        return StreamedFrames(self)
+
+    @recorded_frames.setter
+    def recorded_frames(self, frames: Iterable[npt.NDArray[Any]]) -> None:
+        if not isinstance(frames, StreamedFrames):  # otherwise from `+=`
+            self._recorder.discard()
+            self.recorded_frames.extend(frames)
+
+    @property
+    def frames_per_sec(self) -> float:
+        """Frames per second of the next video."""
+        return self._recorder.fps
+
+    @frames_per_sec.setter
+    def frames_per_sec(self, value: float) -> None:
+        self._recorder.fps = value
+
+    @property
+    def video_folder(self) -> Any:
+        """The folder of the next video, as text."""
+        return str(self._recorder.folder)
+
+    @video_folder.setter
+    def video_folder(self, value: str | os.PathLike[str]) -> None:
+        self._recorder.folder = checked_folder(value, "video_folder")
+
+    @property
+    def _video_name(self) -> str | None:
+        return self._recorder.name
+
+    @_video_name.setter
+    def _video_name(self, value: str | None) -> None:
+        if self.recording and value is not None:
+            self._recorder.name = value
+        self._recorder.next_name = value
+
+    @property
+    def video_path(self) -> str | None:
+        """
+        The file of the running recording, or of the last one; None before the first. Setting it
+        names the next file.
+        """
+        path = self._recorder.path
+        return None if path is None else str(path)
+
+    @video_path.setter
+    def video_path(self, value: str | os.PathLike[str]) -> None:
+        path = Path(os.path.abspath(value))
+        self.video_folder = path.parent
+        self._video_name = path.stem
+        if not self.recorded_frames:
+            self._recorder.path = path
+
+    @contextlib.contextmanager
+    def _finished_on_failure(self) -> Iterator[None]:
+        """Finish the video if something fails that it needs; the program may go on without it."""
+        try:
+            yield
+        except Exception:
+            with contextlib.suppress(OSError):
+                self._finish()
+            raise
+
+    def _after_failure(self) -> None:
+        with contextlib.suppress(OSError):
+            self._recorder.stop()
+
+    def _before_close(self) -> None:
+        if self.recording:
+            self.stop_recording()
+
+    def _default_name(self) -> str:
+        return f"{self.name_prefix}-step-{self.step_id}"
+
+    def _begin_video(self) -> None:
+        self._recorder.start(self._recorder.next_name or self._default_name(), self)
+        self._recorder.next_name = None
+
+    def _finish(self) -> Path | None:
+        return self._recorder.stop()
+
+    def stop_recording(self) -> None:
+        """
+        Finish the running recording.
+
+        :raises RuntimeError: If none is running.
+        """
+        if not self.recording:
+            raise RuntimeError(
+                "stop_recording() was called, but no recording is running. Call start_recording() "
+                "before it, or ask for .recording first."
+            )
+        self._finish()
+
+    def _add_frames(self, frames: Sequence[Any], observations: Sequence[Any] | None = None) -> None:
+        """Record a frame, and finish if it was the last."""
+        if not all(isinstance(frame, np.ndarray) for frame in frames):
+            kinds = ", ".join(sorted({type(frame).__name__ for frame in frames}))
+            logger.warn(f"Recording stopped: rendering gave {kinds} instead of a NumPy array.")
+            self.stop_recording()
+            return
+        with self._finished_on_failure():
+            episodes = [self._episodes[index] for index in self._indices]
+            self._recorder.capture(frames, episodes, observations)
+        if self._recorder.frame_count >= self.video_length:
+            self.stop_recording()
+
+
+def is_cube_or_thousandth(episode: int) -> bool:
+    """Gymnasium's schedule of videos; its own module for them imports moviepy."""
+    return round(episode ** (1 / 3)) ** 3 == episode if episode < 1000 else episode % 1000 == 0
+
+
+class RecordingEpisodes(Recording):
+    """Begins recordings with episodes and at steps, as Gymnasium's recorders do."""
+
+    def _set_up(
+        self,
+        env: Any,
+        video_folder: str,
+        episode_trigger: Callable[[int], bool] | None,
+        step_trigger: Callable[[int], bool] | None,
+        video_length: int,
+        name_prefix: str,
+        fps: int | None,
+        disable_logger: bool,
+        gc_trigger: Callable[[int], bool] | None,
+        **drawing: Any,
+    ) -> None:
+        """Check the arguments that Gymnasium's recorders have, and keep them."""
+        if env.render_mode in {None, "human", "ansi"}:
+            raise ValueError(
+                f"env: received render_mode={env.render_mode!r}, which gives no pictures to "
+                'record. Make the environment with render_mode="rgb_array", as in '
+                'gym.make("LunarLander-v3", render_mode="rgb_array").'
+            )
+        self.video_length = checked_video_length(video_length, least=0)
+        if episode_trigger is None and step_trigger is None:
+            episode_trigger = is_cube_or_thousandth
+        self.episode_trigger, self.step_trigger = episode_trigger, step_trigger
+        self.disable_logger, self.gc_trigger = disable_logger, gc_trigger
+        self.name_prefix = name_prefix
+        self.step_id = self.episode_id = -1
+        self._observe(getattr(env, "num_envs", 1))
+        self._recorder = Recorder(video_folder, env.metadata, id_of(env), fps=fps, **drawing)
+
+    def _capture_frame(self) -> None:
+        raise NotImplementedError
+
+    def _after_begin(self, indices: Sequence[int], when: str) -> None:
+        first = self._indices[0]
+        if first in indices:
+            self.episode_id += 1
+            self._episodes[first].number = self.episode_id
+            if self.recording and self.video_length == float("inf"):
+                self.stop_recording()
+            if self.episode_trigger is not None and self.episode_trigger(self.episode_id):
+                self.start_recording(f"{self.name_prefix}-episode-{self.episode_id}")
+        if self.recording and self._shows_beginning(indices, when):
+            self._capture_frame()
+
+    def _shows_beginning(self, indices: Sequence[int], when: str) -> bool:
+        return True
+
+    def _after_step(self, ended: Sequence[int], infos: Any) -> None:
+        self.step_id += 1
+        if self.step_trigger is not None and self.step_trigger(self.step_id):
+            self.start_recording(f"{self.name_prefix}-step-{self.step_id}")
+        if self.recording:
+            self._capture_step(ended, infos)
+
+    def _capture_step(self, ended: Sequence[int], infos: Any) -> None:
+        self._capture_frame()
+
+    def start_recording(self, video_name: str) -> None:
+        """
+        Begin a recording with the next frame; one that is running is finished first.
+
+        :param video_name: File name without ``.mp4``.
+        """
+        if self.recording:
+            self.stop_recording()
+        self._recorder.next_name = os.fspath(video_name)
+        self._begin_video()
+
+    def stop_recording(self) -> None:
+        """
+        Finish the running recording.
+
+        :raises RuntimeError: If none is running.
+        """
+        super().stop_recording()
+        if self.gc_trigger is not None and self.gc_trigger(self.episode_id):
+            gc.collect()
+
+    def _finish(self) -> Path | None:
+        path = super()._finish()
+        if path is not None and not self.disable_logger:
+            logging.getLogger(__name__).info("Saved the video %s", path)
+        return path
+
+
+class RecordingSeveral(Recording):
+    """Records a grid of several environments, or one of them."""
+
+    env: Any
+
+    def _choose(self, n_envs: int, env_index: int | None) -> None:
+        """Check which environment is to be recorded."""
+        if env_index is not None and not 0 <= env_index < n_envs:
+            raise ValueError(
+                f"env_index: received {env_index!r}, it must be from 0 to {n_envs - 1}, or "
+                "None for a grid of all. Pass one of these."
+            )
+        self._indices = range(n_envs) if env_index is None else (env_index,)
+        self._single = len(self._indices) == 1
+
+    def _render(self) -> list[Any]:
+        raise NotImplementedError
+
+    def _draw(self) -> list[Any]:
+        with self._finished_on_failure():
+            return self._render()
+
+    def _last_frame(self, infos: Any, index: int) -> Any:
+        """Take the picture of the state that an episode ended in; None if there is none."""
+        raise NotImplementedError
+
+    def _last_observation(self, infos: Any, index: int) -> Any:
+        raise NotImplementedError
+
+    def _shows_beginning(self, indices: Sequence[int], when: str) -> bool:
+        """Tell whether the first states of episodes get a frame of their own."""
+        if when == "after step" and self._recorder.frame_count:
+            return self._single and self._indices[0] in indices
+        return when != "in step" and not set(self._indices).isdisjoint(indices)
+
+    def _capture_step(self, ended: Sequence[int], infos: Any) -> None:
+        replaced = set(self._indices).intersection(ended) if self._resets_within_step else set()
+        found = {index: self._last_frame(infos, index) for index in sorted(replaced)}
+        last = {index: frame for index, frame in found.items() if frame is not None}
+        # A subclass that takes its own pictures takes all of them.
+        if not last or type(self)._capture_frame is not RecordingSeveral._capture_frame:
+            if not (self._single and replaced):
+                self._capture_frame()
+            return
+        frames = list(last.values()) if self._single else self._draw()
+        seen = self._seen()
+        for index, frame in last.items():
+            position = self._indices.index(index)
+            frames[position] = frame
+            seen[position] = self._last_observation(infos, index)
+        self._add_frames(frames, seen)
+
+    def _seen(self) -> list[Any]:
+        return [observation_of(self._observations, index) for index in self._indices]
+
+    def _capture_frame(self) -> None:
+        if self.recording:
+            frames = self._draw()
+            self._add_frames(frames, self._seen() if len(frames) == len(self._indices) else None)
+
+    def _begin_video(self) -> None:
+        if self._resets_within_step:
+            keep_terminal_frames(self.env, self._indices)
+        super()._begin_video()
+
+    def _finish(self) -> Path | None:
+        if self.recording and self._resets_within_step:
+            stop_keeping_terminal_frames(self.env, self._indices)
+        return super()._finish()
+
+
+def observation_of(observations: Any, index: int) -> Any:
+    """Pick one sub-environment's observation."""
+    if isinstance(observations, dict):
+        return {key: observation_of(value, index) for key, value in observations.items()}
+    parts = (np.ndarray, dict, tuple)
+    if isinstance(observations, tuple) and all(isinstance(each, parts) for each in observations):
+        return tuple(observation_of(value, index) for value in observations)
+    return observations[index]
