@@ -56,9 +56,9 @@ class Train(_Repeatable, TrainSettings):
 
 @dataclass(frozen=True)
 class Record(RecordSettings):
-    """Record greedy episodes of a saved model."""
+    """Record greedy episodes of saved models."""
 
-    model: Positional[Path]
+    model: Positional[tuple[Path, ...]]
 
 
 @dataclass(frozen=True)

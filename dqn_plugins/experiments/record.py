@@ -1,4 +1,4 @@
-"""Record episodes of a saved model."""
+"""Record episodes of saved models."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from rich.console import Console
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.algorithms import load_model
 from dqn_plugins.experiments.environments import EnvironmentSettings, load_normalization
-from dqn_plugins.experiments.rollout import Player
+from dqn_plugins.experiments.rollout import Episode, Player
 from dqn_plugins.experiments.running import FIRST_FINAL_EVALUATION_SEED, check_at_least
 from dqn_plugins.files import read_json, write_json
 
@@ -19,9 +19,10 @@ __all__ = ["RecordSettings", "check_spaces", "record", "trained_on"]
 @dataclass(frozen=True)
 class RecordSettings:
     """
-    Record greedy episodes of a saved model.
+    Record greedy episodes of saved models.
 
-    :param model: File that `save` wrote, or folder of a training run or of a cell of a comparison.
+    :param model: File that `save` wrote, or folder of a training run or of a cell of a comparison;
+        several are recorded one after the other.
     :param env: Environment, by its Gymnasium id. By default the one it was trained on, with its
         arguments and wrappers, which the settings.json beside the model tells.
     :param algo: Algorithm of the model, by name; by default the file tells.
@@ -30,48 +31,87 @@ class RecordSettings:
         episodes of a comparison's final evaluation.
     :param max_episode_steps: Where an episode is cut that does not end.
     :param out: Folder of the videos.
+    :param side_by_side: Whether the same episode of all models is put into one video as well.
     """
 
-    model: Path
+    model: Path | tuple[Path, ...]
     env: str | None = None
     algo: str | None = None
     episodes: int = 3
     seed: int = FIRST_FINAL_EVALUATION_SEED
     max_episode_steps: int = 10_000
     out: Path = Path("videos")
+    side_by_side: bool = False
 
 
 def record(settings: RecordSettings, console: Console | None = None) -> list[Path]:
     """
-    Record greedy episodes of a saved model, with its Q-values if it has any.
+    Record greedy episodes of saved models, with their Q-values if they have any.
 
     :param settings: What to record.
     :param console: Where the return of each episode is shown; standard error by default.
-    :return: The videos. Beside each is a JSON file with what happened.
+    :return: The videos, those of the first model first, those side by side last. Beside each of a
+        model is a JSON file with what happened.
     :raises SettingsError: If a setting is wrong, or something is not there.
     """
     check_at_least(settings, episodes=1, seed=0, max_episode_steps=1)
     console = console or Console(stderr=True, highlight=False)
-    env_id, made, trained_with = trained_on(settings.model, settings.env)
-    model = load_model(settings.model, settings.algo)
+    models = (settings.model,) if isinstance(settings.model, Path) else tuple(settings.model)
+    env_ids = [trained_on(model, settings.env)[0] for model in models]
+    if not models or (settings.side_by_side and (len(models) == 1 or len(set(env_ids)) > 1)):
+        raise SettingsError(
+            f"model: received {len(models)}, of {', '.join(sorted(set(env_ids))) or 'nothing'}; it "
+            "must be at least one, and with --side-by-side two or more of one environment. Pass "
+            "their files or folders."
+        )
+    settings.out.mkdir(parents=True, exist_ok=True)
+    recorded = [_record_model(model, settings, console) for model in models]
+    videos = [video for _, each in recorded for video, _ in each]
+    for number in range(settings.episodes if settings.side_by_side else 0):
+        from dqn_plugins.wrappers import side_by_side
+
+        labels = [f"{label}: {each[number][1].episode_return:.1f}" for label, each in recorded]
+        videos.append(
+            side_by_side(
+                [each[number][0] for _, each in recorded],
+                labels,
+                settings.out / f"side-by-side-episode-{number}.mp4",
+            )
+        )
+        console.print(f"{videos[-1]}: {', '.join(labels)}", markup=False, soft_wrap=True)
+    return videos
+
+
+def _record_model(
+    path: Path, settings: RecordSettings, console: Console
+) -> tuple[str, list[tuple[Path, Episode]]]:
+    """Record the episodes of one model; tell its name, and the videos with what is in them."""
+    env_id, made, trained_with = trained_on(path, settings.env)
+    model = load_model(path, settings.algo)
     player = Player(env_id, made, settings.max_episode_steps, render_mode="rgb_array")
     if player.normalization is not None:
-        load_normalization(player.normalization, _statistics_of(settings.model))
+        load_normalization(player.normalization, _statistics_of(path))
     check_spaces(model, player.venv, env_id)
     name = str(trained_with.get("algorithm") or type(model).__name__)
     has_q_values = hasattr(model.policy, "q_net")
-    settings.out.mkdir(parents=True, exist_ok=True)
     videos = []
     for number in range(settings.episodes):
         seed = settings.seed + number
         place = settings.out / f"{name}-episode-{number}.mp4"
-        path, episode = player.record(model, seed, place, has_q_values)
-        write_json(path.with_suffix(".json"), {"video": path.name, **asdict(episode)})
-        line = f"{path}: return {episode.episode_return:.1f}, seed {seed}"
+        video, episode = player.record(model, seed, place, has_q_values)
+        told = {"episode": number, "seed": seed, "length": episode.length}
+        content = {
+            "video": video.name,
+            "environment_id": env_id,
+            **asdict(episode),
+            "episodes": [{**told, "return": episode.episode_return}],
+        }
+        write_json(video.with_suffix(".json"), content)
+        line = f"{video}: return {episode.episode_return:.1f}, seed {seed}"
         console.print(line, markup=False, soft_wrap=True)
-        videos.append(path)
+        videos.append((video, episode))
     player.close()
-    return videos
+    return name, videos
 
 
 def trained_on(model: Path, env: str | None) -> tuple[str, EnvironmentSettings, dict[str, Any]]:

@@ -40,7 +40,7 @@ def test_example_runs(
     thing: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    if thing.__name__ in {"show_videos", "side_by_side", "read_frames"}:
+    if thing.__name__ in {"show_videos", "side_by_side", "read_frames", "to_gif"}:
         env = RecordVideo(Scripted(), "videos")
         play(env, 1)
         env.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import unicodedata
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,32 +23,46 @@ STAND_INS |= {"\N{RIGHTWARDS ARROW}": "->", "\N{LEFTWARDS ARROW}": "<-"}
 NO_CHARACTER = "\U0010ffff"
 
 
+def _font_of(package: str, path: str, size: int) -> Any:
+    """Load a font that a package brings along; None without it."""
+    found = importlib.util.find_spec(package)  # located, not imported: imports are slow
+    file = Path((found and found.origin) or "").parent / path
+    return ImageFont.truetype(str(file), size) if file.is_file() else None
+
+
 @functools.lru_cache(maxsize=32)
-def font(size: int) -> Any:
+def fonts(size: int) -> list[Any]:
     """
-    Load the font of captions and labels: DejaVu Sans, which matplotlib brings along and which has
-    Greek letters, accents and a true minus sign; Pillow's own font has none of them.
+    Load the fonts of captions and labels. DejaVu Sans, which matplotlib brings along, has Greek
+    letters, accents and a true minus sign. Pillow's own font has none of them; pygame, which comes
+    with Gymnasium's environments, brings a bolder one that has.
 
     :param size: In pixels.
-    :return: A Pillow font.
+    :return: Pillow's fonts. What the first lacks is drawn by the second.
     """
-    matplotlib = importlib.util.find_spec("matplotlib")  # located, not imported: imports are slow
-    if matplotlib is not None and matplotlib.origin is not None:
-        file = Path(matplotlib.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-        if file.is_file():
-            return ImageFont.truetype(str(file), size)
-    return ImageFont.load_default(size)
+    whole = _font_of("matplotlib", "mpl-data/fonts/ttf/DejaVuSans.ttf", size)
+    found = [whole] if whole else [ImageFont.load_default(size)]
+    return found + [each for each in [_font_of("pygame", "freesansbold.ttf", size)] if each]
+
+
+@functools.lru_cache(maxsize=1024)
+def _drawing(character: str, size: int) -> Any:
+    """Find the font that has a character's glyph; None if there is none."""
+
+    def drawn(face: Any, text: str) -> tuple[tuple[int, int], bytes]:
+        mask = face.getmask(text)
+        return mask.size, bytes(mask)
+
+    for face in fonts(size):
+        if character.isascii() or drawn(face, character) != drawn(face, NO_CHARACTER):
+            return face
+    return None
 
 
 @functools.lru_cache(maxsize=1024)
 def _legible(character: str, size: int) -> str:
-    """Spell a character whose glyph the font lacks with those that it has."""
-
-    def drawn(text: str) -> tuple[tuple[int, int], bytes]:
-        mask = font(size).getmask(text)
-        return mask.size, bytes(mask)
-
-    if character.isascii() or drawn(character) != drawn(NO_CHARACTER):
+    """Spell a character whose glyph the fonts lack with those that they have."""
+    if _drawing(character, size) is not None:
         return character
     parts = unicodedata.normalize("NFKD", character).casefold()
     if parts.isascii() or len(parts) > 1:  # an accent has no glyph of its own to spell
@@ -65,27 +80,30 @@ def _legible(character: str, size: int) -> str:
 @functools.lru_cache(maxsize=1024)
 def _stamp(text: str, size: int) -> Image.Image:
     # Rasterising a glyph costs 40 µs and up, pasting one that is kept about 4 µs.
-    face = font(size)
-    ascent, descent = face.getmetrics()
+    face = _drawing(text[:1], size)
+    ascent, descent = fonts(size)[0].getmetrics()  # all stand on the same line
     mask = Image.new("L", (max(1, round(face.getlength(text))), ascent + descent))
-    ImageDraw.Draw(mask).text((0, 0), text, font=face, fill=255)
+    ImageDraw.Draw(mask).text((0, ascent), text, font=face, fill=255, anchor="ls")
     return mask
 
 
 def _stamps(text: str, size: int) -> list[Image.Image]:
-    # Numbers change with every frame, their digits do not. Words are kept whole.
+    # Numbers change with every frame, their digits do not. Words are kept whole, but for glyphs of
+    # another font.
     text = legible(text, size)
-    pieces = text if DIGITS.issuperset(text) else [text]
-    return [_stamp(piece, size) for piece in pieces]
+    if DIGITS.issuperset(text):
+        return [_stamp(digit, size) for digit in text]
+    runs = itertools.groupby(text, lambda character: _drawing(character, size))
+    return [_stamp("".join(run), size) for _, run in runs]
 
 
 def legible(text: str, size: int) -> str:
     """
-    Spell a line of text with what the font has.
+    Spell a line of text with what the fonts have.
 
     :param text: The line.
     :param size: Of the font, in pixels.
-    :return: The line, where the font has all of it; otherwise with letters for their names or
+    :return: The line, where the fonts have all of it; otherwise with letters for their names or
         without their accents, a hyphen for a minus, and so on.
     """
     return text if text.isascii() else "".join(_legible(each, size) for each in text)
@@ -111,11 +129,15 @@ def fitted(text: str, size: int, width: float) -> str:
     :param width: The room there is, in pixels.
     :return: The text, or its beginning and an ellipsis.
     """
-    face = font(size)
     text, ellipsis = legible(text, size), legible(ELLIPSIS, size)
-    if face.getlength(text) <= width:
+
+    def length(line: str) -> float:
+        runs = itertools.groupby(line, lambda character: _drawing(character, size))
+        return sum(face.getlength("".join(run)) for face, run in runs)
+
+    if length(text) <= width:
         return text
-    while text and face.getlength(text + ellipsis) > width:
+    while text and length(text + ellipsis) > width:
         text = text[:-1]
     return text.rstrip() + ellipsis
 

@@ -198,6 +198,7 @@ class Recording(Observer):
 
     def _add_frames(self, frames: Sequence[Any], observations: Sequence[Any] | None = None) -> None:
         """Record a frame, and finish if it was the last."""
+        frames = [np.asarray(each) if hasattr(each, "__array__") else each for each in frames]
         if not all(isinstance(frame, np.ndarray) for frame in frames):
             kinds = ", ".join(sorted({type(frame).__name__ for frame in frames}))
             logger.warn(f"Recording stopped: rendering gave {kinds} instead of a NumPy array.")
@@ -235,7 +236,7 @@ class RecordingEpisodes(Recording):
         if env.render_mode in {None, "human", "ansi"}:
             raise ValueError(
                 f"env: received render_mode={env.render_mode!r}, which gives no pictures to "
-                'record. Make the environment with render_mode="rgb_array", as in '
+                "record. Make the environment with one that does, such as rgb_array: "
                 'gym.make("LunarLander-v3", render_mode="rgb_array").'
             )
         self.video_length = checked_video_length(video_length, least=0)

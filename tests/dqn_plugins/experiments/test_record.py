@@ -2,12 +2,15 @@ import json
 from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 import pytest
 
+from dqn_plugins.cli import main
 from dqn_plugins.comparison import run_comparison
 from dqn_plugins.experiments.algorithms import ALGORITHMS, load_model, make_model, resolve
 from dqn_plugins.experiments.record import RecordSettings, record
 from dqn_plugins.wrappers import read_frames
+from dqn_plugins.wrappers.notebook import caption_of
 from tests.dqn_plugins.comparison.studies import ENVIRONMENT, small_study
 
 
@@ -27,6 +30,7 @@ def test_a_saved_model_of_any_algorithm_tells_what_it_is(tmp_path, algorithm):
     beside = json.loads(video.with_suffix(".json").read_text())
     assert beside["length"] + 1 == sum(1 for _ in read_frames(video))
     assert beside["seed"] == 2_000_000
+    assert caption_of(video).endswith(f"{beside['length']} steps")
 
 
 def test_the_cells_of_a_comparison_can_be_recorded(tmp_path, capsys):
@@ -59,3 +63,30 @@ def test_what_cannot_be_recorded_is_named(tmp_path: Path) -> None:
     model.save(tmp_path / "model.zip")
     with pytest.raises(ValueError, match="Pass the environment it was trained on"):
         record(RecordSettings(tmp_path / "model.zip", env="Acrobot-v1"))
+
+
+def test_models_side_by_side_from_the_command_line(tmp_path, capsys):
+    files = []
+    for name in ("naive_dqn", "stream_q"):
+        model = make_model(resolve(name, ENVIRONMENT), gym.make(ENVIRONMENT), seed=0)
+        model.save(tmp_path / name)
+        files.append(str(tmp_path / f"{name}.zip"))
+    out = tmp_path / "videos"
+    given = ["--env", ENVIRONMENT, "--episodes", "1", "--out", str(out)]
+    with pytest.raises(SystemExit, match="0"):
+        main(["record", *files, *given, "--side-by-side"])
+    names = ["NaiveDQN-episode-0.mp4", "StreamQ-episode-0.mp4", "side-by-side-episode-0.mp4"]
+    assert sorted(path.name for path in out.glob("*.mp4")) == names
+    left, right, both = ([*read_frames(out / name)] for name in names)
+    assert len(both) == max(len(left), len(right))
+    height, width = left[0].shape[:2]
+    # The first frame of each below its label, the second's to the right of the first's.
+    for first, tile in ((left[0], both[0][:, :width]), (right[0], both[0][:, -width:])):
+        seen = tile[tile.shape[0] - height :].astype(int)
+        assert np.abs(seen - first).mean() < 6
+    shown = capsys.readouterr().err.splitlines()[-1]
+    assert "NaiveDQN: " in shown
+    assert "StreamQ: " in shown
+    with pytest.raises(SystemExit, match="1"):
+        main(["record", files[0], *given, "--side-by-side"])
+    assert "two or more of one environment" in capsys.readouterr().err.replace("\n", " ")

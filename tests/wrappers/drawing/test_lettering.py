@@ -1,4 +1,4 @@
-"""Text on pictures, also in a plain installation, where there is only Pillow's own font."""
+"""Text on pictures, also in a plain installation, which has no matplotlib, and in a bare one."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from dqn_plugins.wrappers.drawing import lettering
 from dqn_plugins.wrappers.drawing.lettering import fitted, signed, text_width, write
 
 
-@pytest.fixture(params=[True, False], ids=["matplotlib", "plain"])
+@pytest.fixture(
+    params=[(), ("matplotlib",), ("matplotlib", "pygame")], ids=["matplotlib", "plain", "bare"]
+)
 def has_greek(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
-    """With and without matplotlib's font."""
-    caches = (lettering.font, lettering._legible, lettering._stamp)
-    if not request.param:
-        monkeypatch.setitem(sys.modules, "matplotlib", None)
+    """With matplotlib's font, with Pillow's and pygame's, and with Pillow's alone."""
+    caches = (lettering.fonts, lettering._drawing, lettering._legible, lettering._stamp)
+    for missing in request.param:
+        monkeypatch.setitem(sys.modules, missing, None)
     for cache in caches:
         cache.cache_clear()
-    yield request.param
+    yield len(request.param) < 2
     for cache in caches:
         cache.cache_clear()
 
@@ -46,9 +48,9 @@ def drawn(text: str) -> npt.NDArray[np.uint8]:
     ],
 )
 def test_no_glyph_is_an_empty_box(has_greek: bool, text: str, plainly: str) -> None:
-    box = lettering.font(16).getmask(lettering.NO_CHARACTER)
     for character in lettering.legible(text, 16):
-        glyph = lettering.font(16).getmask(character)
+        face = lettering._drawing(character, 16)
+        box, glyph = face.getmask(lettering.NO_CHARACTER), face.getmask(character)
         assert (glyph.size, bytes(glyph)) != (box.size, bytes(box)), character
     if not has_greek and plainly != "LODZ":
         assert np.array_equal(drawn(text), drawn(plainly))
@@ -57,7 +59,14 @@ def test_no_glyph_is_an_empty_box(has_greek: bool, text: str, plainly: str) -> N
 
 def test_what_a_font_has_is_drawn(has_greek: bool) -> None:
     assert lettering.legible("±1°", 16) == "±1°"
-    assert (lettering.legible("−ε", 16) == "−ε") == has_greek
+    assert (lettering.legible("−ε é Ł", 16) == "−ε é Ł") == has_greek
+
+
+def test_all_fonts_stand_on_one_line(has_greek: bool) -> None:
+    """The foot of a Greek letter beside that of an ordinary one, where it is not spelt."""
+    texts = ("x", "xε", "ω", "m") if has_greek else ("x", "m")
+    feet = [np.flatnonzero(drawn(text).any(axis=(1, 2))).max() for text in texts]
+    assert max(feet) - min(feet) <= 1
 
 
 def test_a_shortened_line_fits(has_greek: bool) -> None:

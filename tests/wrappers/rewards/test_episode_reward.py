@@ -14,14 +14,16 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import Autoreset, RecordEpisodeStatistics
+from gymnasium.wrappers import vector as vector_wrappers
 from stable_baselines3 import DQN
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor, load_results
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor, VecNormalize
 
 from dqn_plugins.environments import wrap_env
-from dqn_plugins.wrappers import EpisodeReward, VecEpisodeReward
+from dqn_plugins.wrappers import EpisodeReward, VecEpisodeReward, VectorEpisodeReward
 from dqn_plugins.wrappers.rewards.episode import EpisodeHistory
 from tests.wrappers.scripted import EPISODES, Scripted, play
 
@@ -57,7 +59,38 @@ def subprocess_vector(**arguments: Any) -> tuple[VecEpisodeReward, list[dict[str
     return venv, run(venv, sum(LENGTHS))
 
 
-twins = pytest.mark.parametrize("make", [scalar, vector, subprocess_vector])
+def rows(infos: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the infos of a Gymnasium VectorEnv say of the episodes that ended."""
+    masks = {key[1:]: value for key, value in infos.items() if key in {"_episode", "_whole"}}
+    return [
+        {key: {name: values[index] for name, values in infos[key].items()}}
+        for key, mask in masks.items()
+        for index in np.flatnonzero(mask)
+    ]
+
+
+def gymnasium_vector(mode: AutoresetMode) -> Any:
+    def make(**arguments: Any) -> tuple[Any, list[dict[str, Any]]]:
+        envs = SyncVectorEnv([Scripted], autoreset_mode=mode)
+        env: Any = VectorEpisodeReward(envs, **arguments)
+        env.reset()
+        told = []
+        while env.episode_count < 3:
+            _, _, terminated, truncated, infos = env.step(np.zeros(1, dtype=int))
+            told += rows(infos)
+            if mode is AutoresetMode.DISABLED and (terminated | truncated).any():
+                env.reset(options={"reset_mask": terminated | truncated})
+        return env, told
+
+    return make
+
+
+MODES = list(AutoresetMode)
+twins = pytest.mark.parametrize(
+    "make",
+    [scalar, vector, subprocess_vector, *map(gymnasium_vector, MODES)],
+    ids=["scalar", "vector", "processes", *(mode.name.lower() for mode in MODES)],
+)
 
 
 @twins
@@ -170,7 +203,14 @@ def test_no_episode_yet(make: Any) -> None:
     env.close()
 
 
-@pytest.mark.parametrize("kind", [EpisodeReward, VecEpisodeReward])
+KINDS: dict[Any, Callable[[], Any]] = {
+    EpisodeReward: Scripted,
+    VecEpisodeReward: lambda: DummyVecEnv([Scripted]),
+    VectorEpisodeReward: lambda: SyncVectorEnv([Scripted]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("arguments", "fix"),
     [
@@ -184,19 +224,24 @@ def test_no_episode_yet(make: Any) -> None:
     ],
 )
 def test_arguments_out_of_range(kind: Any, arguments: dict[str, Any], fix: str) -> None:
-    env = Scripted() if kind is EpisodeReward else DummyVecEnv([Scripted])
     with pytest.raises(ValueError, match=fix):
-        kind(env, **arguments)
+        kind(KINDS[kind](), **arguments)
+
+
+def test_environments_of_another_kind_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"venv: received SyncVectorEnv.*VectorEpisodeReward"):
+        VecEpisodeReward(SyncVectorEnv([Scripted]))  # type: ignore[arg-type]
+    for kind in (EpisodeReward, VectorEpisodeReward):
+        with pytest.raises(TypeError, match="Expected env to be"):
+            kind(DummyVecEnv([Scripted]))
 
 
 def test_the_twins_have_the_same_arguments() -> None:
-    ours, theirs = (
-        list(inspect.signature(kind.__init__).parameters.values())[2:]
-        for kind in (EpisodeReward, VecEpisodeReward)
+    first, *others = (
+        [(a.name, a.kind, a.default) for a in inspect.signature(kind.__init__).parameters.values()]
+        for kind in KINDS
     )
-    assert [(a.name, a.kind, a.default) for a in ours] == [
-        (a.name, a.kind, a.default) for a in theirs
-    ]
+    assert all(other[2:] == first[2:] for other in others)
 
 
 def test_the_twins_agree_on_lunar_lander() -> None:
@@ -337,6 +382,75 @@ def test_vector_above_and_below_vec_monitor(above: bool) -> None:
     assert ours.returns == [value for value in RETURNS for _ in range(2)]
 
 
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_the_same_as_gymnasiums_vector_statistics(mode: AutoresetMode) -> None:
+    """Of environments whose episodes end at different steps."""
+    seen = []
+    for kind in (vector_wrappers.RecordEpisodeStatistics, VectorEpisodeReward):
+        makers = [lambda first=first: Scripted(EPISODES[first:]) for first in range(3)]
+        envs = kind(SyncVectorEnv(makers, autoreset_mode=mode), buffer_length=4)
+        envs.reset(seed=3)
+        told = []
+        for _ in range(30):
+            _, _, terminated, truncated, infos = envs.step(np.zeros(3, int))
+            told += [row["episode"] for row in rows(infos)]
+            if mode is AutoresetMode.DISABLED and (terminated | truncated).any():
+                envs.reset(options={"reset_mask": terminated | truncated})
+        seen.append(([(row["r"], row["l"]) for row in told], envs))
+    (theirs, their), (ours, our) = seen
+    assert len(ours) > 15
+    assert set(ours) == set(zip(RETURNS, LENGTHS, strict=True))
+    if mode is AutoresetMode.DISABLED:
+        return  # where one is reset, Gymnasium's 1.4 forgets the running episodes of all
+    assert ours == theirs
+    assert list(our.return_queue) == list(their.return_queue)
+    assert list(our.length_queue) == list(their.length_queue)
+    assert our.episode_count == their.episode_count
+    assert our.episode_returns.tolist() == their.episode_returns.tolist()
+
+
+def test_vector_statistics_above_and_below_gymnasiums() -> None:
+    for order in (
+        [vector_wrappers.RecordEpisodeStatistics, VectorEpisodeReward],
+        [VectorEpisodeReward, vector_wrappers.RecordEpisodeStatistics],
+        [VectorEpisodeReward, VectorEpisodeReward, vector_wrappers.DictInfoToList],
+        [vector_wrappers.DictInfoToList, VectorEpisodeReward],
+    ):
+        env: Any = SyncVectorEnv([Scripted] * 2)
+        for wrapper in order:
+            env = wrapper(env)
+        env.reset()
+        for _ in range(LENGTHS[0]):
+            *_, infos = env.step(np.zeros(2, int))
+        told = infos if isinstance(infos, list) else rows(infos)
+        assert [info["episode"]["r"] for info in told] == [RETURNS[0]] * 2
+
+
+def test_an_entry_of_another_kind_gives_way_in_the_step_that_ends_an_episode() -> None:
+    class Tells(Scripted):
+        def step(self, action: int) -> Any:
+            return *super().step(action)[:4], {"episode": 7.5}
+
+    env = VectorEpisodeReward(SyncVectorEnv([Tells]))
+    env.reset()
+    seen = [env.step(np.zeros(1, int))[-1]["episode"] for _ in range(LENGTHS[0])]
+    assert seen[0] == seen[1] == 7.5
+    assert seen[2]["r"] == RETURNS[0]
+
+
+def test_environments_that_do_not_say_how_they_reset_themselves() -> None:
+    class Silent(SyncVectorEnv):
+        metadata = property(lambda self: {}, lambda self, value: None)  # type: ignore[assignment]
+
+    with pytest.warns(UserWarning, match="does not say in metadata"):
+        env = VectorEpisodeReward(Silent([Scripted]))
+    env.reset()
+    for _ in range(5):
+        env.step(np.zeros(1, int))
+    assert env.returns == RETURNS[:1]
+    assert env.episode_lengths.tolist() == [1]
+
+
 def test_a_reset_a_step_later_is_no_step(tmp_path: Path) -> None:
     """Gymnasium's vector environments reset themselves in the step after an episode's last."""
     env = wrap_env(gym.make_vec("CartPole-v1", 2, "sync", max_episode_steps=5))
@@ -416,20 +530,20 @@ def test_under_another_key_sb3_looks_elsewhere() -> None:
         assert env.env_is_wrapped(Monitor) == [False]
 
 
-@twins
-def test_an_environments_own_numbers_are_left_alone(make: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("vectorised", [False, True])
+def test_an_environments_own_numbers_are_left_alone(vectorised: bool, tmp_path: Path) -> None:
     class Tells(Scripted):
         def step(self, action: int) -> Any:
             own = {"r": 1, "l": 2.5, "interventions": 4, "valid": 0, "episode": self.episode}
             return *super().step(action)[:4], own
 
-    if make is scalar:
-        env: Any = EpisodeReward(Tells(), log_file=tmp_path / "log")
-        infos = play(env, 3)
-    else:
-        env = VecEpisodeReward(DummyVecEnv([Tells]), log_file=tmp_path / "log")
+    if vectorised:
+        env: Any = VecEpisodeReward(DummyVecEnv([Tells]), log_file=tmp_path / "log")
         env.venv.valid = 0
         infos = run(env, sum(LENGTHS))
+    else:
+        env = EpisodeReward(Tells(), log_file=tmp_path / "log")
+        infos = play(env, 3)
     assert env.returns == RETURNS
     assert all((info["r"], info["l"], info["interventions"]) == (1, 2.5, 4) for info in infos)
     env.close()
