@@ -67,7 +67,7 @@ def to_gif(
 
     place = reserve_path(place)
     try:
-        clip = VideoClip(frame_at, duration=float((2 * count - 1) / rate / 2))
+        clip = VideoClip(frame_at, duration=float((count + Fraction(1, 4)) / rate))
         clip.write_gif(str(place), fps=float(rate), loop=0, logger=None)
     finally:
         reader.frames.close()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import inspect
 import itertools
 import json
 import os
+import pickle
 import time
 import tracemalloc
 from decimal import Decimal
@@ -17,11 +19,19 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.vector import SyncVectorEnv
 from gymnasium.wrappers import RecordVideo as GymnasiumRecordVideo
 from gymnasium.wrappers import RenderCollection
 from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.vec_env import DummyVecEnv
 
-from dqn_plugins.wrappers import EpisodeReward, RecordVideo, read_frames
+from dqn_plugins.wrappers import (
+    EpisodeReward,
+    RecordVideo,
+    VecRecordVideo,
+    VectorRecordVideo,
+    read_frames,
+)
 from dqn_plugins.wrappers.rewards.episode import RunningEpisode
 from dqn_plugins.wrappers.video.recording import Recorder
 from tests.wrappers.scripted import (
@@ -564,3 +574,120 @@ def test_the_sidecar_of_an_endless_recording_does_not_grow(
     assert path is not None
     episodes = json.loads(path.with_suffix(".json").read_text())["episodes"]
     assert [episode["episode"] for episode in episodes] == [0, 1, 2]
+
+
+# --- what else programs do with a recorder ---
+
+
+def test_two_observers_on_one_environment(tmp_path: Path) -> None:
+    """Side by side or one above the other, each has its own recording and its own sums."""
+    base = Scripted()
+    below = RecordVideo(EpisodeReward(base), str(tmp_path / "below"))
+    above = EpisodeReward(RecordVideo(below, str(tmp_path / "above")))
+    infos = play(above, 2)
+    assert [info["episode"]["r"] for info in infos] == [-0.5, 8.25]
+    other = RecordVideo(base, str(tmp_path / "other"))  # beside them, on the same environment
+    other.reset()
+    other.step(0)
+    above.close()
+    other.close()
+    for folder in ("below", "above"):
+        assert videos(tmp_path / folder) == [f"rl-video-episode-{number}.mp4" for number in (0, 1)]
+        first = colours(tmp_path / folder / "rl-video-episode-0.mp4")
+        assert close_colours(first, [colour_of(0, t) for t in range(4)])
+    assert close_colours(colours(other.video_path), [colour_of(2, 0), colour_of(2, 1)])
+
+
+def test_an_environment_closed_under_a_recorder(tmp_path: Path) -> None:
+    class Closes(Scripted):
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+        def render(self) -> Any:
+            if self.closed:
+                raise RuntimeError("the window is gone")
+            return super().render()
+
+    base = Closes()
+    env = RecordVideo(EpisodeReward(base), str(tmp_path))
+    env.reset()
+    env.step(0)
+    base.close()
+    with pytest.raises(RuntimeError, match="the window is gone"):
+        env.step(0)
+    assert not env.recording  # finished at once
+    assert len(colours(env.video_path)) == 2
+    env.step(0)
+    env.close()
+    assert json.loads((tmp_path / "rl-video-episode-0.json").read_text())["complete"] is True
+
+
+def test_a_copy_records_nothing_until_it_is_told_to(tmp_path: Path) -> None:
+    env = RecordVideo(Scripted(), str(tmp_path), episode_trigger=is_even, caption=True)
+    env.reset()
+    env.step(0)
+    for copied_by in (copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))):
+        copied = copied_by(env)
+        assert env.recording
+        assert not copied.recording
+        copied.step(0)
+        play(copied, 2)  # the second of them is the third of the copy, and is recorded
+        path = copied.video_path
+        del copied
+        gc.collect()
+        assert sum(1 for _ in read_frames(path)) == 5
+        assert json.loads(Path(path).with_suffix(".json").read_text())["complete"] is True
+    env.step(0)
+    env.close()
+    assert sum(1 for _ in read_frames(tmp_path / "rl-video-episode-0.mp4")) == 3
+
+
+def is_even(episode: int) -> bool:
+    return episode % 2 == 0
+
+
+class Bare(gym.Env[Any, Any]):
+    """As short as an environment can be: without metadata, spec or id of its own."""
+
+    observation_space = gym.spaces.Discrete(9)
+    action_space = gym.spaces.Discrete(2)
+    render_mode = "rgb_array"
+
+    def reset(self, **_: Any) -> Any:
+        self.t = 0
+        return 0, {}
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        return self.t, 1, self.t == 3, False, {}
+
+    def render(self) -> Any:
+        return np.full((32, 32), 60 * self.t, np.uint8)
+
+
+@pytest.mark.parametrize("metadata", [{}, None, {"render_fps": None}])
+def test_environments_without_id_spec_or_frame_rate(tmp_path: Path, metadata: Any) -> None:
+    """Made of a class; in a VecEnv and in Gymnasium's VectorEnv as well."""
+    kind = type("Own", (Bare,), {"metadata": metadata})
+    scalar = RecordVideo(EpisodeReward(kind(), log_file=tmp_path / "log"), str(tmp_path / "env"))
+    play(scalar, 1)
+    recorders: list[Any] = [scalar]
+    recorders.append(
+        VecRecordVideo(DummyVecEnv([kind]), str(tmp_path), lambda step: step == 0, video_length=4)
+    )
+    if metadata is not None:  # Gymnasium's own refuses None
+        several: Any = SyncVectorEnv([kind])
+        recorders.append(VectorRecordVideo(several, str(tmp_path / "envs")))
+    for recorder in recorders[1:]:
+        recorder.reset()
+        for _ in range(3):
+            recorder.step(np.zeros(1, int))
+    for recorder in recorders:
+        recorder.close()
+        assert describe(recorder.video_path)["fps"] == 30
+        frames = [frame.mean() for frame in read_frames(recorder.video_path)]
+        np.testing.assert_allclose(frames, [0, 60, 120, 180], atol=4)
+        sidecar = json.loads(Path(recorder.video_path).with_suffix(".json").read_text())
+        assert sidecar["environment_id"] is None
