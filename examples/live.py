@@ -26,7 +26,6 @@ def main() -> None:
 
     env = LiveView(
         gym.make("LunarLander-v3", render_mode="rgb_array"),
-        action_names=["nothing", "left engine", "main engine", "right engine"],
         port=arguments.port,
         open_browser=arguments.open,
     )

@@ -21,6 +21,7 @@ from dqn_plugins.wrappers.live.live_page import FIRST_PORT, LivePage, PageAddres
 __all__ = ["WatchSettings", "watch"]
 
 PATIENCE_SECONDS = 1.0
+INTERRUPTED = 130  # what shells expect of a command that Ctrl-C has ended
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def watch(settings: WatchSettings, console: Console | None = None) -> int:
 
     :param settings: What to watch.
     :param console: Where the page's address is shown; standard error by default.
-    :return: 0 if all went well, 1 if a training failed.
+    :return: 0 if all went well, 1 if a training failed or the page was killed, 130 after Ctrl-C.
     :raises SettingsError: If a setting is wrong.
     """
     settings.check()
@@ -96,7 +97,7 @@ def watch(settings: WatchSettings, console: Console | None = None) -> int:
         if name not in variants and name not in ALGORITHMS:
             resolve(name, settings.env, variants)  # raises
     make_environment(settings.env).close()
-    page = _open_page(settings, console)
+    page = _open_page(settings, console, [(name, settings.env) for name in settings.algo])
     # spawned, so that nothing that was imported here, torch's threads above all, is forked
     context = multiprocessing.get_context("spawn")
     trainings = [
@@ -111,19 +112,30 @@ def watch(settings: WatchSettings, console: Console | None = None) -> int:
     except KeyboardInterrupt:
         for training in trainings:
             training.join(PATIENCE_SECONDS)
-            # Ctrl-C in a terminal has reached it, too; a signal to this process alone has not.
+            # Ctrl-C in a terminal has reached it, too, but not if it is paused; a signal to this
+            # process alone has not.
             if training.is_alive() and training.pid is not None:
                 os.kill(training.pid, signal.SIGTERM)
                 training.join()
-        raise
+        console.print(
+            f"Ended. The logs are in {settings.out}. Models are saved when their training is "
+            "complete, or by the page's button.",
+            markup=False,
+            soft_wrap=True,
+        )
+        return INTERRUPTED
     failed = [training.name for training in trainings if training.exitcode]
     for name in failed:
         console.print(f"Failed: {name}", style="red", markup=False)
     return 1 if failed else 0
 
 
-def _open_page(settings: WatchSettings, console: Console) -> LivePage:
-    page = LivePage(settings.host, settings.port, open_browser=settings.open, quiet=True)
+def _open_page(
+    settings: WatchSettings, console: Console, expected: list[tuple[str, str]]
+) -> LivePage:
+    page = LivePage(
+        settings.host, settings.port, open_browser=settings.open, quiet=True, expected=expected
+    )
     console.print(f"Watch at {page.url}", markup=False, soft_wrap=True)
     if settings.wait and not settings.open:
         console.print("It begins when a browser shows the page. Ctrl-C ends it.")
@@ -132,37 +144,56 @@ def _open_page(settings: WatchSettings, console: Console) -> LivePage:
 
 def _train(settings: WatchSettings, name: str, page: PageAddress) -> None:
     """Train one algorithm, in a process of its own."""
-    from dqn_plugins.wrappers import EpisodeReward, LiveView
-    from dqn_plugins.wrappers.live.agent import free_path
+    from dqn_plugins.wrappers import LiveView
 
+    # SIGTERM ends also what is paused; SIGINT lets a transition be learned from first.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    console = Console(stderr=True, highlight=False)
-    variants = {} if settings.config is None else variants_in(settings.config)
     assert settings.env is not None
-    stem = f"{folder_name(settings.env)}_{name}_seed_{settings.seed}"
+    env = make_environment(settings.env, render_mode="rgb_array")
+    view = LiveView(env, name=name, folder=settings.out, page=page)
     try:
-        env = make_environment(settings.env, render_mode="rgb_array")
-        view = LiveView(env, name=name, folder=settings.out, page=page)
-        view.reset(seed=settings.seed)
-        view.show()  # while torch is still being imported
-        logged = EpisodeReward(view, log_file=settings.out / stem, append=False)
-        with one_torch_thread():
-            model = make_model(resolve(name, settings.env, variants), logged, settings.seed)
-            view.attach(model)
-            if settings.wait:
-                view.wait_until_watched()
-            model.learn(settings.timesteps)
-            if hasattr(model, "save"):
-                path = free_path(settings.out, stem)
-                model.save(path)
-                console.print(f"Saved {path}", markup=False, soft_wrap=True)
-        logged.close()
+        _learn(settings, name, view)
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        view.leave_page("Ended by Ctrl-C.")
+        raise SystemExit(INTERRUPTED) from None
     except SettingsError as error:
         problem = str(error).removeprefix(f"{name}: ")
+        view.leave_page(problem, failed=True)
+        console = Console(stderr=True, highlight=False)
         console.print(f"Error: {name}: {problem}", style="red", markup=False, soft_wrap=True)
         raise SystemExit(1) from error
+    except Exception as error:
+        view.leave_page(f"{type(error).__name__}: {error}", failed=True)
+        raise
+
+
+def _learn(settings: WatchSettings, name: str, view: Any) -> None:
+    """Train from the first step to the last."""
+    from dqn_plugins.wrappers import EpisodeReward
+    from dqn_plugins.wrappers.live.agent import free_path
+
+    view.reset(seed=settings.seed)
+    view.show()  # while torch is still being imported
+    assert settings.env is not None
+    stem = f"{folder_name(settings.env)}_{name}_seed_{settings.seed}"
+    variants = {} if settings.config is None else variants_in(settings.config)
+    said = f"Trained for {settings.timesteps:,} steps."
+    logged = EpisodeReward(view, log_file=settings.out / stem, append=False)
+    with one_torch_thread():
+        model = make_model(resolve(name, settings.env, variants), logged, settings.seed)
+        view.attach(model)
+        if settings.wait:
+            view.wait_until_watched()
+        model.learn(settings.timesteps)
+        if hasattr(model, "save"):
+            path = free_path(settings.out, stem)
+            model.save(path)
+            said += f" Saved {path}"
+            console = Console(stderr=True, highlight=False)
+            console.print(f"Saved {path}", markup=False, soft_wrap=True)
+    view.leave_page(said)
+    logged.close()
 
 
 def _play(settings: WatchSettings, console: Console) -> int:
@@ -174,17 +205,23 @@ def _play(settings: WatchSettings, console: Console) -> int:
     model: Any = load_model(settings.model, settings.algo[0] if settings.algo else None)
     env = make_environment(env_id, made, render_mode="rgb_array")
     check_spaces(model, env, env_id)
-    page = _open_page(settings, console)
+    page = _open_page(settings, console, [])
     view = LiveView(env, folder=settings.out, speed=1.0, page=page)
     view.attach(model, only_plays=True)
     seed = settings.seed
-    with one_torch_thread():
-        while True:
-            view.wait_until_watched()
-            observation, _ = view.reset(seed=seed)
-            seed += 1
-            is_over = False
-            while not is_over:
-                action, _ = model.predict(observation, deterministic=True)
-                observation, _, terminated, truncated, _ = view.step(action)
-                is_over = terminated or truncated
+    try:
+        with one_torch_thread():
+            while view.wait_until_watched():
+                observation, _ = view.reset(seed=seed)
+                seed += 1
+                is_over = False
+                while not is_over:
+                    action, _ = model.predict(observation, deterministic=True)
+                    observation, _, terminated, truncated, _ = view.step(action)
+                    is_over = terminated or truncated
+    except KeyboardInterrupt:
+        view.leave_page("Ended by Ctrl-C.")
+        console.print("Ended. A model that plays learns nothing, so nothing was saved.")
+        return INTERRUPTED
+    console.print("The page is gone, so nobody can watch.", style="red")
+    return 1

@@ -166,48 +166,48 @@ class Agent:
         """Whether its exploration rate can be held."""
         return hasattr(self.model, "exploration_schedule")
 
-    def hold_exploration(self, rate: float) -> None:
+    def hold_exploration(self, rate: float | None) -> None:
         """
         Hold ε from the algorithm's next step on, whatever its schedule says.
 
-        :param rate: ε, in [0, 1].
+        :param rate: ε, in [0, 1]; None lets it follow its schedule again.
         """
         from stable_baselines3.common.utils import ConstantSchedule
 
         if self._schedule is None:
+            if rate is None:
+                return
             self._schedule = self.model.exploration_schedule
-        self.model.exploration_schedule = ConstantSchedule(rate)
+        if rate is None:
+            self.model.exploration_schedule, self._schedule = self._schedule, None
+        else:
+            self.model.exploration_schedule = ConstantSchedule(rate)
 
-    def release_exploration(self) -> None:
-        """Let ε follow its schedule again."""
-        if self._schedule is not None:
-            self.model.exploration_schedule = self._schedule
-            self._schedule = None
+    def learn(self, is_learning: bool) -> None:
+        """
+        Set the learning rate to 0, so that no weight changes, or back to what it was.
 
-    def stop_learning(self) -> None:
-        """Set the learning rate to 0, so that no weight changes."""
+        :param is_learning: Whether it learns from now on.
+        """
         from stable_baselines3.common.utils import ConstantSchedule
 
+        if is_learning == (self._rates is None):
+            return
+        groups = self.model.policy.optimizer.param_groups
         if self._rates is None:
-            groups = self.model.policy.optimizer.param_groups
             self._rates = self.model.lr_schedule, [group["lr"] for group in groups]
             # Most algorithms set the rate from the schedule before each update, some never.
             self.model.lr_schedule = ConstantSchedule(0.0)
-            for group in groups:
-                group["lr"] = 0.0
-
-    def go_on_learning(self) -> None:
-        """Undo :meth:`stop_learning`."""
-        if self._rates is not None:
-            self.model.lr_schedule, rates = self._rates
-            for group, rate in zip(self.model.policy.optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate
-            self._rates = None
+            rates = [0.0] * len(groups)
+        else:
+            (self.model.lr_schedule, rates), self._rates = self._rates, None
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate
 
     def release(self) -> None:
         """Undo whatever was changed."""
-        self.release_exploration()
-        self.go_on_learning()
+        self.hold_exploration(None)
+        self.learn(True)
 
     def save(self, folder: str, steps: int) -> Path:
         """

@@ -197,4 +197,8 @@ def _shut(connection: socket.socket, backlog: bytearray) -> None:
                 words = f"{type(error).__name__}: {error}"
             backlog += _line({"ended": words, "failed": error is not None})
         connection.sendall(backlog)
+        # A connection that is closed with commands unread may lose what was sent.
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65536):
+            pass
     connection.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from dqn_plugins.wrappers.live.live_view import PageProperties
+from dqn_plugins.wrappers.live.live_view import View
 
 __all__ = ["LiveCallback"]
 
@@ -28,7 +28,7 @@ class LiveCallback(BaseCallback):
         env.close()
     """
 
-    def __init__(self, view: PageProperties):
+    def __init__(self, view: View):
         super().__init__()
         self.view = view
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import weakref
 import webbrowser
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,8 @@ class LivePage:
         choose.
     :param open_browser: Whether to open the page in a browser.
     :param quiet: Whether not to print the URL.
+    :param expected: Trainings that will appear, each a name and an environment. The page shows them
+        as starting until then, in this order, whichever comes first.
     :raises DependencyNotInstalled: If the extra ``live`` is not installed.
     :raises ValueError: If ``port`` is no port.
     :raises OSError: If ``host`` is no address of this machine, or no port is free.
@@ -94,6 +97,7 @@ class LivePage:
         *,
         open_browser: bool = False,
         quiet: bool = False,
+        expected: Sequence[tuple[str, str]] = (),
     ):
         require_extra("live", "LiveView", "starlette", "uvicorn", "websockets")
         if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
@@ -105,6 +109,7 @@ class LivePage:
             "port": port,
             "token": token,
             "secret": secret,
+            "expected": [list(each) for each in expected],
         }
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-c", PROGRAM],

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Generic, SupportsFloat
 
 import gymnasium as gym
 from gymnasium.core import ActType, ObsType, RenderFrame
-from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils import RecordConstructorArgs
 
+from dqn_plugins.wrappers.drawing.action_names import action_names_of
 from dqn_plugins.wrappers.live.live_page import FIRST_PORT, LivePage, PageAddress, embedded
-from dqn_plugins.wrappers.live.render_switch import RenderSwitch
-from dqn_plugins.wrappers.live.replay import Replay
-from dqn_plugins.wrappers.live.scene import Scene
-from dqn_plugins.wrappers.live.training import DEFAULT_FPS, Training
-from dqn_plugins.wrappers.rewards.episode import INTERVENTIONS, RunningEpisode
+from dqn_plugins.wrappers.live.scene import Scene, another_environment
+from dqn_plugins.wrappers.live.training import Training
+from dqn_plugins.wrappers.rewards.episode import INTERVENTIONS
 from dqn_plugins.wrappers.video.recording import SharedReference
 
 __all__ = ["LiveView"]
@@ -28,24 +26,36 @@ NO_PICTURES = (
 )
 
 
-def another_environment(spec: EnvSpec | None) -> gym.Env[Any, Any]:
-    """
-    Make an environment of the same kind, for what must not touch the one in training.
-
-    :param spec: How to make it.
-    :return: An environment that gives pictures.
-    :raises ValueError: If it is not known how to make it.
-    """
-    if spec is None:
-        raise ValueError("the environment was not made by gym.make, so no second one can be made.")
-    return gym.make(spec, render_mode="rgb_array")
-
-
-class PageProperties:
-    """What the views for one and for several environments have in common."""
+class View:
+    """What the views of one and of several environments have in common."""
 
     _page: LivePage | PageAddress
+    _owned_page: LivePage | None
+    _scene: Scene
     _training: Training
+
+    def _appear(
+        self,
+        scene: Scene,
+        page: LivePage | PageAddress | None,
+        make_page: Callable[[], LivePage],
+        model: Any,
+        spec: Any,
+        **shown: Any,
+    ) -> None:
+        """Make the page, unless there is one, and a training on it."""
+        self._owned_page = make_page() if page is None else None
+        self._page = page or self._owned_page  # type: ignore[assignment]
+        self._scene = scene
+        self._training = Training(
+            scene,
+            self._page.address if isinstance(self._page, LivePage) else self._page,
+            threshold=None if spec is None else spec.reward_threshold,
+            make_env=partial(another_environment, spec),
+            **shown,
+        )
+        if model is not None:
+            self.attach(model)
 
     @property
     def url(self) -> str:
@@ -55,7 +65,7 @@ class PageProperties:
     @property
     def is_watched(self) -> bool:
         """Whether a browser shows the page, as of the last step."""
-        return self._training.is_watched
+        return self._training.controls.is_watched
 
     def attach(self, model: Any, *, only_plays: bool = False) -> None:
         """
@@ -84,12 +94,24 @@ class PageProperties:
         """
         return self._training.wait_until_watched(seconds)
 
+    def leave_page(self, words: str = "Training is over.", failed: bool = False) -> None:
+        """
+        Take leave of the page, which keeps the curve as long as somebody looks. ``close`` does so,
+        too.
+
+        :param words: What the page says of the end.
+        :param failed: Whether an error ended the training.
+        """
+        self._training.close(words, failed)
+        if self._owned_page is not None:
+            self._owned_page.close()
+
     def _repr_html_(self) -> str:
         return embedded(self.url)
 
 
 class LiveView(
-    PageProperties,
+    View,
     gym.Wrapper[ObsType, ActType, ObsType, ActType],
     Generic[ObsType, ActType],
     RecordConstructorArgs,
@@ -106,7 +128,7 @@ class LiveView(
     :class:`dqn_plugins.wrappers.VecLiveView`.
 
     Training never waits for the page, except where a control says so (pause, real time, greedy
-    look, film), and these end when the last browser leaves.
+    look), and these end when the last browser leaves.
 
     :param env: The environment, made with a ``render_mode`` that returns pictures
         (``"rgb_array"``, or one ending in ``_list``).
@@ -114,7 +136,8 @@ class LiveView(
         observation to an array of Q-values. A model that is made with this wrapper as its
         environment is attached later, by :meth:`attach` or
         :class:`dqn_plugins.wrappers.LiveCallback`.
-    :param action_names: Names of the actions; numbers by default.
+    :param action_names: Names of the actions; by default those the environment or a table of
+        well-known environments knows, or else numbers.
     :param name: Name of the training on the page; by default the algorithm's.
     :param host: See :class:`dqn_plugins.wrappers.LivePage`.
     :param port: See :class:`dqn_plugins.wrappers.LivePage`.
@@ -171,31 +194,24 @@ class LiveView(
         gym.Wrapper.__init__(self, env)
         if env.render_mode in {None, "human", "ansi"}:
             raise ValueError(NO_PICTURES.format(mode=env.render_mode))
-        self._owns_page = page is None
-        self._page = LivePage(host, port, open_browser=open_browser) if page is None else page
-        spec = env.spec
-        fps = float(env.metadata.get("render_fps") or DEFAULT_FPS)
-        another = partial(another_environment, spec)
         self._render_mode = env.render_mode
-        self._scene = _OneEnvironment(env)
-        self._running = self._scene.running
-        self._replay = Replay(another, fps)
-        self._training = Training(
-            self._scene,
-            self._page if isinstance(self._page, PageAddress) else self._page.address,
+        spec = env.spec
+        self._appear(
+            Scene.of(env),
+            page,
+            partial(LivePage, host, port, open_browser=open_browser),
+            model,
+            spec,
             name=name,
             environment=type(env.unwrapped).__name__ if spec is None else spec.id,
-            threshold=None if spec is None else spec.reward_threshold,
-            fps=fps,
+            fps=env.metadata.get("render_fps"),
             actions=env.action_space,
-            action_names=action_names,
+            action_names=action_names_of(env) if action_names is None else action_names,
             folder=folder,
-            make_env=another,
-            film=self._replay.film,
             speed=speed,
         )
-        if model is not None:
-            self.attach(model)
+        self._running = self._scene.running[0]
+        self._controls = self._training.controls
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -207,17 +223,11 @@ class LiveView(
         :param options: Passed on.
         :return: The first observation and the info.
         """
-        training, scene = self._training, self._scene
-        if training.needs_attention:
-            training.obey()
-        if training.is_watched:
-            self._replay.begin(self.env, seed, options)
-        else:
-            self._replay.forget()
+        self._training.obey()
         observation, info = self.env.reset(seed=seed, options=options)
-        scene.seen = observation
-        scene.episode += 1
-        scene.running.clear()
+        scene = self._scene
+        scene.seen, scene.infos = observation, (info,)
+        scene.begin(0)
         return observation, info
 
     def step(self, action: ActType) -> tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -237,22 +247,17 @@ class LiveView(
         except Exception as error:
             training.fail(error)
             raise
-        self._scene.seen = observation
-        training.steps += 1
+        scene = self._scene
+        scene.seen, scene.infos = observation, (info,)
+        scene.steps += 1
         reward_number = float(reward)
         self._running.add(reward_number)
-        if training.is_watched:
-            self._replay.step(action, reward_number)
-            if training.awaits_outcome:
-                training.after_step(reward_number, observation, bool(terminated), 0)
-            if training.resets_now:
-                training.resets_now.clear()
-                truncated = truncated or not terminated
+        if self._controls.is_watched and training.after_step(
+            0, reward_number, observation, bool(terminated)
+        ):
+            truncated = truncated or not terminated
         if terminated or truncated:
-            running = self._running
-            running.over = True
-            self._replay.end()
-            info[INTERVENTIONS] = training.end_episode(0, running.episode_return, running.length)
+            info[INTERVENTIONS] = training.end_episode(0)
         return observation, reward, terminated, truncated, info
 
     @property
@@ -275,39 +280,6 @@ class LiveView(
         environment.
         """
         try:
-            self._training.close()
-            if self._owns_page:
-                self._page.close()  # type: ignore[union-attr]
+            self.leave_page()
         finally:
             super().close()
-
-
-class _OneEnvironment(Scene):
-    """
-    What the page shows of one environment. It does not refer to the wrapper, so that a view nobody
-    holds any more goes, and the page hears of it.
-
-    :param env: The environment.
-    """
-
-    n_envs = 1
-
-    def __init__(self, env: gym.Env[Any, Any]):
-        self.env = env
-        self.switch = RenderSwitch([env])
-        self.seen: Any = None
-        self.episode = -1
-        self.running = RunningEpisode(None)
-
-    @property
-    def has_begun(self) -> bool:
-        return self.episode >= 0
-
-    def render(self, index: int) -> Any:
-        return self.env.render()
-
-    def observation(self, index: int) -> Any:
-        return self.seen
-
-    def progress(self, index: int) -> tuple[int, int, float]:
-        return self.episode, self.running.length, self.running.episode_return

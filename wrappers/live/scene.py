@@ -1,40 +1,75 @@
-"""What is on the page: environments that are trained on, or a greedy look in one beside them."""
+"""What is on the page: environments, where they are, and how far their episodes are."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import numpy.typing as npt
 
-from dqn_plugins.wrappers.live.render_switch import RenderSwitch
+from dqn_plugins.wrappers.rewards.episode import RunningEpisode
 from dqn_plugins.wrappers.video.video_writer import to_rgb
 
-__all__ = ["GreedyLook", "Scene", "picture_of"]
+__all__ = ["RenderSwitch", "Scene", "another_environment", "picture_of"]
+
+RENDER_MODE = "rgb_array"
 
 
-class Scene(ABC):
-    """What is on the page: one environment or several."""
+class Scene:
+    """
+    One environment or several, as their wrapper sees them. It does not refer to the wrapper, so
+    that a view nobody holds any more goes, and the page hears of it.
 
-    n_envs: int
-    switch: RenderSwitch
+    :param environments: Those of this process; none where they are elsewhere.
+    :param n_envs: How many there are.
+    :param render: Draws one, by its index: a picture, or a list of which the last is the newest.
+    :param select: Takes one's observation out of what all observe, by its index.
+    """
+
+    def __init__(
+        self,
+        environments: Sequence[gym.Env[Any, Any]],
+        n_envs: int,
+        render: Callable[[int], Any],
+        select: Callable[[Any, int], Any],
+    ):
+        self.n_envs = n_envs
+        self.switch = RenderSwitch(environments)
+        self.steps = 0
+        self.seen: Any = None
+        self.infos: Sequence[dict[str, Any]] = [{}] * n_envs
+        self.episodes = [-1] * n_envs
+        self.running = [RunningEpisode(None) for _ in range(n_envs)]
+        self._render = render
+        self._select = select
+        self._environments = environments
+
+    @classmethod
+    def of(cls, env: gym.Env[Any, Any]) -> Scene:
+        """
+        Make the scene of one environment.
+
+        :param env: The environment.
+        :return: Its scene.
+        """
+        return cls([env], 1, lambda _: env.render(), lambda seen, _: seen)
 
     @property
-    @abstractmethod
     def has_begun(self) -> bool:
         """Whether there was a reset, so that there is something to see."""
+        return self.episodes[0] >= 0
 
-    @abstractmethod
-    def render(self, index: int) -> Any:
+    def begin(self, index: int) -> None:
         """
-        Draw one environment.
+        Take note that an episode begins.
 
-        :param index: Its index.
-        :return: A picture, or a list of which the last is the newest.
+        :param index: Index of its environment.
         """
+        self.episodes[index] += 1
+        self.running[index].clear()
 
-    @abstractmethod
     def observation(self, index: int) -> Any:
         """
         Tell what the agent sees.
@@ -42,64 +77,86 @@ class Scene(ABC):
         :param index: Index of the environment.
         :return: One observation.
         """
+        return self._select(self.seen, index)
 
-    @abstractmethod
-    def progress(self, index: int) -> tuple[int, int, float]:
+    def possible_actions(self, index: int) -> npt.NDArray[np.bool_] | None:
         """
-        Tell how far an episode is.
+        Tell which actions the environment can take where it is: ``info["action_mask"]``, or what
+        its method ``action_masks`` says.
 
         :param index: Index of the environment.
-        :return: Number of the episode, its steps, and the sum of its rewards.
+        :return: One truth value per action; None if nothing is known.
         """
+        mask = self.infos[index].get("action_mask")
+        if mask is None and index < len(self._environments):
+            env = self._environments[index]
+            if env.has_wrapper_attr("action_masks"):
+                mask = env.get_wrapper_attr("action_masks")()
+        mask = None if mask is None else np.asarray(mask, bool).reshape(-1)
+        return mask if mask is not None and mask.any() else None
+
+    def pictures(self, indices: Sequence[int]) -> list[Any]:
+        """
+        Draw some environments.
+
+        :param indices: Their indices.
+        :return: A uint8 array of shape (height, width, 3) of each.
+        """
+        self.switch.on()
+        frames = [picture_of(self._render(index)) for index in indices]
+        self.switch.off()
+        return frames
 
 
-class GreedyLook(Scene):
+class RenderSwitch:
     """
-    A greedy episode in an environment of its own: training is not touched.
+    Some environments work for their pictures at every step once they have a render mode:
+    LunarLander moves the particles of its exhaust, which makes it eight times slower. While nobody
+    looks, or most steps are not shown, they are told that they have none.
 
-    :param env: The environment, which is closed in the end.
-    :param seed: Of the episode.
+    :param envs: Environments of this process.
     """
 
-    n_envs = 1
-    has_begun = True
+    def __init__(self, envs: Sequence[gym.Env[Any, Any]]):
+        self._envs = [env.unwrapped for env in envs if env.unwrapped.render_mode == RENDER_MODE]
+        self._is_kept_on = False
+        self.off()
 
-    def __init__(self, env: gym.Env[Any, Any], seed: int):
-        self.env = env
-        self.switch = RenderSwitch([])
-        self.is_over = False
-        self._number, self._length, self._return = seed, 0, 0.0
-        self._observation, _ = env.reset(seed=seed)
+    def on(self) -> None:
+        """Have them draw, right before they are asked for a picture."""
+        for env in self._envs:
+            env.render_mode = RENDER_MODE
 
-    def step(self, action: Any) -> None:
+    def off(self) -> None:
+        """Have them not draw any more, unless every step is shown."""
+        if not self._is_kept_on:
+            for env in self._envs:
+                env.render_mode = None
+
+    def keep_on(self, is_kept_on: bool) -> None:
         """
-        Take a step.
+        Choose whether they draw at every step.
 
-        :param action: The action.
+        :param is_kept_on: Whether they do, so that nothing is missing from what is shown.
         """
-        observation, reward, terminated, truncated, _ = self.env.step(action)
-        self._observation = observation
-        self._length += 1
-        self._return += float(reward)
-        self.is_over = bool(terminated or truncated)
+        self._is_kept_on = is_kept_on
+        if is_kept_on:
+            self.on()
+        else:
+            self.off()
 
-    def render(self, index: int) -> Any:
-        """Draw it."""
-        return self.env.render()
 
-    def observation(self, index: int) -> Any:
-        """Tell what the agent sees."""
-        return self._observation
+def another_environment(spec: Any) -> gym.Env[Any, Any]:
+    """
+    Make an environment of the same kind, for what must not touch the one in training.
 
-    def progress(self, index: int) -> tuple[int, int, float]:
-        """Tell how far it is."""
-        return self._number, self._length, self._return
-
-    def __enter__(self) -> GreedyLook:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.env.close()
+    :param spec: How to make it, a :class:`gymnasium.envs.registration.EnvSpec` or None.
+    :return: An environment that gives pictures.
+    :raises ValueError: If it is not known how to make it.
+    """
+    if spec is None:
+        raise ValueError("the environment was not made by gym.make, so no second one can be made.")
+    return gym.make(spec, render_mode=RENDER_MODE)
 
 
 def picture_of(rendered: Any) -> Any:

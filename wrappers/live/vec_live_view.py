@@ -10,46 +10,37 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from dqn_plugins.wrappers.drawing.action_names import action_names_of, known_action_names
 from dqn_plugins.wrappers.environment_id import (
     environment_id,
     environment_metadata,
     rendered,
     sub_environments,
 )
-from dqn_plugins.wrappers.live.camera import Camera
 from dqn_plugins.wrappers.live.live_page import FIRST_PORT, LivePage, PageAddress
-from dqn_plugins.wrappers.live.live_view import (
-    NO_PICTURES,
-    PageProperties,
-    another_environment,
-)
-from dqn_plugins.wrappers.live.render_switch import RenderSwitch
+from dqn_plugins.wrappers.live.live_view import NO_PICTURES, View
 from dqn_plugins.wrappers.live.scene import Scene
-from dqn_plugins.wrappers.live.training import DEFAULT_FPS, Training
-from dqn_plugins.wrappers.rewards.episode import INTERVENTIONS, RunningEpisode
+from dqn_plugins.wrappers.rewards.episode import INTERVENTIONS
 from dqn_plugins.wrappers.video.vec_record_video import observation_of
 
 __all__ = ["VecLiveView"]
 
 
-class VecLiveView(PageProperties, VecEnvWrapper):
+class VecLiveView(View, VecEnvWrapper):
     """
     Show a training on several environments on a web page of this machine while it goes on: the
     twin of :class:`dqn_plugins.wrappers.LiveView`, with the same page and the same controls. The
-    page shows all environments in a grid, at most 16 of them, or the one that is chosen there. Its
-    button for a video films the next episode of that one, since one that is over cannot be played
-    again.
+    page shows all environments in a grid, at most 16 of them, or the one that is chosen there.
 
     Put it outermost: a model sees the observations that this wrapper gives, and is asked for its
     values of these.
 
     :param venv: The vectorised environment, with ``render_mode="rgb_array"``.
     :param model: See :class:`dqn_plugins.wrappers.LiveView`.
-    :param action_names: Names of the actions; numbers by default.
+    :param action_names: See :class:`dqn_plugins.wrappers.LiveView`.
     :param name: Name of the training on the page; by default the algorithm's.
     :param host: See :class:`dqn_plugins.wrappers.LivePage`.
     :param port: See :class:`dqn_plugins.wrappers.LivePage`.
@@ -93,31 +84,25 @@ class VecLiveView(PageProperties, VecEnvWrapper):
         VecEnvWrapper.__init__(self, venv)
         if venv.render_mode != "rgb_array":
             raise ValueError(NO_PICTURES.format(mode=venv.render_mode))
-        self._owns_page = page is None
-        self._page = LivePage(host, port, open_browser=open_browser) if page is None else page
-        metadata = environment_metadata(venv)
-        name_of_environment = environment_id(venv)
-        spec = None if name_of_environment is None else gym.registry.get(name_of_environment)
-        self._scene = _Environments(venv)
-        self._running = self._scene.running
-        fps = float(metadata.get("render_fps") or DEFAULT_FPS)
-        self._camera = Camera(venv, self._scene.switch, fps)
-        self._training = Training(
-            self._scene,
-            self._page if isinstance(self._page, PageAddress) else self._page.address,
+        envs = sub_environments(venv)
+        env_id = environment_id(venv)
+        if action_names is None:
+            action_names = action_names_of(envs[0]) if envs else known_action_names(env_id)
+        self._appear(
+            Scene(envs, venv.num_envs, partial(rendered, venv), observation_of),
+            page,
+            partial(LivePage, host, port, open_browser=open_browser),
+            model,
+            # Of an environment in another process only its id is known.
+            envs[0].spec if envs else gym.registry.get(env_id or ""),
             name=name,
-            environment=name_of_environment or "Environment",
-            threshold=None if spec is None else spec.reward_threshold,
-            fps=fps,
+            environment=env_id or "Environment",
+            fps=environment_metadata(venv).get("render_fps"),
             actions=venv.action_space,
             action_names=action_names,
             folder=folder,
-            make_env=partial(another_environment, _spec_of(venv, spec)),
-            film=self._camera.film,
             speed=speed,
         )
-        if model is not None:
-            self.attach(model)
 
     def reset(self) -> VecEnvObs:
         """
@@ -127,9 +112,9 @@ class VecLiveView(PageProperties, VecEnvWrapper):
         """
         observations = self.venv.reset()
         self._scene.seen = observations
-        for index, running in enumerate(self._running):
-            running.clear()
-            self._scene.episodes[index] += 1
+        self._scene.infos = self.venv.reset_infos
+        for index in range(self.num_envs):
+            self._scene.begin(index)
         return observations
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
@@ -157,42 +142,26 @@ class VecLiveView(PageProperties, VecEnvWrapper):
         except Exception as error:
             training.fail(error)
             raise
-        training.steps += self.num_envs
-        for running, reward in zip(self._running, np.asarray(rewards).tolist(), strict=True):
+        scene.steps += self.num_envs
+        numbers = np.asarray(rewards).tolist()
+        for running, reward in zip(scene.running, numbers, strict=True):
             running.add(reward)
-        if training.is_watched:
-            index = training.shown_environment
-            done, info = bool(dones[index]), infos[index]
-            training.after_step(
-                float(rewards[index]),
-                info.get("terminal_observation") if done else observation_of(observations, index),
-                done and not info.get("TimeLimit.truncated", False),
-                index,
-            )
-            for index in sorted(training.resets_now):
-                if not dones[index]:
-                    self._cut(index, observations, dones, infos[index])
-            training.resets_now.clear()
-        if self._camera.is_on:
-            self._film_step(dones, infos)
+        if training.controls.is_watched:
+            controls = training.controls
+            for index in sorted({training.showing.chosen or 0, *controls.resets_now}):
+                info, done = infos[index], bool(dones[index])
+                last = info.get("terminal_observation") if done else None
+                if last is None:
+                    last = observation_of(observations, index)
+                is_terminal = done and not info.get("TimeLimit.truncated", False)
+                is_cut = training.after_step(index, numbers[index], last, is_terminal)
+                if is_cut and not done:
+                    self._cut(index, observations, dones, info)
         for index in np.flatnonzero(dones).tolist():
-            running = self._running[index]
-            infos[index][INTERVENTIONS] = training.end_episode(
-                index, running.episode_return, running.length
-            )
-            running.clear()
-            scene.episodes[index] += 1
-        scene.seen = observations
+            infos[index][INTERVENTIONS] = training.end_episode(index)
+            scene.begin(index)
+        scene.seen, scene.infos = observations, infos
         return observations, rewards, dones, infos
-
-    def _film_step(self, dones: Any, infos: Any) -> None:
-        try:
-            if self._camera.look(dones, infos):
-                self._training.filmed(self._camera.path)
-        except Exception as error:
-            # A full disk costs the video, not the training.
-            self._camera.stop()
-            self._training.film_failed(error)
 
     def _cut(self, index: int, observations: Any, dones: Any, info: dict[str, Any]) -> None:
         """Do what a sub-environment does at a time limit: its last observation is not terminal."""
@@ -225,48 +194,9 @@ class VecLiveView(PageProperties, VecEnvWrapper):
         sub-environments.
         """
         try:
-            self._camera.stop()
-            self._training.close()
-            if self._owns_page:
-                self._page.close()  # type: ignore[union-attr]
+            self.leave_page()
         finally:
             self.venv.close()
-
-
-class _Environments(Scene):
-    """
-    What the page shows of several environments.
-
-    :param venv: The environments.
-    """
-
-    def __init__(self, venv: VecEnv):
-        self.venv = venv
-        self.n_envs = venv.num_envs
-        self.switch = RenderSwitch(sub_environments(venv))
-        self.seen: Any = None
-        self.episodes = [-1] * venv.num_envs
-        self.running = [RunningEpisode(None) for _ in range(venv.num_envs)]
-
-    @property
-    def has_begun(self) -> bool:
-        return self.seen is not None
-
-    def render(self, index: int) -> Any:
-        return rendered(self.venv, index)
-
-    def observation(self, index: int) -> Any:
-        return observation_of(self.seen, index)
-
-    def progress(self, index: int) -> tuple[int, int, float]:
-        running = self.running[index]
-        return self.episodes[index], running.length, running.episode_return
-
-
-def _spec_of(venv: VecEnv, registered: EnvSpec | None) -> EnvSpec | None:
-    """Find out how an environment was made; of one in another process, only its id is known."""
-    envs = sub_environments(venv)
-    return envs[0].spec if envs else registered
 
 
 def _copied(observation: Any) -> Any:

@@ -58,15 +58,11 @@ def test_two_algorithms_side_by_side(tmp_path: Path) -> None:
         assert process.poll() is None
         with Client(url) as client:
             client.until(lambda: {state["run"] for state in client.states} == {0, 1})
-            names = set()
-
-            def both_have_ended() -> bool:
-                for event in client.events:
-                    if "ended" in event or "ended" in event.get("snapshot", {}):
-                        names.add(event["run"])
-                return names == {0, 1}
-
-            client.until(both_have_ended)
+            names = [client.snapshots[run]["name"] for run in (0, 1)]
+            assert names == ["naive_dqn", "random"]
+            client.until(lambda: len(client.ended) == 2)
+            saved = "runs/watch/CartPole-v1_naive_dqn_seed_5.zip"
+            assert client.ended[0] == f"Trained for 3,000 steps. Saved {saved}"
         assert process.wait(60) == 0
     folder = tmp_path / "runs" / "watch"
     assert NaiveDQN.load(folder / "CartPole-v1_naive_dqn_seed_5").num_timesteps == 3_000
@@ -75,18 +71,25 @@ def test_two_algorithms_side_by_side(tmp_path: Path) -> None:
     assert (folder / "CartPole-v1_random_seed_5.monitor.csv").exists()
 
 
-def test_ctrl_c_ends_all(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_paused", [False, True])
+def test_ctrl_c_ends_all(is_paused: bool, tmp_path: Path) -> None:
     arguments = ("--env", "CartPole-v1", "--algo", "random", "--timesteps", "100000000")
     with watching(tmp_path, *arguments) as (process, url):
         with Client(url) as client:
-            client.until(lambda: client.pictures)
+            client.until(lambda: client.states and client.states[-1]["state"]["steps"])
+            if is_paused:
+                client.send("pause", True)
+                client.until(lambda: client.known["controls"]["pause"])
             children = psutil.Process(process.pid).children(recursive=True)
             process.send_signal(signal.SIGINT)
             client.until(lambda: client.known.get("ended"))
+            assert client.known["ended"] == "Ended by Ctrl-C."
             assert process.wait(60) == 130
         until(lambda: not any(child.is_running() for child in children), "the end of all")
         assert process.stderr is not None
-        assert "Traceback" not in process.stderr.read()
+        said = process.stderr.read()
+        assert "Traceback" not in said
+        assert "Ended. The logs are in runs/watch. Models are saved when" in said
 
 
 def test_a_saved_model_plays(tmp_path: Path) -> None:
@@ -96,8 +99,21 @@ def test_a_saved_model_plays(tmp_path: Path) -> None:
         client.until(lambda: client.episodes)
         state: dict[str, Any] = client.states[-1]["state"]
         assert state["action"] == state["greedy"]
-        assert client.known["reasons"]["learning"] == "This model only plays."
+        assert "plays and does not learn" in client.known["reasons"]["learning"]
+        assert client.known["plays"] is True
         assert client.known["controls"]["speed"] == 1
+
+
+def test_a_page_that_is_killed_ends_what_only_plays(tmp_path: Path) -> None:
+    NaiveDQN("MlpPolicy", "CartPole-v1", seed=0, backend="torch").save(tmp_path / "model.zip")
+    arguments = ("model.zip", "--env", "CartPole-v1")
+    with watching(tmp_path, *arguments) as (process, url), Client(url) as client:
+        client.until(lambda: client.pictures)
+        (server,) = psutil.Process(process.pid).children()
+        server.kill()
+        assert process.wait(60) == 1
+        assert process.stderr is not None
+        assert "The page is gone" in process.stderr.read()
 
 
 def test_a_training_that_fails_is_said_and_the_others_go_on(tmp_path: Path) -> None:
@@ -109,8 +125,13 @@ def test_a_training_that_fails_is_said_and_the_others_go_on(tmp_path: Path) -> N
     )
     algorithms = [each for name in ("bad", "worse", "good") for each in ("--algo", name)]
     arguments = ("--env", "CartPole-v1", *algorithms, "--timesteps", "50")
-    with watching(tmp_path, *arguments, "--no-wait", "--config", str(config)) as (process, _):
+    with watching(tmp_path, *arguments, "--no-wait", "--config", str(config)) as (process, url):
         assert process.stderr is not None
+        with Client(url) as client:
+            client.until(lambda: len(client.ended) == 3)
+            assert client.ended[0].startswith("learning_rate: received -1")
+            assert client.ended[1].startswith("TypeError: '<'")
+            assert client.ended[2].startswith("Trained for 50 steps. Saved ")
         said = process.stderr.read()
         assert process.wait(60) == 1
     assert "Error: bad: learning_rate: received -1" in said

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.wrappers.live.helpers import PATIENCE
+
 
 def find_browser() -> tuple[str, str] | None:
     driver = shutil.which("chromedriver")
@@ -34,7 +36,7 @@ def chromium() -> Iterator[Any]:
     for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
         options.add_argument(argument)
     driver = webdriver.Chrome(options=options, service=Service(found[1]))
-    driver.set_page_load_timeout(30)
+    driver.set_page_load_timeout(PATIENCE)
     yield driver
     driver.quit()
 

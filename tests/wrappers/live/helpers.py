@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +13,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 PATIENCE = 120.0  # a busy machine may take its time; a test that passes does not wait for it
@@ -58,6 +61,25 @@ class Counting(gym.Env[Any, Any]):
         return np.full((40, 60, 3), self.steps % 256, np.uint8)
 
 
+class Masked(Counting):
+    """Tells in each state which of its three actions can be taken: not the one of its step."""
+
+    def __init__(self, length: int = 50):
+        super().__init__(length)
+        self.action_space = gym.spaces.Discrete(3)
+
+    def reset(self, **kwargs: Any) -> Any:
+        observation, _ = super().reset(**kwargs)
+        return observation, {"action_mask": self.mask()}
+
+    def step(self, action: Any) -> Any:
+        *result, _ = super().step(action)
+        return *result, {"action_mask": self.mask()}
+
+    def mask(self) -> Any:
+        return np.arange(3) != self.steps % 3
+
+
 class Steps(threading.Thread):
     """Takes steps until it is stopped: a training without an algorithm."""
 
@@ -83,10 +105,14 @@ class Steps(threading.Thread):
         self.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """Stop, and leave the environment open."""
         self._is_stopped.set()
         self.join(PATIENCE)
         assert not self.is_alive()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
         self.env.close()
 
 
@@ -158,6 +184,9 @@ class Client:
                 close_timeout=0.5,  # what was not read would have to be first
             )
         )
+        # Read at once, as a browser does: one that does not answer is let go.
+        self._messages: queue.Queue[str | bytes | None] = queue.Queue()
+        threading.Thread(target=self._receive, daemon=True).start()
         self.known: dict[str, Any] = {}
         self.episodes: list[Any] = []
         self.states: list[dict[str, Any]] = []
@@ -170,9 +199,16 @@ class Client:
     def send_text(self, text: str) -> None:
         self._socket.send(text)
 
+    def _receive(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            for message in self._socket:
+                self._messages.put(message)
+        self._messages.put(None)
+
     def read(self) -> None:
         """Take in the next message."""
-        message = self._socket.recv(PATIENCE)
+        message = self._messages.get(timeout=PATIENCE)
+        assert message is not None, "the page has ended the connection"
         if isinstance(message, bytes):
             length = int.from_bytes(message[:4], "little")
             header = json.loads(message[4 : 4 + length])
@@ -191,6 +227,23 @@ class Client:
     def all_of(self, control: str) -> list[Any]:
         """What a control has been: of two changes in one message, only the last is known."""
         return [event["controls"][control] for event in self.events if "controls" in event]
+
+    def all(self, kind: str) -> list[Any]:
+        """All events of a kind."""
+        return [event[kind] for event in self.events if kind in event]
+
+    @property
+    def snapshots(self) -> dict[int, dict[str, Any]]:
+        """The newest of each training."""
+        return {event["run"]: event["snapshot"] for event in self.events if "snapshot" in event}
+
+    @property
+    def ended(self) -> dict[int, str]:
+        """What the page says of the end of each training that has ended."""
+        told = (
+            {"run": each.get("run"), **each, **each.get("snapshot", {})} for each in self.events
+        )
+        return {each["run"]: each["ended"] for each in told if "ended" in each}
 
     def until(self, condition: Callable[[], Any]) -> Any:
         deadline = time.monotonic() + PATIENCE

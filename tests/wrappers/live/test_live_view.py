@@ -25,7 +25,6 @@ from gymnasium.error import DependencyNotInstalled
 from PIL import Image
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from dqn_plugins import NaiveDQN, StreamQ
@@ -36,9 +35,8 @@ from dqn_plugins.wrappers import (
     LiveView,
     VecEpisodeReward,
     VecLiveView,
-    read_frames,
 )
-from tests.wrappers.live.helpers import Client, Counting, Learning, Steps, balancing, until
+from tests.wrappers.live.helpers import Client, Counting, Learning, Masked, Steps, balancing, until
 from tests.wrappers.scripted import BareVecEnv
 
 
@@ -205,6 +203,70 @@ def test_the_td_error_is_of_the_transition_on_the_page() -> None:
     assert set(seen) == {6.0, 1.0, -19.0}
 
 
+class MasksOfAMethod(Counting):
+    """Tells the same as :class:`Masked`, as sb3-contrib asks for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_space = gym.spaces.Discrete(3)
+
+    def action_masks(self) -> Any:
+        return [index != self.steps % 3 for index in range(3)]
+
+
+@pytest.mark.parametrize("env", [Masked, MasksOfAMethod])
+def test_impossible_actions_are_said_and_never_greedy(env: Any) -> None:
+    view = LiveView(env(), model=lambda observation: [1.0, 2.0, 3.0], port=0)
+    with Client(view.url) as client, Steps(view, pause=0.002):
+        client.until(lambda: len({each["state"]["length"] % 3 for each in client.states}) == 3)
+        for state in (each["state"] for each in client.states):
+            impossible = state["length"] % 3
+            assert state["possible"] == [index != impossible for index in range(3)]
+            assert state["greedy"] == (1 if impossible == 2 else 2)
+            assert state["values"] == [1.0, 2.0, 3.0]
+
+
+def test_disturbing_takes_possible_actions_only() -> None:
+    view = LiveView(Masked(1_000_000), port=0)
+    with Client(view.url) as client, Steps(view):
+        for number in range(1, 6):
+            client.send("disturb")
+            client.until(lambda n=number: client.all_of("disturb").count(True) == n)
+            client.until(lambda: client.known["controls"]["disturb"] is False)
+    actions = np.array(view.unwrapped.actions)
+    others = np.flatnonzero(actions)  # undisturbed, it is 0
+    assert len(others)
+    assert np.all(actions[others] != others % 3)
+
+
+def test_the_spread_of_q_values_is_kept_for_who_comes_later() -> None:
+    view = LiveView(Counting(), model=lambda observation: [-2.0, float("nan"), 5.0], port=0)
+    with Steps(view):
+        with Client(view.url) as client:
+            client.until(lambda: len(client.all("spread")) >= 2)
+            steps, _, highest, lowest, _ = client.all("spread")[0][0]
+            assert (highest, lowest) == (5.0, -2.0)
+            assert steps > 0
+        with Client(view.url) as late:
+            late.until(lambda: len(late.known.get("spread", [])) >= 2)
+
+
+def test_actions_have_their_names_or_those_that_are_passed() -> None:
+    for kwargs, names in (({}, ["left", "right"]), ({"action_names": ["a", "b"]}, ["a", "b"])):
+        env = cart_pole(**kwargs)
+        with Client(env.url) as client:
+            client.until(lambda: "snapshot" in client.known)
+            assert client.known["action_names"] == names
+        env.close()
+    venv = VecLiveView(
+        make_vec_env("CartPole-v1", 2, env_kwargs={"render_mode": "rgb_array"}), port=0
+    )
+    with Client(venv.url) as client:
+        client.until(lambda: "snapshot" in client.known)
+        assert client.known["action_names"] == ["left", "right"]
+    venv.close()
+
+
 def test_a_callback_attaches_the_model() -> None:
     env = cart_pole()
     model = StreamQ("MlpPolicy", env)
@@ -223,7 +285,7 @@ def test_the_first_episode_of_a_watched_view_has_no_gap_in_its_seconds(counting:
         assert counting.wait_until_watched(30)
         with Steps(counting, pause=0):
             client.send("pause", True)
-            client.until(lambda: client.known.get("controls", {}).get("paused"))
+            client.until(lambda: client.known.get("controls", {}).get("pause"))
             time.sleep(1.5)
             client.episodes.clear()
             client.send("pause", False)
@@ -238,7 +300,7 @@ def test_the_first_episode_of_a_watched_view_has_no_gap_in_its_seconds(counting:
 def test_pause_and_one_step(counting: Any) -> None:
     with Client(counting.url) as client, Steps(counting) as steps:
         client.send("pause", True)
-        client.until(lambda: client.known.get("controls", {}).get("paused"))
+        client.until(lambda: client.known.get("controls", {}).get("pause"))
         before = steps.count
         for number in range(1, 4):
             client.send("step")
@@ -266,7 +328,7 @@ def test_training_goes_on_when_the_last_browser_leaves(
         with Client(counting.url) as client:
             client.send("speed", 1)
             client.send("pause", True)
-            client.until(lambda: client.known.get("controls", {}).get("paused"))
+            client.until(lambda: client.known.get("controls", {}).get("pause"))
         before = steps.count
         until(lambda: steps.count > before + 100, "training after the pause")
         assert not counting.is_watched
@@ -302,7 +364,7 @@ def test_attaching_another_model_gives_the_first_its_own_back(counting: Any) -> 
         client.send("exploration", 0.5)
         client.send("learning", False)
         counting.reset()
-        until(lambda: counting.step(0) and not counting._training._is_learning)
+        until(lambda: counting.step(0) and not counting._training.controls._is_learning)
         counting.attach(first)  # as a callback does at each call of learn
         assert first.exploration_schedule(1.0) == 0.5
         assert first.policy.optimizer.param_groups[0]["lr"] == 0.0
@@ -344,8 +406,8 @@ def test_disturbing_without_a_model_replaces_eight_actions(counting: Any) -> Non
     with Client(counting.url) as client, Steps(counting):
         client.until(lambda: client.pictures)
         client.send("disturb")
-        client.until(lambda: True in client.all_of("disturbing"))
-        client.until(lambda: client.known["controls"]["disturbing"] is False)
+        client.until(lambda: True in client.all_of("disturb"))
+        client.until(lambda: client.known["controls"]["disturb"] is False)
         client.until(lambda: any(episode[4] for episode in client.episodes))
     actions = counting.unwrapped.actions
     (random,) = np.nonzero(actions)
@@ -397,7 +459,7 @@ def test_models_are_saved_into_one_folder(tmp_path: Path) -> None:
         client.until(lambda: client.pictures)
         client.send("save", "../elsewhere.zip")  # no control has such a value
         client.send("pause", True)
-        client.until(lambda: client.known.get("controls", {}).get("paused"))
+        client.until(lambda: client.known.get("controls", {}).get("pause"))
         for _ in range(2):
             client.send("save")
         client.until(lambda: str(client.known.get("notice")).endswith("_1.zip"))
@@ -423,67 +485,6 @@ def test_saving_that_fails_costs_no_training(tmp_path: Path) -> None:
     env.close()
 
 
-def test_the_last_episode_is_played_again_and_filmed(tmp_path: Path) -> None:
-    env = cart_pole()
-    lengths = []
-    with Client(env.url) as client:
-        assert env.wait_until_watched(30)
-        rng = np.random.default_rng(0)
-        for seed in (3, None):
-            env.reset(seed=seed)
-            done, length = False, 0
-            while not done:
-                _, _, done, _, _ = env.step(int(rng.integers(2)))
-                length += 1
-            lengths.append(length)
-        env.reset()
-        client.send("film")
-        until(lambda: env._training.link.is_asked)
-        env.step(0)
-        client.until(lambda: client.known.get("film"))
-        video = tmp_path / "episode.mp4"
-        video.write_bytes(_get(env.url, "film/0.mp4")[2])
-        frames = list(read_frames(video))
-        assert len(frames) == lengths[1] + 1
-        # Its pole falls further from frame to frame.
-        assert np.any(frames[-1] != frames[0])
-    env.close()
-
-
-def test_an_episode_that_cannot_be_repeated_is_not_filmed() -> None:
-    gym.register("Unrepeatable-v0", entry_point=Unrepeatable)
-    try:
-        env = LiveView(gym.make("Unrepeatable-v0", render_mode="rgb_array"), port=0)
-        with Client(env.url) as client, Steps(env):
-            client.until(lambda: client.episodes)
-            client.send("film")
-            client.until(lambda: "does not repeat itself" in str(client.known.get("notice")))
-        env.close()
-    finally:
-        gym.registry.pop("Unrepeatable-v0")
-
-
-class Unrepeatable(Counting):
-    made = 0
-
-    def __init__(self, render_mode: str | None = None):
-        super().__init__(10, render_mode)
-        type(self).made += 1
-        self.number = self.made
-
-    def step(self, action: Any) -> Any:
-        observation, _, *rest = super().step(action)
-        return observation, float(self.number), *rest
-
-
-def test_an_environment_that_gym_did_not_make_is_not_filmed(counting: Any) -> None:
-    with Client(counting.url) as client, Steps(counting):
-        client.until(lambda: client.episodes)
-        client.send("film")
-        client.until(lambda: "cannot be filmed" in str(client.known.get("notice")))
-        assert "not made by gym.make" in client.known["notice"]
-
-
 def test_a_greedy_look_leaves_training_where_it_is() -> None:
     env = LiveView(gym.make("CartPole-v1", render_mode="rgb_array", max_episode_steps=20), port=0)
     model = balancing(env)
@@ -497,6 +498,24 @@ def test_a_greedy_look_leaves_training_where_it_is() -> None:
         until(lambda: model.num_timesteps > n + 50)
         assert all("look" not in episode[4] for episode in client.episodes)
     env.close()
+
+
+def test_a_greedy_look_that_cannot_be_had_says_why(counting: Any) -> None:
+    counting.attach(balancing(gym.make("CartPole-v1")))
+    with Client(counting.url) as client, Steps(counting) as steps:
+        client.until(lambda: client.states)
+        client.send("look")
+        client.until(lambda: "not made by gym.make" in str(client.known.get("notice")))
+        client.until(lambda: client.known["controls"]["look"] is False)
+        before = steps.count
+        until(lambda: steps.count > before + 20)
+
+
+def test_a_training_that_compiles_says_so(counting: Any) -> None:
+    with Client(counting.url) as client:
+        for is_compiling in (True, False):
+            counting._training.on_compilation(is_compiling)
+            client.until(lambda expected=is_compiling: client.known.get("compiling") is expected)
 
 
 def test_a_model_without_exploration_says_why() -> None:
@@ -542,12 +561,12 @@ def test_what_is_no_control_does_nothing(counting: Any) -> None:
         client.send("speed", 10)
         client.until(lambda: client.known["controls"]["speed"] == 10)
         assert [event["controls"] for event in client.events if "controls" in event][-1] == {
-            "paused": False,
+            "pause": False,
             "speed": 10,
             "exploration": None,
             "learning": True,
-            "disturbing": False,
-            "looking": False,
+            "disturb": False,
+            "look": False,
             "environment": None,
         }
         assert counting.is_watched
@@ -578,7 +597,7 @@ def test_several_environments_in_a_grid_or_one() -> None:
         size = Image.open(io.BytesIO(client.pictures[-1])).size
         assert size == (2 * 60 + 2, 2 * 40 + 2)
         client.send("environment", 2)
-        step_until(lambda: venv._training.shown_environment == 2)
+        step_until(lambda: venv._training.showing.chosen == 2)
         n = len(client.pictures)
         step_until(lambda: venv._training.link.is_asked)
         venv.step(zeros)
@@ -608,7 +627,7 @@ def test_one_of_several_environments_is_reset() -> None:
     with Client(view.url) as client:
         assert view.wait_until_watched(30)
         client.send("environment", 1)
-        until(lambda: view._training.shown_environment == 1 or venv.step(zeros)[2].any())
+        until(lambda: view._training.showing.chosen == 1 or venv.step(zeros)[2].any())
         venv.reset()
         for _ in range(5):
             venv.step(zeros)
@@ -624,28 +643,6 @@ def test_one_of_several_environments_is_reset() -> None:
     assert observations[1] == 0
     assert venv.records[-1].interventions == "reset"
     assert venv.records[-1].environment == 1
-    venv.close()
-
-
-def test_the_next_episode_of_one_of_several_environments_is_filmed(tmp_path: Path) -> None:
-    envs = [lambda n=n: Monitor(Counting(n)) for n in (7, 9)]
-    venv = VecLiveView(DummyVecEnv(envs), port=0)
-    venv.reset()
-    zeros = np.zeros(2, np.int64)
-    with Client(venv.url) as client:
-        assert venv.wait_until_watched(30)
-        client.send("environment", 1)
-        client.send("film")
-        until(lambda: venv.step(zeros) and venv._camera.is_on)
-        infos: list[Any] = []
-        while venv._camera.is_on:
-            infos += venv.step(zeros)[3]
-        client.until(lambda: client.known.get("film"))
-        video = tmp_path / "episode.mp4"
-        video.write_bytes(_get(venv.url, "film/0.mp4")[2])
-    brightness = [frame.mean() for frame in read_frames(video)]
-    np.testing.assert_allclose(brightness, range(10), atol=3)
-    assert not any("dqn_plugins.terminal_frame" in info for info in infos)
     venv.close()
 
 
@@ -675,7 +672,7 @@ def test_several_trainings_on_one_page() -> None:
     views = [LiveView(Counting(), name=name, page=page) for name in ("left", "right")]
     with Client(page.url) as client, Steps(views[0]) as left, Steps(views[1]) as right:
         client.until(lambda: {state["run"] for state in client.states} == {0, 1})
-        names = {event["run"]: event["snapshot"]["name"] for event in client.events[:2]}
+        names = {event["run"]: event["snapshot"]["name"] for event in client.events[1:3]}
         assert names == {0: "left", 1: "right"}
         client.send("pause", True, run=1)
         until(lambda: views[1]._training.is_held)
@@ -686,6 +683,44 @@ def test_several_trainings_on_one_page() -> None:
         client.send("pause", False, run=None)
         until(lambda: right.count > before[1] + 50)
     page.close()
+
+
+def test_expected_trainings_appear_in_their_order() -> None:
+    """Whichever comes first, and before any does."""
+    page = LivePage(
+        port=0, quiet=True, expected=[("left", "Env-v0"), ("right", "Env-v0"), ("never", "Env-v0")]
+    )
+    with Client(page.url) as client:
+        client.until(lambda: len(client.snapshots) == 3)
+        assert [client.snapshots[run]["name"] for run in range(3)] == ["left", "right", "never"]
+        assert not any(each["is_connected"] for each in client.snapshots.values())
+        views = [LiveView(Counting(), name=name, page=page) for name in ("right", "left", "more")]
+        client.until(lambda: client.snapshots.get(3, {}).get("name") == "more")
+        assert [client.snapshots[run]["is_connected"] for run in range(4)] == [1, 1, 0, 1]
+        assert client.snapshots[1]["name"] == "right"
+        assert client.snapshots[1]["environment"] == "Counting"
+        for view in views:
+            view.close()
+        page.close()
+        client.until(lambda: client.ended.get(2))
+        assert client.ended == {
+            0: "Training is over.",
+            1: "Training is over.",
+            2: "The program ended before this training began.",
+            3: "Training is over.",
+        }
+
+
+def test_a_page_that_is_opened_after_the_training_has_its_curve(counting: Any) -> None:
+    counting.reset()
+    for _ in range(50):
+        counting.step(0)
+    counting.close()
+    with Client(counting.url) as client:
+        client.until(lambda: client.known.get("ended"))
+        assert [episode[2] for episode in client.episodes] == [50.0]
+    port = int(counting.url.rsplit(":", 1)[1].strip("/"))
+    until(lambda: _is_free(port), "the end of the page's process")
 
 
 # Ends
@@ -752,9 +787,13 @@ while True:
 @pytest.mark.parametrize(
     ("ending", "words", "failed"),
     [
-        ("if env._training.steps > 100: raise ValueError('lost')", "ValueError: lost", True),
-        ("if env._training.steps > 100: break", "The program that trained is over.", False),
-        ("if env._training.steps > 100: env.close(); time.sleep(60)", "Training is over.", False),
+        ("if env._scene.steps > 100: raise ValueError('lost')", "ValueError: lost", True),
+        ("if env._scene.steps > 100: break", "The program that trained is over.", False),
+        (
+            "if env._scene.steps > 100: env.close(); time.sleep(60)",
+            "Training is over.",
+            False,
+        ),
         ("", "it was killed", True),
     ],
     ids=["raises", "ends", "closes", "killed"],
@@ -805,7 +844,7 @@ def test_training_goes_on_when_the_page_is_killed(counting: Any) -> None:
     with Steps(counting) as steps:
         with Client(counting.url) as client:
             client.send("pause", True)
-            client.until(lambda: client.known.get("controls", {}).get("paused"))
+            client.until(lambda: client.known.get("controls", {}).get("pause"))
             counting._page._process.kill()
         before = steps.count
         until(lambda: steps.count > before + 100)
@@ -938,17 +977,6 @@ def test_the_server_imports_no_torch() -> None:
 
 def test_a_notebook_shows_the_page(counting: Any) -> None:
     assert f'<iframe src="{counting.url}"' in counting._repr_html_()
-
-
-def _get(url: str, path: str) -> tuple[int, Any, bytes]:
-    from http.client import HTTPConnection
-
-    connection = HTTPConnection(url.removeprefix("http://").rstrip("/"), timeout=30)
-    connection.request("GET", f"/{path}")
-    response = connection.getresponse()
-    content = response.read()
-    connection.close()
-    return response.status, response.headers, content
 
 
 def _is_free(port: int) -> bool:

@@ -1,12 +1,14 @@
 "use strict";
 
 // What the server sends: an array of events as JSON, or a state with a picture as bytes (four bytes
-// that give the length of the state, the state as JSON, the picture). What it gets: controls.
+// that give the length of the state, the state as JSON, the picture). What it gets: controls. The
+// first event is the table of controls (protocol.py), from which buttons and keys are made.
 
 const COLOURS = ["#009e73", "#d55e00", "#0072b2", "#cc79a7", "#e69f00", "#56b4e9"];
 const MEAN_OF = 20;
 const CHART_MILLISECONDS = 300;
 const RECONNECT_MILLISECONDS = 1000;
+const QUIET_SECONDS = 3;
 const MINUS = "\u2212";
 
 const byId = (id) => document.getElementById(id);
@@ -20,9 +22,44 @@ function number(value, digits = 2) {
   return text.replace("-", MINUS);
 }
 
+// Ticks: never rounded to another number than they stand for.
+function compact(value) {
+  const [scale, unit] = Math.abs(value) >= 1e6 ? [1e6, "M"] : Math.abs(value) >= 1e3 ? [1e3, "k"] : [1, ""];
+  return (value / scale).toLocaleString("en", { maximumFractionDigits: 4 }).replace("-", MINUS) + unit;
+}
+
 function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
+
+function make(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+// Controls ----------------------------------------------------------------------------------------
+
+let table = [];
+const keys = {}; // by key: a control and its value
+
+function learnControls(controls) {
+  if (table.length) return;
+  table = controls;
+  const rows = [];
+  const learn = (control, key, title, value) => {
+    if (!key) return;
+    keys[key] = [control, value];
+    rows.push(make("tr", {}, make("td", {}, make("kbd", { textContent: nameOf(key) })), make("td", { textContent: title })));
+  };
+  for (const control of table) {
+    learn(control, control.key, control.title);
+    for (const [value, , key, title] of control.choices) learn(control, key, title, value);
+  }
+  byId("keys").replaceChildren(...rows);
+}
+
+const nameOf = (key) => (key === " " ? "space" : key.toUpperCase());
 
 // One training ------------------------------------------------------------------------------------
 
@@ -32,124 +69,122 @@ class Run {
     this.colour = COLOURS[index % COLOURS.length];
     this.known = {};
     this.points = [];
+    this.spread = [];
     this.recent = [];
     this.count = 0;
     this.controls = {};
+    this.buttons = [];
     this.low = Infinity;
     this.high = -Infinity;
     this.bars = [];
     this.isDecoding = false;
-    this.isFilming = false;
     const copy = byId("run").content.cloneNode(true);
     this.element = copy.querySelector("article");
     this.element.style.setProperty("--own", this.colour);
     this.parts = {};
     for (const part of copy.querySelectorAll("[data-is]")) this.parts[part.dataset.is] = part;
+    this.makeControls();
+    byId("nobody").hidden = true;
     byId("runs").append(copy);
     byId("runs").classList.toggle("several", byId("runs").children.length > 1);
-    this.listen();
   }
 
   get name() {
     return this.known.name ?? `Training ${this.index}`;
   }
 
-  listen() {
-    for (const button of this.element.querySelectorAll("button[data-control]")) {
-      button.addEventListener("click", () => {
-        if (button.getAttribute("aria-disabled") === "true") {
-          this.say(button.title);
-        } else {
-          this.use(button.dataset.control, button.dataset.value);
-        }
-      });
+  makeControls() {
+    const groups = {};
+    for (const control of table.filter((each) => each.group)) {
+      const group = (groups[control.group] ??= make("div", { className: "group", role: "group", ariaLabel: control.group }));
+      const button = (label, key, title, value) => {
+        const text = make("span", { textContent: label });
+        const element = make("button", { type: "button", title }, text, make("kbd", { textContent: nameOf(key) }));
+        element.dataset.control = control.name;
+        if (value !== undefined) element.dataset.value = value;
+        element.addEventListener("click", () => this.use(control, value));
+        this.buttons.push({ control, element, text, value, title });
+        return element;
+      };
+      if (control.kind === "choice") {
+        const choices = control.choices.map(([value, label, key, title]) => button(label, key, title, value));
+        group.append(make("div", { className: "segments", role: "group", ariaLabel: control.label }, ...choices));
+      } else {
+        if (control.kind === "rate") group.append(this.makeSlider(control));
+        group.append(button(control.label, control.key, control.title));
+      }
     }
-    this.parts.slider.addEventListener("input", () => {
-      const rate = Number(this.parts.slider.value);
-      setText(this.parts.rate, number(rate));
-      send(this.index, "exploration", rate);
-    });
-    this.parts.environment.addEventListener("change", () => {
-      const value = this.parts.environment.value;
-      send(this.index, "environment", value === "" ? null : Number(value));
+    this.parts.controls.append(...Object.values(groups));
+    this.parts.environment.addEventListener("change", ({ target }) => {
+      send(this.index, "environment", target.value === "" ? null : Number(target.value));
     });
   }
 
-  // A control by its name: what it does depends on how it stands.
+  makeSlider(control) {
+    this.slider = make("input", { type: "range", min: 0, max: 1, step: 0.01, value: 0, ariaLabel: "Exploration rate" });
+    this.rate = make("output", { textContent: "–" });
+    this.slider.dataset.is = "slider";
+    this.rate.dataset.is = "rate";
+    this.slider.addEventListener("input", () => {
+      setText(this.rate, number(Number(this.slider.value)));
+      send(this.index, control.name, Number(this.slider.value));
+    });
+    return make("label", { className: "slider" }, make("span", {}, "ε ", this.rate), this.slider);
+  }
+
+  // Why a control cannot work now; undefined if it can.
+  reasonAgainst(control) {
+    const reason = this.known.reasons?.[control.name];
+    if (control.kind === "page") return this.pictures ? undefined : "There is no picture to film yet.";
+    if (this.known.ended) return "Training is over.";
+    if (!this.known.is_connected || (reason && !this.hasBegun)) return "The training has not started yet.";
+    return reason;
+  }
+
+  // What a control does depends on how it stands.
   use(control, value) {
-    const now = this.controls;
-    if (this.known.reasons?.[control]) {
-      this.say(this.known.reasons[control]);
-    } else if (control === "pause") {
-      send(this.index, "pause", !now.paused);
-    } else if (control === "learning") {
-      send(this.index, "learning", !now.learning);
-    } else if (control === "speed") {
-      send(this.index, "speed", Number(value));
-    } else if (control === "exploration") {
-      send(this.index, "exploration", now.exploration === null ? Number(this.parts.slider.value) : null);
-    } else {
-      if (control === "film") {
-        this.isFilming = true;
-        this.say(`Filming the ${this.known.n_envs > 1 ? "next" : "last"} episode …`);
-      }
-      send(this.index, control, null);
-    }
+    const reason = this.reasonAgainst(control);
+    const now = this.controls[control.name];
+    if (reason) this.say(reason);
+    else if (control.kind === "page") this.film();
+    else if (control.kind === "flag") send(this.index, control.name, !now);
+    else if (control.kind === "rate") send(this.index, control.name, now === null ? Number(this.slider.value) : null);
+    else send(this.index, control.name, value ?? null);
   }
 
   say(text) {
     setText(this.parts.notice, text);
   }
 
-  take(event) {
-    if (event.snapshot) {
-      const { points, recent, count, controls, ...known } = event.snapshot;
-      this.known = known;
-      Object.assign(this, { points, recent, count });
-      this.controls = controls ?? {};
-      this.describe();
-      this.showControls();
-      chart.isStale = true;
-    }
-    if (event.episodes) {
-      // Where several episodes are one point, the next snapshot has them.
-      if (this.known.per_point === 1) this.points.push(...event.episodes);
-      this.recent = this.recent.concat(event.episodes).slice(-100);
-      this.count = event.count;
-      chart.isStale = true;
-    }
-    if (event.outcome) {
-      setText(this.parts.td_error, "td_error" in event.outcome ? number(event.outcome.td_error) : "–");
-    }
-    if (event.vitals) this.showVitals(event.vitals);
-    if (event.notice) this.say(event.notice);
-    if (event.controls) {
-      this.controls = event.controls;
-      this.showControls();
-    }
-    if ("film" in event && this.isFilming) {
-      this.isFilming = false;
-      if (event.film) this.download();
-    }
-    let isNew = false;
-    for (const key of ["settings", "reasons", "name", "ended", "failed", "raised", "blind", "compiling"]) {
-      if (key in event) {
-        this.known[key] = event[key];
-        isNew = true;
+  take({ run, snapshot, episodes, count, spread, outcome, vitals, notice, controls, ...known }) {
+    if (snapshot) {
+      ({ controls, ...known } = snapshot);
+      for (const key of ["points", "recent", "count", "spread"]) {
+        this[key] = known[key];
+        delete known[key];
       }
+      this.known = {};
     }
-    if (isNew) {
-      this.describe();
-      this.showControls();
+    if (episodes) {
+      // Where several episodes are one point, the next snapshot has them.
+      if (this.known.per_point === 1) this.points.push(...episodes);
+      this.recent = this.recent.concat(episodes).slice(-100);
+      this.count = count;
     }
-  }
-
-  download() {
-    const link = document.createElement("a");
-    link.href = withToken(`film/${this.index}.mp4`);
-    link.download = ""; // the server names it
-    link.click();
-    this.say("The episode was filmed.");
+    if (!snapshot && spread) this.spread.push(...spread);
+    if (snapshot || episodes || spread) for (const chart of charts) chart.isStale = true;
+    if (outcome) setText(this.parts.td_error, "td_error" in outcome ? number(outcome.td_error) : "–");
+    if (notice) this.say(notice);
+    if (controls) this.controls = controls;
+    Object.assign(this.known, known);
+    if (vitals) {
+      this.quiet = vitals.quiet;
+      setText(this.parts.speed, this.state ? `${number(vitals.speed, 0)} steps/s` : "");
+      setText(this.parts.memory, vitals.memory ? `${number(vitals.memory, 0)} MiB` : "");
+    }
+    if (Object.keys(known).length) this.describe();
+    this.showPhase();
+    if (controls || Object.keys(known).length) this.showControls();
   }
 
   describe() {
@@ -162,114 +197,116 @@ class Run {
       select.append(new Option("all environments", ""));
       for (let index = 0; index < this.known.n_envs; index++) select.append(new Option(`environment ${index}`, index));
     }
-    this.showStatus();
+    if (this.known.ended) this.recorder?.stop();
     describePage();
   }
 
-  showStatus() {
-    let [text, tone] = ["Training", "good"];
-    if (this.known.ended) [text, tone] = [this.known.failed ? "Ended by an error" : "Ended", this.known.failed ? "bad" : ""];
-    else if (this.known.raised) [text, tone] = ["The environment failed", "bad"];
-    else if (this.controls.looking) [text, tone] = ["Greedy look, training waits", ""];
-    else if (this.controls.paused) [text, tone] = ["Paused", ""];
-    else if (this.known.compiling) [text, tone] = ["Compiling, once on this machine", ""];
-    else if (this.quiet > 3) [text, tone] = [`No step for ${Math.round(this.quiet)} s`, ""];
-    else if (this.controls.learning === false) [text, tone] = ["Learning is off", "bad"];
+  get hasBegun() {
+    return this.state?.steps > 0 || this.count > 0;
+  }
+
+  // What goes on: a name, the badge, its tone, and what to say of it.
+  get phase() {
+    const { known, controls } = this;
+    const quiet = Math.round(this.quiet ?? 0);
+    if (known.failed) return ["failed", "Ended by an error", "bad", known.ended];
+    if (known.ended) return ["ended", "Ended", "", known.ended];
+    if (known.raised) return ["raised", "The environment failed", "bad", known.raised];
+    if (!known.is_connected) return ["starting", "Starting", "busy", "Its process is starting."];
+    if (known.compiling) {
+      return ["compiling", `Compiling, ${quiet} s`, "busy", "The learner is compiled for this machine, once. It takes about ten seconds, then training begins."];
+    }
+    if (controls.look) return ["look", "Greedy look", "", "How it would act now. Training waits."];
+    if (controls.pause) return ["paused", "Paused", "", ""];
+    if (!this.hasBegun) return ["waiting", "Waiting", "busy", "The training is about to begin."];
+    if (quiet > QUIET_SECONDS) return ["quiet", `No step for ${quiet} s`, "busy", "An update or a step takes its time."];
+    if (known.plays) return ["playing", "Playing a saved model", "good", ""];
+    if (controls.learning === false) return ["frozen", "Learning is off", "bad", ""];
+    return ["training", "Training", "good", ""];
+  }
+
+  showPhase() {
+    const [phase, text, tone, why] = this.phase;
+    this.element.dataset.phase = phase;
     setText(this.parts.status, text);
     this.parts.status.dataset.tone = tone;
-    const said = this.known.ended ?? this.known.raised ?? this.known.blind;
-    if (said && said !== this.said) {
-      this.said = said;
-      this.say(said);
-    }
-    const over = this.controls.looking ? "Greedy look" : this.controls.paused ? "Paused" : "";
-    this.parts.over.hidden = !over;
-    setText(this.parts.over, over);
+    const { over } = this.parts;
+    over.hidden = ["training", "playing", "frozen"].includes(phase);
+    over.dataset.tone = tone;
+    setText(over, why || text);
+    if (this.known.blind && this.known.blind !== this.said) this.say((this.said = this.known.blind));
+    let missing = "The model has neither Q-values nor probabilities to show.";
+    if (!this.hasBegun) missing = "Q-values are shown when training has begun.";
+    else if (!this.known.settings?.algorithm) missing = this.known.reasons?.save ?? "";
+    setText(this.parts["no-values"], missing);
   }
 
   showControls() {
     const now = this.controls;
-    const reasons = this.known.reasons ?? {};
-    const pressed = {
-      pause: now.paused,
-      learning: now.learning !== false,
-      look: now.looking,
-      exploration: now.exploration !== null && now.exploration !== undefined,
-      disturb: now.disturbing || undefined,
-    };
-    for (const button of this.element.querySelectorAll("button[data-control]")) {
-      const control = button.dataset.control;
-      const reason = this.known.ended ? "Training is over." : reasons[control];
-      button.setAttribute("aria-disabled", String(Boolean(reason)));
-      button.dataset.title ??= button.title;
-      button.title = reason ?? button.dataset.title;
-      if (control === "speed") button.setAttribute("aria-pressed", String(Number(button.dataset.value) === now.speed));
-      else if (pressed[control] !== undefined) button.setAttribute("aria-pressed", String(pressed[control]));
-      else button.removeAttribute("aria-pressed");
+    for (const { control, element, text, value, title } of this.buttons) {
+      const reason = this.reasonAgainst(control);
+      const state = control.kind === "page" ? Boolean(this.recorder) : now[control.name];
+      const isOn = control.kind === "choice" ? state === value : control.kind === "rate" ? typeof state === "number" : state;
+      element.setAttribute("aria-disabled", String(Boolean(reason)));
+      element.title = reason ?? title;
+      if (typeof isOn === "boolean") element.setAttribute("aria-pressed", String(isOn));
+      if (control.pressed) setText(text, isOn ? control.pressed : control.label);
+      if (control.kind === "rate") {
+        this.slider.disabled = Boolean(reason);
+        this.slider.parentElement.setAttribute("aria-disabled", String(Boolean(reason)));
+        this.slider.parentElement.title = reason ?? "";
+        if (isOn && document.activeElement !== this.slider) this.slider.value = state;
+      }
     }
-    setText(this.parts["pause-label"], now.paused ? "Go on" : "Pause");
-    setText(this.parts.hold, pressed.exploration ? "Release ε" : "Hold ε");
-    const isFixed = Boolean(reasons.exploration ?? this.known.ended);
-    this.parts.slider.disabled = isFixed;
-    const slider = this.parts.slider.closest(".slider");
-    slider.setAttribute("aria-disabled", String(isFixed));
-    slider.title = reasons.exploration ?? "";
-    if (pressed.exploration && document.activeElement !== this.parts.slider) this.parts.slider.value = now.exploration;
-    if (now.environment !== undefined) this.parts.environment.value = now.environment ?? "";
-    this.showStatus();
-  }
-
-  showVitals(vitals) {
-    this.quiet = vitals.quiet;
-    setText(this.parts.speed, this.known.ended ? "" : `${number(vitals.speed, 0)} steps/s`);
-    setText(this.parts.memory, vitals.memory ? `${number(vitals.memory, 0)} MiB` : "");
-    this.showStatus();
+    this.parts.environment.value = now.environment ?? "";
   }
 
   showState(state, picture) {
-    if (state.steps === undefined) return;
+    const hadBegun = this.hasBegun;
     this.state = state;
+    this.quiet = 0;
     setText(this.parts.steps, `${number(state.steps, 0)} steps`);
     setText(this.parts.episode, number(state.episode, 0));
     setText(this.parts.length, number(state.length, 0));
     setText(this.parts.return, number(state.return, 1));
     const rate = state.exploration_rate;
-    if (document.activeElement !== this.parts.slider) {
-      setText(this.parts.rate, number(rate));
-      if (rate !== null && this.controls.exploration === null) this.parts.slider.value = rate;
+    if (document.activeElement !== this.slider) {
+      setText(this.rate, number(rate));
+      if (rate !== null && this.controls.exploration === null) this.slider.value = rate;
     }
     this.showValues(state);
     if (picture.byteLength) this.draw(picture);
+    if (!hadBegun) this.showControls();
+    this.showPhase();
   }
 
   showValues(state) {
-    const values = state.values;
+    const { values, possible } = state;
     this.parts["no-values"].hidden = Boolean(values);
-    this.parts.kind.hidden = !values;
-    this.element.querySelector(".key").hidden = !values;
+    this.parts.kind.parentElement.hidden = !values;
     if (!values) {
       this.parts.values.replaceChildren();
       this.bars = [];
-      const reasons = this.known.reasons ?? {};
-      if (!reasons.save) setText(this.parts["no-values"], "This model has neither Q-values nor probabilities to show.");
       return;
     }
     if (this.bars.length !== values.length || this.barsOf !== this.known.action_names) this.makeBars(values.length);
     const isQ = state.kind === "Q";
     setText(this.parts.kind, isQ ? "Q-values" : "Probability of each action");
-    const [low, high] = isQ ? this.follow(values) : [0, 1];
+    const isPossible = (index) => possible?.[index] !== false;
+    const [low, high] = isQ ? this.follow(values.filter((_, index) => isPossible(index))) : [0, 1];
     const place = (value) => (100 * (Math.min(Math.max(value, low), high) - low)) / (high - low || 1);
     const origin = low <= 0 && high >= 0 ? 0 : low;
     values.forEach((value, index) => {
       const bar = this.bars[index];
       bar.row.classList.toggle("greedy", index === state.greedy);
       bar.row.classList.toggle("taken", index === state.action);
+      bar.row.classList.toggle("impossible", !isPossible(index));
       const [left, right] = value === null ? [0, 0] : [place(origin), place(value)].sort((a, b) => a - b);
       bar.fill.style.left = `${left}%`;
       bar.fill.style.width = `${right - left}%`;
       bar.zero.style.left = `${place(origin)}%`;
       bar.zero.hidden = !(low < 0 && high > 0);
-      setText(bar.number, number(value));
+      setText(bar.number, isPossible(index) ? number(value) : "impossible");
     });
   }
 
@@ -293,24 +330,15 @@ class Run {
 
   makeBars(count) {
     this.barsOf = this.known.action_names;
-    this.bars = [];
     this.element.querySelector(".values").classList.toggle("many", count > 6);
-    const rows = [];
-    for (let index = 0; index < count; index++) {
-      const row = document.createElement("li");
-      const make = (name, parent = row) => {
-        const element = document.createElement("span");
-        element.className = name;
-        parent.append(element);
-        return element;
-      };
-      make("mark");
-      make("name").textContent = this.known.action_names?.[index] ?? `action ${index}`;
-      const track = make("track");
-      this.bars.push({ row, fill: make("fill", track), zero: make("zero", track), number: make("number") });
-      rows.push(row);
-    }
-    this.parts.values.replaceChildren(...rows);
+    const part = (className, ...children) => make("span", { className }, ...children);
+    this.bars = Array.from({ length: count }, (_, index) => {
+      const [fill, zero, value] = [part("fill"), part("zero"), part("number")];
+      const name = part("name", this.known.action_names?.[index] ?? `action ${index}`);
+      const row = make("li", {}, part("mark"), name, part("track", fill, zero), value);
+      return { row, fill, zero, number: value };
+    });
+    this.parts.values.replaceChildren(...this.bars.map((bar) => bar.row));
   }
 
   async draw(picture) {
@@ -328,10 +356,31 @@ class Run {
       canvas.getContext("2d").drawImage(bitmap, 0, 0);
       bitmap.close();
       this.pictures = (this.pictures ?? 0) + 1;
-      canvas.dataset.pictures = this.pictures;
+      if (this.pictures === 1) this.showControls();
     } finally {
       this.isDecoding = false;
     }
+  }
+
+  // What is on the page, from one press to the next, as a file.
+  film() {
+    if (this.recorder) {
+      this.recorder.stop();
+      return;
+    }
+    const pieces = [];
+    const mimeType = ["video/mp4", "video/webm"].find((type) => MediaRecorder.isTypeSupported(type));
+    this.recorder = new MediaRecorder(this.parts.picture.captureStream(), { mimeType, videoBitsPerSecond: 4e6 });
+    this.recorder.addEventListener("dataavailable", ({ data }) => pieces.push(data));
+    this.recorder.addEventListener("stop", () => {
+      this.recorder = null;
+      const file = `${this.known.environment}_${this.name}`.replace(/[^A-Za-z0-9._-]/g, "_");
+      const href = URL.createObjectURL(new Blob(pieces, { type: mimeType }));
+      make("a", { href, download: `${file}.${mimeType.slice(6)}` }).click();
+      this.showControls();
+    });
+    this.recorder.start();
+    this.showControls();
   }
 }
 
@@ -347,165 +396,162 @@ function describePage() {
   const names = runs.map((run) => run.name).join(", ");
   setText(byId("title"), environments.join(", ") || "Training, live");
   document.title = environments.length ? `${names} on ${environments.join(", ")}` : "Training, live";
+  showConnection();
   byId("settings").replaceChildren(
-    ...runs.map((run) => {
-      const section = document.createElement("section");
-      const heading = document.createElement("h3");
-      heading.textContent = run.name;
-      const list = document.createElement("dl");
-      const known = run.known;
+    ...runs.map(({ name, known }) => {
       const settings = {
         environment: known.environment,
-        environments: known.n_envs,
+        environments: known.n_envs ?? "",
         ...known.settings,
         ...known.versions,
-        "models are saved in": known.folder,
+        "models are saved in": known.folder ?? "",
       };
-      for (const [name, value] of Object.entries(settings)) {
-        const pair = document.createElement("div");
-        const term = document.createElement("dt");
-        const description = document.createElement("dd");
-        term.textContent = name;
-        description.textContent = String(value);
-        pair.append(term, description);
-        list.append(pair);
-      }
-      section.append(heading, list);
-      return section;
+      const pairs = Object.entries(settings).map(([term, text]) =>
+        make("div", {}, make("dt", { textContent: term }), make("dd", { textContent: text })),
+      );
+      return make("section", {}, make("h3", { textContent: name }), make("dl", {}, ...pairs));
     }),
   );
 }
 
-// The curve ---------------------------------------------------------------------------------------
+// The curves --------------------------------------------------------------------------------------
 
-const chart = {
-  plot: null,
-  isStale: true,
-  axis: "steps",
-  layout: "",
+let axis = "steps";
 
-  columns(run) {
-    const place = this.axis === "steps" ? 0 : 1;
-    const x = [];
-    const returns = [];
-    const means = [];
-    const changed = [];
+function places(points) {
+  const x = [];
+  for (const point of points) {
+    const at = point[axis === "steps" ? 0 : 1];
+    // Two episodes that end at one time, of several environments, must not share a place.
+    x.push(x.length && at <= x[x.length - 1] ? x[x.length - 1] + 1e-6 : at);
+  }
+  return x;
+}
+
+const colourOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const NO_LINE = { paths: () => null };
+
+const RETURNS = {
+  points: (run) => run.points,
+  columns({ points }) {
     let sum = 0;
-    run.points.forEach((point, index) => {
-      sum += point[2];
-      if (index >= MEAN_OF) sum -= run.points[index - MEAN_OF][2];
-      // Two episodes that end at one time, of several environments, must not share a place.
-      const at = point[place];
-      x.push(x.length && at <= x[x.length - 1] ? x[x.length - 1] + 1e-6 : at);
-      returns.push(point[2]);
-      means.push(sum / Math.min(index + 1, MEAN_OF));
-      changed.push(point[4] ? point[2] : null);
+    const means = points.map((point, index) => {
+      sum += point[2] - (index >= MEAN_OF ? points[index - MEAN_OF][2] : 0);
+      return sum / Math.min(index + 1, MEAN_OF);
     });
-    return [x, returns, means, changed];
+    return [points.map((point) => point[2]), means, points.map((point) => (point[4] ? point[2] : null))];
   },
+  series: ({ colour }) => [
+    { ...NO_LINE, points: { show: true, size: 4, width: 0, fill: `${colour}66` } },
+    { stroke: colour, width: 2, spanGaps: true, points: { show: false } },
+    { ...NO_LINE, points: { show: true, size: 8, width: 1.5, fill: "transparent", stroke: colourOf("--ink") } },
+  ],
+  bands: () => [],
+  thresholds: () => [...new Set(runs.map((run) => run.known.threshold ?? null))].filter((value) => value !== null),
+  legend({ count, known }, [, means]) {
+    const per = known.per_point > 1 ? `, ${known.per_point} a point` : "";
+    return [`mean of ${MEAN_OF}`, number(means.at(-1), 1), `${number(count, 0)} episodes${per}`];
+  },
+};
+
+const SPREAD = {
+  points: (run) => run.spread,
+  columns: ({ spread }) => [spread.map((point) => point[2]), spread.map((point) => point[3])],
+  series: ({ colour }) => [
+    { stroke: colour, width: 2, spanGaps: true, points: { show: false } },
+    { stroke: colour, width: 1, spanGaps: true, points: { show: false } },
+  ],
+  bands: ({ colour }, first) => [{ series: [first, first + 1], fill: `${colour}2e` }],
+  thresholds: () => [],
+  legend: (_, [highest, lowest]) => ["", `${number(lowest.at(-1), 1)} to ${number(highest.at(-1), 1)}`, ""],
+};
+
+class Chart {
+  constructor(id, kind) {
+    this.kind = kind;
+    this.isStale = true;
+    this.layout = "";
+    this.section = byId(id);
+    this.place = this.section.querySelector(".plot");
+  }
 
   draw() {
     if (!this.isStale || typeof uPlot === "undefined") return;
     this.isStale = false;
-    const drawn = runs.filter((run) => run.points.length);
-    byId("no-episode").hidden = drawn.length > 0;
+    const drawn = runs.filter((run) => this.kind.points(run).length);
+    this.section.querySelector(".empty").hidden = drawn.length > 0;
     if (!drawn.length) return;
-    const tables = drawn.map((run) => this.columns(run));
+    const columns = drawn.map((run) => this.kind.columns(run));
+    const tables = drawn.map((run, index) => [places(this.kind.points(run)), ...columns[index]]);
     const data = tables.length === 1 ? tables[0] : uPlot.join(tables);
-    const layout = [this.axis, ...drawn.map((run) => run.index)].join();
+    const layout = [axis, ...drawn.map((run) => run.index), ...this.kind.thresholds()].join();
     if (layout !== this.layout) {
       this.layout = layout;
       this.make(drawn, data);
     } else {
       this.plot.setData(data);
     }
-    this.showLegend(drawn, tables);
-    if (byId("episodes").open) this.showTable();
-  },
+    this.section.querySelector(".legend").replaceChildren(
+      ...drawn.map((run, index) => {
+        const dot = make("span", { className: "dot" });
+        dot.style.setProperty("--own", run.colour);
+        const [before, value, after] = this.kind.legend(run, columns[index]);
+        return make("li", {}, dot, `${runs.length > 1 ? `${run.name} ` : ""}${before}`, make("b", { textContent: value }), after);
+      }),
+    );
+    if (this.kind === RETURNS && byId("episodes").open) showTable();
+  }
 
   make(drawn, data) {
     this.plot?.destroy();
-    const style = getComputedStyle(document.documentElement);
-    const colour = (name) => style.getPropertyValue(name).trim();
-    const thresholds = [...new Set(drawn.map((run) => run.known.threshold).filter((value) => value !== null && value !== undefined))];
-    const series = drawn.flatMap((run) => [
-      { stroke: run.colour, paths: () => null, points: { show: true, size: 4, width: 0, fill: `${run.colour}66` } },
-      { stroke: run.colour, width: 2, spanGaps: true, points: { show: false } },
-      { stroke: colour("--ink"), paths: () => null, points: { show: true, size: 8, width: 1.5, fill: "transparent", stroke: colour("--ink") } },
-    ]);
-    const axis = { stroke: colour("--soft"), grid: { stroke: colour("--grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
-    const compact = (u, splits) => splits.map((value) => (Math.abs(value) >= 10000 ? `${number(value / 1000, 0)}k` : number(value, 0)));
+    const thresholds = this.kind.thresholds();
+    const series = drawn.map((run) => this.kind.series(run));
+    const first = (index) => 1 + series.slice(0, index).flat().length;
+    const style = { stroke: colourOf("--soft"), grid: { stroke: colourOf("--grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
+    const axisStyle = { ...style, values: (_, splits) => splits.map(compact) };
+    const range = (_, low, high) => {
+      const all = [low, high, ...thresholds].filter(Number.isFinite);
+      const [least, most] = [Math.min(...all), Math.max(...all)];
+      const room = 0.06 * (most - least || 1);
+      return [least - room, most + room];
+    };
     this.plot = new uPlot(
       {
         ...this.size(),
         legend: { show: false },
         cursor: { points: { show: false }, drag: { x: true, y: false } },
-        scales: {
-          x: { time: false },
-          y: {
-            range: (u, low, high) => {
-              const all = [low, high, ...thresholds].filter(Number.isFinite);
-              const [least, most] = [Math.min(...all), Math.max(...all)];
-              const room = 0.06 * (most - least || 1);
-              return [least - room, most + room];
-            },
-          },
-        },
-        axes: [
-          { ...axis, values: compact },
-          { ...axis, values: compact, size: 56 },
-        ],
-        series: [{}, ...series],
-        hooks: {
-          draw: [(u) => thresholds.forEach((value) => drawThreshold(u, value, colour("--soft")))],
-        },
+        scales: { x: { time: false }, y: { range } },
+        axes: [{ ...axisStyle, size: 30 }, { ...axisStyle, size: 52 }],
+        series: [{}, ...series.flat()],
+        bands: drawn.flatMap((run, index) => this.kind.bands(run, first(index))),
+        hooks: { draw: [(u) => thresholds.forEach((value) => drawThreshold(u, value, colourOf("--soft")))] },
       },
       data,
-      byId("chart"),
+      this.place,
     );
-  },
+  }
 
   size() {
-    return { width: Math.max(byId("chart").clientWidth, 200), height: innerWidth < 860 ? 220 : 230 };
-  },
+    // What is above takes what it needs; the curves take what is left of the screen.
+    const top = this.place.getBoundingClientRect().top + scrollY;
+    const height = Math.min(Math.max(innerHeight - top - 50, 170), 340);
+    return { width: Math.max(this.place.clientWidth, 200), height: innerWidth < 860 ? 220 : height };
+  }
+}
 
-  showLegend(drawn, tables) {
-    byId("legend").replaceChildren(
-      ...drawn.map((run, index) => {
-        const item = document.createElement("li");
-        const dot = document.createElement("span");
-        const value = document.createElement("b");
-        dot.className = "dot";
-        dot.style.setProperty("--own", run.colour);
-        const mean = tables[index][2].at(-1);
-        value.textContent = number(mean, 1);
-        const per = run.known.per_point > 1 ? `, ${run.known.per_point} a point` : "";
-        item.append(dot, `${runs.length > 1 ? `${run.name}, ` : ""}mean of ${MEAN_OF}`, value, `${number(run.count, 0)} episodes${per}`);
-        return item;
-      }),
-    );
-  },
+const charts = [new Chart("returns", RETURNS), new Chart("spread", SPREAD)];
 
-  showTable() {
-    const rows = runs.flatMap((run) =>
-      run.recent.map((episode, index) => [run.name, run.count - run.recent.length + index, episode]),
-    );
-    byId("rows").replaceChildren(
-      ...rows.reverse().map(([name, index, [steps, seconds, value, length, changed]]) => {
-        const row = document.createElement("tr");
-        const cells = [name, number(index, 0), number(steps, 0), number(seconds, 1), number(value, 1), number(length, 0), changed];
-        row.append(
-          ...cells.map((text) => {
-            const cell = document.createElement("td");
-            cell.textContent = text;
-            return cell;
-          }),
-        );
-        return row;
-      }),
-    );
-  },
-};
+function showTable() {
+  const rows = runs.flatMap((run) =>
+    run.recent.map((episode, index) => [run.name, run.count - run.recent.length + index, episode]),
+  );
+  byId("rows").replaceChildren(
+    ...rows.reverse().map(([name, index, [steps, seconds, value, length, changed]]) => {
+      const cells = [name, number(index, 0), number(steps, 0), number(seconds, 1), number(value, 1), number(length, 0), changed];
+      return make("tr", {}, ...cells.map((text) => make("td", { textContent: text })));
+    }),
+  );
+}
 
 function drawThreshold(u, value, colour) {
   const { ctx, bbox } = u;
@@ -526,17 +572,18 @@ function drawThreshold(u, value, colour) {
   ctx.restore();
 }
 
-setInterval(() => chart.draw(), CHART_MILLISECONDS);
-addEventListener("resize", () => chart.plot?.setSize(chart.size()));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  chart.layout = "";
-  chart.isStale = true;
-});
-byId("episodes").addEventListener("toggle", () => chart.showTable());
+function redraw() {
+  for (const chart of charts) Object.assign(chart, { layout: "", isStale: true });
+}
+
+setInterval(() => charts.forEach((chart) => chart.draw()), CHART_MILLISECONDS);
+new ResizeObserver(() => charts.forEach((chart) => chart.plot?.setSize(chart.size()))).observe(byId("main"));
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+byId("episodes").addEventListener("toggle", showTable);
 for (const button of document.querySelectorAll("[data-axis]")) {
   button.addEventListener("click", () => {
-    chart.axis = button.dataset.axis;
-    chart.isStale = true;
+    axis = button.dataset.axis;
+    redraw();
     for (const each of document.querySelectorAll("[data-axis]")) {
       each.setAttribute("aria-pressed", String(each === button));
     }
@@ -551,22 +598,28 @@ function send(run, control, value) {
   if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ run, control, value }));
 }
 
-function showConnection(text, tone) {
-  const pill = byId("connection");
-  setText(pill, text);
-  pill.dataset.tone = tone;
+function showConnection() {
+  let [text, tone] = ["Live", "good"];
+  if (runs.length && runs.every((run) => run.known.ended)) [text, tone] = ["Over", ""];
+  else if (socket?.readyState === WebSocket.CLOSED) [text, tone] = ["Connection lost, the curve stays", "bad"];
+  else if (!runs.some((run) => run.known.is_connected)) [text, tone] = ["Waiting", "busy"];
+  setText(byId("connection"), text);
+  byId("connection").dataset.tone = tone;
 }
 
 function connect() {
   socket = new WebSocket(withToken(`ws://${location.host}/socket`));
   socket.binaryType = "arraybuffer";
   socket.addEventListener("open", () => {
-    showConnection("Live", "good");
+    showConnection();
     tellVisibility();
   });
   socket.addEventListener("message", ({ data }) => {
     if (typeof data === "string") {
-      for (const event of JSON.parse(data)) runOf(event.run).take(event);
+      for (const event of JSON.parse(data)) {
+        if (event.table) learnControls(event.table);
+        else runOf(event.run).take(event);
+      }
       return;
     }
     const length = new DataView(data).getUint32(0, true);
@@ -574,9 +627,7 @@ function connect() {
     runOf(run).showState(state, new Uint8Array(data, 4 + length));
   });
   socket.addEventListener("close", () => {
-    // What was seen so far stays on the page.
-    const isOver = runs.length && runs.every((run) => run.known.ended);
-    showConnection(isOver ? "Training is over" : "Connection lost, the curve stays", isOver ? "" : "bad");
+    showConnection(); // what was seen so far stays on the page
     setTimeout(connect, RECONNECT_MILLISECONDS);
   });
 }
@@ -589,21 +640,6 @@ document.addEventListener("visibilitychange", tellVisibility);
 
 // The keyboard ------------------------------------------------------------------------------------
 
-const KEYS = {
-  " ": ["pause"],
-  ".": ["step"],
-  1: ["speed", 1],
-  2: ["speed", 10],
-  3: ["speed", 0],
-  h: ["exploration"],
-  l: ["learning"],
-  g: ["look"],
-  d: ["disturb"],
-  r: ["reset"],
-  s: ["save"],
-  f: ["film"],
-};
-
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
   const focused = document.activeElement;
@@ -614,7 +650,7 @@ addEventListener("keydown", (event) => {
   }
   // Space and Enter press what has the focus.
   if (event.key === " " && focused.matches("button, summary, a")) return;
-  const meant = KEYS[event.key.toLowerCase()];
+  const meant = keys[event.key.toLowerCase()];
   if (!meant) return;
   event.preventDefault();
   const inside = runs.filter((run) => run.element.contains(focused));

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import mmap
-import os
-import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +18,6 @@ from dqn_plugins.wrappers.live.server.pictures import encoded
 __all__ = ["Feed"]
 
 FRAMES_PER_SECOND = 30.0
-LARGEST_FILM = 64 << 20
 
 
 class Feed:
@@ -28,8 +25,7 @@ class Feed:
     A training: what it told, and how to ask it for more.
 
     :param number: Its number on the page, from 0.
-    :param hello: What it said first.
-    :param writer: The connection to it.
+    :param known: What is known of it before it comes.
     :param publish: Sends an event to all browsers.
     :param show: Sends a state and a picture to all browsers.
     """
@@ -37,23 +33,19 @@ class Feed:
     def __init__(
         self,
         number: int,
-        hello: dict[str, Any],
-        writer: asyncio.StreamWriter,
+        known: dict[str, Any],
         publish: Callable[[dict[str, Any]], None],
         show: Callable[[int, bytes], None],
     ):
         self.number = number
         self.curve = Curve()
-        self.film: bytes | None = None
-        self.is_over = False
-        self._writer = writer
+        self.is_connected = self.is_over = False
         self._publish = publish
         self._show = show
-        with open(hello.pop("memory"), "r+b") as file:
-            self._memory = mmap.mmap(file.fileno(), CAPACITY)
-        self._process_id = int(hello.pop("process"))
+        self._known: dict[str, Any] = {"is_connected": False, **known}
+        self._memory: Any = bytearray(HEADER)
+        self._process_id = 0
         self._process: psutil.Process | None = None
-        self._known: dict[str, Any] = hello
         self._state: dict[str, Any] = {}
         self._picture = b""
         self._answered = asyncio.Event()
@@ -61,6 +53,38 @@ class Feed:
         self._size: tuple[int, int] | None = None
         self._heard = time.monotonic()
         self._measured = (time.monotonic(), 0)
+        self._spread = Curve()
+        self._values: list[tuple[float, float]] = []
+
+    def connect(self, hello: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        """
+        Take in the training itself.
+
+        :param hello: What it said first.
+        :param writer: The connection to it.
+        """
+        self._writer = writer
+        with open(hello.pop("memory"), "r+b") as file:
+            self._memory = mmap.mmap(file.fileno(), CAPACITY)
+        self._process_id = int(hello.pop("process"))
+        self.is_connected = self._known["is_connected"] = True
+        self._heard = time.monotonic()
+        self._known |= hello
+
+    def is_expected_as(self, name: Any) -> bool:
+        """
+        Tell whether it is a training that has not come yet.
+
+        :param name: Name of one that comes.
+        :return: Whether it is this one.
+        """
+        return not self.is_connected and self._known["name"] == name
+
+    def give_up(self) -> None:
+        """Say that it will not come, unless it has."""
+        if not self.is_connected and not self.is_over:
+            self.is_over = True
+            self._learn({"ended": "The program ended before this training began.", "failed": True})
 
     # To the training
 
@@ -82,7 +106,7 @@ class Feed:
         :param control: Its name.
         :param value: What it is set to.
         """
-        if not self.is_over:
+        if self.is_connected and not self.is_over:
             line = json.dumps({"control": control, "value": value}) + "\n"
             self._writer.write(line.encode())
             self.ask()
@@ -153,6 +177,7 @@ class Feed:
                 self.publish({"raised": None})
             if self._size is not None and not self._is_awaited:  # shown before anybody asked
                 self._picture = encoded(*self._frame())
+            self._take_values()
             self._answered.set()
         elif "outcome" in message or "notice" in message:
             self.publish(message)
@@ -162,8 +187,6 @@ class Feed:
                     self.publish({"snapshot": self.snapshot()})
                 else:
                     self.publish({"episodes": message["episodes"], "count": self.curve.count})
-        elif "film" in message:
-            self._take_film(message["film"])
         else:
             self._learn(message)
 
@@ -171,13 +194,10 @@ class Feed:
         self._known |= message
         self.publish(message)
 
-    def _take_film(self, path: str | None) -> None:
-        if path is not None:
-            if os.path.getsize(path) <= LARGEST_FILM:
-                with open(path, "rb") as file:
-                    self.film = file.read()
-            os.unlink(path)
-        self.publish({"film": path is not None})
+    def _take_values(self) -> None:
+        values = [each for each in self._state.get("values", ()) if each is not None]
+        if values and self._state["kind"] == "Q":
+            self._values.append((max(values), min(values)))
 
     # To the browsers
 
@@ -201,14 +221,8 @@ class Feed:
             "recent": list(self.curve.recent),
             "count": self.curve.count,
             "per_point": self.curve.episodes_per_point,
-            "film": self.film is not None,
+            "spread": self._spread.points,
         }
-
-    @property
-    def file_name(self) -> str:
-        """What it is called in names of files, without a suffix."""
-        name = f"{self._known['environment']}_{self._known['name']}"
-        return re.sub(r"[^A-Za-z0-9._-]", "_", name)
 
     def last_picture(self) -> bytes | None:
         """
@@ -242,3 +256,17 @@ class Feed:
             "memory": memory,
             "quiet": round(now - self._heard, 1),
         }
+
+    def measure_spread(self) -> None:
+        """Put the largest and the smallest Q-values since the last time, on average, on a curve."""
+        if not self._values or not self._measured[1]:
+            return
+        highest, lowest = (
+            sum(each) / len(self._values) for each in zip(*self._values, strict=True)
+        )
+        self._values.clear()
+        point = [self._state["steps"], self._state["seconds"], highest, lowest, ""]
+        if self._spread.add([point]):
+            self.publish({"snapshot": self.snapshot()})
+        else:
+            self.publish({"spread": [point]})

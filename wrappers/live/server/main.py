@@ -23,6 +23,8 @@ PORTS_TRIED = 100
 LOOK_SECONDS = 0.5
 # A page that was left open does not keep its server for ever.
 LONGEST_AFTER_TRAINING = 3_600.0
+# Who opens the page after a short training still finds its curve.
+LONGEST_UNSEEN = 60.0
 
 
 def main() -> None:
@@ -65,7 +67,7 @@ def free_port(host: str, port: int) -> socket.socket:
 
 
 async def _serve(settings: dict[str, Any], listener: socket.socket) -> None:
-    page = Page(settings["secret"])
+    page = Page(settings["secret"], settings["expected"])
     feeds = await asyncio.start_server(page.take_training, "127.0.0.1", 0, limit=1 << 24)
     host, token = settings["host"], settings["token"]
     port = listener.getsockname()[1]
@@ -121,9 +123,15 @@ async def _until_nobody_needs(page: Page, let_go: asyncio.Event) -> None:
     over_since: float | None = None
     while True:
         await asyncio.sleep(LOOK_SECONDS)
+        page.give_up()
         if not page.is_over:
             over_since = None
             continue
         over_since = over_since or time.monotonic()
-        if not page.is_watched.is_set() or time.monotonic() - over_since > LONGEST_AFTER_TRAINING:
+        seconds = time.monotonic() - over_since
+        if page.is_watched.is_set():
+            is_needed = seconds < LONGEST_AFTER_TRAINING
+        else:
+            is_needed = page.has_news and seconds < LONGEST_UNSEEN
+        if not is_needed:
             return

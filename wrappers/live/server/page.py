@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import math
 import secrets
-import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from dqn_plugins.wrappers.live.protocol import CONTROLS
 from dqn_plugins.wrappers.live.server.browser import Browser
 from dqn_plugins.wrappers.live.server.feed import Feed
 
@@ -38,8 +39,7 @@ HEADERS = {
 # How long the trainings that are paused or slowed down wait for a browser that was reloaded.
 GRACE_SECONDS = 3.0
 LARGEST_COMMAND = 1_000
-
-SPEEDS = (0, 1, 10)
+CONTROL_OF = {control.name: control for control in CONTROLS}
 # Events of which nobody needs the one before.
 NEWEST_ONLY = ("outcome", "vitals")
 
@@ -49,16 +49,19 @@ class Page:
     Everything that the page's process knows.
 
     :param secret: What a training must show.
+    :param expected: Names and environments of trainings that will come.
     """
 
-    def __init__(self, secret: str):
+    def __init__(self, secret: str, expected: Sequence[Sequence[str]]):
         self.feeds: list[Feed] = []
         self.browsers: set[Browser] = set()
         self.is_watched = asyncio.Event()
         self.is_looked_at = asyncio.Event()
         self._secret = secret
         self._leaving: asyncio.TimerHandle | None = None
-        self._films = tempfile.TemporaryDirectory(prefix="dqn-plugins-live-")
+        self._was_seen = False
+        for name, environment in expected:
+            self._new_feed({"name": name, "environment": environment})
 
     # Trainings
 
@@ -81,8 +84,10 @@ class Page:
             if not secrets.compare_digest(str(secret).encode(), self._secret.encode()):
                 writer.close()
                 return
-            feed = Feed(len(self.feeds), hello, writer, self._publish, self._show)
-            self.feeds.append(feed)
+            name = hello.get("name")
+            feed = next((each for each in self.feeds if each.is_expected_as(name)), None)
+            feed = feed or self._new_feed({})
+            feed.connect(hello, writer)
             writer.write(b"\n")
             feed.publish({"snapshot": feed.snapshot()})
             if self.browsers:
@@ -93,6 +98,11 @@ class Page:
             finally:
                 pump.cancel()
                 writer.close()
+
+    def _new_feed(self, known: dict[str, Any]) -> Feed:
+        feed = Feed(len(self.feeds), known, self._publish, self._show)
+        self.feeds.append(feed)
+        return feed
 
     def _publish(self, event: dict[str, Any]) -> None:
         newest = next((kind for kind in NEWEST_ONLY if kind in event), None)
@@ -112,6 +122,16 @@ class Page:
         """Whether no training goes on."""
         return all(feed.is_over for feed in self.feeds)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether there is a curve that nobody has seen."""
+        return not self._was_seen and any(feed.curve.count for feed in self.feeds)
+
+    def give_up(self) -> None:
+        """Say that what was expected and has not come will not come any more."""
+        for feed in self.feeds:
+            feed.give_up()
+
     async def measure(self) -> None:
         """Tell the browsers each second how the trainings are."""
         while True:
@@ -119,6 +139,7 @@ class Page:
             for feed in self.feeds:
                 if self.browsers and not feed.is_over:
                     feed.publish({"vitals": await asyncio.to_thread(feed.vitals)})
+                    feed.measure_spread()
 
     # Browsers
 
@@ -147,7 +168,8 @@ class Page:
                 await sender
 
     def _everything(self) -> list[dict[str, Any]]:
-        return [{"run": feed.number, "snapshot": feed.snapshot()} for feed in self.feeds]
+        snapshots = [{"run": feed.number, "snapshot": feed.snapshot()} for feed in self.feeds]
+        return [{"table": [asdict(control) for control in CONTROLS]}, *snapshots]
 
     def _come(self, browser: Browser) -> None:
         if self._leaving is not None:
@@ -157,6 +179,7 @@ class Page:
             for feed in self.feeds:
                 feed.command("watched", True)
         self.browsers.add(browser)
+        self._was_seen = True
         self.is_watched.set()
         self._count_eyes()
 
@@ -189,7 +212,8 @@ class Page:
             control, value, run = command["control"], command.get("value"), command.get("run")
         except (ValueError, KeyError, TypeError, AttributeError):
             return
-        if not isinstance(control, str) or not _makes_sense(control, value):
+        known = CONTROL_OF.get(control) if isinstance(control, str) else None
+        if known is None or not known.takes(value):
             return
         if control == "pictures":
             browser.wants_pictures = value
@@ -197,8 +221,6 @@ class Page:
             return
         for feed in self.feeds:
             if run is None or run == feed.number:
-                if control == "film":
-                    value = str(Path(self._films.name) / f"{feed.number}.mp4")
                 feed.command(control, value)
 
     # Files
@@ -226,35 +248,6 @@ class Page:
             routes=[
                 Route("/", file("index.html", "text/html")),
                 *(Route(f"/{name}", file(name, kind)) for name, kind in kinds.items()),
-                Route("/film/{run:int}.mp4", self._film),
                 WebSocketRoute("/socket", self.take_browser),
             ]
         )
-
-    async def _film(self, request: Request) -> Response:
-        run = request.path_params["run"]
-        feed = self.feeds[run] if run < len(self.feeds) else None
-        if feed is None or feed.film is None:
-            return Response("No episode was filmed.\n", 404, headers=HEADERS)
-        disposition = f'attachment; filename="{feed.file_name}.mp4"'
-        return Response(
-            feed.film,
-            media_type="video/mp4",
-            headers={**HEADERS, "Content-Disposition": disposition},
-        )
-
-
-def _makes_sense(control: str, value: Any) -> bool:
-    """Look at what a browser sends; the training's process gets nothing else."""
-    if control in {"pause", "learning", "pictures"}:
-        return isinstance(value, bool)
-    if control in {"step", "look", "disturb", "reset", "save", "film"}:
-        return value is None
-    if control == "speed":
-        return value in SPEEDS and not isinstance(value, bool)
-    if control == "environment":
-        return value is None or (type(value) is int and value >= 0)
-    if control == "exploration":
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return value is None or (is_number and math.isfinite(value) and 0 <= value <= 1)
-    return False

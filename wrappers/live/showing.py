@@ -1,0 +1,152 @@
+"""What a training shows of itself: a picture, the agent's values, and what came of its action."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import gymnasium as gym
+import numpy as np
+
+from dqn_plugins.wrappers.live.agent import Agent, finite
+from dqn_plugins.wrappers.live.link import Link
+from dqn_plugins.wrappers.live.scene import Scene
+from dqn_plugins.wrappers.video.tiling import tile_frames
+
+__all__ = ["Showing"]
+
+LARGEST_GRID = 16
+
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
+
+
+class Showing:
+    """
+    Tells the page where an agent is, and what it thinks there.
+
+    :param scene: What is trained on.
+    :param link: The connection to the page.
+    :param actions: The action space.
+    """
+
+    def __init__(self, scene: Scene, link: Link, actions: gym.Space[Any]):
+        self.chosen: int | None = None
+        self._scene = scene
+        self._link = link
+        self._actions = actions
+        self._agent = Agent()
+        self._transition: tuple[int, str, float] | None = None
+        self._picture: tuple[object, ...] | None = None
+        self._rendering_failed = self._values_failed = False
+
+    def show(
+        self,
+        scene: Scene,
+        agent: Agent,
+        where: dict[str, Any],
+        actions: Sequence[Any] | None = None,
+        wants_frame: bool = True,
+    ) -> None:
+        """
+        Tell the page where the agent is.
+
+        :param scene: Its environments: those that are trained on, or others.
+        :param agent: The agent.
+        :param where: Steps and seconds of the training.
+        :param actions: What it is about to do; None if nothing is known.
+        :param wants_frame: Whether a picture is wanted, too.
+        """
+        if agent is not self._agent:
+            self._agent, self._values_failed = agent, False
+        index = 0 if self.chosen is None or self.chosen >= scene.n_envs else self.chosen
+        running = scene.running[index]
+        state: dict[str, Any] = {
+            **where,
+            "episode": scene.episodes[index],
+            "length": running.length,
+            "return": finite(np.array([running.episode_return]))[0],
+            "exploration_rate": agent.exploration_rate,
+        }
+        self._transition = None
+        if actions is not None and isinstance(self._actions, gym.spaces.Discrete):
+            state["action"] = int(actions[index]) - int(self._actions.start)
+        possible = self._tried(lambda: scene.possible_actions(index))
+        if possible is not None:
+            state["possible"] = possible.tolist()
+        answer = self._tried(lambda: agent.values(scene.observation(index)))
+        if answer is not None:
+            kind, values = answer
+            state["kind"], state["values"] = kind, finite(values)
+            if possible is not None and possible.shape == values.shape:
+                values = np.where(possible, values, -np.inf)
+            state["greedy"] = None if np.isnan(values).any() else int(values.argmax())
+            if scene is self._scene and "action" in state:
+                self._transition = index, kind, float(values[state["action"]])
+        message: dict[str, Any] = {"state": state}
+        if wants_frame:
+            message["frame"] = self._frame(scene)
+        self._link.send(message)
+
+    def show_outcome(
+        self, index: int, reward: float, next_observation: Any, terminated: bool
+    ) -> None:
+        """
+        Show what came of the transition on the page, if it is this one.
+
+        :param index: Index of its environment.
+        :param reward: Its reward.
+        :param next_observation: What it led to, before any reset.
+        :param terminated: Whether that is terminal.
+        """
+        if self._transition is None or self._transition[0] != index:
+            return
+        _, kind, value = self._transition
+        self._transition = None
+        outcome: dict[str, Any] = {"reward": finite(np.array([reward]))[0]}
+        if kind == "Q":
+            error = self._tried(
+                lambda: self._agent.td_error(value, reward, next_observation, terminated)
+            )
+            if error is not None and math.isfinite(error):
+                outcome["td_error"] = float(f"{error:.6g}")
+        self._link.send({"outcome": outcome})
+
+    def _tried(self, work: Callable[[], Result]) -> Result | None:
+        """Ask the model; if it cannot answer, say so once, and never ask again."""
+        if self._values_failed:
+            return None
+        try:
+            return work()
+        except Exception as error:
+            self._values_failed = True
+            log.warning("LiveView: the model cannot be asked for its values: %s", error)
+            self._link.send(
+                {
+                    "notice": "The model cannot be asked for its values "
+                    f"({type(error).__name__}: {error}). It may see other observations than this "
+                    "wrapper: make LiveView the outermost one."
+                }
+            )
+            return None
+
+    def _frame(self, scene: Scene) -> tuple[int, int] | None:
+        """Put the newest picture where the page takes it; None if it has that one already."""
+        now = (scene, scene.running[0].length, scene.steps, self.chosen)
+        if now == self._picture or self._rendering_failed:
+            return None
+        indices: Sequence[int] = range(min(scene.n_envs, LARGEST_GRID))
+        if self.chosen is not None and self.chosen < scene.n_envs:
+            indices = [self.chosen]
+        try:
+            frames = scene.pictures(indices)
+        except Exception as error:
+            # Whatever is wrong with the picture, the training is not.
+            self._rendering_failed = True
+            log.warning("LiveView: the environment cannot be rendered: %s", error)
+            self._link.send({"blind": f"The environment cannot be rendered: {error}"})
+            return None
+        self._picture = now
+        return self._link.put_frame(tile_frames(frames, gap=2))
