@@ -226,6 +226,7 @@ class Controls:
             # It draws from the space's own generator, which nothing else uses.
             return self._actions.sample()
         possible = self._scene.possible_actions(index)
-        is_known = possible is not None and possible.size == self._actions.n
-        choices = np.flatnonzero(possible) if is_known else self._actions.n
+        choices: Any = self._actions.n
+        if possible is not None and possible.size == choices:
+            choices = np.flatnonzero(possible)
         return self._actions.start + self._rng.choice(choices)

@@ -40,20 +40,24 @@ class View:
         page: LivePage | PageAddress | None,
         make_page: Callable[[], LivePage],
         model: Any,
+        name: str | None,
+        environment: str,
         spec: Any,
-        **shown: Any,
+        action_names: Sequence[str] | None,
+        **options: Any,
     ) -> None:
         """Make the page, unless there is one, and a training on it."""
         self._owned_page = make_page() if page is None else None
         self._page = page or self._owned_page  # type: ignore[assignment]
         self._scene = scene
-        self._training = Training(
-            scene,
-            self._page.address if isinstance(self._page, LivePage) else self._page,
-            threshold=None if spec is None else spec.reward_threshold,
-            make_env=partial(another_environment, spec),
-            **shown,
-        )
+        shown = {
+            "environment": environment,
+            "threshold": None if spec is None else spec.reward_threshold,
+            "action_names": None if action_names is None else [str(n) for n in action_names],
+        }
+        address = self._page.address if isinstance(self._page, LivePage) else self._page
+        another = partial(another_environment, spec)
+        self._training = Training(scene, address, name, shown, make_env=another, **options)
         if model is not None:
             self.attach(model)
 
@@ -201,12 +205,12 @@ class LiveView(
             page,
             partial(LivePage, host, port, open_browser=open_browser),
             model,
+            name,
+            type(env.unwrapped).__name__ if spec is None else spec.id,
             spec,
-            name=name,
-            environment=type(env.unwrapped).__name__ if spec is None else spec.id,
+            action_names_of(env) if action_names is None else action_names,
             fps=env.metadata.get("render_fps"),
             actions=env.action_space,
-            action_names=action_names_of(env) if action_names is None else action_names,
             folder=folder,
             speed=speed,
         )

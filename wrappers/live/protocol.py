@@ -6,17 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = [
-    "CAPACITY",
-    "CONTROLS",
-    "FRAME",
-    "HEADER",
-    "LOOPBACK",
-    "REQUEST",
-    "STATUS",
-    "WANTED",
-    "Control",
-]
+__all__ = ["CAPACITY", "CONTROLS", "FRAME", "HEADER", "LOOPBACK", "REQUEST", "STATUS", "WANTED"]
 
 LOOPBACK = "127.0.0.1"
 
@@ -91,37 +81,15 @@ CONTROLS = (
     Control("pause", "flag", "Pause", "Go on", " ", "Training waits before the next step", PACE),
     Control("step", "press", "Step", "", ".", "One step, then pause", PACE),
     Control("speed", "choice", "Speed", group=PACE, choices=SPEEDS),
-    Control(
-        "exploration",
-        "rate",
-        "Hold ε",
-        "Release ε",
-        "h",
-        "The exploration rate stays where the slider is; released, it follows its schedule",
-        LEARNING,
-    ),
+    Control("exploration", "rate", "Hold ε", "Release ε", "h", "ε stays where it is", LEARNING),
     Control("learning", "flag", "Learning", "", "l", "Off: no weight changes", LEARNING),
     Control(
-        "look",
-        "press",
-        "Greedy look",
-        "Stop",
-        "g",
-        "How would it act now? One greedy episode in an environment of its own; training waits",
-        ACTIONS,
+        "look", "press", "Greedy look", "Stop", "g", "One greedy episode; training waits", ACTIONS
     ),
     Control("disturb", "press", "Disturb", "", "d", "Eight random actions", ACTIONS),
     Control("reset", "press", "Reset", "", "r", "Cut the episode, as a time limit does", ACTIONS),
     Control("save", "press", "Save", "", "s", "Save the model into the training's folder", ACTIONS),
-    Control(
-        "film",
-        "page",
-        "Film",
-        "Stop filming",
-        "f",
-        "Film what is on the page, and again to stop and download it",
-        ACTIONS,
-    ),
+    Control("film", "page", "Film", "Stop filming", "f", "Film the page; again to stop", ACTIONS),
     Control("environment", "index"),
     Control("pictures", "flag"),
 )

@@ -124,26 +124,21 @@ class RenderSwitch:
 
     def on(self) -> None:
         """Have them draw, right before they are asked for a picture."""
-        for env in self._envs:
-            env.render_mode = RENDER_MODE
+        self._set(RENDER_MODE)
 
     def off(self) -> None:
         """Have them not draw any more, unless every step is shown."""
         if not self._is_kept_on:
-            for env in self._envs:
-                env.render_mode = None
+            self._set(None)
 
     def keep_on(self, is_kept_on: bool) -> None:
-        """
-        Choose whether they draw at every step.
-
-        :param is_kept_on: Whether they do, so that nothing is missing from what is shown.
-        """
+        """Choose whether they draw at every step, so that nothing is missing from what is shown."""
         self._is_kept_on = is_kept_on
-        if is_kept_on:
-            self.on()
-        else:
-            self.off()
+        self._set(RENDER_MODE if is_kept_on else None)
+
+    def _set(self, mode: str | None) -> None:
+        for env in self._envs:
+            env.render_mode = mode
 
 
 def another_environment(spec: Any) -> gym.Env[Any, Any]:

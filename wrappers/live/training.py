@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -32,11 +33,9 @@ class Training:
     :param scene: What is trained on.
     :param page: Address of the page.
     :param name: Name of the training on the page; None for the model's.
-    :param environment: Name of the environment.
-    :param threshold: Return from which the environment counts as solved, None if none is known.
+    :param shown: What else the page shows of it, by name; ``environment`` is the environment's.
     :param fps: Frames per second of the environment; None for 30.
     :param actions: The action space.
-    :param action_names: One name per action; None for numbers.
     :param folder: Where models are saved.
     :param make_env: Makes another such environment for greedy looks, or raises an error.
     :param speed: Pace in multiples of real time until a control sets it; 0 for full speed.
@@ -47,13 +46,11 @@ class Training:
         self,
         scene: Scene,
         page: PageAddress,
-        *,
         name: str | None,
-        environment: str,
-        threshold: float | None,
+        shown: dict[str, Any],
+        *,
         fps: float | None,
         actions: gym.Space[Any],
-        action_names: Sequence[str] | None,
         folder: str | os.PathLike[str],
         make_env: Callable[[], gym.Env[Any, Any]],
         speed: float,
@@ -68,18 +65,9 @@ class Training:
         self._began = self._flushed = time.perf_counter()
         self._episodes: list[list[Any]] = []
         self._looks = 0
-        self.link = Link(
-            page,
-            {
-                "name": name or environment,
-                "environment": environment,
-                "threshold": threshold,
-                "n_envs": scene.n_envs,
-                "action_names": None if action_names is None else [str(n) for n in action_names],
-                "folder": os.fspath(folder),
-                "versions": package_versions(),
-            },
-        )
+        more = {"folder": os.fspath(folder), "versions": package_versions()}
+        hello = {"name": name or shown["environment"], "n_envs": scene.n_envs, **shown, **more}
+        self.link = Link(page, hello)
         self.showing = Showing(scene, self.link, actions)
         self.controls = Controls(scene, self.link, self.pace, self.showing, actions, folder)
         self.attach(None)
@@ -162,7 +150,7 @@ class Training:
         if self.link.is_asked:
             self.show(actions, self.link.wants_frame())
         if self.pace.is_slow:
-            self.pace.hold_step(lambda seconds: self._attend(seconds, self.scene, actions))
+            self.pace.hold_step(partial(self._attend, scene=self.scene, actions=actions))
         return actions
 
     def after_step(
@@ -295,7 +283,7 @@ class Training:
         while self.controls.is_looking and not is_over:
             action = self.controls.agent.greedy_action(scene.seen)
             due = max(due + 1 / self.pace.fps, time.perf_counter())
-            self.pace.wait_until(due, lambda s, a=action: self._attend(s, scene, [a]))
+            self.pace.wait_until(due, partial(self._attend, scene=scene, actions=[action]))
             scene.seen, reward, terminated, truncated, info = env.step(action)
             scene.infos = [info]
             running.add(float(reward))

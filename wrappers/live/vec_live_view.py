@@ -93,13 +93,13 @@ class VecLiveView(View, VecEnvWrapper):
             page,
             partial(LivePage, host, port, open_browser=open_browser),
             model,
+            name,
+            env_id or "Environment",
             # Of an environment in another process only its id is known.
             envs[0].spec if envs else gym.registry.get(env_id or ""),
-            name=name,
-            environment=env_id or "Environment",
+            action_names,
             fps=environment_metadata(venv).get("render_fps"),
             actions=venv.action_space,
-            action_names=action_names,
             folder=folder,
             speed=speed,
         )

@@ -47,14 +47,15 @@ function learnControls(controls) {
   if (table.length) return;
   table = controls;
   const rows = [];
-  const learn = (control, key, title, value) => {
+  const learn = (control, label, key, title, value) => {
     if (!key) return;
     keys[key] = [control, value];
-    rows.push(make("tr", {}, make("td", {}, make("kbd", { textContent: nameOf(key) })), make("td", { textContent: title })));
+    const cells = [make("kbd", { textContent: nameOf(key) }), make("b", { textContent: label }), title];
+    rows.push(make("tr", {}, ...cells.map((cell) => make("td", {}, cell))));
   };
   for (const control of table) {
-    learn(control, control.key, control.title);
-    for (const [value, , key, title] of control.choices) learn(control, key, title, value);
+    learn(control, control.label, control.key, control.title);
+    for (const [value, label, key, title] of control.choices) learn(control, label, key, title, value);
   }
   byId("keys").replaceChildren(...rows);
 }

@@ -16,9 +16,9 @@ MOST_EVENTS = 500
 
 class Browser:
     """
-    What is still to be sent to one browser: the events in their order, and of each training the
-    newest picture only. A browser that does not keep up misses pictures; one that is far behind
-    misses events too, and gets a snapshot of everything instead.
+    What is still to be sent to one browser: the events in their order, and of what is outdated by
+    the next of its kind, as pictures are, the newest only. A browser that does not keep up misses
+    pictures; one that is far behind misses events too, and gets a snapshot of everything instead.
 
     :param socket: The connection, accepted.
     :param snapshot: Tells everything, as events.
@@ -27,10 +27,8 @@ class Browser:
     def __init__(self, socket: WebSocket, snapshot: Callable[[], list[dict[str, Any]]]):
         self._socket = socket
         self._snapshot = snapshot
-        self._events = snapshot()
-        self._pictures: dict[int, bytes] = {}
-        self._newest: dict[tuple[int, str], dict[str, Any]] = {}
-        self._is_behind = False
+        self._events: list[dict[str, Any]] | None = None  # None: so many that all is told anew
+        self._newest: dict[Any, dict[str, Any] | bytes] = {}
         self.wants_pictures = True
         self._something = asyncio.Event()
         self._something.set()
@@ -41,31 +39,20 @@ class Browser:
 
         :param event: What JSON can hold.
         """
-        if len(self._events) >= MOST_EVENTS:
-            self._is_behind = True
-            self._events.clear()
-        if not self._is_behind:
+        if self._events is not None:
             self._events.append(event)
+            if len(self._events) > MOST_EVENTS:
+                self._events = None
         self._something.set()
 
-    def tell_newest(self, event: dict[str, Any], kind: str) -> None:
+    def tell_newest(self, kind: Any, message: dict[str, Any] | bytes) -> None:
         """
-        Have an event sent, unless the next of its kind is there before this one's turn.
+        Have an event or a picture sent, unless the next of its kind is there before its turn.
 
-        :param event: What JSON can hold.
-        :param kind: Its kind.
+        :param kind: Its kind, which can be hashed.
+        :param message: What JSON can hold, or a state and a picture.
         """
-        self._newest[event["run"], kind] = event
-        self._something.set()
-
-    def show(self, run: int, picture: bytes) -> None:
-        """
-        Have a picture sent, unless the next is there before this one's turn.
-
-        :param run: Number of the training.
-        :param picture: State and picture.
-        """
-        self._pictures[run] = picture
+        self._newest[kind] = message
         self._something.set()
 
     async def send(self) -> None:
@@ -73,12 +60,11 @@ class Browser:
         while True:
             await self._something.wait()
             self._something.clear()
-            if self._is_behind:
-                self._is_behind, self._events = False, self._snapshot()
-            events, self._events = [*self._events, *self._newest.values()], []
-            self._newest.clear()
-            pictures, self._pictures = self._pictures, {}
+            events = self._snapshot() if self._events is None else self._events
+            newest, self._events, self._newest = self._newest.values(), [], {}
+            events += [each for each in newest if isinstance(each, dict)]
             if events:
                 await self._socket.send_text(json.dumps(events, separators=(",", ":")))
-            for picture in pictures.values():
-                await self._socket.send_bytes(picture)
+            for picture in newest:
+                if isinstance(picture, bytes):
+                    await self._socket.send_bytes(picture)

@@ -130,7 +130,7 @@ class Feed:
             self._memory[WANTED] = 0
             if self._size is not None:
                 self._picture = await asyncio.to_thread(encoded, *self._frame())
-            self._show_state(self._picture if self._size is not None else b"")
+            self._show(self.number, self._packed(b"" if self._size is None else self._picture))
             due = max(due + 1 / FRAMES_PER_SECOND, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
 
@@ -138,10 +138,6 @@ class Feed:
         assert self._size is not None
         height, width = self._size
         return self._memory[HEADER : HEADER + 3 * height * width], height, width
-
-    def _show_state(self, picture: bytes) -> None:
-        header = json.dumps({"run": self.number, "state": self._state}).encode()
-        self._show(self.number, len(header).to_bytes(4, "little") + header + picture)
 
     # From the training
 
@@ -230,10 +226,11 @@ class Feed:
 
         :return: State and picture, as :meth:`pump` sends them; None if there is none yet.
         """
-        if not self._state:
-            return None
+        return self._packed(self._picture) if self._state else None
+
+    def _packed(self, picture: bytes) -> bytes:
         header = json.dumps({"run": self.number, "state": self._state}).encode()
-        return len(header).to_bytes(4, "little") + header + self._picture
+        return len(header).to_bytes(4, "little") + header + picture
 
     def vitals(self) -> dict[str, Any]:
         """

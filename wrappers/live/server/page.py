@@ -110,12 +110,12 @@ class Page:
             if newest is None:
                 browser.tell(event)
             else:
-                browser.tell_newest(event, newest)
+                browser.tell_newest((event["run"], newest), event)
 
     def _show(self, run: int, picture: bytes) -> None:
         for browser in self.browsers:
             if browser.wants_pictures:
-                browser.show(run, picture)
+                browser.tell_newest(run, picture)
 
     @property
     def is_over(self) -> bool:
@@ -153,7 +153,7 @@ class Page:
         browser = Browser(socket, self._everything)
         for feed in self.feeds:
             if (picture := feed.last_picture()) is not None:
-                browser.show(feed.number, picture)
+                browser.tell_newest(feed.number, picture)
         self._come(browser)
         sender = asyncio.create_task(browser.send())
         try:
@@ -231,23 +231,20 @@ class Page:
 
         :return: The application.
         """
-        kinds = {
-            "live.css": "text/css",
-            "live.js": "text/javascript",
-            "uplot.css": "text/css",
-            "uplot.js": "text/javascript",
-        }
+        kinds = {"css": "text/css", "js": "text/javascript", "html": "text/html"}
 
-        def file(name: str, kind: str) -> Any:
+        def route(path: str, name: str) -> Route:
             async def answer(_: Request) -> Response:
+                kind = kinds[name.rpartition(".")[2]]
                 return FileResponse(FILES / name, media_type=kind, headers=HEADERS)
 
-            return answer
+            return Route(path, answer)
 
+        files = ("live.css", "live.js", "uplot.css", "uplot.js")
         return Starlette(
             routes=[
-                Route("/", file("index.html", "text/html")),
-                *(Route(f"/{name}", file(name, kind)) for name, kind in kinds.items()),
+                route("/", "index.html"),
+                *(route(f"/{name}", name) for name in files),
                 WebSocketRoute("/socket", self.take_browser),
             ]
         )
