@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import traceback
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -36,7 +37,7 @@ from dqn_plugins.experiments.running import (
 from dqn_plugins.experiments.training_clock import TrainingClock
 from dqn_plugins.files import read_json, write_json
 
-__all__ = ["CellJob", "cell_folder", "cell_name", "damaged_files"]
+__all__ = ["CellJob", "cell_folder", "cell_name", "damaged_files", "identity_of"]
 
 MIB = 2**20
 LOOKS_PER_RUN = 100
@@ -84,8 +85,8 @@ class CellJob(RunProtocol):
         return self.folder.with_name(f".{self.folder.name}.{self.run_id}")
 
     def described(self) -> dict[str, Any]:
-        """Return everything that decides the cell's results, readable."""
-        return {
+        """Return everything that decides the cell's results, readable, and its identity."""
+        values = {
             "algorithm": self.variant.name,
             "algorithm_class": self.variant.class_name,
             "environment": self.environment,
@@ -93,6 +94,7 @@ class CellJob(RunProtocol):
             "hyperparameters": self.hyperparameters,
             **self.protocol,
         }
+        return {**values, "identity": identity_of(values)}
 
     def run(self) -> None:
         """
@@ -282,6 +284,17 @@ class _Watch:
         self.peak_memory = max(self.peak_memory, memory)
         state = {"progress": progress, "steps": steps, "last_return": self.last_return}
         write_json(self.path, NOTHING_YET | state)
+
+
+def identity_of(settings: Mapping[str, Any]) -> str:
+    """
+    Tell a cell from all others by what decides its results, wherever it was run.
+
+    :param settings: Content of its ``settings.json``; of earlier versions, without an identity.
+    :return: A hash of all of it, but the name that people gave the variant.
+    """
+    values = {key: value for key, value in settings.items() if key not in ("identity", "algorithm")}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def cell_folder(root: Path, environment: str, algorithm: str, seed: int) -> Path:

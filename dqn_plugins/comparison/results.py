@@ -13,7 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from dqn_plugins.comparison.cell import VIDEO, VIDEO_FACTS, cell_folder, cell_name, damaged_files
+from dqn_plugins.comparison.cell import (
+    VIDEO,
+    VIDEO_FACTS,
+    cell_folder,
+    cell_name,
+    damaged_files,
+    identity_of,
+)
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.files import read_json
 
@@ -86,6 +93,11 @@ class Cell:
         """Mean return of the greedy episodes at the end of a finished cell."""
         assert self.final_episodes is not None
         return float(self.final_episodes["return"].mean())
+
+    @property
+    def identity(self) -> str:
+        """What tells it from all other cells, see :func:`~.cell.identity_of`."""
+        return str(self.settings.get("identity") or identity_of(self.settings))
 
     @property
     def cut_episodes(self) -> int:

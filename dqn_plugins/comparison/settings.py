@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from dqn_plugins.errors import SettingsError
+from dqn_plugins.experiments.algorithms import TUNED
 from dqn_plugins.experiments.running import FIRST_EVALUATION_SEED, check_at_least, check_tensorboard
 from dqn_plugins.experiments.settings import RunSettings
 
@@ -47,8 +48,7 @@ class ComparisonSettings(RunProtocol, RunSettings):
 
     :param env: Environment, by its Gymnasium id; repeat for several.
     :param algo: Algorithm or variant from --config, by name; repeat for several. All variants of
-        --config by default. Algorithms: stream_q, naive_dqn, pqn, dqn, dqn1, qrdqn, ppo, a2c,
-        random.
+        --config by default.
     :param seeds: Number of training runs per algorithm and environment.
     :param first_seed: Seed of the first run; the others count up from it.
     :param reference: Algorithm that the others are held against, the first but random by default.
@@ -78,6 +78,16 @@ class ComparisonSettings(RunProtocol, RunSettings):
     def names(self) -> tuple[str, ...]:
         """Names of what is compared."""
         return self.algo or tuple(self.variants)
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether each algorithm is there with tuned settings, too."""
+        return any(str(path) == TUNED for path in self.zoo)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """RL Zoo's files that were named."""
+        return tuple(path for path in self.zoo if str(path) != TUNED)
 
     def check(self) -> None:
         """

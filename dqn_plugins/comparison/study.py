@@ -4,7 +4,7 @@ import json
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from dqn_plugins.comparison.cell import (
     VIDEO,
     CellJob,
     cell_folder,
+    identity_of,
     remove_leftovers,
 )
 from dqn_plugins.comparison.processes import run_tasks
@@ -25,7 +26,14 @@ from dqn_plugins.comparison.progress import LiveProgress
 from dqn_plugins.comparison.results import STUDY_FILE, Cell, read_cell
 from dqn_plugins.comparison.settings import ComparisonSettings, RunProtocol
 from dqn_plugins.errors import SettingsError
-from dqn_plugins.experiments.algorithms import ALGORITHMS, check_flags, resolve
+from dqn_plugins.experiments.algorithms import (
+    ALGORITHMS,
+    TUNED,
+    Variant,
+    check_flags,
+    resolve,
+    tuned_file,
+)
 from dqn_plugins.experiments.environments import make_environment, say_imports
 from dqn_plugins.experiments.names import folder_name, nearest_names
 from dqn_plugins.files import read_json, write_json
@@ -76,9 +84,9 @@ def run_comparison(
         with FileLock(out / LOCK, timeout=0):
             _claim_folder(out, described, command or shlex.join(["python", *sys.argv]), console)
             remove_leftovers(out)
-            result = _run(cells, settings, out, console)
+            result, finished = _run(cells, settings, out, console)
             if settings.videos:
-                _record_videos(cells, settings, console)
+                _record_videos(finished, settings, console)
             return result
     except Timeout as error:
         raise SettingsError(
@@ -96,37 +104,51 @@ def plan(settings: ComparisonSettings, console: Console) -> tuple[dict[str, Any]
     :raises SettingsError: If a name is unknown, or something cannot be done as asked.
     """
     settings.check()
-    sources = (settings.variants, settings.environment, settings.zoo, settings.hp)
-    variants = [
-        (env_id, resolve(name, env_id, *sources))
-        for env_id in settings.env
-        for name in settings.names
-    ]
-    check_flags(settings.hp, [variant for _, variant in variants])
-    say_imports([(env_id, variant.environment) for env_id, variant in variants], console)
+    variants = dict(settings.variants)
+    names = list(settings.names)
+    if settings.is_tuned:
+        # What has settings of its own is left as it is.
+        for name in [each for each in names if each in ALGORITHMS and each not in variants]:
+            if tuned_file(name) is not None:
+                variants[f"{name}_{TUNED}"] = {"algorithm": name, "zoo": TUNED}
+                names.insert(names.index(name) + 1, f"{name}_{TUNED}")
+    sources = (variants, settings.environment, settings.files, settings.hp)
+    resolved = {
+        name: {env_id: resolve(name, env_id, *sources) for env_id in settings.env} for name in names
+    }
+    everything = [pair for by_env in resolved.values() for pair in by_env.items()]
+    check_flags(settings.hp, [variant for _, variant in everything])
+    say_imports([(env_id, variant.environment) for env_id, variant in everything], console)
+    algorithms: dict[str, Any] = {}
+    for name, by_env in resolved.items():
+        hyperparameters = {env_id: _described(env_id, each) for env_id, each in by_env.items()}
+        first = by_env[settings.env[0]]
+        base = algorithms.get(first.algorithm, {})
+        if name == f"{first.algorithm}_{TUNED}" and base.get("hyperparameters") == hyperparameters:
+            console.print(f"{name} is left out: these are {first.algorithm}'s defaults.")
+            continue
+        algorithms[name] = {
+            "algorithm": first.algorithm,
+            "source": first.source,
+            "hyperparameters": hyperparameters,
+        }
     run_id = token_hex(4)
     seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
-    algorithms: dict[str, Any] = {}
-    cells = []
-    for env_id, variant in variants:
-        env = make_environment(env_id, variant.environment)
-        hyperparameters = json.loads(json.dumps(variant.described(env)))
-        env.close()
-        entry = {"algorithm": variant.algorithm, "hyperparameters": {}}
-        algorithms.setdefault(variant.name, entry)["hyperparameters"][env_id] = hyperparameters
-        cells += [
-            CellJob(
-                cell_folder(settings.out.absolute(), env_id, variant.name, seed),
-                run_id,
-                variant,
-                env_id,
-                seed,
-                **settings.protocol,
-                hyperparameters=hyperparameters,
-                tensorboard=settings.tensorboard,
-            )
-            for seed in seeds
-        ]
+    cells = [
+        CellJob(
+            cell_folder(settings.out.absolute(), env_id, name, seed),
+            run_id,
+            resolved[name][env_id],
+            env_id,
+            seed,
+            **settings.protocol,
+            hyperparameters=entry["hyperparameters"][env_id],
+            tensorboard=settings.tensorboard,
+        )
+        for env_id in settings.env
+        for name, entry in algorithms.items()
+        for seed in seeds
+    ]
     if len({folder_name(env_id) for env_id in settings.env}) < len(settings.env):
         raise SettingsError(f"env: received {settings.env}, two of them share a folder's name.")
     described = {
@@ -139,15 +161,24 @@ def plan(settings: ComparisonSettings, console: Console) -> tuple[dict[str, Any]
     return described, cells
 
 
+def _described(env_id: str, variant: Variant) -> dict[str, Any]:
+    env = make_environment(env_id, variant.environment)
+    described: dict[str, Any] = json.loads(json.dumps(variant.described(env)))
+    env.close()
+    return described
+
+
 def _run(
     cells: list[CellJob], settings: ComparisonSettings, out: Path, console: Console
-) -> ComparisonResult:
+) -> tuple[ComparisonResult, list[tuple[CellJob, float]]]:
+    """Do the cells that are missing. What came of it, and every finished cell's final return."""
     result = ComparisonResult(out)
-    missing = []
+    missing, finished = [], []
     for cell in cells:
         read = _read(cell, out)
         if read.status == "finished":
             result.kept.append(cell.name)
+            finished.append((cell, read.final_return))
             continue
         missing.append(cell)
         if cell.folder.exists():
@@ -158,10 +189,8 @@ def _run(
         console.print(f"{len(result.kept)} of {len(cells)} cells are finished already.")
     # Long ones first: otherwise the last of them would run while other workers are idle.
     missing.sort(key=lambda cell: -ALGORITHMS[cell.variant.algorithm].cost)
-    tasks = [cell.run for cell in missing]
-    where = (settings.jobs, settings.backend, settings.dask_address, settings.cell_timeout)
     with LiveProgress(missing, console) as progress:
-        for end in run_tasks(tasks, *where) if tasks else ():
+        for end in _in_processes([cell.run for cell in missing], settings):
             if end is None:
                 progress.look()
                 continue
@@ -169,33 +198,44 @@ def _run(
             problem = cell.put_in_place(end[1])
             if problem is None:
                 result.finished.append(cell.name)
+                read = _read(cell, out)
+                if read.status == "finished":
+                    finished.append((cell, read.final_return))
             else:
                 result.failed[cell.name] = problem
             progress.report(cell, problem)
-    return result
+    return result, finished
+
+
+def _in_processes(
+    tasks: list[Callable[[], None]], settings: ComparisonSettings
+) -> Iterable[tuple[int, str | None] | None]:
+    where = (settings.jobs, settings.backend, settings.dask_address, settings.cell_timeout)
+    return run_tasks(tasks, *where) if tasks else ()
 
 
 def _read(cell: CellJob, out: Path) -> Cell:
     return read_cell(out, cell.environment, cell.variant.name, cell.seed)
 
 
-def _record_videos(cells: list[CellJob], settings: ComparisonSettings, console: Console) -> None:
+def _record_videos(
+    finished: list[tuple[CellJob, float]], settings: ComparisonSettings, console: Console
+) -> None:
     """Record the best seed of each algorithm, where that was not done before."""
-    best: dict[tuple[str, str], tuple[float, CellJob]] = {}
-    for cell in cells:
-        read = _read(cell, settings.out.absolute())
-        key = (cell.environment, cell.variant.name)
-        if read.status == "finished" and (key not in best or read.final_return > best[key][0]):
-            best[key] = (read.final_return, cell)
+    best: dict[Path, tuple[float, CellJob]] = {}
+    for cell, final_return in sorted(finished, key=lambda each: each[0].seed):
+        group = cell.folder.parent  # of one algorithm on one environment
+        if group not in best or final_return > best[group][0]:
+            best[group] = (final_return, cell)
     missing = [cell for _, cell in best.values() if not (cell.folder / VIDEO).exists()]
-    if not missing:
-        return
     # Only where every algorithm has Q-values: panels of different content invite no comparison.
-    with_q_values = all(ALGORITHMS[cell.variant.algorithm].has_q_values for cell in cells)
-    tasks = [partial(cell.record_video, with_q_values) for cell in missing]
-    where = (settings.jobs, settings.backend, settings.dask_address, settings.cell_timeout)
+    with_q_values = all(
+        ALGORITHMS[cell.variant.algorithm].values == "Q" for _, cell in best.values()
+    )
     with console.status(f"Recording {len(missing)} episodes"):
-        for _ in run_tasks(tasks, *where):
+        for _ in _in_processes(
+            [partial(cell.record_video, with_q_values) for cell in missing], settings
+        ):
             pass
 
 
@@ -213,11 +253,19 @@ def _claim_folder(out: Path, wanted: dict[str, Any], command: str, console: Cons
             )
         if file.exists():
             console.print(f"{file} is damaged and is written anew.", markup=False, soft_wrap=True)
-    differences = {
-        line
-        for there, asked, where in _descriptions(out, present, wanted)
-        for line in _differences(there, {key: asked[key] for key in there}, where)
-    }
+    differences = set()
+    for path in out.glob("*/*/seed_*/settings.json"):
+        there = read_json(path)
+        if not there or (path.parent / "failure.json").exists():  # done again
+            continue
+        asked = {each.name: wanted[each.name] for each in fields(RunProtocol)}
+        algorithm, environment = there.get("algorithm", ""), there.get("environment", "")
+        by_env = wanted["algorithms"].get(algorithm, {}).get("hyperparameters", {})
+        if environment in by_env:
+            asked["hyperparameters"] = by_env[environment]
+        if identity_of({**there, **asked}) != identity_of(there):
+            there = {key: there.get(key, _NOTHING) for key in asked}
+            differences |= {*_differences(there, asked, f"{algorithm} on {environment}")}
     if differences:
         raise SettingsError(
             f"out: {out} holds cells with other settings:\n  "
@@ -250,22 +298,6 @@ def _merged(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, 
 
 def _union(present: Iterable[Any], wanted: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys([*present, *wanted]))
-
-
-def _descriptions(
-    out: Path, present: Mapping[str, Any], wanted: Mapping[str, Any]
-) -> Iterator[tuple[dict[str, Any], dict[str, Any], str]]:
-    """Pair what is there with what is asked for: the study's settings, and each cell's."""
-    common = {each.name: wanted[each.name] for each in fields(RunProtocol)}
-    yield {key: present[key] for key in common if key in present}, common, ""
-    for name, variant in wanted["algorithms"].items():
-        for env_id, hyperparameters in variant["hyperparameters"].items():
-            asked = {**common, "hyperparameters": hyperparameters}
-            for folder in cell_folder(out, env_id, name, 0).parent.glob("seed_*"):
-                there = read_json(folder / "settings.json")
-                if there and not (folder / "failure.json").exists():  # failed ones are done again
-                    there = {key: there.get(key, _NOTHING) for key in asked}
-                    yield there, asked, f"{name} on {env_id}"
 
 
 def _differences(present: Any, wanted: Any, where: str = "") -> Iterator[str]:

@@ -1,24 +1,20 @@
-"""Algorithms by name: this package's, Stable-Baselines3's, and what to hold them against."""
+"""The algorithms: one table, from which the command line, RL Zoo and the reference have theirs."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zipfile import BadZipFile
 
 import gymnasium as gym
 
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.environments import EnvironmentSettings, policy_for
-from dqn_plugins.experiments.hyperparameters import (
-    build,
-    describe,
-    parse_value,
-    zoo_hyperparameters,
-)
+from dqn_plugins.experiments.hyperparameters import build, describe, zoo_hyperparameters
 from dqn_plugins.experiments.names import is_file_safe, nearest_names
 
 __all__ = [
@@ -26,76 +22,134 @@ __all__ = [
     "Algorithm",
     "Variant",
     "check_flags",
+    "is_masked",
+    "learning_arguments",
     "load_model",
     "make_model",
     "resolve",
+    "tuned_file",
 ]
 
 # What a study or a training run settles itself, or what changes no result.
 NOT_HYPERPARAMETERS = {"self", "env", "seed", "settings", "verbose", "tensorboard_log", "device"}
 NOT_HYPERPARAMETERS |= {"stats_window_size", "_init_setup_model", "n_envs", "vectorization"}
+TUNED = "tuned"
+OUR_FILES = Path(__file__).parents[1] / "zoo"
 ENVIRONMENT_SETTINGS = frozenset(each.name for each in fields(EnvironmentSettings))
 
 
 @dataclass(frozen=True)
 class Algorithm:
     """
-    An algorithm that has a name here.
+    An algorithm that has a name here. This entry is all that it takes.
 
-    :param module: Module of its class.
-    :param class_name: Name of its class, which has Stable-Baselines3's signature.
-    :param hyperparameters: Keyword arguments that make it what its name says.
+    :param path: Dotted name of its class, which has Stable-Baselines3's signature.
+    :param about: What it is, in a few words.
     :param cost: Microseconds per environment step, roughly: what is to be begun first, so that a
         study does not end with one long cell and idle workers.
-    :param sign: Attribute that saved models of its class have, and those of later entries have not.
-    :param has_q_values: Whether videos can show what it thinks of each action.
+    :param values: What it thinks of an observation, which videos can show: a value for each action
+        ("Q"), for the state ("V"), or nothing ("").
+    :param n_envs: How many environments its defaults are made for.
+    :param extra: Extra of this package that brings it; empty if it is there anyway.
+    :param hyperparameters: Keyword arguments that make it what its name says.
+    :param search: What RL Zoo's search draws from: a list to choose from, or ("log", low, high), or
+        (low, high), of whole numbers where both are. Empty where RL Zoo has its own.
     """
 
-    module: str
-    class_name: str
+    path: str
+    about: str
+    cost: float
+    values: Literal["Q", "V", ""] = "Q"
+    n_envs: int = 1
+    extra: str = ""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
-    cost: float = 100.0
-    sign: str = ""
-    has_q_values: bool = True
+    search: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def class_name(self) -> str:
+        """Name of its class."""
+        return self.path.rpartition(".")[2]
 
     @property
     def is_ours(self) -> bool:
         """Whether it is this package's."""
-        return self.module.startswith("dqn_plugins")
+        return self.path.startswith("dqn_plugins")
 
     @property
     def is_installed(self) -> bool:
         """Whether its package is there."""
-        return find_spec(self.module.partition(".")[0]) is not None
+        return find_spec(self.path.partition(".")[0]) is not None
 
     def load_class(self) -> Any:
         """Import its class."""
-        return getattr(import_module(self.module), self.class_name)
+        module, _, name = self.path.rpartition(".")
+        return getattr(import_module(module), name)
 
+
+_SEARCH: dict[str, Any] = {
+    "one_minus_gamma": ("log", 1e-4, 0.1),
+    "exploration_fraction": (0.0, 0.5),
+    "exploration_final_eps": (0.0, 0.2),
+}
+_LARGE = ["small", "medium", "big"]
+# Learns from each transition once, as it arrives: what remains of DQN without its buffer.
+_WITHOUT_BUFFER = {"buffer_size": 1, "batch_size": 1, "learning_starts": 0}
 
 ALGORITHMS: dict[str, Algorithm] = {
-    "stream_q": Algorithm("dqn_plugins", "StreamQ", cost=100, sign="trace_decay"),
-    "naive_dqn": Algorithm("dqn_plugins", "NaiveDQN", cost=60, sign="q_step_size"),
-    "pqn": Algorithm("dqn_plugins", "PQN", cost=60, sign="q_lambda"),
-    "qrdqn": Algorithm("sb3_contrib", "QRDQN", cost=1_500, sign="quantile_net"),
-    "dqn": Algorithm("stable_baselines3", "DQN", cost=1_000, sign="target_update_interval"),
-    # Learns from each transition once, as it arrives: what remains of DQN without its buffer.
-    "dqn1": Algorithm(
-        "stable_baselines3",
-        "DQN",
-        {
-            "buffer_size": 1,
-            "batch_size": 1,
-            "learning_starts": 0,
-            "train_freq": 1,
-            "gradient_steps": 1,
+    "stream_q": Algorithm(
+        "dqn_plugins.StreamQ",
+        "Q(λ) with normalisation inside the model",
+        100,
+        search={
+            "learning_rate": ("log", 1e-5, 3e-3),
+            "trace_decay": (0.0, 0.98),
+            "net_arch": _LARGE,
+            **_SEARCH,
         },
-        cost=1_500,
     ),
-    "ppo": Algorithm("stable_baselines3", "PPO", {}, 600, "clip_range", has_q_values=False),
-    "a2c": Algorithm("stable_baselines3", "A2C", {}, 600, "gae_lambda", has_q_values=False),
+    "naive_dqn": Algorithm(
+        "dqn_plugins.NaiveDQN",
+        "the notebook's one-step Q-learning",
+        60,
+        search={
+            "learning_rate": ("log", 1e-5, 1e-2),
+            "q_step_size": ("log", 0.05, 1.0),
+            "net_arch": ["tiny", "small", "medium"],
+            **_SEARCH,
+        },
+    ),
+    "pqn": Algorithm(
+        "dqn_plugins.PQN",
+        "λ-returns of rollouts",
+        60,
+        n_envs=4,
+        search={
+            "learning_rate": ("log", 1e-5, 3e-3),
+            "q_lambda": (0.0, 0.98),
+            "n_steps": [8, 16, 32, 64, 128],
+            "n_epochs": (1, 4),
+            "net_arch": _LARGE,
+            **_SEARCH,
+        },
+    ),
+    "dqn": Algorithm("stable_baselines3.DQN", "with replay buffer and target network", 1_000),
+    "dqn1": Algorithm(
+        "stable_baselines3.DQN",
+        "the same with a buffer and a batch of 1, learning at every step",
+        1_500,
+        hyperparameters={**_WITHOUT_BUFFER, "train_freq": 1, "gradient_steps": 1},
+    ),
+    "ppo": Algorithm("stable_baselines3.PPO", "policy gradient", 600, "V"),
+    "a2c": Algorithm("stable_baselines3.A2C", "policy gradient", 600, "V"),
+    "qrdqn": Algorithm("sb3_contrib.QRDQN", "DQN with quantiles", 1_500, extra="contrib"),
+    "maskable_ppo": Algorithm(
+        "sb3_contrib.MaskablePPO", "PPO that knows impossible actions", 650, "V", extra="contrib"
+    ),
     "random": Algorithm(
-        "dqn_plugins.experiments.random_policy", "RandomPolicy", {}, 30, "acting", False
+        "dqn_plugins.experiments.random_policy.RandomPolicy",
+        "learns nothing: what learning has to beat",
+        30,
+        "",
     ),
 }
 """Algorithms by name."""
@@ -108,27 +162,21 @@ class Variant:
 
     :param name: Its name in folders, tables and charts.
     :param algorithm: Name of its algorithm, a key of :data:`ALGORITHMS`.
-    :param hyperparameters: Keyword arguments for the algorithm, as YAML or Python has them.
+    :param arguments: All keyword arguments that were chosen, as the algorithm takes them.
     :param environment: How its environments are made.
+    :param source: Where they are from: "defaults", "RL Zoo: dqn.yml", "ours: pqn.yml", or "own".
     """
 
     name: str
     algorithm: str
-    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
     environment: EnvironmentSettings = field(default_factory=EnvironmentSettings)
+    source: str = "defaults"
 
     @property
     def class_name(self) -> str:
         """Name of the algorithm's class."""
         return ALGORITHMS[self.algorithm].class_name
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """All keyword arguments that were chosen for the algorithm, as the algorithm takes them."""
-        built: dict[str, Any] = build(self.hyperparameters)
-        if isinstance(built.get("train_freq"), list):  # YAML has no tuples
-            built["train_freq"] = tuple(built["train_freq"])
-        return {**ALGORITHMS[self.algorithm].hyperparameters, **built}
 
     def described(self, env: gym.Env[Any, Any]) -> dict[str, Any]:
         """
@@ -136,13 +184,32 @@ class Variant:
 
         :param env: The environment, on which the policy depends.
         :return: Readable values by name.
+        :raises SettingsError: If the policy has no such argument, with the nearest ones.
         """
         cls = ALGORITHMS[self.algorithm].load_class()
         values = {**_defaults(cls), "policy": policy_for(env.observation_space), **self.arguments}
         policy = cls.policy_aliases.get(values["policy"], values["policy"])
-        values["policy_kwargs"] = {**_defaults(policy), **(values.get("policy_kwargs") or {})}
+        kwargs = values.get("policy_kwargs") or {}
+        values["policy_kwargs"] = {**_defaults(policy), **kwargs}
+        _check_names(f"policy_kwargs of {self.name!r}", kwargs, policy)
+        optimizer = values["policy_kwargs"].get("optimizer_class")
+        if optimizer is not None:
+            where = f"optimizer_kwargs of {self.name!r}"
+            _check_names(where, kwargs.get("optimizer_kwargs") or {}, optimizer)
         described: dict[str, Any] = describe(values, self.name)
         return {**described, **self.environment.described()}
+
+
+def _check_names(where: str, given: Mapping[str, Any], cls: Any) -> None:
+    parameters = signature(cls.__init__).parameters
+    if any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values()):
+        return
+    for name in given:
+        if name not in parameters:
+            raise SettingsError(
+                f"{where}: received {name!r}, which {cls.__name__} does not have."
+                f"{nearest_names(str(name), {*parameters} - NOT_HYPERPARAMETERS)}"
+            )
 
 
 def _defaults(cls: Any) -> dict[str, Any]:
@@ -164,7 +231,7 @@ def resolve(
     variants: Mapping[str, Mapping[str, Any]] | None = None,
     environment: EnvironmentSettings | None = None,
     zoo: Iterable[Path] = (),
-    hp: Sequence[str] = (),
+    hp: Iterable[tuple[str, Any]] = (),
 ) -> Variant:
     """
     Find what a name stands for on an environment. Later sources override earlier ones: the
@@ -173,11 +240,12 @@ def resolve(
     :param name: Name of an algorithm or of a variant.
     :param env_id: Id of the environment.
     :param variants: Variants by name: each a mapping with the key "algorithm", whose other entries
-        are hyperparameters or settings of the environment, with "zoo" for one of RL Zoo's files and
-        "environments" for entries that hold on one environment only.
+        are hyperparameters or settings of the environment, with "zoo" for one of RL Zoo's files, or
+        "tuned" for that of the algorithm, and "environments" for entries that hold on one
+        environment only.
     :param environment: How environments are made where nothing else is said.
     :param zoo: RL Zoo's files for algorithms by these names, such as ``dqn.yml``.
-    :param hp: Flags such as "gamma:0.995", or "dqn.gamma:0.995" for one algorithm.
+    :param hp: Hyperparameters by name, such as "gamma", or "dqn.gamma" for one algorithm.
     :return: The variant.
     :raises SettingsError: If the name is unknown, with the nearest ones; if a hyperparameter is; or
         if a package is missing.
@@ -195,30 +263,35 @@ def resolve(
         known = [each for each in ALGORITHMS if ALGORITHMS[each].is_installed]
         raise _unknown(where, algorithm, known if name in variants else [*variants, *known])
     if not ALGORITHMS[algorithm].is_installed:
-        package = ALGORITHMS[algorithm].module.replace("_", "-")
+        extra = ALGORITHMS[algorithm].extra
         raise SettingsError(
-            f"{where}: received {algorithm!r}, which is in {package}, and that is not installed. "
-            f"Run `pip install {package}`."
+            f"{where}: received {algorithm!r}, whose package is not installed. "
+            f"Run `pip install 'dqn-plugins[{extra}]'`."
         )
-    files = [Path(chosen.pop("zoo"))] if "zoo" in chosen else []
-    files += [path for path in zoo if path.stem in (name, algorithm)]
+    file = chosen.pop("zoo", None) or next(
+        (path for path in zoo if path.stem in (name, algorithm, TUNED)), None
+    )
     here = (chosen.pop("environments", None) or {}).get(env_id) or {}
-    sources = [zoo_hyperparameters(path, env_id) for path in files[:1]]
-    values: dict[str, Any] = {}
-    for source in (*sources, chosen, here):
-        values |= source
-    for flag in hp:
-        _set_by_flag(values, flag, name, algorithm)
+    own: dict[str, Any] = {**chosen, **here}
+    values = dict(own)
+    source = "defaults"
+    if file is not None:
+        file = Path(file) if str(file) != TUNED else tuned_file(algorithm)
+        if file is None:
+            raise SettingsError(f"zoo: received {TUNED!r}, but there are none of {algorithm}.")
+        source = f"{'ours' if file.parent == OUR_FILES else 'RL Zoo'}: {file.name}"
+        values = {**zoo_hyperparameters(file, env_id), **own}
+    before = deepcopy(values)
+    for path, value in hp:
+        _set_by_flag(values, path, value, name, algorithm)
+    if own or values != before:
+        source = "own" if file is None else f"{source}, changed"
     shared = {} if environment is None else asdict(environment)
     made = EnvironmentSettings.from_mapping({**shared, **values})
     made.check()
-    hyperparameters = {
-        key: value for key, value in values.items() if key not in ENVIRONMENT_SETTINGS
-    }
-    variant = Variant(name, algorithm, hyperparameters, made)
+    variant = Variant(name, algorithm, _arguments(name, algorithm, values), made, source)
     if made.vectorization == "envpool":
         _check_envpool(variant, env_id)
-    _check_hyperparameters(variant)
     return variant
 
 
@@ -237,57 +310,80 @@ def _check_envpool(variant: Variant, env_id: str) -> None:
         raise SettingsError(str(error)) from error
 
 
-def _set_by_flag(values: dict[str, Any], flag: str, name: str, algorithm: str) -> None:
-    path, colon, text = flag.partition(":")
+def tuned_file(algorithm: str) -> Path | None:
+    """
+    Find the settings that were tuned for each environment: RL Zoo's, and ours in its format.
+
+    :param algorithm: Name of the algorithm.
+    :return: The file; None if there is none of this algorithm.
+    :raises SettingsError: If RL Zoo, which brings them, is not installed.
+    """
+    folder = OUR_FILES
+    if not ALGORITHMS[algorithm].is_ours:
+        # Not imported: that would replace Gymnasium's TimeLimit by one of RL Zoo's own.
+        found = find_spec("rl_zoo3")
+        if found is None or found.origin is None:
+            raise SettingsError(
+                f"zoo: received {TUNED!r}, but RL Zoo, whose settings these are, is not installed. "
+                "Run `pip install 'dqn-plugins[zoo]'`."
+            )
+        folder = Path(found.origin).parent / "hyperparams"
+    file = folder / f"{algorithm}.yml"
+    return file if file.is_file() else None
+
+
+def _set_by_flag(values: dict[str, Any], path: str, value: Any, name: str, algorithm: str) -> None:
     keys = path.split(".")
-    if not colon or not all(keys):
-        raise SettingsError(f"hp: received {flag!r}, it must be such as gamma:0.995.")
-    allowed = _parameters(algorithm) | ENVIRONMENT_SETTINGS
     if keys[0] in (name, algorithm) and len(keys) > 1:
         keys = keys[1:]
-    elif keys[0] not in allowed:
+    elif keys[0] not in _parameters(algorithm) | ENVIRONMENT_SETTINGS:
         return  # another algorithm's, see check_flags
     for key in keys[:-1]:
         inner = values.get(key)
         values[key] = dict(inner) if isinstance(inner, Mapping) else {}
         values = values[key]
-    values[keys[-1]] = parse_value(text)
+    values[keys[-1]] = value
 
 
-def check_flags(hp: Sequence[str], variants: Iterable[Variant]) -> None:
+def check_flags(hp: Iterable[tuple[str, Any]], variants: Iterable[Variant]) -> None:
     """
     See that each flag reached an algorithm.
 
-    :param hp: Flags such as "gamma:0.995".
+    :param hp: Hyperparameters by name, such as "gamma" or "dqn.gamma".
     :param variants: What they may be meant for.
     :raises SettingsError: If one is a hyperparameter of none, with the nearest names.
     """
+    variants = list(variants)
     names = {name for each in variants for name in (each.name, each.algorithm)}
     known = set(ENVIRONMENT_SETTINGS).union(*(_parameters(each.algorithm) for each in variants))
-    for flag in hp:
-        first = flag.partition(":")[0].partition(".")[0]
+    for path, _ in hp:
+        first = path.partition(".")[0]
         if first not in names | known:
             raise SettingsError(
-                f"hp: received {flag!r}, but no algorithm here has {first!r}."
+                f"hp: received {path!r}, but no algorithm here has {first!r}."
                 f"{nearest_names(first, names | known)}"
             )
 
 
-def _check_hyperparameters(variant: Variant) -> None:
-    for key, value in variant.hyperparameters.items():
+def _arguments(name: str, algorithm: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Make of a file's values what the constructor takes."""
+    cls, allowed = ALGORITHMS[algorithm].class_name, _parameters(algorithm)
+    chosen = {key: value for key, value in values.items() if key not in ENVIRONMENT_SETTINGS}
+    for key, value in chosen.items():
         if str(key).endswith("_kwargs") and isinstance(value, str):
             raise SettingsError(
-                f"{key} of {variant.name!r}: received {value!r}, it must be a mapping, such as "
+                f"{key} of {name!r}: received {value!r}, it must be a mapping, such as "
                 f"'{key}: {{net_arch: [64, 64]}}'."
             )
-    allowed = _parameters(variant.algorithm)
-    for key in variant.arguments:
         if key not in allowed:
             raise SettingsError(
-                f"hyperparameters of {variant.name!r}: received {key!r}, which "
-                f"{variant.class_name} does not have."
+                f"hyperparameters of {name!r}: received {key!r}, which {cls} does not have."
                 f"{nearest_names(str(key), allowed | ENVIRONMENT_SETTINGS)}"
             )
+    built: dict[str, Any] = build(chosen)
+    if isinstance(built.get("train_freq"), list):  # YAML has no tuples
+        built["train_freq"] = tuple(built["train_freq"])
+    return {**ALGORITHMS[algorithm].hyperparameters, **built}
 
 
 def make_model(variant: Variant, env: Any, seed: int, tensorboard_log: str | None = None) -> Any:
@@ -301,7 +397,8 @@ def make_model(variant: Variant, env: Any, seed: int, tensorboard_log: str | Non
     :return: A model with ``learn``, ``predict`` and ``save``.
     :raises SettingsError: If the algorithm refuses a hyperparameter.
     """
-    arguments = variant.arguments
+    # Some algorithms write into what they are given.
+    arguments = deepcopy(dict(variant.arguments))
     policy = arguments.pop("policy", policy_for(env.observation_space))
     # Workers side by side on one GPU would get in each other's way, and CPU seconds could not be
     # compared.
@@ -311,6 +408,28 @@ def make_model(variant: Variant, env: Any, seed: int, tensorboard_log: str | Non
         return cls(policy, env, seed=seed, tensorboard_log=tensorboard_log, **arguments)
     except (ValueError, TypeError, AssertionError) as error:
         raise SettingsError(f"{variant.name}: {error}") from error
+
+
+def learning_arguments(model: Any) -> dict[str, Any]:
+    """
+    Find out what ``learn`` has to be told of the environment.
+
+    :param model: A model with an environment.
+    :return: Keyword arguments: whether impossible actions are masked, where it can be said.
+    """
+    has_choice = "use_masking" in signature(model.learn).parameters
+    return {"use_masking": is_masked(model, model.env)} if has_choice else {}
+
+
+def is_masked(model: Any, env: Any) -> bool:
+    """
+    Find out whether ``predict`` can be told which actions are possible, and the environment tells.
+
+    :param model: A model.
+    :param env: A ``VecEnv``.
+    """
+    knows = "action_masks" in signature(model.predict).parameters
+    return knows and env.has_attr("action_masks")
 
 
 def load_model(path: Path, algorithm: str | None = None, env: Any = None) -> Any:
@@ -347,12 +466,20 @@ def _algorithm_of(file: Path) -> str:
     except (OSError, ValueError, BadZipFile) as error:
         raise SettingsError(f"model: {file} cannot be read ({error}). Save it again.") from error
     assert data is not None
-    # QRDQN and DQN differ in their policies only.
-    policy = data["policy_class"].__module__
-    attributes = {*data, *(["quantile_net"] if "qrdqn" in policy else [])}
-    for name, algorithm in ALGORITHMS.items():
-        if algorithm.sign in attributes:
-            return name
+    policy, known = data["policy_class"], {*data}
+
+    def fit(algorithm: Algorithm) -> int:
+        cls = algorithm.load_class()
+        if not issubclass(policy, tuple(cls.policy_aliases.values())):
+            return -len(known)
+        parameters = {*signature(cls.__init__).parameters}
+        return len(parameters & known) - len(parameters - known)
+
+    installed = {name: each for name, each in ALGORITHMS.items() if each.is_installed}
+    fits = {name: fit(each) for name, each in installed.items()}
+    best = max(fits, key=lambda name: fits[name])  # the first of those that fit alike
+    if fits[best] > -len(known):
+        return best
     raise SettingsError(
         f"model: {file} does not tell which algorithm it is of. Pass --algo with one of "
         f"{', '.join(ALGORITHMS)}."

@@ -12,8 +12,10 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.core import ActType, ObsType
 
+from dqn_plugins.experiments.algorithms import is_masked
 from dqn_plugins.experiments.environments import EnvironmentSettings, make_environment, preprocessed
 from dqn_plugins.files import written_whole
+from dqn_plugins.values import values_of
 
 __all__ = ["Episode", "EvaluationLog", "Player", "save_episodes"]
 
@@ -161,8 +163,10 @@ class Player:
         self._finished.clear()
         observations = self.venv.reset()
         watch(observations)
+        masks = self.venv.env_method if is_masked(model, self.venv) else None
         while len(self._finished) < len(seeds):
-            actions, _ = model.predict(observations, deterministic=True)
+            known = {} if masks is None else {"action_masks": np.stack(masks("action_masks"))}
+            actions, _ = model.predict(observations, deterministic=True, **known)
             observations, *_ = self.venv.step(actions)
             watch(observations)
         return sorted(self._finished, key=lambda episode: seeds.index(episode.seed))
@@ -181,7 +185,7 @@ class Player:
         :param model: Has Stable-Baselines3's ``predict``.
         :param seed: Of the environment's reset.
         :param path: The video; if the name is taken, the next number is used.
-        :param with_q_values: Whether to draw ``model.policy.q_net`` under the frames.
+        :param with_q_values: Whether to draw its values of the actions under the frames.
         :param most_frames: Where the video stops, not the episode.
         :return: The file, and the episode.
         """
@@ -209,7 +213,12 @@ class Player:
             frame: Any = env.render()
             writer.write(overlay.draw(frame, details))
 
-        overlay = Overlay(caption=caption, model=model if with_q_values else None)
+        def q_values(observation: Any) -> Any:
+            found = values_of(model, observation)
+            assert found is not None
+            return found.numbers
+
+        overlay = Overlay(caption=caption, model=q_values if with_q_values else None)
         fps = float(env.metadata.get("render_fps") or DEFAULT_FPS)
         with VideoWriter(path, fps) as writer:
             (episode,) = self.play(model, [seed], partial(write, writer, overlay))

@@ -1,11 +1,9 @@
 """What `train` and `compare` are asked alike, and the files it is read from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
-
-import yaml
+from typing import Any, TypeAlias, TypeVar
 
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.environments import EnvironmentSettings, Vectorization
@@ -15,6 +13,8 @@ from dqn_plugins.experiments.names import nearest_names
 __all__ = ["RunSettings", "read_settings", "variants_in"]
 
 Settings = TypeVar("Settings")
+Assignments: TypeAlias = Mapping[str, Any] | tuple[str | tuple[str, Any], ...]
+"""Values by name: a mapping, or "NAME:VALUE" each, as they are typed. Read once, they are pairs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,8 @@ class RunSettings:
     :param hp: Hyperparameter as NAME:VALUE, such as gamma:0.995 or policy_kwargs.net_arch:[64,64];
         of one algorithm of several as dqn.gamma:0.995. Repeat for more.
     :param zoo: File of hyperparameters in RL Zoo's format, named after its algorithm (dqn.yml),
-        with a section for each environment. Repeat for more.
+        with a section for each environment; or "tuned" for those that come with RL Zoo and, for our
+        algorithms, with this package. Repeat for more.
     :param env_kwargs: Argument of the environment as NAME:VALUE. Repeat for more.
     :param wrapper: Wrapper of the environment by name, such as
         gymnasium.wrappers.TimeAwareObservation, or my_module:MyWrapper. Repeat for more.
@@ -42,35 +43,51 @@ class RunSettings:
 
     algo: Any
     env: Any
-    hp: tuple[str, ...] = ()
+    hp: Assignments = ()
     zoo: tuple[Path, ...] = ()
-    env_kwargs: tuple[str, ...] = ()
-    wrapper: tuple[str, ...] = ()
+    env_kwargs: Assignments = ()
+    wrapper: tuple[str | Mapping[str, Any], ...] = ()
     n_envs: int = 1
     vectorization: Vectorization = "sync"
     normalize: bool = False
     frame_stack: int = 1
     tensorboard: bool = False
 
+    def __post_init__(self) -> None:
+        """Read what was typed as text."""
+        read: dict[str, Any] = {
+            "hp": _pairs("hp", self.hp, "gamma:0.995"),
+            "env_kwargs": _pairs("env_kwargs", self.env_kwargs, "gravity:-5"),
+            "wrapper": tuple(
+                parse_value(each) if isinstance(each, str) and each.startswith("{") else each
+                for each in self.wrapper
+            ),
+        }
+        for name, value in read.items():
+            object.__setattr__(self, name, value)
+
     @property
     def environment(self) -> EnvironmentSettings:
         """How environments are made where a variant says nothing else."""
-        env_kwargs = {}
-        for flag in self.env_kwargs:
-            name, colon, value = flag.partition(":")
-            if not colon:
-                raise SettingsError(
-                    f"env_kwargs: received {flag!r}, it must be such as gravity:-5."
-                )
-            env_kwargs[name.strip()] = parse_value(value)
         return EnvironmentSettings(
-            env_kwargs,
-            tuple(parse_value(each) if each.startswith("{") else each for each in self.wrapper),
+            dict(self.env_kwargs),  # type: ignore[arg-type] # pairs by now
+            self.wrapper,
             self.n_envs,
             self.vectorization,
             self.normalize,
             self.frame_stack,
         )
+
+
+def _pairs(flag: str, given: Assignments, example: str) -> tuple[tuple[str, Any], ...]:
+    pairs = []
+    entries: Iterable[Any] = given.items() if isinstance(given, Mapping) else given
+    for entry in entries:
+        name, colon, text = entry.partition(":") if isinstance(entry, str) else (entry[0], ":", "")
+        if not colon or not all(name.strip().split(".")):
+            raise SettingsError(f"{flag}: received {entry!r}, it must be such as {example}.")
+        pairs.append((name.strip(), parse_value(text) if isinstance(entry, str) else entry[1]))
+    return tuple(pairs)
 
 
 def read_settings(path: Path, kind: type[Settings]) -> Settings:
@@ -95,12 +112,10 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
             hint = nearest_names(str(key), [*known, "algorithms"])
             raise SettingsError(f"config: received {key!r} in {path}, which is no setting.{hint}")
         default = known[key].default
-        if isinstance(default, tuple):
+        if isinstance(default, tuple) and not isinstance(value, Mapping):
             listed = value if isinstance(value, list) else [value]
-            if isinstance(value, Mapping):
-                listed = [f"{name}:{_as_text(entry)}" for name, entry in value.items()]
-            entries = (each if isinstance(each, str) else _as_text(each) for each in listed)
-            value = tuple(map(Path, entries)) if key == "zoo" else tuple(entries)
+            value = tuple(each if isinstance(each, Mapping) else str(each) for each in listed)
+            value = tuple(map(Path, value)) if key == "zoo" else value
         elif isinstance(default, Path):
             value = Path(str(value))
         elif isinstance(default, (bool, str)) and not isinstance(value, type(default)):
@@ -109,10 +124,6 @@ def read_settings(path: Path, kind: type[Settings]) -> Settings:
             )
         content[key] = value
     return kind(**{**content, "variants": variants_in(path)})
-
-
-def _as_text(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
 
 
 def variants_in(path: Path) -> dict[str, Mapping[str, Any]]:

@@ -10,6 +10,8 @@ import gymnasium as gym
 from gymnasium.core import ActType, ObsType
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 
+from dqn_plugins.experiments.algorithms import learning_arguments
+
 __all__ = ["BudgetSpent", "TrainingClock"]
 
 MORE_STEPS_THAN_CAN_BE_DONE = 10**15
@@ -101,6 +103,7 @@ class TrainingClock:
         :param model: The model.
         :param arguments: Keyword arguments of ``learn``.
         """
+        arguments |= learning_arguments(model)
         self._resume()
         try:
             if self.timesteps is not None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
+from dqn_plugins.experiments.algorithms import ALGORITHMS
 from dqn_plugins.zoo import register_algorithms
 
 
@@ -30,7 +31,8 @@ COMMANDS: dict[str, Callable[[], object]] = {
 }
 USAGE = f"""usage: python -m dqn_plugins.zoo COMMAND ...
 
-Runs RL Zoo's command with naive_dqn, pqn and stream_q among its algorithms.
+Runs RL Zoo's command with {", ".join(name for name in ALGORITHMS if ALGORITHMS[name].search)} among
+its algorithms.
 COMMAND is one of: {", ".join(COMMANDS)}.
 COMMAND --help lists its options."""
 

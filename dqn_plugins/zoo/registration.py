@@ -1,15 +1,15 @@
 """Making RL Zoo know this package's algorithms."""
 
-from dqn_plugins.algorithms.naive_dqn import NaiveDQN
-from dqn_plugins.algorithms.pqn import PQN
-from dqn_plugins.algorithms.stream_q import StreamQ
+from functools import partial
+
+from dqn_plugins.experiments.algorithms import ALGORITHMS
 
 __all__ = ["register_algorithms"]
 
 
 def register_algorithms() -> None:
     """
-    Make RL Zoo know ``naive_dqn``, ``pqn`` and ``stream_q``: to train, load and optimise them.
+    Make RL Zoo know this package's algorithms: to train, load and optimise them.
 
     Call it before RL Zoo's own functions. Its other algorithms stay as they are.
 
@@ -30,14 +30,11 @@ def register_algorithms() -> None:
     from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 
     from dqn_plugins.zoo.experiment_manager import OnlineExperimentManager
-    from dqn_plugins.zoo.hyperparameter_search import (
-        convert_sampled,
-        sample_naive_dqn,
-        sample_pqn,
-        sample_stream_q,
-    )
+    from dqn_plugins.zoo.hyperparameter_search import convert_sampled, sample
 
-    rl_zoo3.ALGOS.update(naive_dqn=NaiveDQN, pqn=PQN, stream_q=StreamQ)
-    HYPERPARAMS_SAMPLER.update(naive_dqn=sample_naive_dqn, pqn=sample_pqn, stream_q=sample_stream_q)
-    HYPERPARAMS_CONVERTER.update(dict.fromkeys(("naive_dqn", "pqn", "stream_q"), convert_sampled))
+    for name, algorithm in ALGORITHMS.items():
+        if algorithm.search:
+            rl_zoo3.ALGOS[name] = algorithm.load_class()
+            HYPERPARAMS_SAMPLER[name] = partial(sample, name)
+            HYPERPARAMS_CONVERTER[name] = convert_sampled
     rl_zoo3.train.ExperimentManager = OnlineExperimentManager  # type: ignore[attr-defined]

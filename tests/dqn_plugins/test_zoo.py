@@ -30,16 +30,10 @@ from dqn_plugins.policies import ObGD
 from dqn_plugins.wrappers import read_frames
 from dqn_plugins.zoo import register_algorithms
 from dqn_plugins.zoo.__main__ import main
-from dqn_plugins.zoo.hyperparameter_search import (
-    convert_sampled,
-    sample_naive_dqn,
-    sample_pqn,
-    sample_stream_q,
-)
+from dqn_plugins.zoo.hyperparameter_search import convert_sampled, sample
 from tests.helpers import statistics, weights
 
 ALGORITHMS = {"naive_dqn": NaiveDQN, "pqn": PQN, "stream_q": StreamQ}
-SAMPLERS = {"naive_dqn": sample_naive_dqn, "pqn": sample_pqn, "stream_q": sample_stream_q}
 STEPS = 400
 SEED = 1
 
@@ -210,7 +204,7 @@ def test_a_diverging_trial_does_not_end_the_search(with_own_environment):
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_what_a_search_draws_makes_a_model_that_learns(name):
     def objective(trial: optuna.Trial) -> float:
-        drawn = SAMPLERS[name](trial, n_actions=0, n_envs=1, additional_args={})
+        drawn = sample(name, trial, n_actions=0, n_envs=1, additional_args={})
         model = ALGORITHMS[name]("MlpPolicy", "CartPole-v1", **drawn).learn(20)
         assert model.gamma == pytest.approx(trial.user_attrs["gamma"])
         hidden = [

@@ -73,18 +73,26 @@ CONFIGS = Path(__file__).parents[3] / "examples" / "configs"
             r"policy_kwargs of 'dqn'.*it must be a mapping",
         ),
         ({"variants": {"random": {"gamma": 1}}, "algo": ("random",)}, r"does not have"),
+        (
+            {"hp": {"policy_kwargs.net_arh": [8]}, "algo": ("dqn",)},
+            r"policy_kwargs of 'dqn': received 'net_arh', which DQNPolicy.*Did you mean 'net_arch'",
+        ),
+        (
+            {"hp": {"policy_kwargs.optimizer_kwargs": {"beta": 1}}, "algo": ("naive_dqn",)},
+            r"optimizer_kwargs of 'naive_dqn': received 'beta', which Adam.*Did you mean 'betas'",
+        ),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(
     tmp_path: Path, changes: dict[str, Any], message: str | None
 ) -> None:
-    settings = small_study(tmp_path / "study", **changes)
+    out = tmp_path / "study"
     if message is None:  # Gymnasium knows the newest version
-        plan(settings, Console(quiet=True))
+        plan(small_study(out, **changes), Console(quiet=True))
         return
     with pytest.raises(ValueError, match=f"(?s){message}"):
-        run_comparison(settings)
-    assert not list(settings.out.glob("[!.]*"))
+        run_comparison(small_study(out, **changes))
+    assert not list(out.glob("[!.]*"))
 
 
 def test_a_study_is_a_file(tmp_path):
@@ -176,6 +184,44 @@ def test_variants_can_hold_python_objects_too():
     variant = resolve("mine", "CartPole-v1", variants)
     assert isinstance(make_model(variant, env, 0), NaiveDQN)
     assert variant.described(env)["policy_kwargs"]["activation_fn"] == "torch.nn.Tanh"
+
+
+def test_what_is_typed_and_what_is_a_value_are_the_same():
+    typed = ComparisonSettings(
+        hp=("gamma:0.9", "dqn.policy_kwargs.net_arch:[8]"),
+        env_kwargs=("gravity:-5", "name:earth"),
+        wrapper=("{a.B: {c: 1}}", "a.C"),
+    )
+    values = ComparisonSettings(
+        hp={"gamma": 0.9, "dqn.policy_kwargs.net_arch": [8]},
+        env_kwargs={"gravity": -5, "name": "earth"},
+        wrapper=({"a.B": {"c": 1}}, "a.C"),
+    )
+    assert typed == values == replace(typed)
+    assert typed.environment.env_kwargs == {"gravity": -5, "name": "earth"}
+
+
+def test_tuned_settings_stand_beside_the_defaults(tmp_path):
+    zoo = pytest.importorskip("rl_zoo3")
+    algorithms = ("dqn", "naive_dqn", "pqn", "random")
+    settings = small_study(tmp_path, algo=algorithms, zoo=(Path("tuned"),))
+    study, cells = plan(settings, Console(quiet=True))
+    sources = {name: entry["source"] for name, entry in study["algorithms"].items()}
+    # The tuned settings of NaiveDQN on CartPole are its defaults, and random actions have none.
+    assert sources == {
+        "dqn": "defaults",
+        "dqn_tuned": "RL Zoo: dqn.yml",
+        "naive_dqn": "defaults",
+        "pqn": "defaults",
+        "pqn_tuned": "ours: pqn.yml",
+        "random": "defaults",
+    }
+    theirs = yaml.safe_load((Path(zoo.__file__).parent / "hyperparams" / "dqn.yml").read_text())
+    tuned = study["algorithms"]["dqn_tuned"]["hyperparameters"]["CartPole-v1"]
+    for name in ("learning_rate", "train_freq", "gamma", "target_update_interval"):
+        assert tuned[name] == theirs["CartPole-v1"][name]
+    n_envs = {cell.variant.name: cell.variant.environment.n_envs for cell in cells}
+    assert (n_envs["pqn"], n_envs["pqn_tuned"]) == (1, 4)
 
 
 def test_names_of_folders():

@@ -182,7 +182,7 @@ Acrobot-v1: {callback: some.Callback}
 def test_rl_zoos_files_are_read_as_they_are(tmp_path):
     path = tmp_path / "ppo.yml"
     path.write_text(ZOO)
-    variant = resolve("ppo", "CartPole-v1", zoo=[path], hp=["policy_kwargs.net_arch:[16]"])
+    variant = resolve("ppo", "CartPole-v1", zoo=[path], hp=[("policy_kwargs.net_arch", [16])])
     assert variant.environment.n_envs == 8
     assert variant.environment.normalize == {"norm_obs": True, "norm_reward": False}
     assert len(variant.environment.wrappers) == 2
@@ -213,7 +213,7 @@ def test_a_variant_may_differ_between_environments():
         }
     }
     assert resolve("mine", "CartPole-v1", variants).arguments == {"gamma": 0.9}
-    other = resolve("mine", "Acrobot-v1", variants, hp=["mine.batch_size:16", "clip_range:5"])
+    other = resolve("mine", "Acrobot-v1", variants, hp=[("mine.batch_size", 16), ("clip_range", 5)])
     assert other.arguments == {"gamma": 0.99, "batch_size": 16}
     assert other.environment.frame_stack == 2
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from stable_baselines3.common.vec_env import VecNormalize
 
+from dqn_plugins.experiments.algorithms import make_model, resolve
 from dqn_plugins.experiments.environments import EnvironmentSettings
 from dqn_plugins.experiments.rollout import Player, save_episodes
+from dqn_plugins.experiments.training_clock import TrainingClock
 from dqn_plugins.wrappers import read_frames
 
 PLAIN = EnvironmentSettings()
@@ -115,3 +117,30 @@ def test_the_file_has_one_row_per_episode(tmp_path):
     save_episodes(episodes, tmp_path / "episodes.csv")
     text = (tmp_path / "episodes.csv").read_text()
     assert text == "episode,seed,return,length,cut\n0,3,5.0,2,True\n"
+
+
+def test_impossible_actions_are_neither_learned_from_nor_played(tmp_path):
+    """MaskablePPO is one entry of the table: it is told of masks where the environment has any."""
+    pytest.importorskip("sb3_contrib")
+
+    class OnlyLeft(gym.Wrapper):
+        taken: ClassVar[set[int]] = set()
+
+        def action_masks(self):
+            return np.array([True, False])
+
+        def step(self, action):
+            self.taken.add(int(action))
+            return self.env.step(action)
+
+    gym.register("OnlyLeft-v0", lambda **kwargs: OnlyLeft(gym.make("CartPole-v1", **kwargs)))
+    try:
+        variant = resolve("maskable_ppo", "OnlyLeft-v0", hp=[("n_steps", 64)])
+        model = make_model(variant, gym.make("OnlyLeft-v0"), seed=0)
+        TrainingClock(64).train(model)
+        assert OnlyLeft.taken == {0}
+        OnlyLeft.taken.clear()
+        Player("OnlyLeft-v0", EnvironmentSettings(), 100, n_envs=2).play(model, [1, 2, 3])
+        assert OnlyLeft.taken == {0}
+    finally:
+        del gym.registry["OnlyLeft-v0"]
