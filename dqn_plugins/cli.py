@@ -12,8 +12,10 @@ from gymnasium.error import DependencyNotInstalled
 from rich.console import Console
 from tyro.conf import Positional, Suppress, UseAppendAction
 
+from dqn_plugins import __version__
 from dqn_plugins.comparison.settings import ComparisonSettings
 from dqn_plugins.errors import SettingsError
+from dqn_plugins.experiments.algorithms import ALGORITHMS
 from dqn_plugins.experiments.export import ExportSettings, export
 from dqn_plugins.experiments.record import RecordSettings, record
 from dqn_plugins.experiments.settings import RunSettings, read_settings
@@ -21,6 +23,10 @@ from dqn_plugins.experiments.train import TrainSettings, train
 from dqn_plugins.experiments.watch import WatchSettings, watch
 
 __all__ = ["main"]
+
+ALGO = tyro.conf.arg(
+    help=f"Algorithm, or a variant of --config, by name. Algorithms: {', '.join(ALGORITHMS)}."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,18 +46,23 @@ class Compare(_Repeatable, ComparisonSettings):
 
     :param config: YAML file with variants and settings of a study; see docs/comparison.md. Flags
         that are passed as well take precedence.
+    :param export: Folder for the results as other tools take them: a tidy CSV, rliable's scores,
+        tables in Markdown and LaTeX, a line to cite.
     """
 
     env: UseAppendAction[tuple[str, ...]] = ()
-    algo: UseAppendAction[tuple[str, ...]] = ()
+    algo: Annotated[UseAppendAction[tuple[str, ...]], ALGO] = ()
     jobs: Annotated[int, tyro.conf.arg(aliases=["-j"])] = -1
     variants: Suppress[Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     config: Path | None = None
+    export: Path | None = None
 
 
 @dataclass(frozen=True)
 class Train(_Repeatable, TrainSettings):
     """Train one model."""
+
+    algo: Annotated[str, ALGO]
 
 
 @dataclass(frozen=True)
@@ -73,22 +84,28 @@ class Watch(WatchSettings):
     """Watch algorithms learn side by side, or a saved model play, in the browser."""
 
     model: Positional[Path | None] = None
-    algo: UseAppendAction[tuple[str, ...]] = ()
+    algo: Annotated[UseAppendAction[tuple[str, ...]], ALGO] = ()
 
 
 @dataclass(frozen=True)
 class Report:
     """
-    Report a comparison: a table, summary.csv, curves and report.html.
+    Report a comparison, or several together: a table, summary.csv, curves and report.html.
 
-    :param out: Folder of the study.
+    :param studies: Folders of the studies.
     :param videos: Whether the recordings of the best seeds are put side by side.
     :param reference: Algorithm that the others are held against; by default that of the study.
+    :param out: Where the report goes: by default into the study's folder, of several studies to
+        runs/report.
+    :param export: Folder for the results as other tools take them: a tidy CSV, rliable's scores,
+        tables in Markdown and LaTeX, a line to cite.
     """
 
-    out: Positional[Path]
+    studies: Positional[tuple[Path, ...]]
     videos: bool = True
     reference: str | None = None
+    out: Path | None = None
+    export: Path | None = None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -100,6 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if the arguments cannot be understood, 130 after Ctrl-C.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments == ["--version"]:
+        print(f"dqn-plugins {__version__}")
+        sys.exit(0)
     console = Console(stderr=True, highlight=False)
     try:
         status = _run(arguments, console)
@@ -168,12 +188,16 @@ def _compare(settings: Compare, command: str, console: Console) -> int:
     result = run_comparison(settings, command, console)
     for cell, error in result.failed.items():
         console.print(f"Failed: {cell}: {error}", style="red", markup=False, soft_wrap=True)
-    _report(Report(result.out, settings.videos), console)
+    _report(Report((result.out,), settings.videos, export=settings.export), console)
     return 1 if result.failed else 0
 
 
 def _report(settings: Report, console: Console) -> None:
     from dqn_plugins.comparison import write_report
 
-    path = write_report(settings.out, settings.videos, settings.reference)
+    if not settings.studies:
+        raise SettingsError("studies: received none. Pass the folder of a study.")
+    path = write_report(
+        settings.studies, settings.videos, settings.reference, settings.out, settings.export
+    )
     console.print(f"Report: {path}", markup=False, soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -24,7 +24,7 @@ from dqn_plugins.comparison.cell import (
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.files import read_json
 
-__all__ = ["Cell", "CellStatus", "Evaluations", "StudyResults", "read_study"]
+__all__ = ["Cell", "CellStatus", "Evaluations", "StudyResults", "put_together", "read_study"]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 CellStatus: TypeAlias = Literal["finished", "failed", "unfinished", "missing", "damaged"]
@@ -41,12 +41,20 @@ class Evaluations:
 
     :param steps: Environment steps trained until then, shape (n_evaluations,).
     :param cpu_seconds: CPU seconds trained until then, evaluation kept out, same shape.
-    :param returns: Mean return of the evaluation's episodes, same shape.
+    :param episodes: Return of each episode, shape (n_evaluations, n_episodes).
+    :param lengths: Its length, same shape.
     """
 
     steps: FloatArray
     cpu_seconds: FloatArray
-    returns: FloatArray
+    episodes: FloatArray
+    lengths: FloatArray
+
+    @property
+    def returns(self) -> FloatArray:
+        """Mean return of each evaluation's episodes, shape (n_evaluations,)."""
+        means: FloatArray = self.episodes.mean(axis=1)
+        return means
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,11 @@ class Cell:
     def identity(self) -> str:
         """What tells it from all other cells, see :func:`~.cell.identity_of`."""
         return str(self.settings.get("identity") or identity_of(self.settings))
+
+    @property
+    def date(self) -> str:
+        """The day on which it was finished, as 2026-11-29; empty if it is not."""
+        return str(read_json(self.folder / "done.json").get("finished", ""))[:10]
 
     @property
     def cut_episodes(self) -> int:
@@ -153,6 +166,10 @@ class StudyResults:
         cells = self.cells_of(environment, algorithm)
         return [cell for cell in cells if cell.status == "finished"]
 
+    def source_of(self, algorithm: str) -> str:
+        """Say where its settings are from; empty where an earlier version did not note it."""
+        return str(self.settings["algorithms"][algorithm].get("source", ""))
+
     @property
     def troubled(self) -> list[Cell]:
         """The cells that are not finished, for whatever reason."""
@@ -194,12 +211,7 @@ def read_study(folder: Path | str, reference: str | None = None) -> StudyResults
             f"({type(error).__name__}: {error}). Run the comparison again with the same --out: it "
             "writes the file anew and keeps finished cells."
         ) from error
-    first = next((name for name in algorithms if name != "random"), algorithms[0])
-    reference = reference or settings.get("reference") or first
-    if reference not in algorithms:
-        raise SettingsError(
-            f"reference: received {reference!r}, it must be one of {', '.join(algorithms)}."
-        )
+    reference = _reference(algorithms, reference or settings.get("reference"))
     cells = tuple(
         read_cell(root, environment, algorithm, seed)
         for environment in environments
@@ -209,6 +221,66 @@ def read_study(folder: Path | str, reference: str | None = None) -> StudyResults
     strangers = set(root.glob("*/*/seed_*")) - {cell.folder for cell in cells}
     return StudyResults(
         root, settings, environments, algorithms, seeds, cells, reference, tuple(sorted(strangers))
+    )
+
+
+def _reference(algorithms: tuple[str, ...], wanted: str | None) -> str:
+    first = next((name for name in algorithms if name != "random"), algorithms[0])
+    if wanted is not None and wanted not in algorithms:
+        raise SettingsError(
+            f"reference: received {wanted!r}, it must be one of {', '.join(algorithms)}."
+        )
+    return wanted or first
+
+
+def put_together(
+    studies: Sequence[StudyResults], out: Path, reference: str | None = None
+) -> StudyResults:
+    """
+    Make one study of several, each cell once. Where one name stands for other settings in a later
+    study, that study's folder is added to the name.
+
+    :param studies: The studies, at least one.
+    :param out: Folder of what is written about them.
+    :param reference: As for :func:`read_study`.
+    :return: All their cells; the environments, algorithms and seeds of any.
+    :raises SettingsError: If there is no such reference.
+    """
+    known: dict[tuple[str, str], str] = {}  # identity of the first seed of a name, as seed 0
+    cells: dict[tuple[str, str, int], Cell] = {}
+    algorithms: dict[str, Any] = {}
+    for study in studies:
+        kinds = {
+            (cell.environment, cell.algorithm): identity_of({**cell.settings, "seed": 0})
+            for cell in study.cells
+            if cell.settings
+        }
+        others = {key[1] for key, kind in kinds.items() if known.get(key, kind) != kind}
+        names = {name: f"{name} ({study.folder.name})" for name in others}
+        for cell in study.cells:
+            renamed = replace(cell, algorithm=names.get(cell.algorithm, cell.algorithm))
+            key = (cell.environment, renamed.algorithm, cell.seed)
+            if cells.setdefault(key, renamed).status != "finished" == renamed.status:
+                cells[key] = renamed
+        for name in study.algorithms:
+            algorithms.setdefault(names.get(name, name), study.settings["algorithms"][name])
+        known = {**kinds, **known}
+    environments = tuple(dict.fromkeys(each for study in studies for each in study.environments))
+    first, *rest = (study.settings for study in studies)
+    shared = {
+        key: value for key, value in first.items() if all(value == it.get(key) for it in rest)
+    }
+    commands = dict.fromkeys(str(study.settings.get("command", "")) for study in studies)
+    order = {name: place for place, name in enumerate([*environments, *algorithms])}
+    return StudyResults(
+        out,
+        {**shared, "algorithms": algorithms, "command": "\n".join(filter(None, commands))},
+        environments,
+        tuple(algorithms),
+        tuple(sorted({cell.seed for cell in cells.values()})),
+        tuple(cells[key] for key in sorted(cells, key=lambda k: (order[k[0]], order[k[1]], k[2]))),
+        _reference(tuple(algorithms), reference or studies[0].reference),
+        tuple(stranger for study in studies for stranger in study.strangers),
     )
 
 
@@ -264,6 +336,7 @@ def _read_evaluations(file: Path) -> Evaluations | None:
         steps = np.asarray(content["timesteps"], dtype=np.float64)
         cpu_seconds = np.asarray(content["cpu_seconds"], dtype=np.float64)
         results = np.asarray(content["results"], dtype=np.float64)
+        lengths = np.asarray(content["ep_lengths"], dtype=np.float64)
     if results.ndim != 2 or not len(steps) == len(cpu_seconds) == len(results):
         raise ValueError(
             f"{file.name} has {len(steps)} timesteps, {len(cpu_seconds)} cpu_seconds and results "
@@ -271,7 +344,7 @@ def _read_evaluations(file: Path) -> Evaluations | None:
         )
     if not np.isfinite(results).all():
         raise ValueError(f"{file.name} holds returns that are not finite")
-    return Evaluations(steps, cpu_seconds, results.mean(axis=1))
+    return Evaluations(steps, cpu_seconds, results, lengths)
 
 
 def _evaluations_so_far(folder: Path) -> Evaluations | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,6 +19,7 @@ __all__ = [
     "iqm_estimate",
     "performance_profile",
     "probability_of_improvement",
+    "seeds_to_tell",
 ]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
@@ -34,6 +36,9 @@ SIGNIFICANCE_LEVEL = 0.035
 # With three seeds of each, two algorithms whose seeds either land or crash are often told apart by
 # luck alone, with no spread in either that would warn of it.
 SEEDS_FOR_A_CLAIM = 4
+# More than this nobody is advised to run.
+MOST_SEEDS = 100
+POWER = 0.8
 
 
 class Estimate(NamedTuple):
@@ -223,3 +228,34 @@ def _games_howell(first: npt.ArrayLike, second: npt.ArrayLike, n_groups: int) ->
     )
     statistic = difference / np.sqrt(sum(squared_errors) / 2)
     return float(stats.studentized_range.sf(statistic, n_groups, degrees))
+
+
+def seeds_to_tell(
+    best: npt.ArrayLike, other: npt.ArrayLike, n_others: int, n_claims: int = 1
+) -> int | None:
+    """
+    Estimate how many seeds of either it takes for the best to be clearly above another four times
+    in five, if their means and spreads are what they seem to be.
+
+    :param best: One number per seed of whichever did best, at least two.
+    :param other: One number per seed of the other one, likewise.
+    :param n_others: With how many others the best is compared.
+    :param n_claims: As for :func:`clearly_below`.
+    :return: The number; None if more than a hundred would be needed.
+    """
+    pair = [np.asarray(sample, dtype=np.float64) for sample in (best, other)]
+    difference = pair[0].mean() - pair[1].mean()
+    first, second = (sample.var(ddof=1) for sample in pair)
+
+    def suffices(seeds: int) -> bool:
+        error = np.sqrt((first + second) / seeds)
+        if not error or difference <= 0:
+            return bool(difference > 0)
+        degrees = (seeds - 1) * (first + second) ** 2 / (first**2 + second**2)
+        level = SIGNIFICANCE_LEVEL / n_claims
+        least = stats.studentized_range.isf(level, 1 + n_others, degrees) / np.sqrt(2)
+        return bool(difference / error >= least + stats.norm.ppf(POWER))
+
+    numbers = range(SEEDS_FOR_A_CLAIM, MOST_SEEDS + 1)
+    place = bisect.bisect_left(numbers, True, key=suffices)
+    return numbers[place] if place < len(numbers) else None

@@ -11,11 +11,14 @@ import pandas as pd
 
 from dqn_plugins.comparison.results import Cell, CellStatus, StudyResults
 from dqn_plugins.comparison.statistics import (
+    MOST_SEEDS,
+    SEEDS_FOR_A_CLAIM,
     Estimate,
     aggregate_iqm,
     clearly_below,
     iqm_estimate,
     probability_of_improvement,
+    seeds_to_tell,
 )
 from dqn_plugins.wrappers.drawing.lettering import signed
 
@@ -49,6 +52,8 @@ class AlgorithmSummary:
         seed is finished.
     :param improvement: Probability that a run of it ends above a run of the reference; None for
         the reference itself, and where either has no finished seed.
+    :param source: Where its settings are from: "defaults", "RL Zoo: dqn.yml" or "own"; empty where
+        an earlier version did not note it.
     """
 
     environment: str
@@ -56,6 +61,8 @@ class AlgorithmSummary:
     cells: tuple[Cell, ...]
     final: Estimate | None
     improvement: Estimate | None
+
+    source: str = ""
 
     @property
     def finished(self) -> list[Cell]:
@@ -157,12 +164,19 @@ class Summary:
                 f"On {environment}, {best.algorithm} ended at {value}, with {best.seeds_label} and "
                 "nothing to compare it with."
             )
-        result = f"{best.algorithm} ended highest on {environment}, at {value}"
-        if len(best.finished) < len(best.cells):
-            result += f" ({best.seeds_label})"
+        n_equal = sum(number(row.final.value if row.final else None) == value for row in ranked)
+        tops, rest = ranked[:n_equal], ranked[n_equal:]
+        who = f"{listed([row.algorithm for row in tops])} ended"
+        if n_equal > 1:
+            result = f"{who} equal on {environment}, {'all ' if n_equal > 2 else ''}at {value}"
+        else:
+            result = f"{who} highest on {environment}, at {value}"
+            if len(best.finished) < len(best.cells):
+                result += f" ({best.seeds_label})"
         if not others:
             return f"{result}, but no other algorithm has a finished run."
-        sentence = f"{result}, {_verdict(best, others, len(self.study.environments))}."
+        verdict = _verdict(tops, rest, len(self.study.environments))
+        sentence = f"{result}{verdict}."
         silent = [row.algorithm for row in self.of(environment) if row.final is None]
         if silent:
             sentence += (
@@ -176,16 +190,25 @@ class Summary:
         cautions = []
         fewest = min((len(row.finished) for row in self.rows), default=0)
         if 1 < fewest < FEW_SEEDS:
-            cautions.append(
+            rough = (
                 f"Where only {fewest} seeds are finished, an interval is rough and too narrow: on "
                 "normally distributed returns a nominal 95 % bootstrap interval covers the truth "
                 "in about 76 % of studies with 3 seeds, 90 % with 5, 93 % with 10."
             )
+            few = f" Nothing is called clearly ahead with fewer than {SEEDS_FOR_A_CLAIM}."
+            cautions.append(rough + few * (fewest < SEEDS_FOR_A_CLAIM))
         elif fewest == 1:
             cautions.append(
                 "Where there is one seed only, no interval can be given, and a difference may be "
                 "luck. Run more with --seeds 5."
             )
+        for environment in self.study.environments:
+            cells = [each for each in self.study.cells if each.environment == environment]
+            for name in ("timesteps", "cpu_seconds"):
+                budgets = {cell.settings.get(name) for cell in cells if cell.settings}
+                if len(budgets) > 1:
+                    values = listed([f"{each:,}" for each in sorted(filter(None, budgets))])
+                    cautions.append(f"Not all runs on {environment} had the same {name}: {values}.")
         cut = [cell.name for cell in self.study.cells if cell.cut_episodes]
         if cut:
             cautions.append(
@@ -199,7 +222,7 @@ class Summary:
                 "Versions."
             )
         if self.study.strangers:
-            names = [str(path.relative_to(self.study.folder)) for path in self.study.strangers]
+            names = ["/".join(path.parts[-3:]) for path in self.study.strangers]
             cautions.append(f"Left out, because this study does not ask for it: {shortly(names)}.")
         return cautions
 
@@ -218,6 +241,7 @@ class Summary:
         return {
             "environment": row.environment,
             "algorithm": row.algorithm,
+            "settings": row.source,
             "seeds": len(row.cells),
             "finished": len(row.finished),
             **{status: states.count(status) for status in NOT_FINISHED},
@@ -258,6 +282,7 @@ def summarise(study: StudyResults) -> Summary:
                     tuple(study.cells_of(environment, algorithm)),
                     iqm_estimate(scores) if scores else None,
                     probability_of_improvement([scores], [others]) if compared else None,
+                    study.source_of(algorithm),
                 )
             )
     unnormalised = _why_unnormalised(study, returns)
@@ -305,18 +330,53 @@ def _normalised(
     ]
 
 
-def _verdict(best: AlgorithmSummary, others: list[AlgorithmSummary], n_claims: int) -> str:
-    single = [row.algorithm for row in (best, *others) if len(row.finished) == 1]
+def _verdict(tops: list[AlgorithmSummary], rest: list[AlgorithmSummary], n_claims: int) -> str:
+    """Say how those that ended highest, and equal, stand to the rest."""
+    if not rest:
+        return ""
+    everyone = [*tops, *rest]
+    single = [row.algorithm for row in everyone if len(row.finished) == 1]
     if single:
-        who = "every algorithm" if len(single) == 1 + len(others) else listed(single)
-        return f"but with one seed of {who} that may be luck: no interval exists"
-    below = clearly_below(best.returns, [row.returns for row in others], n_claims)
-    ahead = [row.algorithm for row, clear in zip(others, below, strict=True) if clear]
-    level = [row.algorithm for row in others if row.algorithm not in ahead]
+        who = "every algorithm" if len(single) == len(everyone) else listed(single)
+        return f", but with one seed of {who} that may be luck: no interval exists"
+    # Another that ended equal is one more that the best was picked from.
+    clear = [
+        clearly_below(top.returns, [row.returns for row in everyone if row is not top], n_claims)
+        for top in tops
+    ]
+    ahead_of = [all(each) for each in zip(*(row[len(tops) - 1 :] for row in clear), strict=True)]
+    ahead = [row.algorithm for row, is_clear in zip(rest, ahead_of, strict=True) if is_clear]
+    level = [row for row, is_clear in zip(rest, ahead_of, strict=True) if not is_clear]
     if not level:
-        return f"clearly ahead of {listed(ahead)}"
-    verdict = f"but the seeds do not tell it apart from {listed(level)}"
-    return f"{verdict}; it is clearly ahead of {listed(ahead)}" if ahead else verdict
+        return f", clearly ahead of {listed(ahead)}"
+    them, are = ("them", "they are") if len(tops) > 1 else ("it", "it is")
+    verdict = (
+        f", but the seeds do not tell {them} apart from {listed([row.algorithm for row in level])}"
+    )
+    if ahead:
+        verdict += f"; {are} clearly ahead of {listed(ahead)}"
+    return f"{verdict}. {_what_would_tell(tops[0], level, them, len(everyone) - 1, n_claims)}"
+
+
+def _what_would_tell(
+    best: AlgorithmSummary,
+    level: list[AlgorithmSummary],
+    them: str,
+    n_others: int,
+    n_claims: int,
+) -> str:
+    by_seeds: dict[int | None, list[str]] = {}
+    for row in level:
+        seeds = seeds_to_tell(best.returns, row.returns, n_others, n_claims)
+        if seeds is not None:  # as many as there are did not do
+            seeds = max(seeds, 1 + min(len(best.finished), len(row.finished)))
+        by_seeds.setdefault(seeds, []).append(row.algorithm)
+    hopeless = by_seeds.pop(None, [])
+    parts = [f"about {seeds} from {listed(by_seeds[seeds])}" for seeds in sorted(by_seeds)]
+    if not parts:
+        return f"If the differences are what they seem, {MOST_SEEDS} seeds would not do"
+    would = f"It would take {listed(parts).replace(' from', f' seeds each to tell {them} from', 1)}"
+    return f"{would}; for {listed(hopeless)} {MOST_SEEDS} would not do" if hopeless else would
 
 
 def _columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:

@@ -1,7 +1,6 @@
 """The algorithms: one table, from which the command line, RL Zoo and the reference have theirs."""
 
 from collections.abc import Iterable, Mapping
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields
 from importlib import import_module
 from importlib.util import find_spec
@@ -281,10 +280,8 @@ def resolve(
             raise SettingsError(f"zoo: received {TUNED!r}, but there are none of {algorithm}.")
         source = f"{'ours' if file.parent == OUR_FILES else 'RL Zoo'}: {file.name}"
         values = {**zoo_hyperparameters(file, env_id), **own}
-    before = deepcopy(values)
-    for path, value in hp:
-        _set_by_flag(values, path, value, name, algorithm)
-    if own or values != before:
+    changed = [_set_by_flag(values, path, value, name, algorithm) for path, value in hp]
+    if own or any(changed):
         source = "own" if file is None else f"{source}, changed"
     shared = {} if environment is None else asdict(environment)
     made = EnvironmentSettings.from_mapping({**shared, **values})
@@ -332,17 +329,19 @@ def tuned_file(algorithm: str) -> Path | None:
     return file if file.is_file() else None
 
 
-def _set_by_flag(values: dict[str, Any], path: str, value: Any, name: str, algorithm: str) -> None:
+def _set_by_flag(values: dict[str, Any], path: str, value: Any, name: str, algorithm: str) -> bool:
+    """Set a value in place, and return whether it is one of this algorithm's, see check_flags."""
     keys = path.split(".")
     if keys[0] in (name, algorithm) and len(keys) > 1:
         keys = keys[1:]
     elif keys[0] not in _parameters(algorithm) | ENVIRONMENT_SETTINGS:
-        return  # another algorithm's, see check_flags
+        return False
     for key in keys[:-1]:
         inner = values.get(key)
         values[key] = dict(inner) if isinstance(inner, Mapping) else {}
         values = values[key]
     values[keys[-1]] = value
+    return True
 
 
 def check_flags(hp: Iterable[tuple[str, Any]], variants: Iterable[Variant]) -> None:
@@ -397,8 +396,7 @@ def make_model(variant: Variant, env: Any, seed: int, tensorboard_log: str | Non
     :return: A model with ``learn``, ``predict`` and ``save``.
     :raises SettingsError: If the algorithm refuses a hyperparameter.
     """
-    # Some algorithms write into what they are given.
-    arguments = deepcopy(dict(variant.arguments))
+    arguments = _copied(variant.arguments)  # some algorithms write into what they are given
     policy = arguments.pop("policy", policy_for(env.observation_space))
     # Workers side by side on one GPU would get in each other's way, and CPU seconds could not be
     # compared.
@@ -408,6 +406,13 @@ def make_model(variant: Variant, env: Any, seed: int, tensorboard_log: str | Non
         return cls(policy, env, seed=seed, tensorboard_log=tensorboard_log, **arguments)
     except (ValueError, TypeError, AssertionError) as error:
         raise SettingsError(f"{variant.name}: {error}") from error
+
+
+def _copied(value: Any) -> Any:
+    """Copy mappings and lists, not what is in them."""
+    if isinstance(value, Mapping):
+        return {key: _copied(entry) for key, entry in value.items()}
+    return [*map(_copied, value)] if isinstance(value, list) else value
 
 
 def learning_arguments(model: Any) -> dict[str, Any]:

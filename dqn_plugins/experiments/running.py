@@ -3,10 +3,12 @@
 import contextlib
 import multiprocessing
 import platform
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 
 from dqn_plugins.errors import SettingsError
 
@@ -45,7 +47,36 @@ def installed_versions() -> dict[str, str]:
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
-    return {**versions, "platform": platform.platform(), "processor": platform.machine()}
+    if commit := _commit():
+        versions["commit"] = commit
+    machine = {"platform": platform.platform(), "processor": platform.machine(), "cpu": _cpu()}
+    return {**versions, **machine}
+
+
+def _commit() -> str:
+    """The commit of this package's sources, with "-dirty" if they differ; empty outside git."""
+    folder = Path(__file__).parent
+
+    def ask(*question: str) -> str:
+        asked = subprocess.run(
+            ["git", "-C", folder, *question], capture_output=True, text=True, check=True
+        )
+        return asked.stdout.strip()
+
+    try:
+        # Installed inside somebody's repository, it is none of its files.
+        ask("ls-files", "--error-unmatch", Path(__file__).name)
+        return ask("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
 
 
 @contextlib.contextmanager

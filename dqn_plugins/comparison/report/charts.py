@@ -123,7 +123,7 @@ def _series(colours: Colours, summary: Summary, algorithm: str) -> tuple[str, An
     index = summary.study.algorithms.index(algorithm)
     n_colours = len(colours.series)
     # The second round of colours is dash-dotted, its dots hollow.
-    return colours.series[index % n_colours], "-" if index < n_colours else (0, (7, 2, 1, 2))
+    return colours.series[index % n_colours], "-" if index < n_colours else (0, (4, 1.2, 1, 1.2))
 
 
 def _legend(axes: Axes, rank: Callable[[Any], float]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from rich.table import Table
 
 from dqn_plugins.comparison.report import charts
 from dqn_plugins.comparison.report.curves import needs_log_axis
-from dqn_plugins.comparison.report.videos import ReportVideo, put_together
-from dqn_plugins.comparison.results import Cell, StudyResults, read_study
+from dqn_plugins.comparison.report.export import citation
+from dqn_plugins.comparison.report.export import export as write_exports
+from dqn_plugins.comparison.report.videos import ReportVideo, record_together
+from dqn_plugins.comparison.results import Cell, StudyResults, put_together, read_study
 from dqn_plugins.comparison.statistics import Estimate
 from dqn_plugins.comparison.summary import (
     Summary,
@@ -46,17 +49,28 @@ TROUBLES = {
 }
 
 
-def write_report(folder: Path | str, videos: bool = True, reference: str | None = None) -> Path:
+def write_report(
+    folder: Path | str | Sequence[Path | str],
+    videos: bool = True,
+    reference: str | None = None,
+    out: Path | str | None = None,
+    export: Path | str | None = None,
+) -> Path:
     """
     Report a comparison, finished or not: print a table, and write ``summary.csv``, ``curves.png``,
-    ``curves.svg``, ``curves.pdf``, ``videos/`` and ``report.html`` into its folder, replacing those
-    of an earlier report. Runs that failed, are missing or not finished are named and enter no
-    figure. The same runs give the same ``summary.csv``. No code from the folder is run.
+    ``curves.svg``, ``curves.pdf``, ``videos/`` and ``report.html``, replacing those of an earlier
+    report. Runs that failed, are missing or not finished are named and enter no figure. The same
+    runs give the same ``summary.csv``. No code from the folder is run.
 
-    :param folder: What ``dqn-plugins compare`` was given as ``--out``.
+    :param folder: What ``dqn-plugins compare`` was given as ``--out``; several to be reported
+        together, each cell once.
     :param videos: Whether the recordings of the best seeds are put side by side.
     :param reference: The algorithm that the others are held against; by default the one that
         ``compare`` was given.
+    :param out: Where the report goes; by default into the study's folder, and of several studies to
+        ``runs/report``.
+    :param export: Folder for ``evaluations.csv``, ``scores.npz`` (rliable's dictionary),
+        ``table.md``, ``table.tex`` and ``citation.txt``; none of them by default.
     :return: The path of ``report.html``, which needs no other file.
     :raises SettingsError: If there is no comparison in the folder, or its description cannot be
         read.
@@ -67,7 +81,14 @@ def write_report(folder: Path | str, videos: bool = True, reference: str | None 
 
         print(write_report("runs/lander"))
     """
-    study = read_study(folder, reference)
+    folders = [folder] if isinstance(folder, (str, Path)) else [*folder]
+    several = len(folders) > 1
+    studies = [read_study(each, None if several else reference) for each in folders]
+    place = Path(out or ("runs/report" if several else folders[0]))
+    study = (
+        put_together(studies, place, reference) if several else replace(studies[0], folder=place)
+    )
+    place.mkdir(parents=True, exist_ok=True)
     summary = summarise(study)
     recorded, missing = _videos(summary) if videos else ([], {"": "They were not asked for."})
     files = {
@@ -78,6 +99,8 @@ def write_report(folder: Path | str, videos: bool = True, reference: str | None 
     for name, content in files.items():
         with written_whole(study.folder / name) as unfinished:
             unfinished.write_bytes(content)
+    if export is not None:
+        write_exports(summary, Path(export))
     _print(summary, missing if videos else {})
     return study.folder / "report.html"
 
@@ -87,7 +110,7 @@ def _videos(summary: Summary) -> tuple[list[ReportVideo], dict[str, str]]:
     recorded, missing = [], {}
     for environment in summary.study.environments:
         try:
-            video = put_together(summary, environment, summary.study.folder / "videos")
+            video = record_together(summary, environment, summary.study.folder / "videos")
         except DependencyNotInstalled as error:
             return [], {"": str(error)}
         except (OSError, ValueError) as error:  # whatever is wrong with a file, the figures stand
@@ -148,6 +171,7 @@ def _page(summary: Summary, videos: Sequence[ReportVideo], missing: Mapping[str,
         title=f"{_together(study.algorithms, 'algorithms')} on "
         f"{_together(study.environments, 'environments')}",
         facts=_facts(study),
+        has_sources=any(row.source not in ("", "defaults") for row in summary.rows),
         troubles=troubles,
         settings_of=lambda row: _grouped(row.cells, _flat_settings),
         panels=[_panel(summary, environment) for environment in study.environments],
@@ -166,6 +190,7 @@ def _page(summary: Summary, videos: Sequence[ReportVideo], missing: Mapping[str,
             for video in videos
         ],
         missing_videos=missing,
+        citation=citation(study),
         versions=_grouped(study.cells, lambda cell: cell.versions),
         written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -179,11 +204,15 @@ def _panel(summary: Summary, environment: str) -> dict[str, Any]:
         drawn = [charts.curves_svg(summary, environment, axis) for axis in charts.AXES]
     rows = summary.of(environment)
     ranked = summary.ranked(environment)
-    best = escape(ranked[0].algorithm)
     headline = escape(summary.headline(environment))
+    best = escape(ranked[0].algorithm)
+    winner = ranked[0].algorithm if headline.startswith(f"{best} ended highest") else None
+    if winner:
+        headline = headline.replace(best, Markup("<strong>{}</strong>").format(best), 1)
     return {
         "environment": environment,
-        "headline": headline.replace(best, Markup("<strong>{}</strong>").format(best), 1),
+        "headline": headline,
+        "winner": winner,
         "rows": ranked,
         "in_order": rows,
         "final": Markup(charts.final_returns_svg(summary, environment)),  # noqa: S704

@@ -19,7 +19,7 @@ from dqn_plugins.experiments.names import folder_name
 from dqn_plugins.wrappers import VideoWriter, read_frames, side_by_side
 from dqn_plugins.wrappers.video.video_reader import VideoReader
 
-__all__ = ["ReportVideo", "put_together", "shrunk_to"]
+__all__ = ["ReportVideo", "record_together", "shrunk_to"]
 
 SMALLEST_FACTOR = 4
 POSTER_FRAME = 40
@@ -38,6 +38,12 @@ class ReportVideo:
     environment: str
     path: Path
     cells: tuple[Cell, ...]
+
+    @property
+    def ratio(self) -> float:
+        """Height by width."""
+        height, width, _ = next(iter(read_frames(self.path))).shape
+        return float(height / width)
 
     @property
     def poster(self) -> str:
@@ -65,7 +71,7 @@ def _data_address(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def put_together(summary: Summary, environment: str, folder: Path) -> ReportVideo | str:
+def record_together(summary: Summary, environment: str, folder: Path) -> ReportVideo | str:
     """
     Put the recordings of the best seeds side by side. They were made on the first episode of the
     final evaluation, so that nobody chose the episode. Nothing is run but the video decoder.

@@ -15,6 +15,7 @@ from dqn_plugins.comparison.statistics import (
     iqm_estimate,
     performance_profile,
     probability_of_improvement,
+    seeds_to_tell,
 )
 
 
@@ -213,3 +214,29 @@ def test_the_figures_are_those_of_rliable():
     assert 21 * shares == pytest.approx([20, 13, 7, 2, 0])
     assert 21 * low == pytest.approx([18, 9, 3, 0, 0])
     assert 21 * high == pytest.approx([21, 17, 11, 5, 0])
+
+
+@pytest.mark.parametrize(("difference", "spreads"), [(2.0, (1.0, 1.0)), (1.0, (0.3, 1.7))])
+def test_as_many_seeds_as_are_said_tell_four_times_in_five(difference, spreads):
+    """By drawing studies of so many seeds, of normal returns with these means and spreads."""
+    samples = [
+        mean + spread * np.array([-1.0, 1.0, 0.0])
+        for mean, spread in zip((difference, 0.0), spreads, strict=True)
+    ]
+    seeds = seeds_to_tell(*samples, n_others=1)
+    assert 4 <= seeds <= 60
+    rng = np.random.default_rng(0)
+    told = []
+    for _ in range(400):
+        best = rng.normal(difference, spreads[0], seeds)
+        other = rng.normal(0.0, spreads[1], seeds)
+        told += clearly_below(best, [other])
+    assert 0.74 <= np.mean(told) <= 0.9
+
+
+def test_how_many_seeds_where_there_is_no_spread_or_no_difference():
+    assert seeds_to_tell([2.0, 2.0], [1.0, 1.0], 3) == 4
+    assert seeds_to_tell([1.0, 1.0], [1.0, 1.0], 3) is None
+    assert seeds_to_tell([0.0, 10.0], [0.1, 9.8], 3) is None
+    few, many = (seeds_to_tell([9.0, 11.0], [6.0, 8.0], n) for n in (1, 11))
+    assert few < many

@@ -129,7 +129,8 @@ def test_the_terminal_says_the_same(troubled, capsys):
     assert f"120 [{number(estimate.low)}, {number(estimate.high)}]" in printed
     assert "failed dqn · CartPole-v1 · seed 3: ValueError: <b>&co</b>" in printed
     assert "missing ppo · CartPole-v1 · seed 4" in printed
-    assert "at 120, but the seeds do not tell it apart from dqn. ppo has no finished" in printed
+    assert "at 120, but the seeds do not tell it apart from dqn. It would take about" in printed
+    assert "seeds each to tell it from dqn. ppo has no finished run." in printed
 
 
 def test_a_second_report_replaces_the_first_and_leaves_nothing_else(troubled):
@@ -213,15 +214,27 @@ def test_all_environments_together_need_every_environment(tmp_path):
         (
             {"a": [1, 9, 5, 4, 6], "b": [2, 8, 5, 5, 6], "c": [0, 0, 0, 0, 0]},
             "b ended highest on CartPole-v1, at 5.33, but the seeds do not tell it apart from a; "
-            "it is clearly ahead of c.",
+            "it is clearly ahead of c. If the differences are what they seem, 100 seeds would not "
+            "do.",
         ),
         (
             {"a": [500] * 5, "b": [500] * 5},
-            "a ended highest on CartPole-v1, at 500, but the seeds do not tell it apart from b.",
+            "a and b ended equal on CartPole-v1, at 500.",
+        ),
+        (
+            {"a": [500] * 5, "b": [500] * 5, "c": [1, 2, 3, 2, 1], "d": [490, 480, 500, 500, 430]},
+            "a and b ended equal on CartPole-v1, at 500, but the seeds do not tell them apart from "
+            "d; they are clearly ahead of c. It would take about 30 seeds each to tell them from "
+            "d.",
+        ),
+        (
+            {"a": [500] * 5, "b": [500] * 5, "c": [500] * 5, "d": [1, 2, 3, 2, 1]},
+            "a, b and c ended equal on CartPole-v1, all at 500, clearly ahead of d.",
         ),
         (
             {"a": [9, 10, 11], "b": [1, 2, 3]},  # three seeds are too few, whatever they are
-            "a ended highest on CartPole-v1, at 10.0, but the seeds do not tell it apart from b.",
+            "a ended highest on CartPole-v1, at 10.0, but the seeds do not tell it apart from b. "
+            "It would take about 4 seeds each to tell it from b.",
         ),
         ({"a": [3, 4]}, "On CartPole-v1, a ended at 3.50, with 2 seeds and nothing to compare "
          "it with."),
