@@ -213,7 +213,8 @@ class CompiledLearner(BackendLearner):
     def _as_numbers(self, obs: Any) -> np.ndarray:
         """Prepare a rollout's observations: bytes as they are, a quarter of the memory."""
         rows = np.asarray(obs).reshape(-1, self._memory.n_inputs)
-        return rows if rows.dtype == np.uint8 else rows.astype(np.float32, copy=False)
+        dtype = np.uint8 if rows.dtype == np.uint8 else np.float32
+        return np.require(rows, dtype, ["C", "W"])
 
     @override
     def snapshot(self) -> Any:
