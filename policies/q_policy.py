@@ -155,6 +155,12 @@ class QPolicy(BasePolicy):
     ) -> None:
         if features_extractor_class is None:
             features_extractor_class = self.default_features_extractor_class
+        takes_dict = issubclass(features_extractor_class, CombinedExtractor)
+        if takes_dict and not isinstance(observation_space, spaces.Dict):
+            raise ValueError(
+                f"observation_space: received {observation_space}, it must be a Dict for "
+                "MultiInputPolicy. Pass 'MlpPolicy' for vectors, 'CnnPolicy' for images."
+            )
         # A copy: SB3's base class adds to this dictionary, which is the caller's.
         extractor_kwargs = dict(features_extractor_kwargs or {})
         is_image_extractor = issubclass(features_extractor_class, ImageExtractor)

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, fields
 from inspect import signature
@@ -199,7 +199,7 @@ class QAlgorithm(BaseAlgorithm):
             verbose=verbose,
             device=device,
             support_multi_env=True,
-            seed=seed,
+            seed=_as_seed(seed),
             supported_action_spaces=(spaces.Discrete,),
         )
         vars(self).update(attributes)
@@ -212,6 +212,11 @@ class QAlgorithm(BaseAlgorithm):
     # Setting up
 
     def _setup_model(self) -> None:
+        if not hasattr(self, "observation_space"):
+            raise ValueError(
+                "env: received None, it must be an environment or its id, since nothing else says "
+                "what is observed. To load a model without one, call `load`."
+            )
         _convert_from_0_2_0(vars(self))
         self._check_hyperparameters()
         check_spaces(self.observation_space, self.action_space)
@@ -244,6 +249,14 @@ class QAlgorithm(BaseAlgorithm):
             raise ValueError(
                 f"observation_space: received the keys {list(self.observation_space.spaces)}, with "
                 f"which no policy can be made: {error.args[0]}. Rename the key in the environment."
+            ) from error
+        except RuntimeError as error:
+            if "Kernel size can't be greater" not in str(error):
+                raise
+            raise ValueError(
+                f"observation_space: received {self.observation_space}, an image must have at "
+                "least 36×36 pixels for Stable-Baselines3's NatureCNN. Enlarge it in the "
+                "environment, or flatten it."
             ) from error
 
     def _check_hyperparameters(self) -> None:
@@ -484,7 +497,8 @@ class QAlgorithm(BaseAlgorithm):
     ) -> tuple[int, BaseCallback]:
         resets_env = reset_num_timesteps or self._last_obs is None
         env = self.env
-        assert env is not None
+        if env is None:
+            raise ValueError("env: this model has none to learn from. Call `set_env` before.")
         self._renew(self.n_envs)
         try:
             if resets_env:
@@ -602,6 +616,7 @@ class QAlgorithm(BaseAlgorithm):
 
     def _setup_exploration(self) -> None:
         """Make what a loaded model did not bring."""
+        self.seed = _as_seed(self.seed)
         super().set_random_seed(self.seed)
         if not hasattr(self, "_explorer"):
             self._explorer = EpsilonGreedy(int(self.action_space.n), self.n_envs, self.seed)
@@ -615,6 +630,7 @@ class QAlgorithm(BaseAlgorithm):
 
         :param seed: The seed; None changes nothing.
         """
+        seed = _as_seed(seed)
         super().set_random_seed(seed)
         if seed is not None:
             self._explorer.set_random_seed(seed)
@@ -693,6 +709,16 @@ class QAlgorithm(BaseAlgorithm):
         return actions, state
 
     # Logging
+
+    def _update_info_buffer(
+        self, infos: list[dict[str, Any]], dones: np.ndarray | None = None
+    ) -> None:
+        # What else an environment itself may call an episode is not ours to average.
+        told = [
+            info if _tells_return(info.get("episode")) else {**info, "episode": None}
+            for info in infos
+        ]
+        super()._update_info_buffer(told, dones)
 
     def dump_logs(self) -> None:
         """Write what the last episodes and updates were like to the logger."""
@@ -911,6 +937,11 @@ def _convert_from_0_2_0(attributes: dict[str, Any]) -> None:
         attributes["policy_kwargs"].setdefault("local_values", False)
 
 
+def _as_seed(seed: Any) -> Any:
+    """Make an integer of NumPy's one of Python, which alone Python's generator takes."""
+    return int(seed) if isinstance(seed, np.integer) else seed
+
+
 def has_convolutions(policy: QPolicy) -> bool:
     """
     Tell whether a policy looks at images by convolutions.
@@ -922,6 +953,11 @@ def has_convolutions(policy: QPolicy) -> bool:
 
 
 _CONVOLUTIONS = (th.nn.Conv1d, th.nn.Conv2d, th.nn.Conv3d)
+
+
+def _tells_return(episode: Any) -> bool:
+    """Whether this is what a ``Monitor`` tells of an episode."""
+    return isinstance(episode, Mapping) and {"r", "l"} <= episode.keys()
 
 
 def _is_empty(callback: BaseCallback) -> bool:

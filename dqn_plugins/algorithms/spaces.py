@@ -32,11 +32,12 @@ def check_spaces(
 
 def _check_part(name: str, space: spaces.Space[Any]) -> None:
     is_table = isinstance(space, spaces.MultiDiscrete) and np.ndim(space.nvec) > 1
-    if not isinstance(space, LEARNABLE) or is_table or 0 in (space.shape or ()):
+    is_number = isinstance(space, spaces.Box) and space.shape == ()
+    if not isinstance(space, LEARNABLE) or is_table or is_number or 0 in (space.shape or ()):
         raise ValueError(
-            f"{name}: received {space}, it must be a Box, Discrete, MultiBinary or flat "
-            "MultiDiscrete space, or a Dict with nothing but such spaces in it. Wrap the "
-            "environment, for example in gymnasium.wrappers.FlattenObservation."
+            f"{name}: received {space}, it must be a Box of at least one dimension, a Discrete, "
+            "MultiBinary or flat MultiDiscrete space, or a Dict with nothing but such spaces in "
+            "it. Wrap the environment, for example in gymnasium.wrappers.FlattenObservation."
         )
     _check_start(name, space)
 

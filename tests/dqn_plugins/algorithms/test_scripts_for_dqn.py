@@ -1,6 +1,7 @@
 """What scripts do that were written for Stable-Baselines3's DQN."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
 from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.dqn import policies as dqn_policies
 
 from dqn_plugins import NaiveDQN, StreamQ
@@ -193,6 +195,12 @@ BOX = spaces.Box(-1.0, 1.0, (2,))
         (spaces.Dict(a=spaces.MultiDiscrete([3], start=[2])), r"\['a'\].*must start at 0"),
         (spaces.MultiDiscrete([[3, 3], [2, 2]]), r"(?s)observation_space: .*flat MultiDiscrete"),
         (spaces.Box(0.0, 1.0, (0,)), r"observation_space: received Box"),
+        (spaces.Box(0.0, 1.0, ()), r"observation_space: received Box.*at least one dimension"),
+        (spaces.Dict(a=spaces.Box(0.0, 1.0, ())), r"observation_space\['a'\]: received Box"),
+        (
+            spaces.Dict(a=spaces.Box(0, 255, (8, 8, 3), np.uint8)),
+            r"observation_space: received Dict.*at least 36×36 pixels",
+        ),
     ],
 )
 def test_observations_that_cannot_be_learned_from_are_refused_at_once(row, space, message):
@@ -201,3 +209,76 @@ def test_observations_that_cannot_be_learned_from_are_refused_at_once(row, space
     policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
     with pytest.raises(ValueError, match=message):
         row.make(env, policy)
+
+
+@each_algorithm
+def test_a_policy_for_dictionaries_says_that_it_needs_one(row):
+    with pytest.raises(ValueError, match=r"observation_space: .*it must be a Dict .*'MlpPolicy'"):
+        row.make(policy="MultiInputPolicy")
+
+
+@each_algorithm
+def test_a_model_without_environment_says_what_to_do(row):
+    with pytest.raises(ValueError, match=r"env: received None"):
+        row.algorithm("MlpPolicy", None)
+    model = through_a_file(row.make())
+    with pytest.raises(ValueError, match=r"env: .*set_env"):
+        model.learn(1)
+
+
+@each_algorithm
+def test_seeds_of_numpy_are_seeds(row, tmp_path):
+    model = row.make(seed=np.int64(7))
+    assert everything(model) == everything(row.make(seed=7))
+    model.save(tmp_path / "model")
+    again, expected = (row.algorithm.load(tmp_path / "model", seed=s) for s in (np.int32(8), 8))
+    assert type(again.seed) is int
+    assert everything(again) == everything(expected)
+    again.set_random_seed(np.uint16(9))
+    expected.set_random_seed(9)
+    assert everything(again) == everything(expected)
+
+
+# What environments tell
+
+
+class OwnEpisodes(DummyVecEnv):
+    """Without ``Monitor``, and with something of its own under the name of what that tells."""
+
+    told: Any = None
+
+    def step_wait(self) -> Any:
+        obs, rewards, dones, infos = super().step_wait()
+        return obs, rewards, dones, [{**info, "episode": self.told} for info in infos]
+
+
+@each_algorithm
+@pytest.mark.parametrize("told", [3, "first", [1, 2], np.arange(3), {"number": 3}, {"r": 2.0}, {}])
+def test_what_an_environment_itself_calls_an_episode_is_left_alone(row, told):
+    env = OwnEpisodes([RecordingEnv])
+    env.told = told
+    model = row.make(env)
+    model.learn(20, log_interval=1)
+    assert len(model.ep_info_buffer) == 0
+    env.told = {"r": np.array([2.0]), "l": np.array([3]), "t": 0.1}  # as Gymnasium's wrapper tells
+    model.learn(20, log_interval=1)
+    assert [info["l"] for info in model.ep_info_buffer] == [3] * len(model.ep_info_buffer) != []
+
+
+class ColumnsFirst(DummyVecEnv):
+    """Observations in the memory layout of Gymnasium's vectorised CartPole."""
+
+    def reset(self) -> Any:
+        return np.asfortranarray(super().reset())
+
+    def step_wait(self) -> Any:
+        obs, *rest = super().step_wait()
+        return np.asfortranarray(obs), *rest
+
+
+@each_algorithm
+def test_observations_may_have_any_layout_in_memory(row):
+    models = [row.make(vec_env([RecordingEnv] * 2)) for vec_env in (ColumnsFirst, DummyVecEnv)]
+    for model in models:
+        model.learn(40)
+    assert everything(models[0]) == everything(models[1])
