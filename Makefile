@@ -15,7 +15,7 @@ EXTRAS ?= dev
 PROCESSORS ?= generic haswell skylake-avx512 znver3
 
 .DEFAULT_GOAL := help
-.PHONY: help install constraints demo test test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-search bench-comparison bench-wrappers bench-streams bench-live bench-pqn bench-devices docs release-check seed-page gallery bench-minatar clean
+.PHONY: help install constraints demo test test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-search bench-comparison bench-wrappers bench-streams bench-live bench-pqn bench-devices docs numbers release-check seed-page gallery bench-minatar clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -166,6 +166,9 @@ release-check: $(INSTALLED)  ## Build wheel and sdist, and run the quickstart fr
 docs: $(INSTALLED)  ## Build the site into build/site; a warning or a broken link is an error
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/site
 	@echo "Open build/site/index.html"
+
+numbers: $(INSTALLED)  ## Write what the benchmarks measured into README and the pages
+	$(BIN)/python docs/numbers.py
 
 seed-page: $(INSTALLED)  ## Run the notebook and write it, with what it drew, into docs/seed.md
 	$(BIN)/python -W ignore docs/execute_notebook.py

@@ -8,6 +8,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -181,3 +182,41 @@ def test_arguments_that_go_are_named_and_those_that_stay_are_there() -> None:
         taken = set(inspect.signature(algorithm.__init__).parameters)
         for name in set(inspect.signature(DQN.__init__).parameters) - {"self", "policy"} - taken:
             assert name == "_init_setup_model" or f"`{name}`" in page, name
+
+
+def numbers_module() -> Any:
+    """The program that ``make numbers`` runs."""
+    spec = spec_from_file_location("numbers_of_pages", ROOT / "docs" / "numbers.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_numbers_on_pages_are_those_of_the_results() -> None:
+    """Each of them is one of a result's; `make numbers` corrects what this finds."""
+    pages = numbers_module().pages()
+    assert len(pages) > 5
+    for page, text in pages.items():
+        assert page.read_text(encoding="utf-8") == text, page.name
+
+
+def test_a_number_is_written_where_the_page_has_another(tmp_path: Path) -> None:
+    numbers = numbers_module()
+    result = tmp_path / "result.md"
+    result.write_text(
+        "# R\n\n| who | score | range |\n|---|---|---|\n| a | −1,234.6 | −7 … 8.25 |\n"
+    )
+    columns = {"score": "score", "range": "range"}
+    rows = {"a": numbers.Row(str(result), columns, ["a"])}
+    page = "It has 5,\nand 1 to 2 in all; b has 5.\n"
+    expected = "It has −1,235,\nand −7 to 8.2 in all; b has 5.\n"
+    place = "It has {a.score:,.0f}, and {a.range[0]} to {a.range[1]:.1f} in all"
+    assert numbers.written(page, [place], rows) == expected
+    assert numbers.written(page, ["b has {a.score:hundreds}."], rows).endswith("b has −1,200.\n")
+    for wrong in ("It had {a.score}", "has {a.score}"):
+        with pytest.raises(ValueError, match=r"[02] places"):
+            numbers.written(page, [wrong], rows)
+    with pytest.raises(ValueError, match="0 rows"):
+        numbers.Row(str(result), columns, ["b"])
