@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13
 OLDEST_PYTHON ?= python3.10
 OLDEST_VENV := $(VENV)-oldest
 OLDEST_BIN := $(OLDEST_VENV)/bin
@@ -15,7 +16,7 @@ EXTRAS ?= dev
 PROCESSORS ?= generic haswell skylake-avx512 znver3
 
 .DEFAULT_GOAL := help
-.PHONY: help install constraints demo test test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-search bench-comparison bench-wrappers bench-streams bench-live bench-pqn bench-devices docs numbers release-check seed-page gallery bench-minatar clean
+.PHONY: help install constraints demo test test-pythons test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-search bench-comparison bench-wrappers bench-streams bench-live bench-pqn bench-devices docs numbers release-check seed-page gallery bench-minatar clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -50,7 +51,7 @@ constraints:  ## Choose the versions in constraints.txt anew
 	@rm constraints.txt.before
 
 demo: $(INSTALLED)  ## Train NaiveDQN and StreamQ beside SB3's DQN on LunarLander, plot, record videos
-	$(BIN)/dqn-plugins compare --config examples/configs/demo.yaml
+	$(BIN)/dqn-plugins compare --config examples/configs/demo.yaml $(DEMO_ARGS)
 	@echo "Watch it learn: $(BIN)/dqn-plugins watch --env LunarLander-v3 --algo stream_q --algo naive_dqn --open"
 
 # The live page in a browser comes last and alone: beside other tests it would miss its deadlines.
@@ -58,6 +59,15 @@ demo: $(INSTALLED)  ## Train NaiveDQN and StreamQ beside SB3's DQN on LunarLande
 test: $(INSTALLED)  ## Run the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not long and not browser" $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -m browser $(or $(PYTEST_ARGS),tests/wrappers/live) || test $$? -eq 5
+
+# Each in an environment and a folder of its own. PYTHONS="path/to/python3.10 ..." where they are not
+# on the path.
+test-pythons:  ## Run the demo and the tests with every Python that README names
+	for python in $(PYTHONS); do \
+		version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])') || exit 1; \
+		echo "== Python $$version"; \
+		$(MAKE) demo test PYTHON=$$python VENV=$(VENV)-$$version DEMO_ARGS="--out runs/demo-$$version" || exit 1; \
+	done
 
 # What this processor cannot do is left out of the code for the others, so all of them run on any
 # machine of their family. torch's vector extensions are turned off last.
@@ -181,5 +191,5 @@ bench-minatar: $(INSTALLED)  ## Measure what is learned of MinAtar from images (
 	nice -n 19 $(BIN)/python -W ignore benchmarks/minatar_games.py $(MINATAR)
 
 clean:  ## Remove everything that can be made again
-	rm -rf $(VENV) $(OLDEST_VENV) $(VENV)-audit $(VENV)-uv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(OLDEST_VENV) $(VENV)-audit $(VENV)-uv $(VENV)-3.* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
