@@ -74,6 +74,7 @@ BAD_VALUES: dict[str, tuple[tuple[Any, ...], str]] = {
     "batch_size": ((-1, "8"), INTEGER),
     "bootstrap_at_terminal": (("no", None, 2), "True or False"),
     "bootstrap_at_truncation": ((1, None), "True or False"),
+    "use_action_masks": ((1, None), "True or False"),
     "trace_cut": (("before", None), "'after', 'watkins', 'never'"),
     "target": (("min",), "'max', 'expected'"),
     "update": (("sum",), "'each', 'mean'"),
