@@ -652,7 +652,7 @@ class QAlgorithm(BaseAlgorithm):
     ) -> np.ndarray:
         """The same where a subclass overrides ``predict``; what it may call is our own, below."""
         self._asked = obs, first_env_index, masks
-        told = {} if masks is None else {"action_masks": masks}
+        told: dict[str, Any] = {} if masks is None else {"action_masks": masks}
         try:
             answer, _ = self.predict(obs, deterministic=False, **told)
         finally:

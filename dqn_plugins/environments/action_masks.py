@@ -141,16 +141,16 @@ class ActionMasks:
         :raises MalformedTransitionError: If a mask is of another form, missing, or not the one that
             is told otherwise.
         """
-        told = [info.get(KEY) for info in infos]
         if self.found is None:
-            for row, mask in enumerate(told):
-                if mask is not None:
+            for row, info in enumerate(infos):
+                if KEY in info or KEY in self._env.reset_infos[first_env_index + row]:
                     raise _malformed(
                         first_env_index + row,
                         "one in info['action_mask']",
-                        "there at every reset and step, or never; at the reset it was not there",
+                        "there at every reset and step, or never; at first it was not there",
                     )
             return None, None
+        told = [info.get(KEY) for info in infos]
         over = dones
         last, resets = told, []
         if True in dones.tolist():
@@ -162,7 +162,8 @@ class ActionMasks:
                 if begun is not None and begun[row]:  # what was told is of the last observation
                     resets.append(row)
                     told[row] = self._env.reset_infos[first_env_index + row].get(KEY)
-            over = dones & ~begun if resets else dones
+            if begun is not None:
+                over = dones & ~begun
         if self._ask is None:
             masks = self._read(told, first_env_index, over)
         else:

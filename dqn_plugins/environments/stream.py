@@ -36,7 +36,7 @@ class TransitionStream:
         action_masks: np.ndarray | None = None,
     ) -> None:
         self.env = env
-        self._masks, self.action_masks = masks, action_masks
+        self._masks, self.action_masks, self._is_first = masks, action_masks, True
         self._space = observation_space
         self._every_row = np.ones(env.num_envs, np.bool_)
         self._turns = env if type(env) is TurnTakingVecEnv else None
@@ -83,7 +83,8 @@ class TransitionStream:
             space says.
         :raises ValueError: If the last observation of a truncated episode is missing.
         """
-        first, masks = 0, (None, None, None)
+        first = 0
+        masks: tuple[np.ndarray | None, ...] = ()
         try:
             if self._turns is not None:
                 first, obs, actions, result, valid, begun = self._turns.exchange(actions)
@@ -106,7 +107,10 @@ class TransitionStream:
             begun = None if next_obs is new_obs else dones
         elif self._turns is None:
             valid, begun = self._source.valid, self._source.begun
-        if self._masks is not None:
+        # Where there were no masks at the reset, a look now and then is enough.
+        looks = self.action_masks is not None or self._is_first or next_obs is not new_obs
+        if looks and self._masks is not None:
+            self._is_first = False
             try:
                 masks = self._follow_masks(valid, dones, begun, terminated, infos, first)
             except MalformedTransitionError as error:

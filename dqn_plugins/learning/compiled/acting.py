@@ -77,7 +77,7 @@ def best_value(values: Floats, masks: Bools | None, row: int) -> np.float32:
     best = best_action(values, masks, row)
     if masks is not None and not masks[row, best]:
         return np.float32(0.0)
-    return values[best]
+    return values[best]  # type: ignore[no-any-return]
 
 
 @entry_point

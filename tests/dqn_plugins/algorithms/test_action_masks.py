@@ -361,11 +361,18 @@ class Wrong(TaggedEnv):
 
 
 class LateStarter(TaggedEnv):
-    """Tells masks at steps and not at the reset."""
+    """Tells masks at steps and not at the reset, or from the second episode on."""
+
+    begins = 1
 
     @property
     def info(self) -> dict[str, Any]:
-        return {"action_mask": np.ones(3, bool)} if self.transitions else {}
+        late = len(self.transitions) >= self.begins
+        return {"action_mask": np.ones(3, bool)} if late else {}
+
+
+class VeryLateStarter(LateStarter):
+    begins = 3
 
 
 class Disagreeing(MaskingEnv):
@@ -384,7 +391,8 @@ BAD = {
     "nothing possible": (lambda: Wrong(4, np.zeros(3)), "without a possible action", 4),
     "missing": (lambda: Wrong(4, None), "received none, .* at every reset and step", 4),
     "missing at the reset": (lambda: Wrong(0, np.zeros(3)), "without a possible action", 0),
-    "appears": (lambda: LateStarter(SPACE, ENDS), "at the reset it was not there", 1),
+    "appears": (lambda: LateStarter(SPACE, ENDS), "at first it was not there", 1),
+    "appears later": (lambda: VeryLateStarter(SPACE, ENDS), "at first it was not there", 3),
     "two that differ": (lambda: Disagreeing(SPACE, ENDS), r"which action_masks\(\) returned", 4),
 }
 
@@ -394,8 +402,9 @@ BAD = {
 @pytest.mark.parametrize("n_envs", [1, 2])
 def test_an_environment_that_tells_something_else_is_refused_by_name(row, kind, n_envs):
     make, message, step = BAD[kind]
-    others = {"appears": lambda: TaggedEnv(SPACE, ENDS), "two that differ": masking}
-    other = others.get(kind, informing)
+    other = masking if kind == "two that differ" else informing
+    if kind.startswith("appears"):
+        other = partial(TaggedEnv, SPACE, ENDS)
     # The last of the environments is the wrong one.
     makers = [other] * (n_envs - 1) + [make]
     model = row.make(make() if n_envs == 1 else DummyVecEnv(makers))
