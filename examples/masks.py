@@ -1,7 +1,7 @@
 """
 Learn Taxi with and without masks of possible actions, and draw both curves.
 
-Run it with ``python examples/masks.py``. It takes about a minute and writes ``masks.png``; where
+Run it with ``python examples/masks.py``. It takes a few minutes and writes ``masks.png``; where
 sb3-contrib is installed, MaskablePPO learns beside StreamQ.
 """
 
@@ -14,28 +14,33 @@ import gymnasium as gym
 import matplotlib.pyplot as plt
 import numpy as np
 from gymnasium import spaces
+from gymnasium.wrappers import FlattenObservation
 
 from dqn_plugins import StreamQ
 
 
-class TaxiNumbers(gym.ObservationWrapper[np.ndarray, np.int64, Any]):
+class Taxi(gym.Wrapper[np.ndarray, np.int64, Any, np.int64]):
     """
-    Taxi, seen as row, column, passenger and destination, one-hot: 19 numbers instead of one.
+    Taxi, whose 500 states are 500 numbers of which one is 1.
 
     Taxi tells which actions are possible in ``info["action_mask"]``, which StreamQ finds. The
     method says the same to sb3-contrib's MaskablePPO, which asks for it.
     """
 
-    parts = (5, 5, 5, 4)
-
     def __init__(self) -> None:
-        super().__init__(gym.make("Taxi-v4" if "Taxi-v4" in gym.registry else "Taxi-v3"))
-        self.observation_space = spaces.Box(0.0, 1.0, (sum(self.parts),), np.float32)
+        taxi = gym.make("Taxi-v4" if "Taxi-v4" in gym.registry else "Taxi-v3")
+        super().__init__(FlattenObservation(taxi))
+        self.observation_space = spaces.Box(0.0, 1.0, (500,), np.float32)
 
-    def observation(self, observation: Any) -> np.ndarray:
-        """Turn the number of a state into ones and zeros."""
-        numbers = self.env.unwrapped.decode(observation)  # type: ignore[attr-defined]
-        return np.concatenate([np.eye(n)[i] for n, i in zip(self.parts, numbers, strict=True)])
+    def step(self, action: np.int64) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
+        """Take a step; what a state is seen as is a float."""
+        obs, *rest = self.env.step(action)
+        return obs.astype(np.float32), *rest
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        """Begin an episode."""
+        obs, info = self.env.reset(**kwargs)
+        return obs.astype(np.float32), info
 
     def action_masks(self) -> np.ndarray:
         """Tell which actions are possible now."""
@@ -45,7 +50,7 @@ class TaxiNumbers(gym.ObservationWrapper[np.ndarray, np.int64, Any]):
 
 def greedy_return(model: Any, is_masked: bool, n_episodes: int) -> float:
     """Play greedy episodes; the mean return. 7.9 is about the best that is possible."""
-    env, returns = TaxiNumbers(), []
+    env, returns = Taxi(), []
     for episode in range(n_episodes):
         obs, _ = env.reset(seed=1_000_000 + episode)
         total, over = 0.0, False
@@ -85,8 +90,15 @@ if __name__ == "__main__":
     seed = arguments.seed
 
     def stream_q(use_action_masks: bool) -> StreamQ:
-        """Make StreamQ; masks that are there are used unless that is turned off."""
-        return StreamQ("MlpPolicy", TaxiNumbers(), seed=seed, use_action_masks=use_action_masks)
+        """Make StreamQ with a weight for each state and action; masks that are there are used."""
+        return StreamQ(
+            "MlpPolicy",
+            Taxi(),
+            learning_rate=3e-2,
+            policy_kwargs={"net_arch": [], "normalize_observations": False},
+            seed=seed,
+            use_action_masks=use_action_masks,
+        )
 
     models: dict[str, tuple[Callable[[], Any], bool]] = {
         "StreamQ with masks": (lambda: stream_q(True), True),
@@ -95,7 +107,7 @@ if __name__ == "__main__":
     if find_spec("sb3_contrib") is not None:
         from sb3_contrib import MaskablePPO
 
-        models["MaskablePPO"] = (lambda: MaskablePPO("MlpPolicy", TaxiNumbers(), seed=seed), True)
+        models["MaskablePPO"] = (lambda: MaskablePPO("MlpPolicy", Taxi(), seed=seed), True)
 
     for name, (make, is_masked) in models.items():
         at, returns = curve(make, is_masked, arguments.steps, arguments.every, n_episodes=30)

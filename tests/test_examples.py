@@ -75,6 +75,16 @@ def test_own_loop(tmp_path: Path) -> None:
     assert len(reports) == int(found[1]) // 20
 
 
+@pytest.mark.slow
+def test_masks(tmp_path: Path) -> None:
+    lines = run(tmp_path, "masks.py", "--steps", 2_000, "--every", 2_000).splitlines()
+    found = re.findall(
+        r"^(.*): greedy return -?\d+\.\d\d after 2,000 steps$", "\n".join(lines), re.M
+    )
+    assert found == ["StreamQ with masks", "StreamQ without", "MaskablePPO"]
+    assert Image.open(tmp_path / "masks.png").width > 500
+
+
 def test_seed_notebook_script(tmp_path: Path) -> None:
     arguments = ("--episodes", 6, "--report-every", 3, "--videos", 1, "--seed", 2)
     lines = run(tmp_path, "seed_notebook.py", *arguments).splitlines()
