@@ -57,7 +57,7 @@ def greedy_return(model: Any, is_masked: bool, n_episodes: int) -> float:
         while not over:
             known = {"action_masks": env.action_masks()} if is_masked else {}
             action, _ = model.predict(obs, deterministic=True, **known)
-            obs, reward, terminated, truncated, _ = env.step(action)
+            obs, reward, terminated, truncated, _ = env.step(int(action))
             total, over = total + float(reward), terminated or truncated
         returns.append(total)
     return float(np.mean(returns))
