@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, SupportsFloat
 
 import gymnasium as gym
@@ -57,8 +57,7 @@ class Observer:
     ) -> None:
         for position, index in enumerate(indices):
             self._episodes[index].begin(seeds[position] if seeds else None)
-        if indices:
-            self._after_begin(indices, when)
+        self._after_begin(indices, when)
 
     def _ask(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
@@ -68,18 +67,17 @@ class Observer:
             raise
 
     def _add(
-        self, rewards: Any, terminated: Any, truncated: Any, begun: Sequence[int]
-    ) -> list[int]:
-        """Count a step of several, of which some began an episode instead; tell which ended."""
-        self._begin(begun, when="in step")
-        ends, cuts = np.asarray(terminated).tolist(), np.asarray(truncated).tolist()
-        ended = []
-        for index, reward in enumerate(np.asarray(rewards).tolist()):
-            if index not in begun:
-                self._episodes[index].add(float(reward), ends[index], cuts[index])
-                if ends[index] or cuts[index]:
-                    ended.append(index)
-        return ended
+        self, rewards: Any, ends: Mapping[int, tuple[bool, bool]], begun: Sequence[int]
+    ) -> None:
+        """Count a step of several: which it terminated or truncated, which began one instead."""
+        if begun:
+            self._begin(begun, when="in step")
+        numbers = np.asarray(rewards, dtype=np.float64).tolist()
+        for episode, reward in zip(self._episodes, numbers, strict=True):
+            if not begun or episode.environment not in begun:
+                episode.add(reward)
+        for index, (terminated, truncated) in ends.items():
+            self._episodes[index].end(terminated, truncated)
 
 
 class ObservedEnv(
@@ -104,8 +102,13 @@ class ObservedEnv(
             self._after_failure()
             raise
         self._observations = observation
-        self._episodes[0].add(float(reward), bool(terminated), bool(truncated))
-        self._after_step((0,) if terminated or truncated else (), (info,))
+        episode = self._episodes[0]
+        ended: Sequence[int] = ()
+        episode.add(float(reward))
+        if terminated or truncated:
+            episode.end(bool(terminated), bool(truncated))
+            ended = (0,)
+        self._after_step(ended, (info,))
         return observation, reward, terminated, truncated, info
 
     @override
@@ -154,9 +157,12 @@ class ObservedVectorEnv(
         begun: list[int] = []
         if self._mode is AutoresetMode.NEXT_STEP:
             begun = [episode.environment for episode in self._episodes if episode.over]
-        ended = self._add(rewards, terminations, truncations, begun)
+        over = np.logical_or(np.asarray(terminations), np.asarray(truncations))
+        ended = np.flatnonzero(over).tolist()
+        ends = {index: (bool(terminations[index]), bool(truncations[index])) for index in ended}
+        self._add(rewards, ends, begun)
         self._after_step(ended, infos)
-        if self._resets_within_step:
+        if ended and self._resets_within_step:
             self._begin(ended, when="after step")
         return results  # type: ignore[no-any-return]
 

@@ -45,20 +45,18 @@ class ObservedVecEnv(Observer, VecEnvWrapper):
     @override
     def step_wait(self) -> VecEnvStepReturn:
         self._observations, rewards, dones, infos = self._ask(self.venv.step_wait)
-        observations, infos, over = self._observations, list(infos), np.asarray(dones).tolist()
-        truncated = [
-            done and bool(info.get("TimeLimit.truncated", False))
-            for done, info in zip(over, infos, strict=True)
-        ]
-        terminated = [done and not cut for done, cut in zip(over, truncated, strict=True)]
+        observations, infos = self._observations, list(infos)
+        over = np.asarray(dones).tolist()  # faster than to search an array this short
+        ended = [index for index, done in enumerate(over) if done] if True in over else []
+        cuts = {index: bool(infos[index].get("TimeLimit.truncated", False)) for index in ended}
         below: Any = self.venv.unwrapped
         is_step, first = getattr(below, "valid", None), dones
         begun: list[int] = []
         if isinstance(is_step, np.ndarray):  # otherwise an environment's own
             begun, first = np.flatnonzero(~is_step).tolist(), below.begun
-        ended = self._add(rewards, terminated, truncated, begun)
+        self._add(rewards, {index: (not cut, cut) for index, cut in cuts.items()}, begun)
         self._after_step(ended, infos)
-        if first is not None:
+        if ended and first is not None:
             self._begin([index for index in ended if first[index]], when="after step")
         return observations, rewards, dones, infos
 

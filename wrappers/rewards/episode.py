@@ -115,13 +115,11 @@ class RunningEpisode:
 
     clear = begin
 
-    def add(self, reward: float, terminated: bool = False, truncated: bool = False) -> None:
+    def add(self, reward: float) -> None:
         """
         Count one step.
 
         :param reward: Its reward.
-        :param terminated: Whether it ended the episode.
-        :param truncated: Whether it was the last for another reason.
         """
         if self.over:  # an environment that resets itself
             self.begin()
@@ -131,8 +129,15 @@ class RunningEpisode:
         if self.gamma is not None:
             self.discounted_return += self.discount * reward
             self.discount *= self.gamma
-        if terminated or truncated:
-            self.terminated, self.truncated, self.over = terminated, truncated, True
+
+    def end(self, terminated: bool, truncated: bool) -> None:
+        """
+        Say that the step before was the last.
+
+        :param terminated: Whether the episode ended by itself.
+        :param truncated: Whether it was cut, as by a time limit.
+        """
+        self.terminated, self.truncated, self.over = terminated, truncated, True
 
     def summary(self) -> dict[str, Any]:
         """Describe the episode for a file beside a video."""
