@@ -69,7 +69,7 @@ class View:
     @property
     def is_watched(self) -> bool:
         """Whether a browser shows the page, as of the last step."""
-        return self._training.controls.is_watched
+        return self._training.is_watched
 
     def attach(self, model: Any, *, only_plays: bool = False) -> None:
         """
@@ -214,8 +214,8 @@ class LiveView(
             folder=folder,
             speed=speed,
         )
+        self._infos: Any = self._scene.infos
         self._running = self._scene.running[0]
-        self._controls = self._training.controls
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -229,9 +229,8 @@ class LiveView(
         """
         self._training.obey()
         observation, info = self.env.reset(seed=seed, options=options)
-        scene = self._scene
-        scene.seen, scene.infos = observation, (info,)
-        scene.begin(0)
+        self._scene.seen, self._infos[0] = observation, info
+        self._scene.begin(0)
         return observation, info
 
     def step(self, action: ActType) -> tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -252,11 +251,12 @@ class LiveView(
             training.fail(error)
             raise
         scene = self._scene
-        scene.seen, scene.infos = observation, (info,)
+        scene.seen = observation
         scene.steps += 1
+        self._infos[0] = info
         reward_number = float(reward)
         self._running.add(reward_number)
-        if self._controls.is_watched and training.after_step(
+        if training.is_watched and training.after_step(
             0, reward_number, observation, bool(terminated)
         ):
             truncated = truncated or not terminated

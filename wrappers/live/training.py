@@ -58,7 +58,7 @@ class Training:
         # SDL, with which many environments draw, would take SIGTERM from the training.
         os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")
         self.scene = scene
-        self.is_held = False
+        self.is_held = self.is_watched = False
         self.pace = Pace(float(fps or DEFAULT_FPS), speed)
         self._name = name
         self._make_env = make_env
@@ -225,6 +225,8 @@ class Training:
             self._episodes = []
 
     def _note_hold(self) -> None:
+        # Looked at in every step, so they are plain attributes.
+        self.is_watched = self.controls.is_watched
         self.is_held = self.pace.is_slow or self.controls.random_left > 0
 
     def _tell_controls(self) -> None:

@@ -146,7 +146,7 @@ class VecLiveView(View, VecEnvWrapper):
         numbers = np.asarray(rewards).tolist()
         for running, reward in zip(scene.running, numbers, strict=True):
             running.add(reward)
-        if training.controls.is_watched:
+        if training.is_watched:
             controls = training.controls
             for index in sorted({training.showing.chosen or 0, *controls.resets_now}):
                 info, done = infos[index], bool(dones[index])
