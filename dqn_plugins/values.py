@@ -59,9 +59,11 @@ def values_of(model: Any, observation: Any, learning: bool = False) -> Values | 
     with torch.no_grad():
         tensor, _ = policy.obs_to_tensor(observation)
         if q_net is not None:
-            kind, values = "Q", q_net(tensor)
+            values = q_net(tensor)
         elif quantiles is not None:
-            kind, values = "Q", quantiles(tensor).mean(dim=1)
+            values = quantiles(tensor).mean(dim=1)
         else:
-            kind, values = "V", policy.predict_values(tensor)
-    return Values(kind, values.cpu().numpy().astype(np.float64).reshape(-1))
+            values = policy.predict_values(tensor)
+    of_actions = q_net is not None or quantiles is not None
+    numbers = values.cpu().numpy().astype(np.float64).reshape(-1)
+    return Values("Q" if of_actions else "V", numbers)

@@ -112,12 +112,13 @@ def plan(settings: ComparisonSettings, console: Console) -> tuple[dict[str, Any]
             if tuned_file(name) is not None:
                 variants[f"{name}_{TUNED}"] = {"algorithm": name, "zoo": TUNED}
                 names.insert(names.index(name) + 1, f"{name}_{TUNED}")
-    sources = (variants, settings.environment, settings.files, settings.hp)
+    hp = settings.hyperparameters
+    sources = (variants, settings.environment, settings.files, hp)
     resolved = {
         name: {env_id: resolve(name, env_id, *sources) for env_id in settings.env} for name in names
     }
     everything = [pair for by_env in resolved.values() for pair in by_env.items()]
-    check_flags(settings.hp, [variant for _, variant in everything])
+    check_flags(hp, [variant for _, variant in everything])
     say_imports([(env_id, variant.environment) for env_id, variant in everything], console)
     algorithms: dict[str, Any] = {}
     for name, by_env in resolved.items():

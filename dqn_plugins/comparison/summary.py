@@ -215,8 +215,8 @@ class Summary:
                 f"Some final episodes did not end and were cut, see --max-episode-steps: "
                 f"{shortly(cut)}."
             )
-        cells = self.study.cells
-        if len({tuple(sorted(cell.versions.items())) for cell in cells if cell.versions}) > 1:
+        made = {tuple(sorted(cell.versions.items())) for cell in self.study.cells if cell.versions}
+        if len(made) > 1:
             cautions.append(
                 "Not all cells ran with the same package versions or on the same machine: see "
                 "Versions."
@@ -365,13 +365,16 @@ def _what_would_tell(
     n_others: int,
     n_claims: int,
 ) -> str:
-    by_seeds: dict[int | None, list[str]] = {}
+    by_seeds: dict[int, list[str]] = {}
+    hopeless = []
     for row in level:
         seeds = seeds_to_tell(best.returns, row.returns, n_others, n_claims)
-        if seeds is not None:  # as many as there are did not do
-            seeds = max(seeds, 1 + min(len(best.finished), len(row.finished)))
+        if seeds is None:
+            hopeless.append(row.algorithm)
+            continue
+        # As many as there are did not do.
+        seeds = max(seeds, 1 + min(len(best.finished), len(row.finished)))
         by_seeds.setdefault(seeds, []).append(row.algorithm)
-    hopeless = by_seeds.pop(None, [])
     parts = [f"about {seeds} from {listed(by_seeds[seeds])}" for seeds in sorted(by_seeds)]
     if not parts:
         return f"If the differences are what they seem, {MOST_SEEDS} seeds would not do"

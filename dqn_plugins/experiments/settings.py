@@ -55,22 +55,24 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         """Read what was typed as text."""
-        read: dict[str, Any] = {
-            "hp": _pairs("hp", self.hp, "gamma:0.995"),
-            "env_kwargs": _pairs("env_kwargs", self.env_kwargs, "gravity:-5"),
-            "wrapper": tuple(
-                parse_value(each) if isinstance(each, str) and each.startswith("{") else each
-                for each in self.wrapper
-            ),
-        }
-        for name, value in read.items():
-            object.__setattr__(self, name, value)
+        wrappers = (
+            parse_value(each) if isinstance(each, str) and each.startswith("{") else each
+            for each in self.wrapper
+        )
+        object.__setattr__(self, "hp", self.hyperparameters)
+        object.__setattr__(self, "env_kwargs", tuple(self.environment.env_kwargs.items()))
+        object.__setattr__(self, "wrapper", tuple(wrappers))
+
+    @property
+    def hyperparameters(self) -> tuple[tuple[str, Any], ...]:
+        """Names and values of ``hp``."""
+        return _pairs("hp", self.hp, "gamma:0.995")
 
     @property
     def environment(self) -> EnvironmentSettings:
         """How environments are made where a variant says nothing else."""
         return EnvironmentSettings(
-            dict(self.env_kwargs),  # type: ignore[arg-type] # pairs by now
+            dict(_pairs("env_kwargs", self.env_kwargs, "gravity:-5")),
             self.wrapper,
             self.n_envs,
             self.vectorization,

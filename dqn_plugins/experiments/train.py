@@ -92,10 +92,9 @@ def train(settings: TrainSettings, console: Console | None = None) -> Path:
         check_tensorboard()
     console = console or Console(stderr=True, highlight=False)
     variants = {} if settings.config is None else variants_in(settings.config)
-    variant = resolve(
-        settings.algo, settings.env, variants, settings.environment, settings.zoo, settings.hp
-    )
-    check_flags(settings.hp, [variant])
+    hp = settings.hyperparameters
+    variant = resolve(settings.algo, settings.env, variants, settings.environment, settings.zoo, hp)
+    check_flags(hp, [variant])
     say_imports([(settings.env, variant.environment)], console)
     env = make_environment(settings.env, variant.environment)
     hyperparameters = variant.described(env)
