@@ -432,6 +432,7 @@ def is_masked(model: Any, env: Any) -> bool:
 
     :param model: A model.
     :param env: A ``VecEnv``.
+    :return: Whether both hold.
     """
     knows = "action_masks" in signature(model.predict).parameters
     return knows and env.has_attr("action_masks")

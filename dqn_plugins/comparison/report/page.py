@@ -206,7 +206,9 @@ def _panel(summary: Summary, environment: str) -> dict[str, Any]:
     ranked = summary.ranked(environment)
     headline = escape(summary.headline(environment))
     best = escape(ranked[0].algorithm)
-    winner = ranked[0].algorithm if headline.startswith(f"{best} ended highest") else None
+    alone = len(ranked) == 1 and ranked[0].final is not None
+    is_first = alone or headline.startswith(f"{best} ended highest")
+    winner = ranked[0].algorithm if is_first else None
     if winner:
         headline = headline.replace(best, Markup("<strong>{}</strong>").format(best), 1)
     return {
