@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,11 @@ def test_what_was_trained_is_recorded(tmp_path: Path) -> None:
     assert NaiveDQN.load(run / "model").num_timesteps == 60
     assert not status_of("record", run, "--episodes", 1, "--out", videos)
     assert len(list(videos.glob("*.mp4"))) == 1
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of("--version") == 0
+    assert capsys.readouterr().out == f"dqn-plugins {version('dqn-plugins')}\n"
 
 
 def test_the_help_names_every_algorithm(capsys: pytest.CaptureFixture[str]) -> None:
