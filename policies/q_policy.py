@@ -131,6 +131,7 @@ class QPolicy(BasePolicy):
     :param weight_initializer: Draws the first weights, for instance
         :func:`~dqn_plugins.policies.glorot_uniform`; None keeps torch's.
     :param layer_norm_affine: Whether layer normalisation learns a scale and a shift, too.
+    :raises ValueError: If observations are no dictionary and the features extractor needs one.
     """
 
     q_net: QNetwork
