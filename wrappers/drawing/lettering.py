@@ -133,7 +133,7 @@ def fitted(text: str, size: int, width: float) -> str:
 
     def length(line: str) -> float:
         runs = itertools.groupby(line, lambda character: _drawing(character, size))
-        return sum(face.getlength("".join(run)) for face, run in runs)
+        return float(sum(face.getlength("".join(run)) for face, run in runs))
 
     if length(text) <= width:
         return text

@@ -14,7 +14,6 @@ import tempfile
 import weakref
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, TypeAlias
 
 import numpy as np
@@ -420,10 +419,5 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
