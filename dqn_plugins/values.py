@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Values", "values_of"]
+__all__ = ["ValueKind", "Values", "value_kind", "values_of"]
+
+ValueKind: TypeAlias = Literal["Q", "V"]
+"""One value per action, or that of the state."""
 
 
 class Values(NamedTuple):
     """
     What a model expects.
 
-    :param kind: ``"Q"`` for one value per action, ``"V"`` for that of the state.
+    :param kind: Which values.
     :param numbers: Float array of shape (n_actions,), or (1,) for the state.
     """
 
-    kind: Literal["Q", "V"]
+    kind: ValueKind
     numbers: npt.NDArray[np.float64]
+
+
+def value_kind(model: Any) -> ValueKind | None:
+    """
+    Tell which values :func:`values_of` finds.
+
+    :param model: As there.
+    :return: Their kind; None if the model has no values.
+    """
+    policy = getattr(model, "policy", None)
+    if policy is None:
+        return "Q" if callable(model) else None
+    if any(getattr(policy, name, None) is not None for name in ("q_net", "quantile_net")):
+        return "Q"
+    return "V" if hasattr(policy, "predict_values") else None
 
 
 def values_of(model: Any, observation: Any, learning: bool = False) -> Values | None:
@@ -44,26 +62,22 @@ def values_of(model: Any, observation: Any, learning: bool = False) -> Values | 
         kind, numbers = values_of(DQN("MlpPolicy", env), env.reset(seed=0)[0])
         assert (kind, numbers.shape) == ("Q", (2,))
     """
-    policy = getattr(model, "policy", None)
+    kind, policy = value_kind(model), getattr(model, "policy", None)
+    if kind is None:
+        return None
     if policy is None:
-        if not callable(model):
-            return None
-        return Values("Q", np.asarray(model(observation), np.float64).reshape(-1))
+        return Values(kind, np.asarray(model(observation), np.float64).reshape(-1))
+    import torch
+
     average = None if learning else getattr(policy, "average_q_net", None)
     q_net = average or getattr(policy, "q_net", None)
-    quantiles = getattr(policy, "quantile_net", None)
-    if q_net is None and quantiles is None and not hasattr(policy, "predict_values"):
-        return None
-    import torch
 
     with torch.no_grad():
         tensor, _ = policy.obs_to_tensor(observation)
         if q_net is not None:
             values = q_net(tensor)
-        elif quantiles is not None:
-            values = quantiles(tensor).mean(dim=1)
+        elif kind == "Q":
+            values = policy.quantile_net(tensor).mean(dim=1)
         else:
             values = policy.predict_values(tensor)
-    of_actions = q_net is not None or quantiles is not None
-    numbers = values.cpu().numpy().astype(np.float64).reshape(-1)
-    return Values("Q" if of_actions else "V", numbers)
+    return Values(kind, values.cpu().numpy().astype(np.float64).reshape(-1))

@@ -12,6 +12,7 @@ from dqn_plugins.experiments.environments import EnvironmentSettings, load_norma
 from dqn_plugins.experiments.rollout import Episode, Player
 from dqn_plugins.experiments.running import FIRST_FINAL_EVALUATION_SEED, check_at_least
 from dqn_plugins.files import read_json, write_json
+from dqn_plugins.values import value_kind
 
 __all__ = ["RecordSettings", "check_spaces", "record", "trained_on"]
 
@@ -93,7 +94,7 @@ def _record_model(
         load_normalization(player.normalization, _statistics_of(path))
     check_spaces(model, player.venv, env_id)
     name = str(trained_with.get("algorithm") or type(model).__name__)
-    has_q_values = hasattr(model.policy, "q_net")
+    has_q_values = value_kind(model) == "Q"
     videos = []
     for number in range(settings.episodes):
         seed = settings.seed + number

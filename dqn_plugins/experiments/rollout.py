@@ -15,7 +15,6 @@ from gymnasium.core import ActType, ObsType
 from dqn_plugins.experiments.algorithms import is_masked
 from dqn_plugins.experiments.environments import EnvironmentSettings, make_environment, preprocessed
 from dqn_plugins.files import written_whole
-from dqn_plugins.values import values_of
 
 __all__ = ["Episode", "EvaluationLog", "Player", "save_episodes"]
 
@@ -213,12 +212,7 @@ class Player:
             frame: Any = env.render()
             writer.write(overlay.draw(frame, details))
 
-        def q_values(observation: Any) -> Any:
-            found = values_of(model, observation)
-            assert found is not None
-            return found.numbers
-
-        overlay = Overlay(caption=caption, model=q_values if with_q_values else None)
+        overlay = Overlay(caption=caption, model=model if with_q_values else None)
         fps = float(env.metadata.get("render_fps") or DEFAULT_FPS)
         with VideoWriter(path, fps) as writer:
             (episode,) = self.play(model, [seed], partial(write, writer, overlay))

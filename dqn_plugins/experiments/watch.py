@@ -10,7 +10,13 @@ from typing import Any
 from rich.console import Console
 
 from dqn_plugins.errors import SettingsError
-from dqn_plugins.experiments.algorithms import ALGORITHMS, load_model, make_model, resolve
+from dqn_plugins.experiments.algorithms import (
+    ALGORITHMS,
+    learning_arguments,
+    load_model,
+    make_model,
+    resolve,
+)
 from dqn_plugins.experiments.environments import make_environment
 from dqn_plugins.experiments.names import folder_name
 from dqn_plugins.experiments.record import check_spaces, trained_on
@@ -185,7 +191,7 @@ def _learn(settings: WatchSettings, name: str, view: Any) -> None:
         view.attach(model)
         if settings.wait:
             view.wait_until_watched()
-        model.learn(settings.timesteps)
+        model.learn(settings.timesteps, **learning_arguments(model))
         if hasattr(model, "save"):
             path = free_path(settings.out, stem)
             model.save(path)

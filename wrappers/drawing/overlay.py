@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from dqn_plugins.values import value_kind, values_of
 from dqn_plugins.wrappers.drawing.lettering import signed
 from dqn_plugins.wrappers.drawing.panel import Axis, Panel
 from dqn_plugins.wrappers.video.video_writer import Frame, to_rgb
@@ -61,28 +62,19 @@ def q_value_function(model: Any) -> QValueFunction:
     """
     Find out how to ask a model for its Q-values.
 
-    :param model: A Stable-Baselines3 model whose policy has a ``q_net`` (``DQN`` and its kin), or
-        any callable from one observation to the Q-values, shape (n_actions,).
+    :param model: A Stable-Baselines3 model that has some (``DQN`` and its kin, ``QRDQN``), or any
+        callable from one observation to the Q-values, shape (n_actions,).
     :return: A function from one observation to the Q-values, float array of shape (n_actions,).
     :raises TypeError: If it is neither.
     """
-    if getattr(getattr(model, "policy", None), "q_net", None) is not None:
+    if value_kind(model) == "Q":
 
-        def from_network(observation: Any) -> npt.NDArray[Any]:
-            import torch
+        def ask(observation: Any) -> npt.NDArray[Any]:
+            found = values_of(model, observation)
+            assert found is not None
+            return found.numbers
 
-            policy = model.policy  # looked up each time: set_env and load may replace it
-            # Where weights are averaged, `predict` acts by their average.
-            network = getattr(policy, "average_q_net", None) or policy.q_net
-            with torch.no_grad():
-                tensor, _ = policy.obs_to_tensor(observation)
-                values: npt.NDArray[Any] = network(tensor).cpu().numpy()
-            return values
-
-        return from_network
-    if callable(model):
-        function: QValueFunction = model
-        return function
+        return ask
     raise TypeError(
         f"model: received {type(model).__name__}, it must be a Stable-Baselines3 model with "
         "policy.q_net, such as DQN, or a function from an observation to an array of Q-values. "

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dqn_plugins.files import checked_folder
+from dqn_plugins.values import value_kind, values_of
 
 __all__ = ["Agent", "finite", "free_path"]
 
@@ -90,34 +91,26 @@ class Agent:
         model = self.model
         if model is None:
             return None
-        if not self.policy_is_known:
-            if not callable(model):
-                return None
-            return "Q", np.asarray(model(observation), np.float64).reshape(-1)
+        seen = self._seen(observation)
+        if value_kind(model) == "Q":
+            # By the weights that learn it acts while it learns; `predict` may act by their average.
+            found = values_of(model, seen, learning=True)
+            return None if found is None else ("Q", found.numbers)
+        policy = getattr(model, "policy", None)
+        if not hasattr(policy, "get_distribution"):
+            return None
         import torch
 
-        policy = model.policy
         with torch.no_grad():
-            if getattr(policy, "q_net", None) is not None:
-                # By these it acts while it learns; `predict` may act by their average.
-                values = policy.q_net(self._tensor(observation))
-            elif getattr(policy, "quantile_net", None) is not None:
-                values = policy.quantile_net(self._tensor(observation)).mean(dim=1)
-            elif hasattr(policy, "get_distribution"):
-                distribution = policy.get_distribution(self._tensor(observation)).distribution
-                if not hasattr(distribution, "probs"):
-                    return None
-                return "probability", distribution.probs.cpu().numpy().astype(float).reshape(-1)
-            else:
-                return None
-        return "Q", values.cpu().numpy().astype(float).reshape(-1)
+            tensor, _ = policy.obs_to_tensor(seen)
+            distribution = policy.get_distribution(tensor).distribution
+        if not hasattr(distribution, "probs"):
+            return None
+        return "probability", distribution.probs.cpu().numpy().astype(float).reshape(-1)
 
-    def _tensor(self, observation: Any) -> Any:
-        model = self.model
-        normalize = model.get_vec_normalize_env()
-        if normalize is not None:
-            observation = normalize.normalize_obs(observation)
-        return model.policy.obs_to_tensor(observation)[0]
+    def _seen(self, observation: Any) -> Any:
+        normalize = self.model.get_vec_normalize_env() if self.policy_is_known else None
+        return observation if normalize is None else normalize.normalize_obs(observation)
 
     def td_error(
         self, value: float, reward: float, next_observation: Any, terminated: bool
