@@ -149,7 +149,11 @@ def test_environments_that_take_turns_are_learned_from_as_themselves(
 
 
 def only(batch: Batch, rows: slice) -> Batch:
-    parts = {name: part[rows] for name, part in batch._asdict().items() if name != "begins"}
+    parts = {
+        name: None if part is None else part[rows]
+        for name, part in batch._asdict().items()
+        if name != "begins"
+    }
     return Batch(begins=batch.begins, **parts)
 
 

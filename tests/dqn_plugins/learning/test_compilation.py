@@ -106,7 +106,8 @@ model = StreamQ("MlpPolicy", RecordingEnv(), policy_kwargs={"net_arch": [32]}, s
 obs = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
 print(model._learner.greedy_actions(obs).tolist())
 """
-LEARNS = ACTS + "print(weights(model.learn(1_000)).tobytes().hex())"
+# Whoever is interrupted while compiling has reset the environment.
+LEARNS = ACTS + "model.env.reset()\nprint(weights(model.learn(1_000)).tobytes().hex())"
 # Ctrl-C while code is compiled, which takes ten times as long as this waits
 IS_INTERRUPTED = (
     ACTS

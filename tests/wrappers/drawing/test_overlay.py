@@ -105,7 +105,7 @@ def test_the_values_are_those_that_predict_acts_by() -> None:
     with torch.no_grad():
         tensor, _ = model.policy.obs_to_tensor(observation)
         average, newest = model.policy.average_q_net(tensor), model.q_net(tensor)
-    assert np.array_equal(values, average.numpy())
+    assert np.array_equal(values, average[0].numpy())
     assert not np.allclose(values, newest.numpy(), atol=1e-3)
 
 
