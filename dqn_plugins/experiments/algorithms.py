@@ -22,6 +22,7 @@ __all__ = [
     "Variant",
     "check_flags",
     "is_masked",
+    "known_masks",
     "learning_arguments",
     "load_model",
     "make_model",
@@ -436,6 +437,22 @@ def is_masked(model: Any, env: Any) -> bool:
     """
     knows = "action_masks" in signature(model.predict).parameters
     return knows and env.has_attr("action_masks")
+
+
+def known_masks(model: Any, env: Any, info: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Say which actions are possible, to a model that can be told.
+
+    :param model: A model.
+    :param env: One environment.
+    :param info: What it said at its last reset or step.
+    :return: Keyword arguments of the model's ``predict``: ``action_masks``, or nothing.
+    """
+    if "action_masks" not in signature(model.predict).parameters:
+        return {}
+    if env.has_wrapper_attr("action_masks"):
+        return {"action_masks": env.get_wrapper_attr("action_masks")()}
+    return {"action_masks": info["action_mask"]} if "action_mask" in info else {}
 
 
 def load_model(path: Path, algorithm: str | None = None, env: Any = None) -> Any:

@@ -12,6 +12,7 @@ from rich.console import Console
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.algorithms import (
     ALGORITHMS,
+    known_masks,
     learning_arguments,
     load_model,
     make_model,
@@ -218,12 +219,13 @@ def _play(settings: WatchSettings, console: Console) -> int:
     try:
         with one_torch_thread():
             while view.wait_until_watched():
-                observation, _ = view.reset(seed=seed)
+                observation, info = view.reset(seed=seed)
                 seed += 1
                 is_over = False
                 while not is_over:
-                    action, _ = model.predict(observation, deterministic=True)
-                    observation, _, terminated, truncated, _ = view.step(action)
+                    known = known_masks(model, env, info)
+                    action, _ = model.predict(observation, deterministic=True, **known)
+                    observation, _, terminated, truncated, info = view.step(action)
                     is_over = terminated or truncated
     except KeyboardInterrupt:
         view.leave_page("Ended by Ctrl-C.")

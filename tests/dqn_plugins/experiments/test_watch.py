@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pandas as pd
 import psutil
 import pytest
@@ -102,6 +103,17 @@ def test_a_saved_model_plays(tmp_path: Path) -> None:
         assert "plays and does not learn" in client.known["reasons"]["learning"]
         assert client.known["plays"] is True
         assert client.known["controls"]["speed"] == 1
+
+
+def test_a_saved_model_plays_what_is_possible(tmp_path: Path) -> None:
+    taxi = "Taxi-v4" if "Taxi-v4" in gym.registry else "Taxi-v3"
+    model = NaiveDQN("MlpPolicy", taxi, seed=0, backend="torch", policy_kwargs={"net_arch": []})
+    # It would rather let the passenger out, where nobody has got in, than do anything else.
+    model.policy.q_net.q_net[-1].bias.data[5] = 100.0
+    model.save(tmp_path / "model.zip")
+    with watching(tmp_path, "model.zip", "--env", taxi) as (_, url), Client(url) as client:
+        client.until(lambda: client.states and client.states[-1]["state"]["action"] is not None)
+        assert client.states[-1]["state"]["action"] != 5
 
 
 def test_a_page_that_is_killed_ends_what_only_plays(tmp_path: Path) -> None:
