@@ -16,7 +16,7 @@ EXTRAS ?= dev
 PROCESSORS ?= generic haswell skylake-avx512 znver3
 
 .DEFAULT_GOAL := help
-.PHONY: help install constraints demo test test-pythons test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-search bench-comparison bench-wrappers bench-streams bench-live bench-pqn bench-devices docs numbers release-check seed-page gallery bench-minatar clean
+.PHONY: help install constraints demo test test-pythons test-processors test-long test-mutations coverage test-oldest audit lint format typecheck bench bench-speed bench-learning bench-search bench-comparison bench-wrappers bench-streams bench-live bench-pqn bench-devices docs numbers release-check seed-page gallery bench-minatar bench-masks clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -189,6 +189,10 @@ gallery: $(INSTALLED)  ## Train every algorithm on every environment shown, and 
 bench-minatar: $(INSTALLED)  ## Measure what is learned of MinAtar from images (resumable); MINATAR="--frames 5000000"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[minatar]"
 	nice -n 19 $(BIN)/python -W ignore benchmarks/minatar_games.py $(MINATAR)
+
+# MASKS="--seeds 32" measures more of them.
+bench-masks: $(INSTALLED)  ## Count impossible actions, and measure what masks do for Taxi
+	$(BIN)/python -W ignore benchmarks/masks.py $(MASKS)
 
 clean:  ## Remove everything that can be made again
 	rm -rf $(VENV) $(OLDEST_VENV) $(VENV)-audit $(VENV)-uv $(VENV)-3.* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
