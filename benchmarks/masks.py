@@ -115,7 +115,8 @@ if __name__ == "__main__":
         last = returns[:, -1]
         middle = f"{np.median(last):.2f}"
         rows.append([name, middle, f"{last.min():.2f}", f"{int((last >= OPTIMAL).sum())} of {n}"])
-        plt.plot(of_seeds[0][0], np.median(returns, axis=0), label=f"{name}, {n} seeds")
+        label = f"{name}, {n} seed{'s' if n > 1 else ''}"
+        plt.plot(of_seeds[0][0], np.median(returns, axis=0), label=label)
         plt.fill_between(of_seeds[0][0], returns.min(axis=0), returns.max(axis=0), alpha=0.15)
     plt.axhline(OPTIMAL, color="gray", linewidth=0.8, linestyle="--")
     plt.xlabel("environment steps")

@@ -96,7 +96,7 @@ class Agent:
             # By the weights that learn it acts while it learns; `predict` may act by their average.
             found = values_of(model, seen, learning=True)
             return None if found is None else ("Q", found.numbers)
-        policy = getattr(model, "policy", None)
+        policy: Any = getattr(model, "policy", None)
         if not hasattr(policy, "get_distribution"):
             return None
         import torch
