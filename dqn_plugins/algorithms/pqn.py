@@ -81,7 +81,8 @@ class PQN(QAlgorithm):
     :param backend: "torch" for the reference learner in torch; "compiled" for the fast one, which
         takes multilayer perceptrons on the CPU; "auto" for "compiled" wherever it can be.
     :param use_action_masks: Whether to use masks of possible actions where the environment tells
-        them, see :doc:`/how_to/action_masks`: impossible actions are then neither taken nor valued.
+        them, see :doc:`/docs/how_to/action_masks`: impossible actions are then neither taken nor
+        valued.
     :raises ValueError: If a number is out of its range, or the policy's name is unknown.
     """
 

@@ -143,7 +143,8 @@ class StreamQ(OnlineQAlgorithm):
         takes perceptrons and convolutions on the CPU; "auto" for "compiled" wherever it can be and
         is faster, which with very many filters on large images it is not.
     :param use_action_masks: Whether to use masks of possible actions where the environment tells
-        them, see :doc:`/how_to/action_masks`: impossible actions are then neither taken nor valued.
+        them, see :doc:`/docs/how_to/action_masks`: impossible actions are then neither taken nor
+        valued.
     :raises ValueError: If a number is out of its range, or the policy's name is unknown.
     """
 

@@ -1,6 +1,6 @@
 """Environments as streams of transitions, and their failures by name."""
 
-from dqn_plugins.environments.action_masks import ActionMasks, TellLastActionMask
+from dqn_plugins.environments.action_masks import ActionMasks
 from dqn_plugins.environments.failure import environment_failure, raise_if_dead, was_raised_in
 from dqn_plugins.environments.making import (
     RenderOnDemand,
@@ -22,7 +22,6 @@ __all__ = [
     "ConstantMemoryMonitor",
     "RenderOnDemand",
     "SingleVecEnv",
-    "TellLastActionMask",
     "TransitionStream",
     "Vectorization",
     "environment_failure",
