@@ -698,8 +698,10 @@ class QAlgorithm(BaseAlgorithm):
             if deterministic:
                 return self._learner.greedy_actions(observation, self._asked[2]), state
             return self._choose_actions(*self._asked), state
+        # A policy's own method may take no more than Stable-Baselines3's.
+        told: dict[str, Any] = {} if action_masks is None else {"action_masks": action_masks}
         actions, state = self.policy.predict(
-            observation, state, episode_start, deterministic, action_masks
+            observation, state, episode_start, deterministic, **told
         )
         if not deterministic:
             actions, masks = np.asarray(actions), None

@@ -661,3 +661,15 @@ def test_learning_a_solvable_task_solves_it():
     model.learn(600)
     actions, _ = model.predict(np.arange(3), deterministic=True)
     assert actions.tolist() == [0, 1, 2]
+
+
+@each_algorithm
+def test_a_policys_own_predict_may_take_what_stable_baselines3s_takes(row):
+    class Own(row.algorithm.policy_aliases["MlpPolicy"]):
+        def predict(self, observation, state=None, episode_start=None, deterministic=False):
+            return super().predict(observation, state, episode_start, deterministic)
+
+    model = row.make(policy=Own).learn(20)
+    obs = np.zeros((5, 3), np.float32)
+    actions, _ = model.predict(obs, deterministic=True)
+    assert np.array_equal(actions, model.policy.predict(obs, deterministic=True)[0])
