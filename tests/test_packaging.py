@@ -224,8 +224,8 @@ def test_the_oldest_versions_that_are_tested_are_the_oldest_that_are_allowed(low
     oldest = pins("constraints-oldest.txt")
     assert len(oldest) > 20
     # What checks the code or makes the site, RL Zoo, which needs a newer Stable-Baselines3 than the
-    # rest, and what is tested where it is installed: EnvPool, Ray, ONNX, environments of images
-    left_out = {"envpool", "mypy", "ruff", "ray", "requests", "rl-zoo3", "seaborn"}
+    # rest, and what is tested where it is installed: EnvPool, ONNX, environments of images
+    left_out = {"envpool", "mypy", "ruff", "requests", "rl-zoo3", "seaborn"}
     left_out |= {"furo", "myst-parser", "sphinx", "sphinx-copybutton"}
     left_out |= {"onnx", "onnxruntime", "onnxscript"}
     left_out |= {"ale-py", "minatar", "opencv-python-headless"}
@@ -267,7 +267,7 @@ def test_the_pinned_versions_go_together_for_every_python(wheel, python):
 
 # The extras that bring what a room imports besides what the core brings.
 EXTRAS = {
-    "dqn_plugins/comparison": {"compare", "cluster", "ray"},
+    "dqn_plugins/comparison": {"compare", "cluster"},
     "dqn_plugins/environments": {"envpool"},
     "dqn_plugins/zoo": {"zoo"},
     "wrappers/live": {"live"},

@@ -104,6 +104,8 @@ class CellJob(RunProtocol):
         is either whole or not there.
         """
         folder = self.working_folder
+        # A cluster whose worker died runs its cell anew on another.
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         write_json(folder / "settings.json", self.described())
         write_json(folder / "versions.json", installed_versions())

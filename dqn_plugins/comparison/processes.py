@@ -36,7 +36,7 @@ def run_tasks(
 
     :param tasks: What is called, without arguments.
     :param jobs: How many at the same time; -1 for one per core, or what a cluster has.
-    :param backend: Where: "local", "dask" or "ray".
+    :param backend: Where: "local" or "dask".
     :param dask_address: Address of a Dask scheduler; None starts a cluster on this machine.
     :param timeout: Seconds after which a task is killed; None for no limit.
     :return: Iterator over the number of each task that is over, with None if its process ended by
@@ -46,8 +46,6 @@ def run_tasks(
     payloads = [cloudpickle.dumps(task) for task in tasks]
     if backend == "dask":
         return _run_with_dask(payloads, jobs, dask_address, timeout)
-    if backend == "ray":
-        return _run_with_ray(payloads, jobs, timeout)
     return _run_here(payloads, cpu_count() if jobs == -1 else jobs, timeout)
 
 
@@ -117,7 +115,10 @@ def _run_with_dask(
         from distributed import Client, wait
         from distributed import TimeoutError as NotYet
     except ImportError as error:
-        raise _not_installed("dask", "pip install 'dqn-plugins[cluster]'") from error
+        raise SettingsError(
+            "backend: received 'dask', which is not installed. Run `pip install "
+            "'dqn-plugins[cluster]'`, or leave --backend out for the cores of this machine."
+        ) from error
     # One thread per worker: a cell has a core to itself.
     here: dict[str, Any] = {
         "n_workers": None if jobs == -1 else jobs,
@@ -126,8 +127,11 @@ def _run_with_dask(
     }
     client: Any = Client(address) if address else Client(**here)  # type: ignore[no-untyped-call]
     with client:
-        futures = client.map(_run_one, payloads, [timeout] * len(payloads), pure=False, retries=0)
-        waiting = dict(zip(futures, range(len(futures)), strict=True))
+        # No other references: what is over must not run again when its worker dies later.
+        waiting = {
+            client.submit(_run_one, payload, timeout, pure=False): number
+            for number, payload in enumerate(payloads)
+        }
         while waiting:
             try:
                 look: Any = wait  # untyped
@@ -138,32 +142,3 @@ def _run_with_dask(
                 lost = future.exception()
                 yield waiting.pop(future), str(lost) if lost else future.result()
             yield None
-
-
-def _run_with_ray(
-    payloads: Sequence[bytes], jobs: int, timeout: float | None
-) -> Iterator[tuple[int, str | None] | None]:
-    try:
-        import ray
-    except ImportError as error:
-        raise _not_installed("ray", "pip install 'dqn-plugins[ray]'") from error
-    if not ray.is_initialized():  # RAY_ADDRESS leads to a cluster
-        ray.init(num_cpus=None if jobs == -1 else jobs, include_dashboard=False)
-    run_one = ray.remote(max_retries=0)(_run_one)
-    waiting = {run_one.remote(payload, timeout): number for number, payload in enumerate(payloads)}
-    while waiting:
-        ended, _ = ray.wait(list(waiting), timeout=SECONDS_BETWEEN_LOOKS)
-        for reference in ended:
-            try:
-                problem = ray.get(reference)
-            except ray.exceptions.RayError as error:
-                problem = str(error)
-            yield waiting.pop(reference), problem
-        yield None
-
-
-def _not_installed(backend: str, command: str) -> SettingsError:
-    return SettingsError(
-        f"backend: received {backend!r}, which is not installed. Run `{command}`, or leave "
-        "--backend out for the cores of this machine."
-    )

@@ -12,7 +12,7 @@ from dqn_plugins.experiments.settings import RunSettings
 
 __all__ = ["ComparisonSettings", "RunProtocol"]
 
-Backend = Literal["local", "dask", "ray"]
+Backend = Literal["local", "dask"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class ComparisonSettings(RunProtocol, RunSettings):
     :param out: Folder of the study. What it holds already is not done again.
     :param jobs: Runs at the same time, each in a process of its own; -1 for one per core.
     :param cell_timeout: Seconds after which a run is given up; none by default.
-    :param backend: What runs them: local for the cores of this machine, or dask or ray.
+    :param backend: What runs them: local for the cores of this machine, or dask.
     :param dask_address: Address of a Dask scheduler; without one a local cluster is started.
     :param variants: Variants by name: the algorithm's name under "algorithm", and hyperparameters.
     """

@@ -1,14 +1,14 @@
-"""Tasks in processes, and clusters, for real: a local Dask cluster, a local Ray."""
+"""Tasks in processes, and on a cluster, for real: a local Dask cluster."""
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 from dataclasses import replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -66,7 +66,7 @@ def touch_and_sleep(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_dask_cluster_gives_the_same_results(tmp_path):
+def test_a_cluster_whose_worker_is_killed_gives_the_same_results(tmp_path):
     distributed = pytest.importorskip("distributed")
     settings = small_study(tmp_path / "here", timesteps=100)
     run_comparison(settings)
@@ -80,31 +80,20 @@ def test_a_dask_cluster_gives_the_same_results(tmp_path):
             dask_address=cluster.scheduler_address,
             jobs=-1,
         )
+        worker = cluster.workers[0].pid
+        killer = threading.Thread(target=kill_while_a_cell_runs, args=(worker, there.out))
+        killer.start()
         result = run_comparison(there)
+        killer.join()
+        assert cluster.workers[0].pid != worker
     assert len(result.finished) == 4
     assert results(there.out) == results(settings.out)
 
 
-@pytest.mark.slow
-def test_ray_gives_the_same_results(tmp_path, monkeypatch):
-    ray = pytest.importorskip("ray")
-    short = tempfile.TemporaryDirectory(dir="/tmp")  # paths of sockets have at most 107 bytes
-    monkeypatch.setenv("RAY_TMPDIR", short.name)
-    settings = small_study(tmp_path / "here", timesteps=100)
-    run_comparison(settings)
-    try:
-        result = run_comparison(replace(settings, out=tmp_path / "there", backend="ray", jobs=2))
-    finally:
-        ray.shutdown()
-        short.cleanup()
-    assert len(result.finished) == 4
-    assert results(tmp_path / "there") == results(settings.out)
-
-
-@pytest.mark.skipif(find_spec("ray") is not None, reason="ray is installed")
-def test_a_backend_that_is_not_installed_is_named(tmp_path):
-    with pytest.raises(SettingsError, match=r"'ray', which is not installed.*dqn-plugins\[ray\]"):
-        run_comparison(small_study(tmp_path / "study", backend="ray", timesteps=50))
+def kill_while_a_cell_runs(pid: int, study: Path) -> None:
+    while not list(study.glob("*/*/.seed_*/versions.json")):
+        time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
 
 
 def test_dask_that_is_not_installed_is_named(tmp_path, monkeypatch):
