@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -20,6 +20,7 @@ from dqn_plugins.policies.normalization import ObservationNormalizer, RewardNorm
 
 __all__ = ["export_onnx"]
 
+MASK = "action_mask"
 OUTPUTS = ("q_values", "action")
 
 
@@ -28,6 +29,7 @@ def export_onnx(
     observation_space: spaces.Space[Any],
     path: str | os.PathLike[str],
     description: dict[str, Any],
+    action_masks: bool = False,
 ) -> Path:
     """
     Write a network and its greedy action as an ONNX file, for ``export_onnx`` of the algorithms.
@@ -36,6 +38,7 @@ def export_onnx(
     :param observation_space: Its observation space.
     :param path: The file; without a suffix, ``.onnx`` is appended.
     :param description: What the file's metadata say beside the version and the observation space.
+    :param action_masks: Whether the last input is which actions are possible.
     :return: The file.
     :raises ValueError: If the network cannot be written as ONNX. There is no file then.
     """
@@ -43,26 +46,25 @@ def export_onnx(
     parts = {"observation": observation_space}
     if is_dict := isinstance(observation_space, spaces.Dict):
         parts = observation_space.spaces
-    taken = [key for key in parts if key in OUTPUTS]
-    if taken:
-        raise ValueError(
-            f"observation_space: received the keys {list(parts)}, {taken} must not be among them: "
-            "the outputs of an exported policy have these names. Rename the key in the environment."
-        )
+    keys = tuple(parts) if is_dict else None
+    if action_masks:
+        parts = {**parts, _unlike(MASK, parts): spaces.MultiBinary(int(network.action_space.n))}
     # A batch of one would be taken for a constant.
-    samples = tuple(
+    samples = [
         th.as_tensor(part.sample()).expand(2, *(part.shape or ())).contiguous()
         for part in parts.values()
-    )
+    ]
+    if action_masks:
+        samples[-1] = samples[-1].bool()
     batch = th.export.Dim("batch")
     try:
         with _quiet():
             program: Any = th.onnx.export(
-                _GreedyPolicy(network, tuple(parts) if is_dict else None).eval(),
-                samples,
+                _GreedyPolicy(network, keys, action_masks).eval(),
+                tuple(samples),
                 input_names=list(parts),
-                output_names=list(OUTPUTS),
-                dynamic_shapes={"observations": tuple({0: batch} for _ in parts)},
+                output_names=[_unlike(name, parts) for name in OUTPUTS],
+                dynamic_shapes={"inputs": tuple({0: batch} for _ in parts)},
                 dynamo=True,
                 verbose=False,
             )
@@ -71,6 +73,10 @@ def export_onnx(
             f"policy: received a network on {observation_space} that torch cannot write as ONNX "
             f"({type(error).__name__}). See the error above for the operation that is missing."
         ) from error
+    graph = program.model.graph
+    for value in [*graph.initializers.values(), *(each for node in graph for each in node.outputs)]:
+        if value.name in parts:  # no key has a dot in it: torch names modules by them
+            value.name = f"inner.{value.name}"
     from dqn_plugins import __version__
 
     model = program.model_proto
@@ -83,6 +89,13 @@ def export_onnx(
     with written_whole(place) as file:
         file.write(model.SerializeToString())
     return place
+
+
+def _unlike(name: str, names: Container[str]) -> str:
+    """Append underscores to a name until it is none of the others, as ONNX has it."""
+    while name in names:
+        name += "_"
+    return name
 
 
 @contextmanager
@@ -106,21 +119,24 @@ class _GreedyPolicy(nn.Module):
     """
     A network with its statistics as constants: what is exported.
 
-    Its inputs are one observation, or with keys the parts of a dictionary.
+    Its inputs are one observation, or with keys the parts of a dictionary, and then the masks.
     """
 
-    def __init__(self, network: QNetwork, keys: tuple[str, ...] | None) -> None:
+    def __init__(self, network: QNetwork, keys: tuple[str, ...] | None, action_masks: bool) -> None:
         super().__init__()
         self.network = deepcopy(network).cpu().requires_grad_(False)
         self.scale = network.reward_scale
-        self.keys = keys
+        self.keys, self.action_masks = keys, action_masks
         for name, module in self.network.named_children():
             if isinstance(module, (ObservationNormalizer, RewardNormalizer)):
                 setattr(self.network, name, module.frozen())
 
-    def forward(self, *observations: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-        observation: Any = observations[0]
+    def forward(self, *inputs: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+        observation: Any = inputs[0]
         if self.keys is not None:
-            observation = dict(zip(self.keys, observations, strict=True))
+            observation = dict(zip(self.keys, inputs, strict=False))
         values = self.network.learned_values(observation)
-        return values * self.scale, values.argmax(dim=1)
+        choices = values
+        if self.action_masks:
+            choices = values.where(inputs[-1], -th.inf)
+        return values * self.scale, choices.argmax(dim=1)

@@ -868,7 +868,7 @@ class QAlgorithm(BaseAlgorithm):
         finally:
             self._renew_learner()
 
-    def export_onnx(self, path: str | os.PathLike[str]) -> Path:
+    def export_onnx(self, path: str | os.PathLike[str], action_masks: bool | None = None) -> Path:
         """
         Write the greedy policy as an ONNX file, which onnxruntime runs on a server, a small device
         or in a browser.
@@ -876,21 +876,29 @@ class QAlgorithm(BaseAlgorithm):
         Its input is ``observation``, or one input for each key of a dictionary, shape (n, ...) with
         any n and the number type of the observation space: observations as :meth:`predict` takes
         them, but images always with their channels first, as ``model.observation_space`` has them.
-        Its outputs are ``q_values``, shape (n, n_actions), float32, in the units of the
+        With masks the last input is ``action_mask``, shape (n, n_actions), bool. Its outputs are
+        ``q_values``, shape (n, n_actions), float32, of all actions, in the units of the
         environment's rewards, and ``action``, shape (n,), int64: what ``predict(observation,
-        deterministic=True)`` returns. Running statistics are inside, as they are now. A
-        ``VecNormalize`` around the environment is not, as it is not part of ``predict`` either.
+        deterministic=True, action_masks=action_mask)`` returns. Where a dictionary has one of these
+        names as a key, an underscore is appended to ours. Running statistics are inside, as they
+        are now. A ``VecNormalize`` around the environment is not, as it is not part of ``predict``
+        either.
 
         :param path: The file; without a suffix, ``.onnx`` is appended. Missing folders are made.
             As with :meth:`save`, an earlier file of that name is replaced only by a whole one.
+        :param action_masks: Whether the file is told which actions are possible. None if ``learn``
+            was told by its environment.
         :return: The file.
         :raises ValueError: If the policy cannot be written as ONNX. There is no file then.
         :raises DependencyNotInstalled: If the extra ``export`` is not installed.
         :raises OSError: If the file cannot be written.
         """
+        if action_masks is None:
+            action_masks = self.action_masks is not None
         facts = {name: vars(self)[name] for name in ("num_timesteps", "gamma", "action_space")}
         facts["algorithm"] = type(self).__name__
-        return export_onnx(self.policy.greedy_q_net, self.observation_space, path, facts)
+        network = self.policy.greedy_q_net
+        return export_onnx(network, self.observation_space, path, facts, action_masks)
 
     @classmethod
     def _own_arguments(cls) -> set[str]:

@@ -1,7 +1,5 @@
 """Exported policies are run in onnxruntime, which shares nothing with torch."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -13,48 +11,59 @@ import torch as th
 from gymnasium import spaces
 from gymnasium.error import DependencyNotInstalled
 
-from dqn_plugins import PQN, NaiveDQN, StreamQ
+from dqn_plugins import NaiveDQN, StreamQ
 from dqn_plugins.cli import main
+from tests.algorithms import ALGORITHMS, Row, each_algorithm
+from tests.helpers import through_a_file
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")
 
+N_ACTIONS = 4
 VECTOR = spaces.Box(-50.0, 200.0, (6,), np.float64)
 IMAGE = spaces.Box(0, 255, (36, 36, 3), np.uint8)
 DICTIONARY = spaces.Dict(
     {
-        "picture": spaces.Box(0, 255, (36, 36, 1), np.uint8),
-        "speed": spaces.Box(-5.0, 100.0, (3,), np.float32),
-        "gear": spaces.Discrete(5),
-        "doors": spaces.MultiBinary(3),
+        "observation": spaces.Box(0, 255, (36, 36, 1), np.uint8),
+        "action": spaces.Discrete(5),
+        "q_values": VECTOR,
+        "action_mask": spaces.MultiBinary(N_ACTIONS),
+        # Names that torch gives to what is computed inside
+        "linear": spaces.Box(-1.0, 1.0, (3,), np.float16),
+        "cat": spaces.Box(0, 200, (3,), np.uint16),
+        "val_4": spaces.Box(0, 255, (3,), np.uint8),
+        "a b": spaces.MultiDiscrete([3, 4]),
+        "x/y": spaces.Box(-1.0, 1.0, (2, 3), np.float32),
+        "0": spaces.Discrete(3),
     }
 )
 
 
 class Noise(gym.Env[Any, Any]):
-    """Gives any observations, and rewards of another size than 1."""
+    """Gives any observations, rewards of another size than 1, and masks if it shall."""
 
-    def __init__(self, observation_space: spaces.Space[Any]):
+    def __init__(self, observation_space: spaces.Space[Any], is_masked: bool = False):
         self.observation_space = observation_space
-        self.action_space = spaces.Discrete(4)
+        self.action_space = spaces.Discrete(N_ACTIONS)
+        self.info = {"action_mask": np.array([1, 0, 1, 1])} if is_masked else {}
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
         if seed is not None:
             self.observation_space.seed(seed)
-        return self.observation_space.sample(), {}
+        return self.observation_space.sample(), self.info
 
     def step(self, action: Any) -> Any:
         reward, draw = self.np_random.normal(30.0, 50.0), self.np_random.random()
-        return self.observation_space.sample(), float(reward), draw < 0.1, False, {}
+        return self.observation_space.sample(), float(reward), draw < 0.1, False, self.info
 
 
-def trained(algorithm: Any, space: spaces.Space[Any], steps: int = 150) -> Any:
+def trained(row: Row, space: spaces.Space[Any], is_masked: bool = False, steps: int = 40) -> Any:
     policy = "MlpPolicy"
     if space is IMAGE:
         policy = "CnnPolicy"
     elif space is DICTIONARY:
         policy = "MultiInputPolicy"
-    return algorithm(policy, Noise(space), learning_rate=1e-3, seed=0).learn(steps)
+    return row.make(Noise(space, is_masked), policy).learn(steps)
 
 
 def observations(model: Any, count: int) -> Any:
@@ -67,34 +76,41 @@ def observations(model: Any, count: int) -> Any:
     return np.stack(samples)
 
 
-def run(path: Path, batch: Any) -> tuple[Any, Any]:
+def run(path: Path, batch: Any, masks: np.ndarray | None = None) -> tuple[Any, Any]:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    feed = batch if isinstance(batch, dict) else {"observation": batch}
-    q_values, actions = session.run(["q_values", "action"], feed)
+    feed = dict(batch) if isinstance(batch, dict) else {"observation": batch}
+    if masks is not None:
+        feed[session.get_inputs()[-1].name] = masks
+    q_values, actions = session.run(None, feed)
     return q_values, actions
 
 
+@each_algorithm
 @pytest.mark.parametrize(
-    ("algorithm", "space"),
+    ("space", "is_masked"),
     [
-        (StreamQ, VECTOR),
-        (PQN, VECTOR),
-        (StreamQ, IMAGE),
-        (StreamQ, DICTIONARY),
-        (NaiveDQN, spaces.Discrete(9)),
+        (VECTOR, False),
+        (VECTOR, True),
+        (IMAGE, False),
+        (DICTIONARY, True),
+        (spaces.Discrete(9), False),
+        (spaces.MultiBinary(5), False),
     ],
-    ids=lambda value: getattr(value, "__name__", type(value).__name__),
+    ids=lambda value: str(value) if isinstance(value, bool) else type(value).__name__,
 )
 def test_what_is_exported_says_what_the_model_says(
-    algorithm: Any, space: Any, tmp_path: Path
+    row: Row, space: Any, is_masked: bool, tmp_path: Path
 ) -> None:
-    model = trained(algorithm, space)
-    path = model.export_onnx(tmp_path / "new folder/policy")
-    assert path == tmp_path / "new folder/policy.onnx"
+    model = through_a_file(trained(row, space, is_masked))
+    path = model.export_onnx(tmp_path / "ünï code/policy")
+    assert path == tmp_path / "ünï code/policy.onnx"
     parameters = model.policy.greedy_q_net.parameters()
     assert path.stat().st_size < 1.1 * sum(each.nbytes for each in parameters) + (1 << 18)
-    batch = observations(model, 1_000)
-    q_values, actions = run(path, batch)
+    batch, masks = observations(model, 1_000), None
+    if is_masked:
+        masks = np.random.default_rng(0).random((1_000, N_ACTIONS)) < 0.5
+        masks[np.arange(1_000), np.arange(1_000) % N_ACTIONS] = True
+    q_values, actions = run(path, batch, masks)
     with th.no_grad():
         expected = model.policy.greedy_q_net(model.policy.obs_to_tensor(batch)[0]).numpy()
     assert q_values.dtype == np.float32
@@ -104,20 +120,32 @@ def test_what_is_exported_says_what_the_model_says(
     # Two actions whose values agree up to rounding are no other choice.
     best, second = -np.sort(-expected, axis=1)[:, :2].T
     is_clear = best - second > 2e-5 * size
-    assert is_clear.mean() > 0.99
-    predicted, _ = model.predict(batch, deterministic=True)
+    assert is_clear.mean() > 0.9
+    predicted, _ = model.predict(batch, deterministic=True, action_masks=masks)
     np.testing.assert_array_equal(actions[is_clear], predicted[is_clear])
+    if masks is not None:
+        assert masks[np.arange(1_000), actions].all()
+    one = {key: part[:1] for key, part in batch.items()} if space is DICTIONARY else batch[:1]
+    assert run(path, one, None if masks is None else masks[:1])[0].shape == (1, N_ACTIONS)
 
 
-def test_a_single_observation_is_a_batch_too(tmp_path: Path) -> None:
-    model = trained(NaiveDQN, VECTOR, steps=1)
-    path = model.export_onnx(tmp_path / "policy.onnx")
-    q_values, actions = run(path, observations(model, 1))
-    assert (q_values.shape, actions.shape) == ((1, 4), (1,))
+def test_inputs_and_outputs_have_names_of_their_own(tmp_path: Path) -> None:
+    outputs = ["q_values", "action"]
+    for space, is_masked, kwargs, expected in (
+        (VECTOR, False, {}, ["observation", *outputs]),
+        (VECTOR, True, {}, ["observation", "action_mask", *outputs]),
+        (VECTOR, True, {"action_masks": False}, ["observation", *outputs]),
+        (VECTOR, False, {"action_masks": True}, ["observation", "action_mask", *outputs]),
+        (DICTIONARY, True, {}, [*DICTIONARY, "action_mask_", "q_values_", "action_"]),
+    ):
+        model = trained(ALGORITHMS[0], space, is_masked, steps=1)
+        session = onnxruntime.InferenceSession(str(model.export_onnx(tmp_path / "p", **kwargs)))
+        names = [each.name for each in (*session.get_inputs(), *session.get_outputs())]
+        assert names == expected
 
 
 def test_the_statistics_of_the_moment_are_inside_and_the_model_goes_on(tmp_path: Path) -> None:
-    model = trained(StreamQ, VECTOR)
+    model = StreamQ("MlpPolicy", Noise(VECTOR), seed=0).learn(100)
     batch = observations(model, 10)
     before, _ = run(model.export_onnx(tmp_path / "before"), batch)
     model.learn(50, reset_num_timesteps=False)
@@ -153,49 +181,6 @@ def test_the_extra_to_install_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path:
     )
     with pytest.raises(DependencyNotInstalled, match=r"pip install 'dqn-plugins\[export\]'"):
         model.export_onnx(tmp_path / "policy")
-
-
-# Dictionaries and spaces
-
-
-@pytest.mark.parametrize("algorithm", [NaiveDQN, StreamQ, PQN])
-@pytest.mark.parametrize(
-    "space",
-    [
-        spaces.Dict({"observation": VECTOR}),
-        spaces.Dict({"0": VECTOR, "a b": spaces.Discrete(3), "x/y": spaces.MultiBinary(2)}),
-        spaces.MultiDiscrete([3, 4]),
-        spaces.MultiBinary(5),
-        spaces.Box(-1.0, 1.0, (2, 3), np.float32),
-        spaces.Box(-4, 90, (3,), np.int16),
-        spaces.Box(0, 200, (3,), np.uint16),
-        spaces.Box(0, 255, (3,), np.uint8),
-        spaces.Box(-1.0, 1.0, (3,), np.float16),
-    ],
-    ids=lambda space: str(space)[:40],
-)
-def test_every_space_that_learns_is_exported(algorithm: Any, space: Any, tmp_path: Path) -> None:
-    policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
-    kwargs = {"n_steps": 16} if algorithm is PQN else {}
-    model = algorithm(policy, Noise(space), seed=0, **kwargs).learn(32)
-    batch = observations(model, 20)
-    q_values, actions = run(model.export_onnx(tmp_path / "policy"), batch)
-    with th.no_grad():
-        expected = model.policy.greedy_q_net(model.policy.obs_to_tensor(batch)[0]).numpy()
-    size = max(1.0, np.abs(expected).max())
-    np.testing.assert_allclose(q_values / size, expected / size, rtol=0.0, atol=1e-5)
-    np.testing.assert_array_equal(actions, q_values.argmax(axis=1))
-
-
-@pytest.mark.parametrize("key", ["action", "q_values"])
-def test_a_key_that_is_an_output_is_refused_before_there_is_a_file(
-    key: str, tmp_path: Path
-) -> None:
-    space = spaces.Dict({"position": VECTOR, key: spaces.Discrete(3)})
-    model = NaiveDQN("MultiInputPolicy", Noise(space), seed=0)
-    with pytest.raises(ValueError, match=rf"observation_space: received the keys .*\['{key}'\]"):
-        model.export_onnx(tmp_path / "policy")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_network_that_is_no_onnx_is_refused_before_there_is_a_file(tmp_path: Path) -> None:
