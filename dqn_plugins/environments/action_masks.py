@@ -105,12 +105,7 @@ class ActionMasks:
         """
         if self.found is None:
             return None
-        told = [info.get(KEY) for info in self._env.reset_infos]
-        if self._ask is None:
-            return self._read(told)
-        masks = self._read(self._ask())
-        self._compare(masks, told, 0)
-        return masks
+        return self._look([info.get(KEY) for info in self._env.reset_infos])
 
     def now(self) -> np.ndarray | None:
         """
@@ -151,24 +146,20 @@ class ActionMasks:
                     )
             return None, None
         told = [info.get(KEY) for info in infos]
-        over = dones
-        last, resets = told, []
-        if True in dones.tolist():
-            last = list(told)
-            for row in np.flatnonzero(dones).tolist():
-                if last[row] is None and terminated[row]:
-                    last[row] = np.zeros(self._n_actions, np.bool_)
-                told[row] = last[row] if self._ask is None else told[row]
-                if begun is not None and begun[row]:  # what was told is of the last observation
-                    resets.append(row)
-                    told[row] = self._env.reset_infos[first_env_index + row].get(KEY)
-            if begun is not None:
-                over = dones & ~begun
-        if self._ask is None:
-            masks = self._read(told, first_env_index, over)
-        else:
-            masks = self._read(self._ask(), first_env_index, over)
-            self._compare(masks, told, first_env_index)
+        if True not in dones.tolist():
+            masks = self._look(told, first_env_index)
+            return masks, masks
+        last, resets, over = list(told), [], dones
+        for row in np.flatnonzero(dones).tolist():
+            if last[row] is None and terminated[row]:
+                last[row] = np.zeros(self._n_actions, np.bool_)
+            told[row] = last[row] if self._ask is None else told[row]
+            if begun is not None and begun[row]:  # what was told is of the last observation
+                resets.append(row)
+                told[row] = self._env.reset_infos[first_env_index + row].get(KEY)
+        if begun is not None:
+            over = dones & ~begun
+        masks = self._look(told, first_env_index, over)
         next_masks = masks.copy() if resets else masks
         for row in resets:
             if last[row] is None:
@@ -182,6 +173,22 @@ class ActionMasks:
             next_masks[row] = self._read([last[row]], first_env_index + row, is_over)[0]
         return next_masks, masks
 
+    def _look(
+        self, told: list[Any], first_env_index: int = 0, ended: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Read what is told in ``info``, or ask, and refuse what ``info`` says otherwise."""
+        if self._ask is None:
+            return self._read(told, first_env_index, ended)
+        masks = self._read(self._ask(), first_env_index, ended)
+        for row, mask in enumerate(told):
+            if mask is not None and not np.array_equal(masks[row], mask):
+                raise _malformed(
+                    first_env_index + row,
+                    f"{np.asarray(mask).tolist()} in info['action_mask']",
+                    f"{masks[row].astype(int).tolist()}, which action_masks() returned",
+                )
+        return masks
+
     def _read(
         self, told: Any, first_env_index: int = 0, ended: np.ndarray | None = None
     ) -> np.ndarray:
@@ -189,19 +196,21 @@ class ActionMasks:
         masks = np.empty((len(told), self._n_actions), np.bool_)
         for row, mask in enumerate(told):
             array = mask if type(mask) is np.ndarray else _as_array(mask)
-            if array.shape != self._shape or array.dtype.kind not in NUMBERS:
+            is_bool = array.dtype is BOOL
+            if array.shape != self._shape or not (is_bool or array.dtype.kind in NUMBERS):
                 raise self._another_form(mask, first_env_index + row)
             # Lists are quicker than NumPy for as few numbers as there are actions.
             numbers = array.tolist()
-            masks[row] = array
-            if array.dtype is not BOOL and masks[row].tolist() != numbers:
+            n_possible = numbers.count(True)
+            if not is_bool and n_possible + numbers.count(False) != self._n_actions:
                 raise self._another_form(mask, first_env_index + row)
-            if True not in numbers and (ended is None or not ended[row]):
+            if n_possible == 0 and (ended is None or not ended[row]):
                 raise _malformed(
                     first_env_index + row,
                     "one without a possible action",
                     "one with a possible action, until the episode ends",
                 )
+            masks[row] = array
         return masks
 
     def _another_form(self, mask: Any, env_index: int) -> MalformedTransitionError:
@@ -211,16 +220,6 @@ class ActionMasks:
             f"an array of shape {self._shape} of True and False, or 1 and 0, at every reset and "
             f"step, in {self.found}",
         )
-
-    def _compare(self, masks: np.ndarray, told: list[Any], first_env_index: int) -> None:
-        """Refuse what ``info`` says if the method says otherwise."""
-        for row, mask in enumerate(told):
-            if mask is not None and not np.array_equal(masks[row], mask):
-                raise _malformed(
-                    first_env_index + row,
-                    f"{np.asarray(mask).tolist()} in info['action_mask']",
-                    f"{masks[row].astype(int).tolist()}, which action_masks() returned",
-                )
 
 
 def tell_last_action_mask(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:

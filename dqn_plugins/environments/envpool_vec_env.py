@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+from typing_extensions import override
 
 from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv, rows_of
 
@@ -72,30 +73,18 @@ class EnvPoolVecEnv(GymnasiumVecEnv):
         obs, infos = self.pool.reset(options=options)
         return obs, _masks_in(infos)
 
+    @override
     def step_async(self, actions: np.ndarray) -> None:
-        """
-        Begin a step.
-
-        :param actions: Actions, shape (n_envs,).
-        """
         self.pool.send(actions)
 
+    @override
     def step_wait(self) -> VecEnvStepReturn:
-        """
-        Finish the step.
-
-        :return: Observations, rewards, dones and infos.
-        """
         obs, rewards, terminations, truncations, infos = self.pool.recv()
         rows = rows_of(_masks_in(infos), self.num_envs)
         return self._read(obs, rewards, terminations, truncations, rows)
 
+    @override
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """
-        Draw the environments.
-
-        :return: A frame of each, shape (height, width, 3), uint8.
-        """
         return list(self.pool.render(env_ids=np.arange(self.num_envs)))
 
 

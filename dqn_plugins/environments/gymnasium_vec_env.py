@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
+from typing_extensions import override
 
 __all__ = ["GymnasiumVecEnv"]
 
@@ -102,12 +103,8 @@ class GymnasiumVecEnv(VecEnv):
     def _reset_env(self, seed: int | None, options: dict[str, Any] | None) -> tuple[Any, Any]:
         return self.env.reset(seed=seed, options=options)
 
+    @override
     def step_async(self, actions: np.ndarray) -> None:
-        """
-        Begin a step.
-
-        :param actions: Actions, shape (n_envs,).
-        """
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -182,14 +179,8 @@ class GymnasiumVecEnv(VecEnv):
             # Of the dead one, whose pipe its siblings hold open, Gymnasium would await an answer.
             self.env.close(terminate=True)
 
+    @override
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """
-        Look up an attribute of the environments.
-
-        :param attr_name: Its name.
-        :param indices: Which environments; None for all.
-        :return: Their values.
-        """
         if hasattr(self.env.unwrapped, "get_attr"):
             values = self.env.unwrapped.get_attr(attr_name)
         else:
@@ -208,17 +199,12 @@ class GymnasiumVecEnv(VecEnv):
             return all(self.env_method("has_wrapper_attr", attr_name))
         return super().has_attr(attr_name)
 
+    @override
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """
-        Set an attribute of all environments.
-
-        :param attr_name: Its name.
-        :param value: Its value.
-        :param indices: None: a ``VectorEnv`` can only be set as a whole.
-        """
         self._check_all(indices)
         self.env.unwrapped.set_attr(attr_name, [value] * self.num_envs)  # type: ignore[attr-defined]
 
+    @override
     def env_method(
         self,
         method_name: str,
@@ -226,15 +212,6 @@ class GymnasiumVecEnv(VecEnv):
         indices: VecEnvIndices = None,
         **method_kwargs: Any,
     ) -> list[Any]:
-        """
-        Call a method of all environments.
-
-        :param method_name: Its name.
-        :param method_args: Positional arguments.
-        :param indices: None: a ``VectorEnv`` can only be called as a whole.
-        :param method_kwargs: Keyword arguments.
-        :return: What they return.
-        """
         self._check_all(indices)
         call = self.env.unwrapped.call  # type: ignore[attr-defined]
         return list(call(method_name, *method_args, **method_kwargs))
@@ -258,12 +235,8 @@ class GymnasiumVecEnv(VecEnv):
         """
         return [issubclass(Monitor, wrapper_class) for _ in self._get_indices(indices)]
 
+    @override
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """
-        Draw the environments.
-
-        :return: A frame of each, shape (height, width, 3), uint8.
-        """
         frames: Iterable[np.ndarray] | None = self.env.render()  # type: ignore[assignment]
         return [None] * self.num_envs if frames is None else list(frames)
 

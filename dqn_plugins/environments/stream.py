@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from dqn_plugins.environments.action_masks import ActionMasks
 from dqn_plugins.environments.failure import environment_failure, step_watched
 from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
-from dqn_plugins.environments.single_env import NUMBERS, SingleVecEnv
+from dqn_plugins.environments.single_env import NUMBERS, SingleVecEnv, SyncVecEnv
 from dqn_plugins.environments.turns import TurnTakingVecEnv
 from dqn_plugins.errors import MalformedTransitionError
 from dqn_plugins.learning.transition import Observation, Transition
@@ -43,8 +43,8 @@ class TransitionStream:
         # Where a step may be none, its environments say so.
         source = env.unwrapped
         self._source = source if isinstance(source, GymnasiumVecEnv | TurnTakingVecEnv) else None
-        # It looks by itself at what its environment gives.
-        self._is_checked = type(env) is SingleVecEnv
+        # They look by themselves at what their environments give.
+        self._is_checked = type(env) in (SingleVecEnv, SyncVecEnv)
         self._step = env.step if self._is_checked else partial(step_watched, env)
 
     @property
@@ -112,7 +112,15 @@ class TransitionStream:
         if looks and self._masks is not None:
             self._is_first = False
             try:
-                masks = self._follow_masks(valid, dones, begun, terminated, infos, first)
+                before = self.action_masks
+                if self._turns is not None and before is not None:
+                    before = before[first : first + len(dones)]
+                if self._turns is not None and begun is None and not valid.any():
+                    masks = before, before, before  # these have just begun
+                else:
+                    following, now = self._masks.after_step(dones, begun, terminated, infos, first)
+                    masks = before, following, now
+                    self.action_masks = now if self._turns is None else self._put(now, first)
             except MalformedTransitionError as error:
                 error.step = step
                 raise
@@ -133,30 +141,12 @@ class TransitionStream:
         )
         return transition, infos
 
-    def _follow_masks(
-        self,
-        valid: np.ndarray,
-        dones: np.ndarray,
-        begun: np.ndarray | None,
-        terminated: np.ndarray,
-        infos: list[dict[str, Any]],
-        first: int,
-    ) -> tuple[np.ndarray | None, ...]:
-        """Read which actions are possible: before the step, after it, and now."""
-        assert self._masks is not None
-        before, rows = self.action_masks, slice(first, first + len(dones))
-        if self._turns is not None:
-            before = None if before is None else before[rows]
-            if begun is None and not valid.any():  # these have just begun
-                return before, before, before
-        next_masks, new_masks = self._masks.after_step(dones, begun, terminated, infos, first)
-        if self._turns is not None and new_masks is not None:
-            self.action_masks = np.concatenate(
-                [self.action_masks[:first], new_masks, self.action_masks[rows.stop :]]  # type: ignore[index]
-            )
-        else:
-            self.action_masks = new_masks
-        return before, next_masks, new_masks
+    def _put(self, masks: np.ndarray | None, first: int) -> np.ndarray | None:
+        """Put masks of some environments in the place of their earlier ones."""
+        if masks is None or self.action_masks is None:
+            return masks
+        parts = self.action_masks[:first], masks, self.action_masks[first + len(masks) :]
+        return np.concatenate(parts)
 
 
 def true_next_observation(

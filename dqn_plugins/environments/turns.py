@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
+from typing_extensions import override
 
 from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
 from dqn_plugins.learning.transition import Observation
@@ -129,12 +130,8 @@ class TurnTakingVecEnv(VecEnv):
         self._turn = (self._turn + 1) % len(self.groups)
         return before.finish()
 
+    @override
     def reset(self) -> Any:
-        """
-        Begin an episode in every environment.
-
-        :return: The first observations, shape (n_envs, ...).
-        """
         self._turn = 0
         for group in self.groups:
             group.finish()
@@ -157,64 +154,40 @@ class TurnTakingVecEnv(VecEnv):
         for group in self.groups:
             group.begin(actions[group.first_env_index :][: group.env.num_envs])
 
+    @override
     def step_wait(self) -> VecEnvStepReturn:
-        """
-        Finish the step.
-
-        :return: Observations, rewards, dones and infos.
-        """
         results = [group.finish().result for group in self.groups]
         obs, rewards, dones, infos = zip(*results, strict=True)
         all_infos = [info for part in infos for info in part]
         return _concatenated(obs), np.concatenate(rewards), np.concatenate(dones), all_infos
 
+    @override
     def close(self) -> None:
-        """Close the environments."""
         for group in self.groups:
             group.env.close()
 
+    @override
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """
-        Seed the environments.
-
-        :param seed: The seed of the first one; the others' follow. None changes nothing.
-        :return: Their seeds.
-        """
         return self._from_all(
             lambda group: group.env.seed(None if seed is None else seed + group.first_env_index)
         )
 
+    @override
     def set_options(self, options: Any = None) -> None:
-        """
-        Set the options of the next reset.
-
-        :param options: One dictionary for all environments.
-        """
         for group in self.groups:
             group.env.set_options(options)
 
+    @override
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """
-        Look up an attribute of the environments.
-
-        :param attr_name: Its name.
-        :param indices: Which environments; None for all.
-        :return: Their values.
-        """
         values = self._from_all(lambda group: group.env.get_attr(attr_name))
         return [values[index] for index in self._get_indices(indices)]
 
+    @override
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """
-        Set an attribute of all environments.
-
-        :param attr_name: Its name.
-        :param value: Its value.
-        :param indices: Handed on: None for all.
-        """
         for group in self.groups:
             group.env.set_attr(attr_name, value, indices)
 
+    @override
     def env_method(
         self,
         method_name: str,
@@ -222,40 +195,21 @@ class TurnTakingVecEnv(VecEnv):
         indices: VecEnvIndices = None,
         **method_kwargs: Any,
     ) -> list[Any]:
-        """
-        Call a method of all environments.
-
-        :param method_name: Its name.
-        :param method_args: Positional arguments.
-        :param indices: Handed on: None for all.
-        :param method_kwargs: Keyword arguments.
-        :return: What they return.
-        """
         return self._from_all(
             lambda group: group.env.env_method(
                 method_name, *method_args, indices=indices, **method_kwargs
             )
         )
 
+    @override
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """
-        Tell whether the environments have a wrapper.
-
-        :param wrapper_class: The wrapper's class.
-        :param indices: Which environments; None for all.
-        :return: See :meth:`GymnasiumVecEnv.env_is_wrapped`.
-        """
         wrapped = self._from_all(lambda group: group.env.env_is_wrapped(wrapper_class))
         return [wrapped[index] for index in self._get_indices(indices)]
 
+    @override
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """
-        Draw the environments.
-
-        :return: A frame of each, shape (height, width, 3), uint8.
-        """
         return self._from_all(lambda group: group.env.get_images())
 
     def _from_all(self, ask: Callable[[_Group], Sequence[Any]]) -> list[Any]:
