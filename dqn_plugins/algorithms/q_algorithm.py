@@ -16,7 +16,11 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
+from stable_baselines3.common.callbacks import (
+    BaseCallback,
+    ConvertCallback,
+    ProgressBarCallback,
+)
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule, TensorDict
 from stable_baselines3.common.utils import (
@@ -38,7 +42,6 @@ from dqn_plugins.algorithms.model_files import (
     read_parameters,
     written_whole,
 )
-from dqn_plugins.algorithms.progress_bar import ProgressBar
 from dqn_plugins.algorithms.spaces import check_spaces
 from dqn_plugins.arguments import (
     check_in_unit_interval,
@@ -355,9 +358,11 @@ class QAlgorithm(BaseAlgorithm):
         """Make what transitions are handed to: here what computes, as it is."""
         return backend
 
-    def _renew_learner(self, n_envs: int | None = None, thorough: bool = True) -> None:
-        """Make a new learner if somebody replaced what the old one works on."""
-        learner = self._learner
+    def _renew(self, n_envs: int | None = None, thorough: bool = True) -> None:
+        """Follow what somebody changed: numbers, weights, and what the learner works on."""
+        explorer, learner = self._explorer, self._learner
+        explorer.kind, explorer.duration = self.exploration, self.exploration_duration
+        explorer.stuck_rate = self.exploration_stuck_eps
         if n_envs is None:
             n_envs = learner.n_envs
         if n_envs != learner.n_envs or not learner.is_current(thorough):
@@ -427,7 +432,10 @@ class QAlgorithm(BaseAlgorithm):
         watched = not _is_empty(callback) or self._is_overridden("_on_step")
         choose = self._ask_predict if self._is_overridden("predict") else self._choose_actions
         with Interruption() as interruption:
-            bar = ProgressBar(self, total_timesteps) if progress_bar else None
+            bar = ProgressBarCallback() if progress_bar else None
+            if bar is not None:
+                bar.init_callback(self)
+                bar.on_training_start({"total_timesteps": total_timesteps}, {})
             try:
                 callback.on_training_start(locals(), globals())
                 while self._goes_on(total_timesteps) and not interruption.requested:
@@ -460,7 +468,7 @@ class QAlgorithm(BaseAlgorithm):
                         if log_interval is not None and self._episode_num % log_interval == 0:
                             self.dump_logs()
                     if bar is not None:
-                        bar.update()
+                        bar.pbar.update(transition.n_transitions)
                     if not keep_going:
                         break
                     if watched and self._is_between_rollouts:
@@ -468,7 +476,7 @@ class QAlgorithm(BaseAlgorithm):
             finally:
                 callback.on_training_end()
                 if bar is not None:
-                    bar.close()
+                    bar.on_training_end()
         return self
 
     def _on_step(self) -> None:
@@ -535,26 +543,17 @@ class QAlgorithm(BaseAlgorithm):
     def _find_action_masks(self, env: VecEnv, is_reset: bool) -> None:
         """Find out whether environments tell which actions are possible, and which are now."""
         self._masks = None
-        if self.use_action_masks:
-            self._masks = masks = ActionMasks(env, int(self.action_space.n))
-            if self.verbose >= 1 and masks.found not in (None, self._masks_told):
-                print(f"Using the environment's action masks, found in {masks.found}.")
-            self._masks_told = masks.found
-            if is_reset:
-                self.action_masks = masks.at_first()
-            elif masks.found is None:
-                self.action_masks = None
-            elif (now := masks.now()) is not None:
-                self.action_masks = now
-        else:
+        if not self.use_action_masks:
             self.action_masks = None
-
-    def _renew(self, n_envs: int | None = None, thorough: bool = True) -> None:
-        """Follow what somebody changed: numbers, weights. See :meth:`_renew_learner`."""
-        explorer = self._explorer
-        explorer.kind, explorer.duration = self.exploration, self.exploration_duration
-        explorer.stuck_rate = self.exploration_stuck_eps
-        self._renew_learner(n_envs, thorough)
+            return
+        self._masks = masks = ActionMasks(env, int(self.action_space.n))
+        if self.verbose >= 1 and masks.found not in (None, self._masks_told):
+            print(f"Using the environment's action masks, found in {masks.found}.")
+        self._masks_told = masks.found
+        if is_reset or masks.found is None:
+            self.action_masks = masks.at_first()
+        elif (now := masks.now()) is not None:
+            self.action_masks = now
 
     def _notice_changes(self) -> None:
         """Take note of what a callback did: it may set numbers, or load."""
@@ -866,7 +865,7 @@ class QAlgorithm(BaseAlgorithm):
             super().set_parameters(before)
             raise
         finally:
-            self._renew_learner()
+            self._renew()
 
     def export_onnx(self, path: str | os.PathLike[str], action_masks: bool | None = None) -> Path:
         """
@@ -959,10 +958,8 @@ def has_convolutions(policy: QPolicy) -> bool:
     :param policy: The policy.
     :return: Whether one of its modules is a convolution.
     """
-    return any(isinstance(module, _CONVOLUTIONS) for module in policy.modules())
-
-
-_CONVOLUTIONS = (th.nn.Conv1d, th.nn.Conv2d, th.nn.Conv3d)
+    convolutions = th.nn.Conv1d, th.nn.Conv2d, th.nn.Conv3d
+    return any(isinstance(module, convolutions) for module in policy.modules())
 
 
 def _tells_return(episode: Any) -> bool:

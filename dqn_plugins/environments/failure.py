@@ -2,8 +2,10 @@
 
 import signal
 from collections.abc import Iterable
+from contextlib import suppress
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from traceback import walk_tb
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -37,7 +39,8 @@ def step_watched(env: VecEnv, actions: np.ndarray) -> VecEnvStepReturn:
     if not isinstance(venv, SubprocVecEnv) or type(env).step is not VecEnv.step:
         return env.step(actions)
     env.step_async(actions)
-    sentinels = {process.sentinel: remote for process, remote in _workers(venv)}
+    workers = zip(venv.processes, venv.remotes, strict=True)
+    sentinels = {process.sentinel: remote for process, remote in workers}
     silent = set(venv.remotes)
     while silent:
         ready = wait([*silent, *sentinels])
@@ -49,18 +52,10 @@ def step_watched(env: VecEnv, actions: np.ndarray) -> VecEnvStepReturn:
 
 
 def _fail_step_wait(env: VecEnv, remote: Any) -> NoReturn:
-    """
-    Let the wrappers around environments see that a process died, as an error of ``step_wait``.
-
-    :param env: The vectorised environment, whose step is not waited for yet.
-    :param remote: The pipe to the process.
-    :raises EOFError: Always.
-    """
+    """Let the wrappers around environments see that a process died, as an error of a step."""
     remote.close()  # reading from it fails at once, instead of waiting for ever
-    try:
+    with suppress(OSError):
         env.step_wait()
-    except OSError as error:
-        raise EOFError("a worker process died") from error
     raise EOFError("a worker process died")
 
 
@@ -78,10 +73,6 @@ def raise_if_dead(env: VecEnv) -> None:
 
 def _processes(venv: VecEnv) -> list[BaseProcess]:
     return list(venv.processes) if isinstance(venv, SubprocVecEnv | GymnasiumVecEnv) else []
-
-
-def _workers(venv: SubprocVecEnv) -> list[tuple[Any, Any]]:
-    return list(zip(venv.processes, venv.remotes, strict=True))
 
 
 def environment_failure(
@@ -125,11 +116,7 @@ def was_raised_in(env: VecEnv, error: BaseException) -> bool:
 
 
 def _index_in_traceback(venv: VecEnv, error: BaseException) -> int | None:
-    """
-    Look up which environment a ``VecEnv`` was busy with.
-
-    :return: Its index; None if that is not to be seen.
-    """
+    """Look up which environment a ``VecEnv`` was busy with; None if that is not to be seen."""
     if isinstance(venv, GymnasiumVecEnv):
         return _index_in_vector_env(venv.env.unwrapped, error)
     for frame in _frames(error):
@@ -161,28 +148,16 @@ def _index_in_vector_env(venv: Any, error: BaseException) -> int | None:
 
 
 def _index_of_misshapen(observations: Iterable[Any], shape: tuple[int, ...] | None) -> int | None:
-    for index, obs in enumerate(observations):
-        if np.shape(obs) != shape:
-            return index
-    return None
+    return next((i for i, obs in enumerate(observations) if np.shape(obs) != shape), None)
 
 
 def _frames(error: BaseException) -> list[FrameType]:
-    frames = []
-    traceback = error.__traceback__
-    while traceback is not None:
-        frames.append(traceback.tb_frame)
-        traceback = traceback.tb_next
-    return frames
+    return [frame for frame, _ in walk_tb(error.__traceback__)]
 
 
 def _death_of(process: Any) -> str:
     code = process.exitcode
     if code < 0:
         return f"is gone: its worker process was killed by {signal.Signals(-code).name}"
-    if code == 1:
-        return (
-            "is gone: its worker process ended with exit code 1, as after an exception, whose "
-            "traceback the worker printed"
-        )
-    return f"is gone: its worker process ended with exit code {code}"
+    why = ", as after an exception, whose traceback the worker printed" if code == 1 else ""
+    return f"is gone: its worker process ended with exit code {code}{why}"

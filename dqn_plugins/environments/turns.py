@@ -93,13 +93,12 @@ class TurnTakingVecEnv(VecEnv):
     @property
     def begun(self) -> np.ndarray | None:
         """Which observations of that step are the first of an episode, likewise; None for none."""
-        masks = [group.env.begun for group in self.groups]
-        if all(mask is None for mask in masks):
-            return None
-        nothing = [np.zeros(group.env.num_envs, np.bool_) for group in self.groups]
-        return np.concatenate(
-            [other if mask is None else mask for mask, other in zip(masks, nothing, strict=True)]
-        )
+        masks = [
+            np.zeros(env.num_envs, np.bool_) if env.begun is None else env.begun
+            for env in (group.env for group in self.groups)
+        ]
+        begun = np.concatenate(masks)
+        return begun if begun.any() else None
 
     @property
     def first_env_index(self) -> int:
@@ -115,8 +114,7 @@ class TurnTakingVecEnv(VecEnv):
     @property
     def obs(self) -> Observation:
         """What the environments see whose turn it is to act, shape (n, ...)."""
-        obs: Observation = self.groups[self._turn].obs
-        return obs
+        return self.groups[self._turn].obs  # type: ignore[no-any-return]
 
     def exchange(self, actions: np.ndarray) -> Turn:
         """
