@@ -1,12 +1,22 @@
 """Small environments that play known numbers, and remember what they played."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-__all__ = ["BadNumberEnv", "DriftEnv", "FailingEnv", "RecordingEnv", "ScriptedEnv", "Transition"]
+__all__ = [
+    "DriftEnv",
+    "FaultyEnv",
+    "RecordingEnv",
+    "ScriptedEnv",
+    "Transition",
+    "observing",
+    "raising",
+    "rewarding",
+]
 
 
 class Transition(NamedTuple):
@@ -125,42 +135,40 @@ class DriftEnv(gym.Env[np.ndarray, np.int64]):
         return self.position.astype(np.float32), reward, terminated, self.n_steps >= 17, {}
 
 
-class BadNumberEnv(RecordingEnv):
-    """
-    A :class:`RecordingEnv` that gives one bad number.
+Spoil = Callable[["FaultyEnv", tuple[Any, ...]], tuple[Any, ...]]
 
-    :param at_step: Step that gives it, counted from 1.
-    :param where: "reward" or "observation".
-    :param value: The bad number.
+
+class FaultyEnv(RecordingEnv):
+    """
+    A :class:`RecordingEnv` that does something else once.
+
+    :param spoil: Turns what ``step`` would return into what it returns.
+    :param at_step: Step that it does so at, counted from 1. The sixth is the second of an episode.
     """
 
-    def __init__(self, at_step: int, where: str, value: float) -> None:
+    def __init__(self, spoil: Spoil, at_step: int = 6) -> None:
         super().__init__()
-        self.at_step, self.where, self.value = at_step, where, value
+        self.spoil, self.at_step = spoil, at_step
 
-    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        obs, reward, terminated, truncated, info = super().step(action)
-        if len(self.transitions) == self.at_step:
-            if self.where == "reward":
-                reward = self.value
-            else:
-                obs[1] = self.value
-        return obs, reward, terminated, truncated, info
+    def step(self, action: np.int64) -> Any:
+        result = super().step(action)
+        return self.spoil(self, result) if len(self.transitions) == self.at_step else result
 
 
-class FailingEnv(RecordingEnv):
-    """
-    A :class:`RecordingEnv` that raises.
+def raising(error: BaseException) -> Spoil:
+    """Have a :class:`FaultyEnv` raise."""
 
-    :param at_step: Step that raises, counted from 1.
-    :param error: What it raises.
-    """
+    def spoil(*_: Any) -> tuple[Any, ...]:
+        raise error
 
-    def __init__(self, at_step: int, error: BaseException) -> None:
-        super().__init__()
-        self.at_step, self.error = at_step, error
+    return spoil
 
-    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        if len(self.transitions) + 1 == self.at_step:
-            raise self.error
-        return super().step(action)
+
+def observing(value: Any) -> Spoil:
+    """Have it return another observation."""
+    return lambda env, result: (value, *result[1:])
+
+
+def rewarding(value: Any) -> Spoil:
+    """Have it return another reward."""
+    return lambda env, result: (result[0], value, *result[2:])

@@ -18,41 +18,12 @@ from dqn_plugins import (
     NonFiniteTransitionError,
     StreamQ,
 )
+from dqn_plugins.environments.single_env import ConstantMemoryMonitor, SyncVecEnv
 from tests.algorithms import each_algorithm
-from tests.environments import RecordingEnv
+from tests.environments import FaultyEnv, RecordingEnv, Spoil, observing, raising, rewarding
 from tests.helpers import everything, follow, through_a_file
 
-BAD_STEP = 6  # the second step of an episode
-Spoil = Callable[["FaultyEnv", tuple[Any, ...]], tuple[Any, ...]]
-
-
-class FaultyEnv(RecordingEnv):
-    """
-    A :class:`RecordingEnv` that does something else once.
-
-    :param spoil: Turns what ``step`` would return into what it returns.
-    :param at_step: Step that it does so at, counted from 1.
-    """
-
-    def __init__(self, spoil: Spoil, at_step: int = BAD_STEP) -> None:
-        super().__init__()
-        self.spoil, self.at_step = spoil, at_step
-
-    def step(self, action: np.int64) -> Any:
-        result = super().step(action)
-        return self.spoil(self, result) if len(self.transitions) == self.at_step else result
-
-
-def raises(env: FaultyEnv, result: tuple[Any, ...]) -> tuple[Any, ...]:
-    raise ZeroDivisionError("no ground under the lander")
-
-
-def observing(value: Any) -> Spoil:
-    return lambda env, result: (value, *result[1:])
-
-
-def rewarding(value: Any) -> Spoil:
-    return lambda env, result: (result[0], value, *result[2:])
+BAD_STEP = 6
 
 
 def grows(env: FaultyEnv, result: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -69,9 +40,11 @@ def renames(env: FaultyEnv, result: tuple[Any, ...]) -> tuple[Any, ...]:
     return result[0], result[1], False, True, {}
 
 
+LONGER = observing(np.zeros(4, np.float32))
+LOST = raising(ZeroDivisionError("no ground under the lander"))
 ONE_BAD_NUMBER = np.array([0.0, np.inf, 0.0], np.float32)
 FAULTS: dict[str, tuple[Spoil, type[Exception], str]] = {
-    "exception": (raises, EnvironmentStepError, "ZeroDivisionError: no ground under the lander"),
+    "exception": (LOST, EnvironmentStepError, "ZeroDivisionError: no ground under the lander"),
     "NaN reward": (rewarding(np.nan), NonFiniteTransitionError, "reward.*nan"),
     "infinite observation": (
         observing(ONE_BAD_NUMBER),
@@ -115,11 +88,7 @@ def test_a_fault_is_named_and_leaves_no_trace(row, backend, fault):
 
 def test_what_the_environment_raised_is_the_cause():
     error = KeyError("wind")
-
-    def raise_it(*_: Any) -> Any:
-        raise error
-
-    model = NaiveDQN("MlpPolicy", FaultyEnv(raise_it), seed=0, exploration_initial_eps=1.0)
+    model = NaiveDQN("MlpPolicy", FaultyEnv(raising(error)), seed=0, exploration_initial_eps=1.0)
     with pytest.raises(EnvironmentStepError, match="KeyError: 'wind'") as caught:
         model.learn(20)
     assert caught.value.__cause__ is error
@@ -128,17 +97,26 @@ def test_what_the_environment_raised_is_the_cause():
 
 
 @each_algorithm
-@pytest.mark.parametrize("vec_env", [DummyVecEnv, SubprocVecEnv])
-def test_the_one_of_several_is_named(row, vec_env):
+@pytest.mark.parametrize(
+    ("vec_env", "spoil", "error_class", "words"),
+    [
+        (DummyVecEnv, LONGER, EnvironmentStepError, "Environment 2 raised"),
+        (SubprocVecEnv, LONGER, EnvironmentStepError, "Environment 2 raised"),
+        (SyncVecEnv, LOST, EnvironmentStepError, "Environment 2 raised"),
+        (SyncVecEnv, LONGER, MalformedTransitionError, r"environment 2 .*\(4,\)"),
+        (SyncVecEnv, rewarding(None), MalformedTransitionError, "environment 2 .*None"),
+    ],
+)
+def test_the_one_of_several_is_named(row, vec_env, spoil, error_class, words):
     def make(index: int) -> Callable[[], gym.Env]:
-        spoil = observing(np.zeros(4, np.float32))
-        return lambda: FaultyEnv(spoil) if index == 2 else RecordingEnv()
+        env = FaultyEnv(spoil) if index == 2 else RecordingEnv()
+        return lambda: ConstantMemoryMonitor(env)
 
     kwargs = {"start_method": "fork"} if vec_env is SubprocVecEnv else {}
     env = vec_env([make(index) for index in range(4)], **kwargs)
     model = row.make(env)
     states, remember = follow(model)
-    with pytest.raises(EnvironmentStepError, match="Environment 2 raised") as error:
+    with pytest.raises(error_class, match=words) as error:
         model.learn(4 * 20, callback=remember)
     assert error.value.env_index == 2
     assert error.value.step == 4 * BAD_STEP

@@ -1,6 +1,8 @@
 """Bad input is refused with what was wrong and what to do, and nothing is changed by it."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -16,7 +18,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from dqn_plugins import DivergenceError, NaiveDQN, NonFiniteTransitionError, StreamQ
 from dqn_plugins.policies import ObGD
 from tests.algorithms import ALGORITHMS, each_algorithm, each_online_algorithm
-from tests.environments import BadNumberEnv, RecordingEnv, Transition
+from tests.environments import FaultyEnv, RecordingEnv, Transition, observing, raising, rewarding
 from tests.helpers import (
     complete_state,
     differences,
@@ -167,20 +169,17 @@ def test_actions_that_do_not_start_at_zero_are_refused():
         NaiveDQN("MlpPolicy", Shaped(BOX, spaces.Discrete(3, start=2)))
 
 
-@pytest.mark.parametrize("n_envs", [0, -1, 2.5, "many"])
-def test_numbers_of_environments_that_are_none_are_refused(n_envs):
-    with pytest.raises(ValueError, match=rf"n_envs: received {n_envs!r}, it must be an integer"):
-        NaiveDQN("MlpPolicy", "CartPole-v1", n_envs=n_envs)
-
-
-def test_an_unknown_vectorization_is_refused():
-    with pytest.raises(ValueError, match=r"vectorization: received 'threads'.*'sync', 'async'"):
-        NaiveDQN("MlpPolicy", "CartPole-v1", n_envs=2, vectorization="threads")
-
-
-def test_a_number_of_environments_is_refused_beside_one_that_is_made():
-    with pytest.raises(ValueError, match=r"n_envs: received 2, .*made already.*Pass an id"):
-        NaiveDQN("MlpPolicy", gym.make("CartPole-v1"), n_envs=2)
+@pytest.mark.parametrize(
+    ("env", "kwargs", "words"),
+    [
+        *[("CartPole-v1", {"n_envs": n}, f"n_envs: received {n!r}, .* int") for n in (0, 2.5, "a")],
+        ("CartPole-v1", {"n_envs": 2, "vectorization": "threads"}, r"'threads'.*'sync', 'async'"),
+        (RecordingEnv(), {"n_envs": 2}, r"n_envs: received 2, .*made already.*Pass an id"),
+    ],
+)
+def test_numbers_of_environments_that_are_none_are_refused(env, kwargs, words):
+    with pytest.raises(ValueError, match=words):
+        NaiveDQN("MlpPolicy", env, **kwargs)
 
 
 # Environments that do not fit
@@ -246,35 +245,36 @@ def test_learn_one_takes_every_kind_of_integer(backend):
     assert all(each == learned[0] for each in learned)
 
 
-def dict_model() -> tuple[NaiveDQN, dict[str, np.ndarray]]:
-    env = SimpleMultiObsEnv(random_start=False, channel_last=False)
-    model = NaiveDQN("MultiInputPolicy", env, seed=0).learn(5)
-    return model, env.reset()[0]
+DICTIONARY, _ = SimpleMultiObsEnv(random_start=False, channel_last=False).reset()
+SPACES: dict[str, tuple[Callable[[], Any], Any]] = {
+    "MultiInputPolicy": (partial(SimpleMultiObsEnv, channel_last=False), DICTIONARY),
+    "CnnPolicy": (partial(FakeImageEnv, 3, 36, 36), np.zeros((36, 36, 1))),
+    "MlpPolicy": (partial(IdentityEnv, 5), 0),
+}
 
 
+@pytest.mark.parametrize("name", ["obs", "next_obs"])
 @pytest.mark.parametrize(
-    "spoil",
+    ("policy", "bad", "words"),
     [
-        lambda obs: np.zeros(3),
-        lambda obs: {"vec": obs["vec"]},
-        lambda obs: {**obs, "extra": obs["vec"]},
+        ("MultiInputPolicy", np.zeros(3), "received .*'img', 'vec'"),
+        ("MultiInputPolicy", {"vec": DICTIONARY["vec"]}, "received .*'img', 'vec'"),
+        ("MultiInputPolicy", {**DICTIONARY, "extra": np.zeros(5)}, "received .*'img', 'vec'"),
+        ("MultiInputPolicy", {**DICTIONARY, "vec": np.zeros(2)}, r"received shape \(2,\)"),
+        # Cast to the bytes of an image, NaN would be some number.
+        *[("CnnPolicy", np.full((36, 36, 1), value), "observation") for value in (NAN, INF)],
+        *[("MlpPolicy", value, "received .*0 to 4|finite") for value in (5, -1, 1.7, NAN)],
     ],
-    ids=["array", "missing key", "extra key"],
 )
-def test_learn_one_refuses_a_dictionary_with_other_keys(spoil):
-    model, obs = dict_model()
-    with unchanged(model), pytest.raises(ValueError, match=r"^next_obs: received .*'img', 'vec'"):
-        model.learn_one(obs, 0, 0.0, spoil(obs), False)
-    model.learn_one(obs, 0, 0.0, obs, False)
-
-
-def test_learn_one_refuses_a_dictionary_with_a_part_of_another_shape():
-    model, obs = dict_model()
-    with (
-        unchanged(model),
-        pytest.raises(ValueError, match=r"^obs\['vec'\]: received shape \(2,\)"),
-    ):
-        model.learn_one({**obs, "vec": np.zeros(2)}, 0, 0.0, obs, False)
+def test_learn_one_refuses_what_its_space_does_not_hold(name, policy, bad, words):
+    make_env, good = SPACES[policy]
+    model = NaiveDQN(policy, make_env(), seed=0).learn(5)
+    transition = Transition(good, 1, 0.0, good, False)
+    with unchanged(model), pytest.raises(ValueError, match=words) as error:
+        model.learn_one(*transition._replace(**{name: bad}))
+    if not isinstance(error.value, NonFiniteTransitionError):
+        assert str(error.value).startswith(name)
+    model.learn_one(*transition)
 
 
 def test_learn_one_takes_images_as_the_environment_returns_them():
@@ -325,26 +325,6 @@ def test_learn_one_refuses_numbers_that_are_not_finite(backend, row, name, quant
     assert learns_on(model)
 
 
-@pytest.mark.parametrize("name", ["obs", "next_obs"])
-@pytest.mark.parametrize("value", [NAN, INF])
-def test_learn_one_refuses_images_that_are_not_finite(name, value):
-    # Cast to the bytes of an image, NaN would be some number.
-    model = NaiveDQN("CnnPolicy", FakeImageEnv(3, screen_height=36, screen_width=36), seed=0)
-    good, bad = np.zeros((36, 36, 1)), np.full((36, 36, 1), value)
-    transition = Transition(good, 1, 0.0, good, False)._replace(**{name: bad})
-    with unchanged(model), pytest.raises(NonFiniteTransitionError, match="observation"):
-        model.learn_one(*transition)
-
-
-@pytest.mark.parametrize("name", ["obs", "next_obs"])
-@pytest.mark.parametrize("value", [5, -1, 1.7, NAN], ids=repr)
-def test_learn_one_refuses_discrete_observations_outside_their_space(name, value):
-    model = NaiveDQN("MlpPolicy", IdentityEnv(5), seed=0)
-    transition = Transition(0, 1, 0.0, 0, False)._replace(**{name: value})
-    with unchanged(model), pytest.raises(ValueError, match=rf"{name}: received .*0 to 4|finite"):
-        model.learn_one(*transition)
-
-
 @each_algorithm
 @pytest.mark.parametrize(
     ("where", "value"),
@@ -352,8 +332,9 @@ def test_learn_one_refuses_discrete_observations_outside_their_space(name, value
 )
 def test_learn_refuses_numbers_that_are_not_finite(backend, row, where, value):
     # Step 6 is the second of an episode: neither its first observation nor its last one.
-    envs = [RecordingEnv(), RecordingEnv(), BadNumberEnv(6, where, value)]
-    model = row.make(DummyVecEnv([lambda env=env: env for env in envs]), backend=backend)
+    spoil = rewarding(value) if where == "reward" else observing(np.full(3, value, np.float32))
+    makers = [RecordingEnv, RecordingEnv, lambda: FaultyEnv(spoil)]
+    model = row.make(DummyVecEnv(makers), backend=backend)
     states, remember = follow(model)
     with pytest.raises(NonFiniteTransitionError, match="is not finite") as error:
         model.learn(3 * 20, callback=remember)
@@ -369,26 +350,21 @@ def test_learn_refuses_numbers_that_are_not_finite(backend, row, where, value):
     assert everything(model)[0] != states[-1][0]
 
 
-@each_algorithm
-def test_a_bad_last_observation_leaves_everything_as_it_was(backend, row):
-    model = row.make(BadNumberEnv(3, "observation", NAN), backend=backend)
-    states, remember = follow(model)
-    with pytest.raises(NonFiniteTransitionError, match="environment 0 at step 3"):
-        model.learn(8, callback=remember)
-    assert len(states) == 3
-    assert everything(model) == states[-1]
+class BadReset(RecordingEnv):
+    """Begins its second episode with NaN."""
+
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        obs, info = super().reset(**kwargs)
+        if self.episode == 1:
+            obs[0] = NAN
+        return obs, info
 
 
 @each_algorithm
-def test_a_bad_first_observation_of_an_episode_leaves_everything_as_it_was(backend, row):
-    class BadReset(RecordingEnv):
-        def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, Any]]:
-            obs, info = super().reset(**kwargs)
-            if self.episode == 1:
-                obs[0] = NAN
-            return obs, info
-
-    model = row.make(BadReset(), backend=backend)
+@pytest.mark.parametrize("where", ["last", "first"])
+def test_a_bad_observation_where_episodes_meet_leaves_everything_as_it_was(backend, row, where):
+    env = BadReset() if where == "first" else FaultyEnv(observing(np.full(3, NAN, np.float32)), 3)
+    model = row.make(env, backend=backend)
     states, remember = follow(model)
     with pytest.raises(NonFiniteTransitionError, match="environment 0 at step 3"):
         model.learn(8, callback=remember)
@@ -398,20 +374,10 @@ def test_a_bad_first_observation_of_an_episode_leaves_everything_as_it_was(backe
     assert np.isfinite(weights(model)).all()
 
 
-class Interrupted(RecordingEnv):
-    """Is interrupted when its sixth step has been taken."""
-
-    def step(self, action: np.int64) -> Any:
-        result = super().step(action)
-        if len(self.transitions) == 6:
-            raise KeyboardInterrupt
-        return result
-
-
-@pytest.mark.parametrize("env", [BadNumberEnv(6, "reward", NAN), Interrupted()], ids=["NaN", "^C"])
-def test_going_on_learns_from_what_happened_only(env):
+@pytest.mark.parametrize("spoil", [rewarding(NAN), raising(KeyboardInterrupt())], ids=["NaN", "^C"])
+def test_going_on_learns_from_what_happened_only(spoil):
     # The environment has moved on since the last observation that was acted on.
-    model = NaiveDQN("MlpPolicy", env, seed=3)
+    model = NaiveDQN("MlpPolicy", (env := FaultyEnv(spoil)), seed=3)
     with pytest.raises((NonFiniteTransitionError, KeyboardInterrupt)):
         model.learn(20)
     model.learn(20, reset_num_timesteps=False)

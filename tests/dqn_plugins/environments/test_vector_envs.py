@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -18,7 +19,7 @@ from stable_baselines3.common.vec_env import VecVideoRecorder
 
 from dqn_plugins import EnvironmentStepError, NaiveDQN, NonFiniteTransitionError, StreamQ
 from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
-from tests.environments import RecordingEnv, ScriptedEnv
+from tests.environments import FaultyEnv, RecordingEnv, ScriptedEnv, observing, raising
 from tests.helpers import everything, weights
 from tests.wrappers.scripted import BareVecEnv
 
@@ -195,26 +196,17 @@ def test_attributes_and_methods_are_those_of_all_environments():
 # What goes wrong is named with the environment's index
 
 
-class Faulty(RecordingEnv):
-    """Does something else at its sixth step."""
-
-    def __init__(self, fault: str) -> None:
-        super().__init__()
-        self.fault = fault
-
-    def step(self, action: np.int64) -> Any:
-        obs, *rest = super().step(action)
-        if len(self.transitions) == 6:
-            if self.fault == "raises":
-                raise ZeroDivisionError("no ground under the lander")
-            if self.fault == "killed":
-                os.kill(os.getpid(), signal.SIGKILL)
-            obs = np.zeros(4, np.float32) if self.fault == "longer" else np.full(3, np.nan)
-        return obs, *rest
+FAULTS = {
+    "raises": raising(ZeroDivisionError("no ground under the lander")),
+    "longer": observing(np.zeros(4, np.float32)),
+    "NaN": observing(np.full(3, np.nan)),
+    "killed": lambda *_: os.kill(os.getpid(), signal.SIGKILL),
+}
 
 
 def with_a_fault_in_the_third(cls: type[VectorEnv], fault: str) -> VectorEnv:
-    return cls([lambda i=i: Faulty(fault) if i == 2 else RecordingEnv() for i in range(4)])
+    faulty = partial(FaultyEnv, FAULTS[fault])
+    return cls([faulty if i == 2 else RecordingEnv for i in range(4)])
 
 
 @pytest.mark.parametrize(
