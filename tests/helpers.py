@@ -20,6 +20,7 @@ __all__ = [
     "follow",
     "learn_all",
     "optimizer_numbers",
+    "own_loop",
     "statistics",
     "through_a_file",
     "traces",
@@ -57,6 +58,20 @@ def optimizer_numbers(model: Model) -> list[np.ndarray]:
 def learn_all(model: Model, transitions: Iterable[Transition]) -> list[float]:
     """Feed transitions through ``learn_one``; the TD errors."""
     return [model.learn_one(*transition) for transition in transitions]
+
+
+def own_loop(model: Model, env: Any, n_steps: int, **how: float) -> None:
+    """Learn by ``act`` and ``learn_one``, with masks where the environment tells them."""
+    obs, _ = env.reset(seed=3)
+    tells = env.has_wrapper_attr("action_masks")
+    for _ in range(n_steps):
+        mask = env.get_wrapper_attr("action_masks")() if tells else None
+        action = model.act(obs, action_masks=mask, **how)
+        next_obs, reward, terminated, truncated, _ = env.step(np.int64(action))
+        next_mask = env.get_wrapper_attr("action_masks")() if tells else None
+        ends = terminated, truncated
+        assert type(model.learn_one(obs, action, reward, next_obs, *ends, mask, next_mask)) is float
+        obs = env.reset()[0] if any(ends) else next_obs
 
 
 def traces(model: Model) -> np.ndarray:

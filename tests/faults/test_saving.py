@@ -1,6 +1,5 @@
 """Whatever happens while a model is saved, the earlier file is intact."""
 
-import io
 import os
 import random
 import signal
@@ -110,11 +109,3 @@ def test_a_folder_in_the_way_is_walked_around_as_sb3_does(tmp_path, model):
     with pytest.warns(UserWarning, match="is a folder"):
         model.save(tmp_path / "model")
     assert (tmp_path / "model.zip_2").is_file()
-
-
-def test_a_file_object_is_written_and_stays_open(model):
-    file = io.BytesIO()
-    model.save(file)
-    file.seek(0)
-    assert np.array_equal(weights(NaiveDQN.load(file)), weights(model))
-    assert not file.closed

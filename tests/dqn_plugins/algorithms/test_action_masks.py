@@ -264,22 +264,6 @@ def test_what_does_not_go_together_in_a_loop_of_ones_own_is_refused(row):
     )
 
 
-@each_online_algorithm
-def test_a_loop_of_ones_own_learns_with_masks_what_learn_learns(row, backend):
-    theirs, ours = (row.make(masking(), backend=backend) for _ in range(2))
-    theirs.learn(86)
-    env = masking()
-    obs, _ = env.reset()
-    for _ in range(86):
-        masks = env.action_masks()
-        action = ours.act(obs, total_timesteps=86, action_masks=masks)
-        next_obs, reward, terminated, truncated, _ = env.step(np.int64(action))
-        after = {"action_masks": masks, "next_action_masks": env.action_masks()}
-        ours.learn_one(obs, action, reward, next_obs, terminated, truncated, **after)
-        obs = env.reset()[0] if terminated or truncated else next_obs
-    assert everything(ours) == everything(theirs)
-
-
 @each_algorithm
 def test_an_overridden_predict_is_told_the_masks_and_held_to_them(row):
     class Lazy(row.algorithm):

@@ -177,18 +177,6 @@ def test_a_saved_model_goes_on_bit_for_bit(row):
     assert np.array_equal(weights(loaded), weights(model))
 
 
-def test_a_loop_of_ones_own_learns_what_learn_learns():
-    learned = StreamQ("CnnPolicy", Catch(), seed=3).learn(40)
-    model, env = StreamQ("CnnPolicy", Catch(), seed=3), Catch()
-    obs, _ = env.reset(seed=3)
-    for _ in range(40):
-        action = model.act(obs, total_timesteps=40)
-        next_obs, reward, terminated, truncated, _ = env.step(action)
-        model.learn_one(obs, action, reward, next_obs, terminated, truncated)
-        obs = env.reset()[0] if terminated or truncated else next_obs
-    assert np.array_equal(weights(model), weights(learned))
-
-
 def test_a_bad_pixel_is_refused_before_it_does_harm(backend):
     model = StreamQ("CnnPolicy", Catch(np.float32, bad_step=6), seed=0, backend=backend)
     with pytest.raises(NonFiniteTransitionError, match="step 6"):

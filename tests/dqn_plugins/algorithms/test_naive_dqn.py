@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
@@ -169,20 +168,6 @@ def test_the_first_action_explores_at_the_first_rate_and_the_last_ones_at_the_la
 
 
 # learn_one
-
-
-def test_learn_one_takes_what_gymnasium_and_predict_return(backend):
-    env = gym.make("CartPole-v1")
-    model = NaiveDQN("MlpPolicy", env, seed=0, backend=backend)
-    obs, _ = env.reset(seed=0)
-    for _ in range(30):
-        action, _ = model.predict(obs)
-        next_obs, reward, terminated, truncated, _ = env.step(action)
-        td_error = model.learn_one(obs, action, reward, next_obs, terminated)
-        assert isinstance(td_error, float)
-        assert np.isfinite(td_error)
-        obs = env.reset()[0] if terminated or truncated else next_obs
-    assert model._n_updates == 30
 
 
 def test_learn_one_goes_on_after_learn_with_several_environments(backend):

@@ -1,46 +1,47 @@
 """Loops of one's own, in which ``act`` and ``learn_one`` take the place of ``learn``."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.monitor import Monitor
 
 from dqn_plugins import NaiveDQN, NonFiniteTransitionError, StreamQ
+from tests.dqn_plugins.algorithms.test_images import Catch
 from tests.environments import RecordingEnv
-from tests.helpers import everything, statistics
+from tests.helpers import everything, own_loop, statistics
+from tests.properties.tagged_env import MaskingEnv
 
 SMALL = {"net_arch": [8]}
 N_STEPS = 200  # within an episode
-
-
-def own_loop(model: NaiveDQN | StreamQ, env: RecordingEnv, n_steps: int, **how: float) -> None:
-    """Learn from a number of transitions."""
-    obs, _ = env.reset(seed=3)
-    for _ in range(n_steps):
-        action = model.act(obs, **how)
-        next_obs, reward, terminated, truncated, _ = env.step(action)
-        model.learn_one(obs, action, reward, next_obs, terminated, truncated)
-        obs = env.reset()[0] if terminated or truncated else next_obs
+FALLING = lambda progress: 1e-3 * progress  # noqa: E731
+ENDS = ["", "", "terminated", "", "", "", "truncated", "", "both"]
+MASKING = partial(MaskingEnv, spaces.Box(0.0, np.inf, (2,), np.float32), ENDS)
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "arguments"),
+    ("algorithm", "policy", "make_env", "arguments"),
     [
-        (NaiveDQN, {}),
-        (StreamQ, {"exploration_fraction": 0.5}),
-        (StreamQ, {"trace_cut": "watkins", "learning_rate": lambda progress: 1e-3 * progress}),
-        (StreamQ, {"target": "expected", "trace_cut": "never"}),
+        (NaiveDQN, "MlpPolicy", RecordingEnv, {}),
+        (StreamQ, "MlpPolicy", RecordingEnv, {"exploration_fraction": 0.5}),
+        (StreamQ, "MlpPolicy", RecordingEnv, {"trace_cut": "watkins", "learning_rate": FALLING}),
+        (StreamQ, "MlpPolicy", RecordingEnv, {"target": "expected", "trace_cut": "never"}),
+        (NaiveDQN, "MlpPolicy", MASKING, {}),
+        (StreamQ, "MlpPolicy", MASKING, {}),
+        (StreamQ, "CnnPolicy", Catch, {}),
     ],
 )
-def test_a_loop_of_ones_own_learns_what_learn_learns(algorithm, arguments, backend):
-    def model() -> NaiveDQN | StreamQ:
-        kwargs = {**arguments, "policy_kwargs": SMALL, "seed": 3, "backend": backend}
-        return algorithm("MlpPolicy", RecordingEnv(), **kwargs)
-
-    theirs, ours, env = model(), model(), RecordingEnv()
+def test_a_loop_of_ones_own_learns_what_learn_learns(
+    algorithm, policy, make_env, arguments, backend
+):
+    kwargs = {**arguments, "policy_kwargs": SMALL, "seed": 3, "backend": backend}
+    theirs, ours = (algorithm(policy, make_env(), **kwargs) for _ in range(2))
     theirs.learn(N_STEPS)
+    env = Monitor(make_env())
     own_loop(ours, env, N_STEPS, total_timesteps=N_STEPS)
-    played = theirs.get_env().envs[0].unwrapped.transitions
-    assert [step.action for step in env.transitions] == [step.action for step in played]
+    assert env.get_episode_lengths() == theirs.get_env().envs[0].get_episode_lengths()
     assert everything(ours) == everything(theirs)
 
 
@@ -76,7 +77,7 @@ def test_schedules_follow_the_transitions_learned_from():
     model = NaiveDQN(
         "MlpPolicy",
         RecordingEnv(),
-        learning_rate=lambda progress: 1e-3 * progress,
+        learning_rate=FALLING,
         exploration_initial_eps=1.0,
         exploration_final_eps=0.0,
         exploration_fraction=1.0,

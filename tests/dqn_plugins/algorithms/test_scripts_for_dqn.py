@@ -15,7 +15,7 @@ from stable_baselines3.dqn import policies as dqn_policies
 from dqn_plugins import NaiveDQN, StreamQ
 from tests.algorithms import each_algorithm
 from tests.environments import RecordingEnv, ScriptedEnv
-from tests.helpers import everything, through_a_file
+from tests.helpers import everything, own_loop, through_a_file
 
 # Policy classes
 
@@ -83,14 +83,12 @@ def test_a_predict_may_take_the_newest_greedy_actions_and_look_at_others():
 
     seen = []
     model = Greedy("MlpPolicy", (env := RecordingEnv()), seed=0, exploration_final_eps=1.0)
-    obs, _ = env.reset(seed=1)
     for _ in range(30):
+        obs, _ = env.reset(seed=1)
         action = model.act(obs)
-        newest = model._learner.greedy_actions(obs[np.newaxis])[0]
-        assert (action, np.shape(seen.pop())) == (newest, ())
-        next_obs, reward, terminated, truncated, _ = env.step(action)
-        model.learn_one(obs, action, reward, next_obs, terminated, truncated)
-        obs = env.reset()[0] if terminated or truncated else next_obs
+        assert action == model._learner.greedy_actions(obs[np.newaxis])[0]
+        assert np.shape(seen.pop()) == ()
+        own_loop(model, env, 3)
 
 
 @pytest.mark.parametrize("answer", [[3], [-1], [0.5], [0, 1], 0, [[0]], [None]])

@@ -1,4 +1,4 @@
-"""SingleVecEnv is DummyVecEnv for one environment, ConstantMemoryMonitor is Monitor."""
+"""SingleVecEnv and SyncVecEnv are DummyVecEnv, ConstantMemoryMonitor is Monitor."""
 
 import copy
 import pickle
@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from dqn_plugins import NaiveDQN
-from dqn_plugins.environments.single_env import ConstantMemoryMonitor, SingleVecEnv
+from dqn_plugins.environments.single_env import ConstantMemoryMonitor, SingleVecEnv, SyncVecEnv
 from tests.environments import RecordingEnv, ScriptedEnv
 
 SPACES: dict[str, spaces.Space[Any]] = {
@@ -87,11 +87,11 @@ def assert_equal(one: Any, other: Any) -> None:
 
 
 @pytest.mark.parametrize("space", SPACES)
-def test_every_step_is_that_of_dummy_vec_env(space):
-    pair = [
-        SingleVecEnv(Talkative(SPACES[space])),
-        DummyVecEnv([lambda: Talkative(SPACES[space])]),
-    ]
+@pytest.mark.parametrize("n_envs", [1, 2])
+def test_every_step_is_that_of_dummy_vec_env(space, n_envs):
+    makers = [lambda: Talkative(SPACES[space])] * n_envs
+    ours = SingleVecEnv(makers[0]()) if n_envs == 1 else SyncVecEnv(makers)
+    pair = [ours, DummyVecEnv(makers)]
     for env in pair:
         env.seed(5)
     assert_equal(*(env.reset() for env in pair))
@@ -99,60 +99,16 @@ def test_every_step_is_that_of_dummy_vec_env(space):
     rng = np.random.default_rng(0)
     endings = []
     for _ in range(30):
-        actions = rng.integers(2, size=1)
+        actions = rng.integers(2, size=n_envs)
         results = [env.step(actions) for env in pair]
         assert_equal(*results)
         assert_equal(*(env.reset_infos for env in pair))
-        _, _, dones, (info,) = results[0]
+        _, _, dones, (info, *_) = results[0]
         assert ("terminal_observation" in info) == dones[0]
         if dones[0]:
             endings.append(info["TimeLimit.truncated"])
     # terminated, truncated, both at once (which is not the time limit's doing)
     assert endings[:5] == [False, True, False, True, False]
-
-
-def test_the_spaces_and_the_number_of_environments_are_told():
-    env = SingleVecEnv(Talkative(SPACES["vector"]))
-    assert isinstance(env, DummyVecEnv)
-    assert env.num_envs == 1
-    assert env.observation_space == SPACES["vector"]
-    assert env.action_space == spaces.Discrete(2)
-
-
-def test_seeds_and_options_are_handed_on_once():
-    pair = [
-        SingleVecEnv(Talkative(SPACES["vector"])),
-        DummyVecEnv([lambda: Talkative(SPACES["vector"])]),
-    ]
-    for env in pair:
-        assert env.seed(3) == [3]
-        env.set_options({"level": 2})
-        first = env.reset()
-        for _ in range(20):
-            env.step(np.zeros(1, int))
-        env.reset()
-        (options,) = env.get_attr("options")
-        assert options[0] == {"level": 2}
-        assert options[1:] == [None] * (len(options) - 1)
-        env.seed(3)
-        assert np.array_equal(env.reset(), first)
-
-
-def test_attributes_and_methods_of_the_environment_are_reached():
-    env = SingleVecEnv(ConstantMemoryMonitor(Talkative(SPACES["vector"])))
-    assert env.get_attr("episode") == [-1]
-    env.set_attr("mark", 7)
-    assert env.get_attr("mark") == [7]
-    assert env.env_method("get_total_steps") == [0]
-    assert env.env_is_wrapped(ConstantMemoryMonitor) == [True]
-    assert env.env_is_wrapped(Monitor) == [True]
-
-
-def test_vec_env_wrappers_go_around_it():
-    env = VecMonitor(VecNormalize(SingleVecEnv(RecordingEnv())))
-    NaiveDQN("MlpPolicy", env, seed=0).learn(30)
-    assert env.venv.obs_rms.count > 30
-    assert env.episode_count > 5
 
 
 def test_a_single_environment_gets_it_and_a_vec_env_is_taken_as_it_is():
