@@ -10,8 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch as th
 from torch.optim.optimizer import ParamsT
+from typing_extensions import override
 
-from dqn_plugins.policies.trace_optimizers import TraceOptimizer, check_decay_rates, check_eps
+from dqn_plugins.policies.optimizers import check_decay_rates, check_eps
+from dqn_plugins.policies.trace_optimizers import TraceOptimizer
 
 __all__ = ["AdaptiveQOptimizer", "IntentionalOptimizer"]
 
@@ -45,6 +47,7 @@ class AdaptiveQOptimizer(TraceOptimizer):
         check_eps(eps)
         super().__init__(params, {"lr": lr, "eps": eps})
 
+    @override
     @th.no_grad()
     def accumulate(
         self,
@@ -52,28 +55,15 @@ class AdaptiveQOptimizer(TraceOptimizer):
         decay: float,
         env_indices: np.ndarray | None = None,
     ) -> None:
-        """
-        Let traces fade, and add gradients to them; take their squares into v.
-
-        :param gradients: For each of n transitions one tensor per parameter that is not frozen, in
-            the order of the groups, each of its parameter's shape.
-        :param decay: γλ, in [0, 1].
-        :param env_indices: Which environments they are of, shape (n,); None for all.
-        """
         super().accumulate(gradients, decay, env_indices)
         for param, squares in zip(self.trainable(), _mean_squares(gradients), strict=True):
             self._mean_square(param).mul_(decay).add_(squares, alpha=1 - decay)
 
+    @override
     @th.no_grad()
     def step(  # type: ignore[override]
         self, td_errors: th.Tensor, env_indices: np.ndarray | None = None
     ) -> None:
-        """
-        Move the weights along the traces.
-
-        :param td_errors: TD errors δ, shape (n,).
-        :param env_indices: Which environments they are of, shape (n,); None for all.
-        """
         for group in self.param_groups:
             for param in self.trainable(group):
                 denominator = self._mean_square(param).sqrt() + group["eps"]
@@ -125,6 +115,7 @@ class IntentionalOptimizer(TraceOptimizer):
         check_eps(eps)
         super().__init__(params, {"lr": lr, "beta2": beta2, "eps": eps})
 
+    @override
     @th.no_grad()
     def accumulate(
         self,
@@ -132,14 +123,6 @@ class IntentionalOptimizer(TraceOptimizer):
         decay: float,
         env_indices: np.ndarray | None = None,
     ) -> None:
-        """
-        Let traces fade, and add gradients to them; take their squares into v and σ.
-
-        :param gradients: For each of n transitions one tensor per parameter that is not frozen, in
-            the order of the groups, each of its parameter's shape.
-        :param decay: γλ, in [0, 1].
-        :param env_indices: Which environments they are of, shape (n,); None for all.
-        """
         super().accumulate(gradients, decay, env_indices)
         norms, all_squares = [], iter(_mean_squares(gradients))
         for group in self.param_groups:
@@ -160,16 +143,11 @@ class IntentionalOptimizer(TraceOptimizer):
             share = (1 - decay) / (1 - decay**step) if decay < 1.0 else 1.0 / step
             state["squared_norm"] += share * (squared_norm - state["squared_norm"])
 
+    @override
     @th.no_grad()
     def step(  # type: ignore[override]
         self, td_errors: th.Tensor, env_indices: np.ndarray | None = None
     ) -> None:
-        """
-        Move the weights along the traces.
-
-        :param td_errors: TD errors δ, shape (n,).
-        :param env_indices: Which environments they are of, shape (n,); None for all.
-        """
         if "step" not in self.state[self.trainable()[0]]:
             return  # no gradient has come yet, and no trace
         scales = {

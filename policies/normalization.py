@@ -1,5 +1,6 @@
 """Running statistics, and normalisation of observations and rewards by them, as torch modules."""
 
+from copy import deepcopy
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
@@ -167,39 +168,27 @@ class ObservationNormalizer(nn.Module):
         :return: A module that normalises as this one does now, for as long as it lives; its
             computation does not depend on how many observations came.
         """
-        constants = {}
-        for key, name in self._names.items():
-            statistics = cast(RunningStatistics, self.statistics[name])
-            constants[key] = (statistics.mean.clone(), statistics.standard_deviation)
-        return _Constants(constants)
+        frozen = deepcopy(self)
+        for name, statistics in self.statistics.items():
+            frozen.statistics[name] = _Constants(statistics)
+        return frozen
 
     def _normalize(self, key: str, obs: th.Tensor) -> th.Tensor:
         if key not in self._names:
             return obs
         statistics = cast(RunningStatistics, self.statistics[self._names[key]])
-        return _normalized(obs, statistics.mean, statistics.standard_deviation)
+        mean = statistics.mean
+        # torch subtracts no Booleans
+        normalized = (obs.to(mean.dtype) - mean) / statistics.standard_deviation
+        return normalized.clamp(-self.BOUND, self.BOUND).float()
 
 
 class _Constants(nn.Module):
-    """An :class:`ObservationNormalizer` that takes in nothing more."""
+    """What :class:`RunningStatistics` say at a moment."""
 
-    def __init__(self, constants: dict[str, tuple[th.Tensor, th.Tensor]]) -> None:
+    def __init__(self, statistics: Any) -> None:
         super().__init__()
-        self._constants = constants
-
-    def forward(self, obs: PyTorchObs) -> PyTorchObs:
-        if isinstance(obs, dict):
-            return {key: self._normalize(key, value) for key, value in obs.items()}
-        return self._normalize(_ONLY, obs)
-
-    def _normalize(self, key: str, obs: th.Tensor) -> th.Tensor:
-        return _normalized(obs, *self._constants[key]) if key in self._constants else obs
-
-
-def _normalized(obs: th.Tensor, mean: th.Tensor, deviation: th.Tensor) -> th.Tensor:
-    # torch subtracts no Booleans
-    bound = ObservationNormalizer.BOUND
-    return ((obs.to(mean.dtype) - mean) / deviation).clamp(-bound, bound).float()
+        self.mean, self.standard_deviation = statistics.mean.clone(), statistics.standard_deviation
 
 
 RewardScale: TypeAlias = Literal["return_deviation", "reward_rms", "blend"]

@@ -41,10 +41,8 @@ class KerasAdam(th.optim.Optimizer):
     ) -> None:
         if not lr >= 0.0:
             raise ValueError(f"lr: received {lr}, it must be at least 0. Try 1e-3.")
-        if not eps >= SMALLEST_EPS:
-            raise ValueError(f"eps: received {eps}, it must be at least {SMALLEST_EPS}. Try 1e-7.")
-        if not all(0.0 <= beta < 1.0 for beta in betas):
-            raise ValueError(f"betas: received {betas}, both must be in [0, 1). Try (0.9, 0.999).")
+        check_eps(eps)
+        check_decay_rates("betas", *betas)
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
 
     @th.no_grad()
@@ -78,3 +76,27 @@ class KerasAdam(th.optim.Optimizer):
                 denominator = state["exp_avg_sq"].sqrt().add_(group["eps"])
                 param.addcdiv_(state["exp_avg"], denominator, value=-step_size)
         return loss
+
+
+def check_eps(eps: float) -> None:
+    """
+    Check what is added before dividing.
+
+    :param eps: The value.
+    :raises ValueError: If it is below 1e-12.
+    """
+    if not eps >= SMALLEST_EPS:
+        raise ValueError(f"eps: received {eps}, it must be at least {SMALLEST_EPS}. Try 1e-8.")
+
+
+def check_decay_rates(name: str, *rates: float) -> None:
+    """
+    Check decay rates.
+
+    :param name: Name of the argument.
+    :param rates: The values.
+    :raises ValueError: If one is not in [0, 1).
+    """
+    if not all(0.0 <= rate < 1.0 for rate in rates):
+        received = rates[0] if len(rates) == 1 else rates
+        raise ValueError(f"{name}: received {received}, it must be in [0, 1). Try 0.9 to 0.999.")

@@ -19,6 +19,7 @@ from stable_baselines3.common.torch_layers import (
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.dqn.policies import QNetwork as SB3QNetwork
 from torch import nn
+from typing_extensions import override
 
 from dqn_plugins.policies.action_masks import as_action_masks, possible_values
 from dqn_plugins.policies.image_extractor import ImageExtractor
@@ -217,14 +218,8 @@ class QPolicy(BasePolicy):
         """
         return QNetwork(**self._update_features_extractor(self.net_args)).to(self.device)
 
+    @override
     def forward(self, obs: PyTorchObs, deterministic: bool = True) -> th.Tensor:
-        """
-        Choose the greedy action of each observation.
-
-        :param obs: Observations, shape (batch, ...).
-        :param deterministic: Without effect: exploration is the algorithm's.
-        :return: Actions, shape (batch,), int64.
-        """
         return self._predict(obs, deterministic=deterministic)
 
     def predict(

@@ -12,6 +12,7 @@ from stable_baselines3.common.torch_layers import (
 )
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
+from typing_extensions import override
 
 from dqn_plugins.policies.image_extractor import ImageExtractor
 from dqn_plugins.policies.initializers import SparseInitializer
@@ -97,13 +98,8 @@ class NormalizingQNetwork(QNetwork):
         """c, see :attr:`RewardNormalizer.cost_share`; 0 where rewards are as they are."""
         return 0.0 if self.reward_normalizer is None else self.reward_normalizer.cost_share
 
+    @override
     def learned_values(self, obs: PyTorchObs) -> th.Tensor:
-        """
-        Compute action values in the units that are learned in.
-
-        :param obs: Observations, shape (n, ...).
-        :return: Action values, shape (n, n_actions).
-        """
         if self.local_values is None:
             return super().learned_values(obs)
         features = self.extract_features(obs, self.features_extractor)
@@ -124,16 +120,10 @@ class NormalizingQNetwork(QNetwork):
         # Unscaled, so that the scale cannot make two values equal that are not.
         return self.learned_values(observation).argmax(dim=1).reshape(-1)
 
+    @override
     def extract_features(
         self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor
     ) -> th.Tensor:
-        """
-        Normalise observations and extract their features.
-
-        :param obs: Observations as the environment returned them, shape (n, ...).
-        :param features_extractor: The features extractor.
-        :return: Features, shape (n, features_dim).
-        """
         if self.observation_normalizer is not None:
             obs = self.observation_normalizer(obs)
         return super().extract_features(obs, features_extractor)
@@ -276,12 +266,8 @@ class StreamQPolicy(QPolicy):
         """What rewards are divided by before they are learned from; None if nothing."""
         return self.q_net.reward_normalizer
 
+    @override
     def make_q_net(self) -> NormalizingQNetwork:
-        """
-        Create the Q-network.
-
-        :return: A new network on the policy's device.
-        """
         return NormalizingQNetwork(
             **self._update_features_extractor(self.net_args),
             normalize_observations=self.normalize_observations,

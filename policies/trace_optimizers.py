@@ -14,8 +14,9 @@ import numpy as np
 import psutil
 import torch as th
 from torch.optim.optimizer import ParamsT
+from typing_extensions import override
 
-from dqn_plugins.policies.optimizers import SMALLEST_EPS
+from dqn_plugins.policies.optimizers import check_decay_rates, check_eps
 
 __all__ = ["AdaptiveObGD", "MaxScaledOptimizer", "ObGD", "TraceAdam", "TraceOptimizer"]
 
@@ -157,16 +158,11 @@ class ObGD(TraceOptimizer):
         check_overshoot_factor(overshoot_factor)
         super().__init__(params, {"lr": lr, "overshoot_factor": overshoot_factor})
 
+    @override
     @th.no_grad()
     def step(  # type: ignore[override]
         self, td_errors: th.Tensor, env_indices: np.ndarray | None = None
     ) -> None:
-        """
-        Move the weights along the traces.
-
-        :param td_errors: TD errors δ, shape (n,).
-        :param env_indices: Which environments they are of, shape (n,); None for all.
-        """
         norms = sum(
             self._traces(param, env_indices).abs().flatten(1).sum(dim=1)
             for param in self.trainable()
@@ -207,16 +203,11 @@ class AdaptiveObGD(TraceOptimizer):
             params, {"lr": lr, "overshoot_factor": overshoot_factor, "beta2": beta2, "eps": eps}
         )
 
+    @override
     @th.no_grad()
     def step(  # type: ignore[override]
         self, td_errors: th.Tensor, env_indices: np.ndarray | None = None
     ) -> None:
-        """
-        Move the weights along the traces.
-
-        :param td_errors: TD errors δ, shape (n,).
-        :param env_indices: Which environments they are of, shape (n,); None for all.
-        """
         norms = th.zeros_like(td_errors)
         scales: dict[th.Tensor, th.Tensor] = {}
         for group in self.param_groups:
@@ -269,16 +260,11 @@ class TraceAdam(TraceOptimizer):
         check_eps(eps)
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
 
+    @override
     @th.no_grad()
     def step(  # type: ignore[override]
         self, td_errors: th.Tensor, env_indices: np.ndarray | None = None
     ) -> None:
-        """
-        Move the weights along the traces.
-
-        :param td_errors: TD errors δ, shape (n,).
-        :param env_indices: Which environments they are of, shape (n,); None for all.
-        """
         for group in self.param_groups:
             beta1, beta2 = group["betas"]
             for param in self.trainable(group):
@@ -323,16 +309,11 @@ class MaxScaledOptimizer(TraceOptimizer):
         check_eps(eps)
         super().__init__(params, {"lr": lr, "beta2": beta2, "eps": eps})
 
+    @override
     @th.no_grad()
     def step(  # type: ignore[override]
         self, td_errors: th.Tensor, env_indices: np.ndarray | None = None
     ) -> None:
-        """
-        Move the weights along the traces.
-
-        :param td_errors: TD errors δ, shape (n,).
-        :param env_indices: Which environments they are of, shape (n,); None for all.
-        """
         for group in self.param_groups:
             for param in self.trainable(group):
                 state = self.state[param]
@@ -355,27 +336,3 @@ def check_overshoot_factor(overshoot_factor: float) -> None:
         raise ValueError(
             f"overshoot_factor: received {overshoot_factor}, it must be above 0. Try 2.0."
         )
-
-
-def check_eps(eps: float) -> None:
-    """
-    Check what is added before dividing.
-
-    :param eps: The value.
-    :raises ValueError: If it is below 1e-12.
-    """
-    if not eps >= SMALLEST_EPS:
-        raise ValueError(f"eps: received {eps}, it must be at least {SMALLEST_EPS}. Try 1e-8.")
-
-
-def check_decay_rates(name: str, *rates: float) -> None:
-    """
-    Check decay rates.
-
-    :param name: Name of the argument.
-    :param rates: The values.
-    :raises ValueError: If one is not in [0, 1).
-    """
-    if not all(0.0 <= rate < 1.0 for rate in rates):
-        received = rates[0] if len(rates) == 1 else rates
-        raise ValueError(f"{name}: received {received}, it must be in [0, 1). Try 0.9 to 0.999.")

@@ -31,6 +31,7 @@ from stable_baselines3.common.utils import (
 )
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn import policies as dqn_policies
+from typing_extensions import override
 
 from dqn_plugins.algorithms.exploration import EpsilonGreedy, Exploration
 from dqn_plugins.algorithms.exporting import export_onnx
@@ -818,15 +819,8 @@ class QAlgorithm(BaseAlgorithm):
             update_learning_rate(model.policy.optimizer, model.lr_schedule(progress))
         return model
 
+    @override
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
-        """
-        Learn from another environment from now on.
-
-        :param env: The environment, with the same spaces and the same number of environments.
-        :param force_reset: Whether to reset it before learning goes on.
-        :raises ValueError: If its spaces are not those of the model.
-        :raises AssertionError: If the number of environments differs.
-        """
         with naming_env():
             super().set_env(env, force_reset)
         self._check_env()
