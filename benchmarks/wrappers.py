@@ -86,7 +86,7 @@ def memory_child(kind: str, frames: int, folder: str) -> dict[str, int]:
             env.reset()
     peaks = {"encoder": 0, "encoder_anonymous": 0}
     if kind == "ours":
-        encoder = env._recorder._writer._encoder.process.pid
+        encoder = env._video.writer._encoder.process.pid
         peaks["encoder"] = proc_status(encoder, "VmHWM")
         peaks["encoder_anonymous"] = proc_status(encoder, "RssAnon")
     env.close()
@@ -161,12 +161,12 @@ def kill_child(frames: int, folder: str) -> None:
     """Record so many frames, say so, and wait to be killed."""
     env: Any = RecordVideo(lander(), folder, lambda episode: episode == 0, video_length=10**9)
     env.reset(seed=0)
-    while env._recorder.frame_count < frames:
+    while len(env.recorded_frames) < frames:
         _, _, terminated, truncated, _ = env.step(0)
         if terminated or truncated:
             env.reset()
-    encoder = env._recorder._writer._encoder.process.pid
-    print(json.dumps([env._recorder.frame_count, encoder]), flush=True)
+    encoder = env._video.writer._encoder.process.pid
+    print(json.dumps([len(env.recorded_frames), encoder]), flush=True)
     time.sleep(600)
 
 

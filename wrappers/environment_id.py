@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "all_rendered",
-    "environment_id",
+    "check_pictures",
     "environment_metadata",
     "id_of",
     "rendered",
@@ -22,22 +22,32 @@ __all__ = [
 
 
 def id_of(env: Any) -> str | None:
-    """Tell the id that an environment was made by, None without one."""
-    found = getattr(getattr(env, "spec", None), "id", None)
-    return None if found is None else str(found)
-
-
-def environment_id(venv: VecEnv) -> str | None:
     """
-    Ask the first sub-environment for its id. Its name, which ends in the id, is asked for rather
-    than its spec: a spec may hold functions, and a worker that cannot pickle its answer dies.
+    Tell the id that an environment was made by, None without one. The first sub-environment of a
+    ``VecEnv`` is asked for its name, which ends in the id, rather than for its spec: a spec may
+    hold functions, and a worker that cannot pickle its answer dies.
     """
+    if not hasattr(env, "env_method"):
+        found = getattr(getattr(env, "spec", None), "id", None)
+        return None if found is None else str(found)
     try:
-        name = str(venv.env_method("__str__", indices=[0])[0])
+        name = str(env.env_method("__str__", indices=[0])[0])
     except Exception:  # of the methods of a VecEnv, Stable-Baselines3 itself calls few
         return None
     found = re.search(r"<([^<>\s]+)>+$", name)
     return None if found is None else found[1]
+
+
+def check_pictures(env: Any) -> None:
+    """Check that an environment, or several, can be drawn."""
+    of_sb3 = hasattr(env, "env_method")
+    if env.render_mode in {None, "human", "ansi"} or (of_sb3 and env.render_mode != "rgb_array"):
+        raise ValueError(
+            f"{'venv' if of_sb3 else 'env'}: received render_mode={env.render_mode!r}, which gives "
+            "no pictures. Make the environment with one that does, such as rgb_array: "
+            'gym.make("LunarLander-v3", render_mode="rgb_array"), or '
+            'make_vec_env(..., env_kwargs={"render_mode": "rgb_array"}).'
+        )
 
 
 def environment_metadata(venv: VecEnv) -> Mapping[str, Any]:

@@ -15,8 +15,8 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from dqn_plugins.wrappers.drawing.action_names import action_names_of, known_action_names
 from dqn_plugins.wrappers.environment_id import (
-    environment_id,
     environment_metadata,
+    id_of,
     rendered,
     sub_environments,
 )
@@ -85,7 +85,7 @@ class VecLiveView(View, VecEnvWrapper):
         if venv.render_mode != "rgb_array":
             raise ValueError(NO_PICTURES.format(mode=venv.render_mode))
         envs = sub_environments(venv)
-        env_id = environment_id(venv)
+        env_id = id_of(venv)
         if action_names is None:
             action_names = action_names_of(envs[0]) if envs else known_action_names(env_id)
         self._appear(

@@ -28,6 +28,8 @@ class Observer:
     _episodes: list[RunningEpisode]
     #: What the agent sees at this moment, of all environments.
     _observations: Any = None
+    #: What the environments told with the first states of their episodes.
+    _reset_infos: Sequence[dict[str, Any]] = ()
     #: Whether an episode that ended has been followed by the next within the same step.
     _resets_within_step = False
 
@@ -46,8 +48,8 @@ class Observer:
     def _after_step(self, ended: Sequence[int], infos: Any) -> None:
         """All environments have taken a step; these episodes are over with it."""
 
-    def _after_failure(self) -> None:
-        """An environment has raised an exception. There may be nobody left to close it."""
+    def _after_failure(self, error: Exception) -> None:
+        """An environment has raised this. There may be nobody left to close it."""
 
     def _before_close(self) -> None:
         """The environments are about to be closed."""
@@ -62,8 +64,8 @@ class Observer:
     def _ask(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
-        except Exception:
-            self._after_failure()
+        except Exception as error:
+            self._after_failure(error)
             raise
 
     def _add(
@@ -91,6 +93,7 @@ class ObservedEnv(
     ) -> tuple[ObsType, dict[str, Any]]:
         self._before_reset((0,))
         self._observations, info = self._ask(self.env.reset, seed=seed, options=options)
+        self._reset_infos = (info,)
         self._begin((0,), (seed,))
         return self._observations, info
 
@@ -98,13 +101,16 @@ class ObservedEnv(
     def step(self, action: ActType) -> tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
         try:
             observation, reward, terminated, truncated, info = self.env.step(action)
-        except Exception:
-            self._after_failure()
+        except Exception as error:
+            self._after_failure(error)
             raise
         self._observations = observation
         episode = self._episodes[0]
         ended: Sequence[int] = ()
-        episode.add(float(reward))
+        try:
+            episode.add(float(reward))
+        except TypeError:  # an array of one, which NumPy takes for no number
+            episode.add(float(np.asarray(reward).item()))
         if terminated or truncated:
             episode.end(bool(terminated), bool(truncated))
             ended = (0,)

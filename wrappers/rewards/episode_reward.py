@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Generic
 
 import gymnasium as gym
 from gymnasium.core import ActType, ObsType
 from gymnasium.utils import RecordConstructorArgs
 
-from dqn_plugins.wrappers.environment_id import id_of
 from dqn_plugins.wrappers.observing.observer import ObservedEnv
-from dqn_plugins.wrappers.rewards.episode_log import EpisodeLog
 from dqn_plugins.wrappers.rewards.episode_statistics import EpisodeStatistics, told_above
 
 __all__ = ["EpisodeReward"]
@@ -79,31 +77,17 @@ class EpisodeReward(
         print(env.mean_return, env.lengths, info["episode"])
     """
 
-    def __init__(
-        self,
-        env: gym.Env[ObsType, ActType],
-        window: int = 500,
-        report_every: int | None = None,
-        gamma: float | None = None,
-        log_file: str | os.PathLike[str] | None = None,
-        *,
-        append: bool = True,
-        report: Callable[[str], object] | None = None,
-        buffer_length: int | None = None,
-        stats_key: str = "episode",
-    ):
-        arguments = dict(locals())
-        del arguments["self"], arguments["env"]
+    def _wrap(self, env: gym.Env[ObsType, ActType], arguments: dict[str, Any]) -> None:
         RecordConstructorArgs.__init__(self, **arguments)
         # Who has not imported Stable-Baselines3 has no use for its Monitor, nor time for torch.
-        if stats_key == "episode" and "stable_baselines3" in sys.modules:
+        if arguments["stats_key"] == "episode" and "stable_baselines3" in sys.modules:
             from dqn_plugins.wrappers.rewards.monitors_place import with_a_monitor
 
             env = with_a_monitor(env)
         gym.Wrapper.__init__(self, env)
-        self._count(1, window, report_every, gamma, report, buffer_length, stats_key)
-        if log_file is not None:
-            self._logs.append(EpisodeLog(log_file, id_of(env), append))
+
+    def _log_name(self, log_file: str | os.PathLike[str], index: int) -> str | os.PathLike[str]:
+        return log_file
 
     @property
     def episode_return(self) -> float:

@@ -17,6 +17,7 @@ from gymnasium.vector import VectorWrapper
 from gymnasium.wrappers import RecordEpisodeStatistics
 from gymnasium.wrappers.vector import RecordEpisodeStatistics as VectorRecordEpisodeStatistics
 
+from dqn_plugins.wrappers.environment_id import id_of
 from dqn_plugins.wrappers.observing.observer import Observer
 from dqn_plugins.wrappers.rewards.episode import (
     INTERVENTIONS,
@@ -27,16 +28,6 @@ from dqn_plugins.wrappers.rewards.episode import (
 from dqn_plugins.wrappers.rewards.episode_log import SUFFIX, EpisodeLog
 
 __all__ = ["EpisodeStatistics", "SeveralRunningEpisodes"]
-
-
-def numbered_log_file(log_file: str | os.PathLike[str], index: int) -> str:
-    """Name the log of one sub-environment."""
-    text = os.fspath(log_file)
-    if os.path.isdir(text):
-        return os.path.join(text, f"{index}.{SUFFIX}")
-    folder, name = os.path.split(text)
-    stem = name.removesuffix(SUFFIX).removesuffix(".")
-    return os.path.join(folder, f"{stem}.{index}.{SUFFIX}".removeprefix("."))
 
 
 def mean(values: Sequence[float]) -> float:
@@ -84,17 +75,22 @@ class EpisodeStatistics(Observer):
     #: As in Gymnasium's ``RecordEpisodeStatistics``: :attr:`durations`, rounded.
     time_queue: deque[float]
 
-    def _count(
+    def __init__(
         self,
-        n_envs: int,
-        window: int,
-        report_every: int | None,
-        gamma: float | None,
-        report: Callable[[str], object] | None,
-        buffer_length: int | None,
-        stats_key: str,
-    ) -> None:
-        """Check the arguments, and begin."""
+        env: Any,
+        window: int = 500,
+        report_every: int | None = None,
+        gamma: float | None = None,
+        log_file: str | os.PathLike[str] | None = None,
+        *,
+        append: bool = True,
+        report: Callable[[str], object] | None = None,
+        buffer_length: int | None = None,
+        stats_key: str = "episode",
+    ):
+        arguments = dict(locals())
+        del arguments["self"], arguments["env"]
+        self._wrap(env, arguments)
         counts = {"window": window, "buffer_length": buffer_length, "report_every": report_every}
         for name, value in counts.items():
             if value is None and name != "window":
@@ -110,10 +106,10 @@ class EpisodeStatistics(Observer):
                 f"gamma: received {gamma!r}, it must be in [0, 1]. Pass the gamma of the "
                 "algorithm, such as 0.99, or None for no discounted return."
             )
+        n_envs = getattr(env, "num_envs", 1)
         self._observe(n_envs, gamma)
         self._report_every, self._report = report_every, print if report is None else report
         self._stats_key = stats_key
-        self._logs: list[EpisodeLog] = []
         length = window if buffer_length is None else buffer_length
         self.records = deque(maxlen=length)
         self.return_queue = deque(maxlen=length)
@@ -125,6 +121,23 @@ class EpisodeStatistics(Observer):
         self.last_incomplete = None
         self._created = time.perf_counter()
         self._reported = [0.0, 0.0, 0.0]
+        self._logs: list[EpisodeLog] = []
+        if log_file is not None:
+            env_id = id_of(env)
+            for index in range(n_envs):
+                self._logs.append(EpisodeLog(self._log_name(log_file, index), env_id, append))
+
+    def _wrap(self, env: Any, arguments: dict[str, Any]) -> None:
+        super().__init__(env)  # type: ignore[call-arg]
+
+    def _log_name(self, log_file: str | os.PathLike[str], index: int) -> str | os.PathLike[str]:
+        """Name the log of one environment."""
+        text = os.fspath(log_file)
+        if os.path.isdir(text):
+            return os.path.join(text, f"{index}.{SUFFIX}")
+        folder, name = os.path.split(text)
+        stem = name.removesuffix(SUFFIX).removesuffix(".")
+        return os.path.join(folder, f"{stem}.{index}.{SUFFIX}".removeprefix("."))
 
     def _finish(self, index: int, interventions: str = "") -> EpisodeRecord:
         """
@@ -293,14 +306,6 @@ class EpisodeStatistics(Observer):
 
 class SeveralRunningEpisodes(EpisodeStatistics):
     """Shows the running episodes of several environments under the names that others have."""
-
-    def _open_logs(
-        self, log_file: str | os.PathLike[str] | None, environment_id: str | None, append: bool
-    ) -> None:
-        if log_file is not None:
-            for index in range(len(self._episodes)):
-                file = numbered_log_file(log_file, index)
-                self._logs.append(EpisodeLog(file, environment_id, append))
 
     @property
     def episode_returns(self) -> npt.NDArray[np.float64]:

@@ -10,7 +10,6 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
-from dqn_plugins.wrappers.environment_id import environment_id
 from dqn_plugins.wrappers.observing.vec_env import ObservedVecEnv
 from dqn_plugins.wrappers.rewards.episode_statistics import SeveralRunningEpisodes
 
@@ -30,19 +29,18 @@ class VecEpisodeReward(SeveralRunningEpisodes, ObservedVecEnv):
     below is left alone.
 
     :param venv: The vectorised environment.
-    :param window: Episodes in the running means and lists, from 1.
-    :param report_every: Prints a line after every so many episodes; None prints nothing.
-    :param gamma: Keeps the discounted return as well, with this discount factor in [0, 1].
+    :param window: See :class:`dqn_plugins.wrappers.EpisodeReward`.
+    :param report_every: See there.
+    :param gamma: See there.
     :param log_file: Writes one row per episode, one file per sub-environment:
         ``run.0.monitor.csv``, ``run.1.monitor.csv``, ... for ``run``; see
         :class:`dqn_plugins.wrappers.EpisodeLog`. None writes nothing.
     :param append: Whether existing log files are continued (the default) or replaced.
-    :param report: What a report line is handed to, such as ``tqdm.write``; by default it is
-        printed.
-    :param buffer_length: Gymnasium's name for ``window``; if it is given, it counts.
-    :param stats_key: Name of the entry in the info; Stable-Baselines3 reads ``"episode"``.
-    :raises ValueError: If ``window``, ``buffer_length``, ``report_every`` or ``gamma`` is out of
-        its range, or ``log_file`` leads to a file of another kind.
+    :param report: See :class:`dqn_plugins.wrappers.EpisodeReward`.
+    :param buffer_length: See there.
+    :param stats_key: See there.
+    :raises ValueError: If an argument is out of its range, or ``log_file`` leads to a file of
+        another kind.
     :raises OSError: If a log file cannot be written.
 
     Example::
@@ -69,10 +67,10 @@ class VecEpisodeReward(SeveralRunningEpisodes, ObservedVecEnv):
         buffer_length: int | None = None,
         stats_key: str = "episode",
     ):
-        ObservedVecEnv.__init__(self, venv)
-        n_envs = venv.num_envs
-        self._count(n_envs, window, report_every, gamma, report, buffer_length, stats_key)
-        self._open_logs(log_file, environment_id(venv) if log_file else None, append)
+        super().__init__(
+            venv, window, report_every, gamma, log_file,
+            append=append, report=report, buffer_length=buffer_length, stats_key=stats_key,
+        )  # fmt: skip
 
     def _info_to_write(self, infos: Any, index: int) -> dict[str, Any]:
         info = infos[index] = dict(infos[index])

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Generic
 
 import numpy as np
 from gymnasium.core import ActType, ObsType
-from gymnasium.vector import VectorEnv
 
-from dqn_plugins.wrappers.environment_id import id_of
 from dqn_plugins.wrappers.observing.observer import ObservedVectorEnv
 from dqn_plugins.wrappers.rewards.episode import is_told
 from dqn_plugins.wrappers.rewards.episode_statistics import SeveralRunningEpisodes, told_above
@@ -54,24 +51,6 @@ class VectorEpisodeReward(
             _, _, _, _, infos = envs.step(envs.action_space.sample())
         print(envs.mean_return, envs.episode_count)
     """
-
-    def __init__(
-        self,
-        env: VectorEnv[ObsType, ActType, Any],
-        window: int = 500,
-        report_every: int | None = None,
-        gamma: float | None = None,
-        log_file: str | os.PathLike[str] | None = None,
-        *,
-        append: bool = True,
-        report: Callable[[str], object] | None = None,
-        buffer_length: int | None = None,
-        stats_key: str = "episode",
-    ):
-        ObservedVectorEnv.__init__(self, env)
-        n_envs = env.num_envs
-        self._count(n_envs, window, report_every, gamma, report, buffer_length, stats_key)
-        self._open_logs(log_file, id_of(env), append)
 
     def _after_step(self, ended: Sequence[int], infos: Any) -> None:
         if not isinstance(infos, dict):  # of DictInfoToList, one for each

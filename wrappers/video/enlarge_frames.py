@@ -8,6 +8,8 @@ import numpy.typing as npt
 from gymnasium.core import ActType, ObsType
 from gymnasium.utils import RecordConstructorArgs
 
+from dqn_plugins.wrappers.video.video_writer import to_bytes
+
 __all__ = ["EnlargeFrames", "enlarged"]
 
 
@@ -15,8 +17,8 @@ class EnlargeFrames(gym.Wrapper[ObsType, ActType, ObsType, ActType], RecordConst
     """
     Enlarges what an environment renders, each pixel to a square, so that nothing is blurred.
 
-    MinAtar renders 10×10 pixels, as numbers from 0 to 1, which no video can have either: they
-    become 0 to 255. Large pictures stay as they are, and so do observations.
+    MinAtar renders 10×10 pixels, as numbers from 0 to 1, which become 0 to 255. Large pictures stay
+    as they are, and so do observations.
 
     :param env: An environment made with ``render_mode="rgb_array"``.
     :param side: How many pixels the longer side shall have at least, at least 1.
@@ -44,7 +46,7 @@ class EnlargeFrames(gym.Wrapper[ObsType, ActType, ObsType, ActType], RecordConst
         """
         Draw the environment.
 
-        :return: The frame, uint8 where it held numbers from 0 to 1.
+        :return: The frame, in uint8.
         """
         frame = super().render()
         return enlarged(frame, self.side) if isinstance(frame, np.ndarray) else frame
@@ -52,8 +54,7 @@ class EnlargeFrames(gym.Wrapper[ObsType, ActType, ObsType, ActType], RecordConst
 
 def enlarged(frame: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
     """Enlarge a picture by a whole factor."""
-    if frame.dtype.kind == "f" and frame.size and frame.min() >= 0.0 and frame.max() <= 1.0:
-        frame = np.rint(255 * frame).astype(np.uint8)
+    frame = to_bytes(frame)
     factor = -(-side // max(frame.shape[:2]))
     if factor > 1:
         frame = frame.repeat(factor, axis=0).repeat(factor, axis=1)

@@ -6,7 +6,7 @@ import contextlib
 import gc
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,17 @@ import numpy.typing as npt
 from gymnasium import logger
 
 from dqn_plugins.files import checked_folder
-from dqn_plugins.wrappers.environment_id import id_of
+from dqn_plugins.wrappers.drawing.overlay import CaptionOption, FrameDetails, Overlay
+from dqn_plugins.wrappers.environment_id import check_pictures, id_of
 from dqn_plugins.wrappers.observing.observer import Observer
-from dqn_plugins.wrappers.video.recording import Recorder
+from dqn_plugins.wrappers.rewards.episode import RunningEpisode
+from dqn_plugins.wrappers.video.recording import Video, checked_size
 from dqn_plugins.wrappers.video.terminal_frame import (
     keep_terminal_frames,
     stop_keeping_terminal_frames,
 )
+from dqn_plugins.wrappers.video.tiling import scaled, tile_frames
+from dqn_plugins.wrappers.video.video_writer import checked_fps, find_encoder
 
 __all__ = ["Recording", "RecordingEpisodes", "RecordingSeveral", "checked_video_length"]
 
@@ -46,7 +50,8 @@ class StreamedFrames:
         self._recorder = recorder
 
     def __len__(self) -> int:
-        return self._recorder._recorder.frame_count
+        video = self._recorder._video
+        return 0 if video is None else video.frame_count
 
     def __getitem__(self, index: int | slice) -> Any:
         raise LookupError(
@@ -71,23 +76,50 @@ class StreamedFrames:
 
     def clear(self) -> None:
         """Take the frames back; the recording goes on with the next one."""
-        self._recorder._recorder.discard()
+        self._recorder._discard()
 
 
 class Recording(Observer):
     """Records what is observed, with the attributes of the wrappers whose place it takes."""
 
-    _recorder: Recorder
+    _video: Video | None = None
+    _next_name: str | None = None
+    #: The file of the running recording, or of the last one; None before the first frame.
+    _path: Path | None = None
     #: The environments that are recorded.
     _indices: Sequence[int] = (0,)
     video_length: float
     name_prefix: str
     step_id: int
 
+    def _prepare(
+        self,
+        env: Any,
+        metadata: Mapping[str, Any] | None,
+        video_folder: str | os.PathLike[str],
+        name_prefix: str,
+        fps: float | None,
+        caption: CaptionOption,
+        model: Any,
+        action_names: Sequence[str] | None,
+        size: tuple[int, int] | None,
+        aspect: float | None = None,
+    ) -> None:
+        """Check the arguments that all recorders have, and keep them."""
+        self.frames_per_sec = (metadata or {}).get("render_fps") or 30 if fps is None else fps
+        find_encoder()
+        self._overlay = Overlay.create(caption, model, action_names)
+        self.video_folder = video_folder
+        self.name_prefix = name_prefix
+        self._size = None if size is None else checked_size(size)
+        self._aspect = aspect
+        self._environment_id = id_of(env)
+        self._observe(getattr(env, "num_envs", 1))
+
     @property
     def recording(self) -> bool:
         """Whether a recording is running. Setting it begins or finishes one."""
-        return self._recorder.recording
+        return self._video is not None
 
     @recording.setter
     def recording(self, value: bool) -> None:
@@ -107,36 +139,47 @@ class Recording(Observer):
     @recorded_frames.setter
     def recorded_frames(self, frames: Iterable[npt.NDArray[Any]]) -> None:
         if not isinstance(frames, StreamedFrames):  # otherwise from `+=`
-            self._recorder.discard()
+            self._discard()
             self.recorded_frames.extend(frames)
+
+    def _discard(self) -> None:
+        """Delete what the running recording has written; it begins anew with the next frame."""
+        video = self._video
+        if video is not None and video.writer is not None:
+            with contextlib.suppress(OSError):
+                video.finish()
+            for suffix in (".mp4", ".json"):
+                video.writer.path.with_suffix(suffix).unlink(missing_ok=True)
+            self._video = Video(video.name, self)
 
     @property
     def frames_per_sec(self) -> float:
         """Frames per second of the next video."""
-        return self._recorder.fps
+        return self._fps
 
     @frames_per_sec.setter
     def frames_per_sec(self, value: float) -> None:
-        self._recorder.fps = value
+        rate = checked_fps(value)
+        self._fps = int(rate) if rate.denominator == 1 else float(rate)
 
     @property
     def video_folder(self) -> Any:
         """The folder of the next video, as text."""
-        return str(self._recorder.folder)
+        return str(self._folder)
 
     @video_folder.setter
     def video_folder(self, value: str | os.PathLike[str]) -> None:
-        self._recorder.folder = checked_folder(value, "video_folder")
+        self._folder = checked_folder(value, "video_folder")
 
     @property
     def _video_name(self) -> str | None:
-        return self._recorder.name
+        return None if self._video is None else self._video.name
 
     @_video_name.setter
     def _video_name(self, value: str | None) -> None:
-        if self.recording and value is not None:
-            self._recorder.name = value
-        self._recorder.next_name = value
+        if self._video is not None and value is not None:
+            self._video.name = value
+        self._next_name = value
 
     @property
     def video_path(self) -> str | None:
@@ -144,8 +187,7 @@ class Recording(Observer):
         The file of the running recording, or of the last one; None before the first. Setting it
         names the next file.
         """
-        path = self._recorder.path
-        return None if path is None else str(path)
+        return None if self._path is None else str(self._path)
 
     @video_path.setter
     def video_path(self, value: str | os.PathLike[str]) -> None:
@@ -153,7 +195,7 @@ class Recording(Observer):
         self.video_folder = path.parent
         self._video_name = path.stem
         if not self.recorded_frames:
-            self._recorder.path = path
+            self._path = path
 
     @contextlib.contextmanager
     def _finished_on_failure(self) -> Iterator[None]:
@@ -165,9 +207,9 @@ class Recording(Observer):
                 self._finish()
             raise
 
-    def _after_failure(self) -> None:
+    def _after_failure(self, error: Exception) -> None:
         with contextlib.suppress(OSError):
-            self._recorder.stop()
+            Recording._finish(self)
 
     def _before_close(self) -> None:
         if self.recording:
@@ -177,11 +219,12 @@ class Recording(Observer):
         return f"{self.name_prefix}-step-{self.step_id}"
 
     def _begin_video(self) -> None:
-        self._recorder.start(self._recorder.next_name or self._default_name(), self)
-        self._recorder.next_name = None
+        self._video = Video(self._next_name or self._default_name(), self)
+        self._next_name = None
 
     def _finish(self) -> Path | None:
-        return self._recorder.stop()
+        video, self._video = self._video, None
+        return None if video is None else video.finish()
 
     def stop_recording(self) -> None:
         """
@@ -204,11 +247,42 @@ class Recording(Observer):
             logger.warn(f"Recording stopped: rendering gave {kinds} instead of a NumPy array.")
             self.stop_recording()
             return
+        video = self._video
+        assert video is not None
         with self._finished_on_failure():
             episodes = [self._episodes[index] for index in self._indices]
-            self._recorder.capture(frames, episodes, observations)
-        if self._recorder.frame_count >= self.video_length:
+            picture = self._drawn(frames, episodes, observations)
+            video.write(picture, episodes, self._folder, self._fps, self._environment_id)
+            assert video.writer is not None
+            self._path = video.writer.path
+        if video.frame_count >= self.video_length:
             self.stop_recording()
+
+    def _drawn(
+        self,
+        pictures: Sequence[npt.NDArray[Any]],
+        episodes: Sequence[RunningEpisode],
+        observations: Sequence[Any] | None,
+    ) -> npt.NDArray[Any]:
+        """Make one frame: a single picture, or several tiled into a grid."""
+        if self._overlay is not None and observations is not None:
+            if self._size is not None and len(pictures) == 1:  # before it is written on
+                pictures = [scaled(pictures[0], self._size, crop=True)]
+            pictures = [
+                self._overlay.draw(
+                    picture,
+                    FrameDetails(
+                        episode=episode.number,
+                        step=episode.length,
+                        reward=episode.last_reward,
+                        episode_return=episode.episode_return,
+                        observation=seen,
+                    ),
+                )
+                for picture, episode, seen in zip(pictures, episodes, observations, strict=True)
+            ]
+        frame = tile_frames(pictures, aspect=self._aspect)
+        return frame if self._size is None else scaled(frame, self._size)
 
 
 def is_cube_or_thousandth(episode: int) -> bool:
@@ -233,21 +307,14 @@ class RecordingEpisodes(Recording):
         **drawing: Any,
     ) -> None:
         """Check the arguments that Gymnasium's recorders have, and keep them."""
-        if env.render_mode in {None, "human", "ansi"}:
-            raise ValueError(
-                f"env: received render_mode={env.render_mode!r}, which gives no pictures to "
-                "record. Make the environment with one that does, such as rgb_array: "
-                'gym.make("LunarLander-v3", render_mode="rgb_array").'
-            )
+        check_pictures(env)
         self.video_length = checked_video_length(video_length, least=0)
         if episode_trigger is None and step_trigger is None:
             episode_trigger = is_cube_or_thousandth
         self.episode_trigger, self.step_trigger = episode_trigger, step_trigger
         self.disable_logger, self.gc_trigger = disable_logger, gc_trigger
-        self.name_prefix = name_prefix
         self.step_id = self.episode_id = -1
-        self._observe(getattr(env, "num_envs", 1))
-        self._recorder = Recorder(video_folder, env.metadata, id_of(env), fps=fps, **drawing)
+        self._prepare(env, env.metadata, video_folder, name_prefix, fps, **drawing)
 
     def _capture_frame(self) -> None:
         raise NotImplementedError
@@ -285,7 +352,7 @@ class RecordingEpisodes(Recording):
         """
         if self.recording:
             self.stop_recording()
-        self._recorder.next_name = os.fspath(video_name)
+        self._next_name = os.fspath(video_name)
         self._begin_video()
 
     def stop_recording(self) -> None:
@@ -336,7 +403,7 @@ class RecordingSeveral(Recording):
 
     def _shows_beginning(self, indices: Sequence[int], when: str) -> bool:
         """Tell whether the first states of episodes get a frame of their own."""
-        if when == "after step" and self._recorder.frame_count:
+        if when == "after step" and self.recorded_frames:
             return self._single and self._indices[0] in indices
         return when != "in step" and not set(self._indices).isdisjoint(indices)
 

@@ -1,14 +1,13 @@
-"""One video after another: names, captions, the encoder, the sidecar."""
+"""One video: the encoder, the sidecar, and an end whatever happens."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.metadata
 import operator
-import os
 import platform
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -17,26 +16,15 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import logger
 
-from dqn_plugins.files import checked_folder, write_json
-from dqn_plugins.wrappers.drawing.overlay import CaptionOption, FrameDetails, Overlay
+from dqn_plugins.files import write_json
 from dqn_plugins.wrappers.rewards.episode import RunningEpisode
-from dqn_plugins.wrappers.video.tiling import scaled, tile_frames
-from dqn_plugins.wrappers.video.video_writer import (
-    VideoWriter,
-    checked_fps,
-    find_encoder,
-)
+from dqn_plugins.wrappers.video.video_writer import VideoWriter
 
 Shared = TypeVar("Shared")
 
-PACKAGES = (
-    "dqn-plugins",
-    "gymnasium",
-    "stable-baselines3",
-    "numpy",
-    "torch",
-    "imageio-ffmpeg",
-)
+PACKAGES = ("dqn-plugins", "gymnasium", "stable-baselines3", "numpy", "torch", "imageio-ffmpeg")
+# Episodes that the sidecar of one recording tells of: memory must not grow with their number.
+MOST_EPISODES = 1_000
 
 
 class SharedReference(Generic[Shared]):
@@ -52,10 +40,6 @@ class SharedReference(Generic[Shared]):
         return self
 
 
-# Episodes that the sidecar of one recording tells of: memory must not grow with their number.
-MOST_EPISODES = 1_000
-
-
 def package_versions() -> dict[str, str]:
     """Collect the versions that a recording depends on."""
     versions = {"python": platform.python_version()}
@@ -65,158 +49,71 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-class Recorder:
+class Video:
     """
-    One recording after another into one folder. It refers to no wrapper, so that it can finish a
-    video when the wrapper is forgotten or the interpreter ends. The arguments are those of
-    :class:`dqn_plugins.wrappers.RecordVideo`, and:
+    One video, and the file beside it that describes it. It refers to no wrapper, so that it can be
+    finished when the wrapper is forgotten or the interpreter ends.
     """
 
-    def __init__(
-        self,
-        video_folder: str | os.PathLike[str],
-        metadata: Mapping[str, Any] | None,
-        environment_id: str | None,
-        fps: float | None = None,
-        caption: CaptionOption = False,
-        model: Any = None,
-        action_names: Sequence[str] | None = None,
-        size: tuple[int, int] | None = None,
-        aspect: float | None = None,
-    ):
-        if fps is None:
-            fps = (metadata or {}).get("render_fps") or 30
-        self.fps = fps
-        find_encoder()
-        self.overlay = Overlay.create(caption, model, action_names)
-        self.folder = checked_folder(video_folder, "video_folder")
-        self.environment_id = environment_id
-        self.size = None if size is None else checked_size(size)
-        self.aspect = aspect
-        #: Name of the running recording, None if there is none.
-        self.name: str | None = None
-        #: Name of the next one, if it is begun without a name.
-        self.next_name: str | None = None
-        #: The file of the running recording, or of the last one; None before the first frame.
-        self.path: Path | None = None
-        self._writer: VideoWriter | None = None
+    def __init__(self, name: str, owner: Any):
+        self.name = name
+        #: None before the first frame.
+        self.writer: VideoWriter | None = None
         self._episodes: dict[tuple[int, int], dict[str, Any]] = {}
-        self._begun = ""
-        self._finalizer: weakref.finalize[..., Any] | None = None
+        self._head: dict[str, Any] = {}
+        self._finalizer = weakref.finalize(owner, _finish_quietly, self)
 
-    def __getstate__(self) -> dict[str, Any]:
-        # A copy records nothing: the running video stays the original's, as in a forked child.
-        left_out: dict[str, Any] = {
-            "name": None,
-            "_writer": None,
-            "_finalizer": None,
-            "_episodes": {},
-        }
-        return vars(self) | left_out
-
-    @property
-    def fps(self) -> float:
-        """Frames per second of the next video."""
-        return self._fps
-
-    @fps.setter
-    def fps(self, value: float) -> None:
-        rate = checked_fps(value)
-        self._fps = int(rate) if rate.denominator == 1 else float(rate)
-
-    @property
-    def recording(self) -> bool:
-        """Whether a recording is running."""
-        return self.name is not None
+    def __reduce__(self) -> Any:
+        # A copy records nothing: the video stays the original's, as in a forked child.
+        return type(None), ()
 
     @property
     def frame_count(self) -> int:
-        """Frames in the running recording."""
-        return 0 if self._writer is None else self._writer.frame_count
+        """Frames so far."""
+        return 0 if self.writer is None else self.writer.frame_count
 
-    def start(self, name: str, owner: Any) -> None:
-        """Begin a recording; one that is running is finished first."""
-        self.stop()
-        self.name = name
-        if self._finalizer is None:
-            self._finalizer = weakref.finalize(owner, _stop_quietly, self)
-
-    def capture(
+    def write(
         self,
-        frames: Sequence[npt.NDArray[Any]],
+        picture: npt.NDArray[Any],
         episodes: Sequence[RunningEpisode],
-        observations: Sequence[Any] | None,
+        folder: Path,
+        fps: float,
+        environment_id: str | None,
     ) -> None:
-        """Append one frame: a single picture, or several tiled into a grid."""
-        pictures = list(frames)
-        if self.overlay is not None and observations is not None:
-            if self.size is not None and len(pictures) == 1:  # before it is written on
-                pictures = [scaled(pictures[0], self.size, crop=True)]
-            pictures = [
-                self.overlay.draw(
-                    frame,
-                    FrameDetails(
-                        episode=episode.number,
-                        step=episode.length,
-                        reward=episode.last_reward,
-                        episode_return=episode.episode_return,
-                        observation=seen,
-                    ),
-                )
-                for frame, episode, seen in zip(pictures, episodes, observations, strict=True)
-            ]
-        picture = tile_frames(pictures, aspect=self.aspect)
-        if self.size is not None:
-            picture = scaled(picture, self.size)
+        """Append one frame. With the first, the file is made, so all it depends on is known now."""
         for episode in episodes:
             key = (episode.environment, episode.number)
             if key in self._episodes or len(self._episodes) < MOST_EPISODES:
                 self._episodes[key] = episode.summary()
-        if self._writer is None:
-            assert self.name is not None
-            writer = VideoWriter(self.folder / f"{self.name}.mp4", self.fps)
-            writer.write(picture)
-            self._writer = writer
-            self._begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
-            self.path = writer.path
-            # Already now, so that a recording that is killed has its sidecar too.
-            self._write_sidecar(writer, complete=False)
-        else:
-            self._writer.write(picture)
+        if self.writer is not None:
+            self.writer.write(picture)
+            return
+        writer = VideoWriter(folder / f"{self.name}.mp4", fps)
+        writer.write(picture)
+        self.writer = writer
+        begun = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self._head = {"environment_id": environment_id, "begun": begun, "fps": fps}
+        # Already now, so that a recording that is killed has its sidecar too.
+        self._write_sidecar(writer, complete=False)
 
-    def stop(self) -> Path | None:
-        """Finish the running recording, if there is one."""
-        name, self.name = self.name, None
-        writer, self._writer = self._writer, None
+    def finish(self) -> Path | None:
+        """Finish the file, and say where it is; None if there is none."""
+        self._finalizer.detach()
+        writer = self.writer
+        if writer is None:
+            logger.warn(f"The recording {self.name!r} has no frame, so there is no video of it.")
+        if writer is None or writer.abandoned:
+            return None
         try:
-            if writer is None:
-                if name is not None:
-                    logger.warn(f"The recording {name!r} has no frame, so there is no video of it.")
-                return None
-            if writer.abandoned:
-                return None
-            try:
-                writer.close()
-            except OSError:
-                # What stopped the encoder, such as a full disk, may stop the sidecar as well;
-                # the first failure is the one to tell of.
-                with contextlib.suppress(OSError):
-                    self._write_sidecar(writer, complete=False)
-                raise
-            self._write_sidecar(writer, complete=True)
-            return writer.path
-        finally:
-            self._episodes = {}
-
-    def discard(self) -> None:
-        """Delete what the running recording has written; it begins anew with the next frame."""
-        name, writer = self.name, self._writer
-        if writer is not None:
+            writer.close()
+        except OSError:
+            # What stopped the encoder, such as a full disk, may stop the sidecar as well; the first
+            # failure is the one to tell of.
             with contextlib.suppress(OSError):
-                self.stop()
-            for suffix in (".mp4", ".json"):
-                writer.path.with_suffix(suffix).unlink(missing_ok=True)
-            self.name = name
+                self._write_sidecar(writer, complete=False)
+            raise
+        self._write_sidecar(writer, complete=True)
+        return writer.path
 
     def _write_sidecar(self, writer: VideoWriter, complete: bool) -> None:
         assert writer.size is not None
@@ -231,9 +128,7 @@ class Recorder:
             {
                 "video": writer.path.name,
                 "complete": complete,
-                "environment_id": self.environment_id,
-                "begun": self._begun,
-                "fps": self.fps,
+                **self._head,
                 "frames": writer.frame_count if complete else None,
                 "width": writer.size[0],
                 "height": writer.size[1],
@@ -258,10 +153,10 @@ def checked_size(size: Any) -> tuple[int, int]:
     )
 
 
-def _stop_quietly(recorder: Recorder) -> None:
+def _finish_quietly(video: Video) -> None:
     # Nobody is left to catch an exception here.
     try:
-        if recorder.frame_count:
-            recorder.stop()
+        if video.frame_count:
+            video.finish()
     except Exception as error:
         logger.warn(f"The last recording could not be finished: {error}")

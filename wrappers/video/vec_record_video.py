@@ -13,17 +13,17 @@ from typing_extensions import override
 from dqn_plugins.wrappers.drawing.overlay import CaptionOption
 from dqn_plugins.wrappers.environment_id import (
     all_rendered,
-    environment_id,
+    check_pictures,
     environment_metadata,
     rendered,
 )
 from dqn_plugins.wrappers.observing.vec_env import ObservedVecEnv
 from dqn_plugins.wrappers.video.recorders import (
+    Recording,
     RecordingSeveral,
     checked_video_length,
     observation_of,
 )
-from dqn_plugins.wrappers.video.recording import Recorder
 from dqn_plugins.wrappers.video.terminal_frame import TERMINAL_FRAME
 
 __all__ = ["VecRecordVideo", "observation_of"]
@@ -91,31 +91,22 @@ class VecRecordVideo(RecordingSeveral, ObservedVecEnv):
         size: tuple[int, int] | None = None,
     ):
         ObservedVecEnv.__init__(self, venv)
-        if venv.render_mode != "rgb_array":
-            raise ValueError(
-                f"venv: received render_mode={venv.render_mode!r}, which gives no pictures to "
-                'record. Make the environments with render_mode="rgb_array", as in '
-                'make_vec_env(..., env_kwargs={"render_mode": "rgb_array"}).'
-            )
+        check_pictures(venv)
         self.video_length = checked_video_length(video_length, least=1)
         self._choose(venv.num_envs, env_index)
-        self._observe(venv.num_envs)
         self.env = venv
         self.metadata = dict(environment_metadata(venv))
         self.record_video_trigger = record_video_trigger
-        self.name_prefix = name_prefix
         self.env_index = env_index
         self.step_id = 0
-        name = environment_id(venv)
-        self._recorder = Recorder(
-            video_folder, self.metadata, name, fps, caption, model, action_names, size
+        self._prepare(
+            venv, self.metadata, video_folder, name_prefix, fps, caption, model, action_names, size
         )
 
     @property
     def video_name(self) -> str | None:
         """The name of that file. Setting it names the next one."""
-        path = self._recorder.path
-        return None if path is None else path.name
+        return None if self._path is None else self._path.name
 
     @video_name.setter
     def video_name(self, value: str) -> None:
@@ -152,7 +143,7 @@ class VecRecordVideo(RecordingSeveral, ObservedVecEnv):
         return infos[index]["terminal_observation"]
 
     def _before_close(self) -> None:
-        self._recorder.stop()
+        Recording._finish(self)
 
     # The steps of Stable-Baselines3's recorder, which scripts call and override.
 

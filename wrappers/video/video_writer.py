@@ -125,12 +125,6 @@ def to_rgb(frame: Any) -> Frame:
             f"frame: received {type(frame).__name__}, it must be a NumPy array. Make the "
             'environment with render_mode="rgb_array".'
         )
-    if frame.dtype != np.uint8:
-        raise TypeError(
-            f"frame: received dtype {frame.dtype}, it must be uint8, with values 0 to 255. Return "
-            "(255 * frame).astype(np.uint8) from the environment's render() if its values lie in "
-            "[0, 1], frame.astype(np.uint8) if they already lie in [0, 255]."
-        )
     if 0 in frame.shape or not (
         frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] in {1, 3, 4})
     ):
@@ -139,12 +133,31 @@ def to_rgb(frame: Any) -> Frame:
             "(height, width, 3) or (height, width, 4), and not empty. Return an image, channels "
             "last, from the environment's render()."
         )
+    frame = to_bytes(frame)
     if frame.ndim == 2:
         frame = frame[:, :, np.newaxis]
     if frame.shape[2] == 1:
         frame = np.repeat(frame, 3, axis=2)
     rgb: Frame = frame[:, :, :3]
     return rgb
+
+
+def to_bytes(frame: npt.NDArray[Any]) -> Frame:
+    """
+    Bring pixels to the range from 0 to 255. Truth values, and floats in a picture without any above
+    1, are shares of 255.
+    """
+    if frame.dtype == np.uint8:
+        return frame
+    if frame.dtype.kind not in "biuf":
+        raise TypeError(
+            f"frame: received dtype {frame.dtype}, it must hold numbers, uint8 from 0 to 255 at "
+            "best. Return such an array from the environment's render()."
+        )
+    pixels = np.nan_to_num(frame.astype(np.float64))
+    if frame.dtype.kind in "bf" and pixels.max(initial=0.0) <= 1:
+        pixels *= 255
+    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 
 def drop_half_fragment(path: Path) -> None:
@@ -347,9 +360,10 @@ class VideoWriter:
         """
         Append one frame.
 
-        :param frame: A uint8 array of shape (height, width), (height, width, 1), (height, width, 3)
-            or (height, width, 4), the same in every call.
-        :raises TypeError: If it is not a uint8 array.
+        :param frame: An array of shape (height, width), (height, width, 1), (height, width, 3) or
+            (height, width, 4), the same in every call: uint8, other numbers from 0 to 255, truth
+            values, or floats from 0 to 1.
+        :raises TypeError: If it is not an array of numbers.
         :raises ValueError: If its shape is not an image's, or differs from the first frame's, or
             the writer is closed.
         :raises OSError: If the encoder stopped, for example because the disk is full.

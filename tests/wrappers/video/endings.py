@@ -33,8 +33,8 @@ def record(folder: str) -> tuple[gym.Env, int]:
     env.reset(seed=0)
     for step in range(FRAMES - 1):
         env.step(step % 2)
-    assert env._recorder._writer is not None
-    return env, env._recorder._writer._encoder.process.pid
+    assert env._video.writer is not None
+    return env, env._video.writer._encoder.process.pid
 
 
 def run(scenario: str, folder: str) -> None:

@@ -45,11 +45,6 @@ def test_large_pictures_stay_what_they_are(shape):
     assert enlarged(frame, 300) is frame
 
 
-def test_floats_that_are_no_share_of_255_are_left_to_who_knows_them():
-    frame = np.full((2, 2, 3), 200.0)
-    assert enlarged(frame, 2) is frame
-
-
 def test_a_side_below_one_is_refused():
     with pytest.raises(ValueError, match="side: received 0, it must be at least 1"):
         EnlargeFrames(TinyEnv(), side=0)

@@ -33,7 +33,7 @@ from dqn_plugins.wrappers import (
     read_frames,
 )
 from dqn_plugins.wrappers.rewards.episode import RunningEpisode
-from dqn_plugins.wrappers.video.recording import Recorder
+from dqn_plugins.wrappers.video.recording import Video
 from tests.wrappers.scripted import (
     Scripted,
     close_colours,
@@ -478,13 +478,13 @@ def test_a_folder_without_permission(tmp_path: Path) -> None:
         os.seteuid(user)
 
 
-def test_float_frames_are_refused_and_the_environment_goes_on(tmp_path: Path) -> None:
-    class Floats(Scripted):
+def test_frames_that_are_refused_end_the_recording_only(tmp_path: Path) -> None:
+    class Imaginary(Scripted):
         def render(self) -> Any:
-            return super().render() / 255.0
+            return super().render() * 1j
 
-    env = RecordVideo(Floats(), str(tmp_path))
-    with pytest.warns(UserWarning, match="no frame"), pytest.raises(TypeError, match="float64"):
+    env = RecordVideo(Imaginary(), str(tmp_path))
+    with pytest.warns(UserWarning, match="no frame"), pytest.raises(TypeError, match="complex128"):
         env.reset()
     assert not env.recording
     env.step(0)
@@ -497,7 +497,7 @@ def test_an_encoder_that_dies_is_named_and_the_environment_goes_on(tmp_path: Pat
     for _ in range(60):
         env.step(0)
     time.sleep(0.5)
-    env._recorder._writer._encoder.process.kill()
+    env._video.writer._encoder.process.kill()
     with pytest.raises(OSError, match="The video encoder stopped"):  # noqa: PT012
         for _ in range(500):
             env.step(0)
@@ -564,13 +564,12 @@ def test_the_sidecar_of_an_endless_recording_does_not_grow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dqn_plugins.wrappers.video.recording.MOST_EPISODES", 3)
-    recorder = Recorder(tmp_path, {}, None, 10)
     episode = RunningEpisode()
-    recorder.start("long", test_the_sidecar_of_an_endless_recording_does_not_grow)
+    video = Video("long", test_the_sidecar_of_an_endless_recording_does_not_grow)
     for _ in range(10):
         episode.begin()
-        recorder.capture([np.zeros((16, 16, 3), np.uint8)], [episode], [None])
-    path = recorder.stop()
+        video.write(np.zeros((16, 16, 3), np.uint8), [episode], tmp_path, 10, None)
+    path = video.finish()
     assert path is not None
     episodes = json.loads(path.with_suffix(".json").read_text())["episodes"]
     assert [episode["episode"] for episode in episodes] == [0, 1, 2]

@@ -25,7 +25,7 @@ from stable_baselines3.common.vec_env import (
 
 from dqn_plugins.environments import wrap_env
 from dqn_plugins.wrappers import RecordVideo, VecEpisodeReward, VecRecordVideo, read_frames
-from dqn_plugins.wrappers.environment_id import environment_id
+from dqn_plugins.wrappers.environment_id import id_of
 from tests.wrappers.scripted import (
     BareVecEnv,
     Scripted,
@@ -305,18 +305,18 @@ def test_a_worker_whose_spec_cannot_be_pickled_survives(tmp_path: Path) -> None:
     sidecar = json.loads(Path(str(venv.video_path)).with_suffix(".json").read_text())
     assert sidecar["environment_id"] == "CartPole-v1"
     assert '"env_id": "CartPole-v1"' in (tmp_path / "log.0.monitor.csv").read_text()
-    assert environment_id(dummy([Scripted])) is None
+    assert id_of(dummy([Scripted])) is None
 
 
 def test_frames_that_are_refused_end_the_recording_only(tmp_path: Path) -> None:
-    class Floats(Scripted):
+    class Imaginary(Scripted):
         def render(self) -> Any:
-            return super().render() / 255.0 if self.t else super().render()
+            return super().render() * 1j if self.t else super().render()
 
-    base = DummyVecEnv([Floats] * 2)
+    base = DummyVecEnv([Imaginary] * 2)
     venv = VecRecordVideo(base, str(tmp_path), at_start)
     venv.reset()
-    with pytest.raises(TypeError, match="float64"):
+    with pytest.raises(TypeError, match="complex128"):
         venv.step(np.zeros(2, dtype=int))
     assert not venv.recording
     assert not any("step" in vars(env) for env in base.envs)
