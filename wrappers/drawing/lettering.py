@@ -36,9 +36,6 @@ def fonts(size: int) -> list[Any]:
     Load the fonts of captions and labels. DejaVu Sans, which matplotlib brings along, has Greek
     letters, accents and a true minus sign. Pillow's own font has none of them; pygame, which comes
     with Gymnasium's environments, brings a bolder one that has.
-
-    :param size: In pixels.
-    :return: Pillow's fonts. What the first lacks is drawn by the second.
     """
     whole = _font_of("matplotlib", "mpl-data/fonts/ttf/DejaVuSans.ttf", size)
     found = [whole] if whole else [ImageFont.load_default(size)]
@@ -98,37 +95,17 @@ def _stamps(text: str, size: int) -> list[Image.Image]:
 
 
 def legible(text: str, size: int) -> str:
-    """
-    Spell a line of text with what the fonts have.
-
-    :param text: The line.
-    :param size: Of the font, in pixels.
-    :return: The line, where the fonts have all of it; otherwise with letters for their names or
-        without their accents, a hyphen for a minus, and so on.
-    """
+    """Spell a line with the fonts' glyphs: letters lose accents, a minus becomes a hyphen."""
     return text if text.isascii() else "".join(_legible(each, size) for each in text)
 
 
 def text_width(text: str, size: int) -> int:
-    """
-    Measure a line of text.
-
-    :param text: The line.
-    :param size: Of the font, in pixels.
-    :return: Its width in pixels.
-    """
+    """Measure a line of text."""
     return sum(stamp.width for stamp in _stamps(text, size))
 
 
 def fitted(text: str, size: int, width: float) -> str:
-    """
-    Shorten a line of text until it fits.
-
-    :param text: The line.
-    :param size: Of the font, in pixels.
-    :param width: The room there is, in pixels.
-    :return: The text, or its beginning and an ellipsis.
-    """
+    """Shorten a line of text, with an ellipsis, until it fits."""
     text, ellipsis = legible(text, size), legible(ELLIPSIS, size)
 
     def length(line: str) -> float:
@@ -151,15 +128,8 @@ def write(
     anchor: str = "lt",
 ) -> None:
     """
-    Write a line of text onto a picture.
-
-    :param image: An RGB picture, changed in place.
-    :param position: The x and y of the anchor, in pixels.
-    :param text: One line.
-    :param size: Of the font, in pixels.
-    :param colour: Of the text.
-    :param anchor: Two letters as in Pillow: ``l``, ``m`` or ``r`` for the left end, middle or
-        right end, and ``t`` or ``m`` for the top or middle of the line.
+    Write a line of text onto a picture. As in Pillow, the anchor is ``l``, ``m`` or ``r`` for the
+    left end, middle or right end, and ``t`` or ``m`` for the top or middle of the line.
     """
     stamps = _stamps(text, size)
     width = sum(stamp.width for stamp in stamps)
@@ -172,14 +142,7 @@ def write(
 
 
 def signed(value: float, decimals: int, grouping: str = "") -> str:
-    """
-    Write a number with the typographic minus.
-
-    :param value: The number; NaN and infinities have their names.
-    :param decimals: Digits after the point.
-    :param grouping: What separates thousands, "," or nothing.
-    :return: The text.
-    """
+    """Write a number with the typographic minus."""
     text = f"{value:{grouping}.{decimals}f}"
     if not text.strip("-0."):
         text = text.lstrip("-")

@@ -35,13 +35,7 @@ class Axis:
         self._high = -math.inf
 
     def follow(self, values: npt.NDArray[np.float64]) -> tuple[float, float, float]:
-        """
-        Adapt to new values.
-
-        :param values: Q-values; those that are not finite are left out.
-        :return: The axis' low end, its high end, and where bars begin: at zero if zero is on the
-            axis, at the low end if not.
-        """
+        """Adapt to new values; give the low end, the high end, and where the bars begin."""
         finite = values[np.isfinite(values)]
         if finite.size:
             low, high = float(finite.min()), float(finite.max())
@@ -63,13 +57,7 @@ class Axis:
 
 
 class Panel:
-    """
-    The strip, laid out for one width; only what changes is drawn for each frame.
-
-    :param width: Of the frame, in pixels.
-    :param labels: The caption's labels.
-    :param action_names: One name per action; none if no Q-values are drawn.
-    """
+    """The strip, laid out for one width; only what changes is drawn for each frame."""
 
     def __init__(self, width: int, labels: tuple[str, ...], action_names: tuple[str, ...]):
         self.width = width
@@ -145,14 +133,7 @@ class Panel:
         values: npt.NDArray[np.float64] | None,
         axis: Axis,
     ) -> Frame:
-        """
-        Draw the strip for one frame.
-
-        :param texts: One per label.
-        :param values: One Q-value per action, or None where there are no actions.
-        :param axis: The scale of the bars.
-        :return: A uint8 array of shape (height, width, 3).
-        """
+        """Draw the strip for one frame."""
         image = self._background.copy()
         for text, (left, top) in zip(texts, self._cells, strict=True):
             text = fitted(text, self._large, self._column)

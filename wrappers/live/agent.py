@@ -25,9 +25,6 @@ class Agent:
     """
     A model as the page sees it. Works with Stable-Baselines3's and this package's algorithms; what
     an algorithm does not have, it says why.
-
-    :param model: A Stable-Baselines3 model; a function from one observation to Q-values, shape
-        (n_actions,); or None.
     """
 
     def __init__(self, model: Any = None):
@@ -39,11 +36,7 @@ class Agent:
     # What can be done
 
     def reasons(self) -> dict[str, str]:
-        """
-        Tell what cannot be done with this model.
-
-        :return: Names of controls, and the reason why each cannot work.
-        """
+        """Tell which controls cannot work with this model, each with the reason why."""
         model = self.model
         if model is None:
             return dict.fromkeys(("exploration", "learning", "look", "save"), NO_MODEL)
@@ -60,11 +53,7 @@ class Agent:
         return reasons
 
     def settings(self) -> dict[str, str]:
-        """
-        Describe the model.
-
-        :return: The arguments it was made with, by name, and what its policy is.
-        """
+        """Describe the model: the arguments it was made with, and its policy."""
         model = self.model
         if not self.policy_is_known:
             return {}
@@ -82,11 +71,8 @@ class Agent:
 
     def values(self, observation: Any) -> tuple[str, Numbers] | None:
         """
-        Ask what the model expects of its actions. Nothing random is drawn.
-
-        :param observation: One observation.
-        :return: ``"Q"`` and the Q-values, or ``"probability"`` and the policy's probabilities, both
-            of shape (n_actions,); None if the model has neither.
+        Ask what the model expects of its actions: ``"Q"`` and the Q-values, or ``"probability"``
+        and the policy's, shape (n_actions,); None if it has neither. Nothing random is drawn.
         """
         model = self.model
         if model is None:
@@ -116,13 +102,8 @@ class Agent:
         self, value: float, reward: float, next_observation: Any, terminated: bool
     ) -> float | None:
         """
-        Compute the one-step TD error r + γ·max Q(s′, ·) − Q(s, a) of a transition.
-
-        :param value: Q(s, a) before the update.
-        :param reward: r, as the environment gave it.
-        :param next_observation: s′, the last observation of the episode if it ended.
-        :param terminated: Whether s′ is terminal.
-        :return: The TD error; None if the model does not tell its γ.
+        Compute the one-step TD error r + γ·max Q(s′, ·) − Q(s, a) of a transition, whose Q(s, a) is
+        ``value``; None if the model does not tell its γ.
         """
         gamma = getattr(self.model, "gamma", None)
         if gamma is None:
@@ -135,12 +116,7 @@ class Agent:
         return reward + bootstrap - value
 
     def greedy_action(self, observation: Any) -> Any:
-        """
-        Choose an action greedily.
-
-        :param observation: One observation.
-        :return: What ``predict(deterministic=True)`` gives.
-        """
+        """Choose an action greedily."""
         normalize = self.model.get_vec_normalize_env()
         if normalize is not None:
             observation = normalize.normalize_obs(observation)
@@ -160,11 +136,7 @@ class Agent:
         return hasattr(self.model, "exploration_schedule")
 
     def hold_exploration(self, rate: float | None) -> None:
-        """
-        Hold ε from the algorithm's next step on, whatever its schedule says.
-
-        :param rate: ε, in [0, 1]; None lets it follow its schedule again.
-        """
+        """Hold ε from the algorithm's next step on, whatever its schedule says."""
         from stable_baselines3.common.utils import ConstantSchedule
 
         if self._schedule is None:
@@ -177,11 +149,7 @@ class Agent:
             self.model.exploration_schedule = ConstantSchedule(rate)
 
     def learn(self, is_learning: bool) -> None:
-        """
-        Set the learning rate to 0, so that no weight changes, or back to what it was.
-
-        :param is_learning: Whether it learns from now on.
-        """
+        """Set the learning rate to 0, so that no weight changes, or back to what it was."""
         from stable_baselines3.common.utils import ConstantSchedule
 
         if is_learning == (self._rates is None):
@@ -203,13 +171,7 @@ class Agent:
         self.learn(True)
 
     def save(self, folder: str, steps: int) -> Path:
-        """
-        Save the model under a name of its own.
-
-        :param folder: Where to; made if missing.
-        :param steps: Steps trained, for the name.
-        :return: The file, which was not there before.
-        """
+        """Save the model under a name of its own."""
         path = free_path(
             checked_folder(folder, "folder"), f"{type(self.model).__name__}_{steps}_steps"
         )
@@ -218,13 +180,7 @@ class Agent:
 
 
 def free_path(folder: Path, stem: str) -> Path:
-    """
-    Find a name for a model's file that is free.
-
-    :param folder: Where it goes.
-    :param stem: Its name without ``.zip``; if that is taken, a number is appended.
-    :return: The path.
-    """
+    """Find a name for a model's file that is free, by a number if need be."""
     path, number = folder / f"{stem}.zip", 0
     while path.exists():
         number += 1
@@ -233,10 +189,5 @@ def free_path(folder: Path, stem: str) -> Path:
 
 
 def finite(values: Numbers) -> list[float | None]:
-    """
-    Prepare numbers for JSON, which has neither NaN nor infinity.
-
-    :param values: Numbers, shape (n,).
-    :return: The same, rounded to six digits, None for what is not finite.
-    """
+    """Round numbers to six digits for JSON, with None for NaN and infinity, which it lacks."""
     return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values.tolist()]

@@ -24,13 +24,6 @@ class Controls:
     """
     The controls of one training. Each of :data:`dqn_plugins.wrappers.live.protocol.CONTROLS` has a
     method of its name.
-
-    :param scene: What is trained on.
-    :param link: The connection to the page.
-    :param pace: How fast it goes.
-    :param showing: What is on the page.
-    :param actions: The action space.
-    :param folder: Where models are saved.
     """
 
     def __init__(
@@ -60,12 +53,7 @@ class Controls:
         self._happened: list[set[str]] = [set() for _ in range(scene.n_envs)]
 
     def attach(self, model: Any, only_plays: bool) -> None:
-        """
-        Control another model; the one before gets its own settings back.
-
-        :param model: See :class:`dqn_plugins.wrappers.live.agent.Agent`.
-        :param only_plays: Whether it does not learn.
-        """
+        """Control another model; the one before gets its own settings back."""
         self.only_plays = only_plays
         if model is not self.agent.model:
             self.agent.release()
@@ -73,11 +61,7 @@ class Controls:
             self._rate, self._is_learning, self.random_left = None, True, 0
 
     def reasons(self) -> dict[str, str]:
-        """
-        Tell what cannot be done.
-
-        :return: Names of controls, and the reason why each cannot work.
-        """
+        """Tell which controls cannot work, each with the reason why."""
         reasons = self.agent.reasons()
         if self.only_plays:
             reasons |= {"learning": PLAYS_ONLY, "exploration": PLAYS_ONLY}
@@ -102,23 +86,13 @@ class Controls:
         )
 
     def obey(self, name: str, value: Any) -> None:
-        """
-        Do what a control says, unless it cannot be done with this model.
-
-        :param name: Its name, or ``"watched"``.
-        :param value: What it is set to.
-        """
+        """Do what a control says, unless it cannot be done with this model."""
         if name not in self.reasons():
             getattr(self, name)(value)
         self.tell()
 
     def take_interventions(self, index: int) -> str:
-        """
-        Tell what controls changed in an episode that is over, and begin to note for the next.
-
-        :param index: Index of the environment.
-        :return: A few words; "" for nothing.
-        """
+        """Tell in a few words what was changed in an episode, and begin to note for the next."""
         words = "; ".join(sorted(self._happened[index]))
         in_force = self._happened[index] = set()
         if self._rate is not None:
@@ -205,12 +179,7 @@ class Controls:
         self._book(f"{RANDOM_ACTIONS} random actions")
 
     def disturbed(self, actions: list[Any]) -> list[Any]:
-        """
-        Replace the actions of an algorithm that does not explore by itself, while it is disturbed.
-
-        :param actions: Those it chose, one per environment.
-        :return: Those to take.
-        """
+        """Replace the actions of an algorithm that does not explore by itself."""
         self.random_left -= 1
         if self.random_left:
             if self.agent.can_explore:

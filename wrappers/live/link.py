@@ -37,10 +37,6 @@ class Link:
     at that byte per step; it has no thread of its own. Frames go through the same memory, one at a
     time: the page asks for the next when it has taken the last. Everything else is lines of JSON
     over a socket that is never waited for.
-
-    :param address: Of the page.
-    :param hello: What to tell the page first.
-    :raises OSError: If the page is gone.
     """
 
     def __init__(self, address: PageAddress, hello: Mapping[str, Any]):
@@ -78,21 +74,12 @@ class Link:
         return self.memory[REQUEST] != self._answered
 
     def wants_frame(self) -> bool:
-        """
-        Take note of the page's request.
-
-        :return: Whether it wants a frame beside the numbers.
-        """
+        """Take note of the page's request; tell whether it wants a frame beside the numbers."""
         self._answered = self.memory[REQUEST]
         return bool(self.memory[WANTED] & FRAME)
 
     def put_frame(self, frame: npt.NDArray[np.uint8]) -> tuple[int, int]:
-        """
-        Put a frame where the page takes it.
-
-        :param frame: A picture, shape (height, width, 3). One that is too large is thinned out.
-        :return: Its height and width, to be sent with the numbers.
-        """
+        """Put a frame, thinned out if need be, where the page takes it; tell height and width."""
         stride = 1
         while HEADER + frame[::stride, ::stride].size > CAPACITY:
             stride += 1
@@ -102,11 +89,7 @@ class Link:
         return frame.shape[0], frame.shape[1]
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """
-        Send a message, now or when the page reads again.
-
-        :param message: What JSON can hold.
-        """
+        """Send a message, now or when the page reads again."""
         if not self.is_lost and len(self._backlog) < LARGEST_BACKLOG:
             self._backlog += _line(message)
             self.flush()
@@ -123,11 +106,7 @@ class Link:
             self._lose()
 
     def next_command(self) -> dict[str, Any] | None:
-        """
-        Take the oldest command that has come, without waiting for one.
-
-        :return: The command, None if there is none.
-        """
+        """Take the oldest command that has come, without waiting for one."""
         if not self._commands and not self.is_lost:
             self._receive()
         return self._commands.popleft() if self._commands else None
@@ -149,11 +128,7 @@ class Link:
         self._commands.extend(json.loads(line) for line in lines if line)
 
     def wait(self, seconds: float) -> None:
-        """
-        Wait until a command comes, but no longer than some time.
-
-        :param seconds: The time; at 0 or below nothing is waited for.
-        """
+        """Wait until a command comes, but no longer than some time."""
         if seconds > 0 and not self.is_lost:
             select.select([self._socket], [], [], seconds)
 
@@ -164,11 +139,7 @@ class Link:
         self._backlog.clear()
 
     def close(self, farewell: Mapping[str, Any]) -> None:
-        """
-        Say good-bye.
-
-        :param farewell: The last message.
-        """
+        """Say good-bye."""
         if self._finalizer.alive:
             self._backlog += _line(farewell)
             self._finalizer()

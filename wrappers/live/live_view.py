@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Generic, SupportsFloat
 
@@ -12,22 +12,19 @@ from gymnasium.core import ActType, ObsType, RenderFrame
 from gymnasium.utils import RecordConstructorArgs
 
 from dqn_plugins.wrappers.drawing.action_names import action_names_of
+from dqn_plugins.wrappers.environment_id import check_pictures
 from dqn_plugins.wrappers.live.live_page import FIRST_PORT, LivePage, PageAddress, embedded
 from dqn_plugins.wrappers.live.scene import Scene, another_environment
 from dqn_plugins.wrappers.live.training import Training
+from dqn_plugins.wrappers.observing.observer import ObservedEnv, Observer
 from dqn_plugins.wrappers.rewards.episode import INTERVENTIONS
 from dqn_plugins.wrappers.video.recording import SharedReference
 
 __all__ = ["LiveView"]
 
-NO_PICTURES = (
-    "render_mode: received {mode!r}, which gives no pictures to show. Make the environment with "
-    'render_mode="rgb_array", as in gym.make("LunarLander-v3", render_mode="rgb_array").'
-)
 
-
-class View:
-    """What the views of one and of several environments have in common."""
+class View(Observer):
+    """What the views of one and of several environments have in common: they tell the page."""
 
     _page: LivePage | PageAddress
     _owned_page: LivePage | None
@@ -113,10 +110,47 @@ class View:
     def _repr_html_(self) -> str:
         return embedded(self.url)
 
+    def _before_reset(self, indices: Sequence[int]) -> None:
+        self._training.obey()
+
+    def _after_begin(self, indices: Sequence[int], when: str) -> None:
+        self._scene.seen = self._observations
+        for index in indices:
+            self._scene.infos[index] = self._reset_infos[index]
+
+    def _after_step(self, ended: Sequence[int], infos: Any) -> None:
+        scene, training = self._scene, self._training
+        scene.seen = self._observations
+        scene.infos[:] = infos
+        scene.steps += scene.n_envs
+        if training.is_watched:
+            training.showing.show_outcome(self._next_observation)
+        for index in ended:
+            infos[index][INTERVENTIONS] = training.end_episode(index)
+
+    def _next_observation(self, index: int) -> Any:
+        """Tell what a step has led to, before any reset."""
+        return self._observations
+
+    def _resets(self, over: Sequence[bool]) -> Iterator[int]:
+        """Cut the episodes that the page resets, but for those that are over."""
+        resets = self._training.controls.resets_now
+        while resets:
+            index = resets.pop()
+            if not over[index]:
+                self._episodes[index].end(terminated=False, truncated=True)
+                yield index
+
+    def _after_failure(self, error: Exception) -> None:
+        self._training.fail(error)
+
+    def _before_close(self) -> None:
+        self.leave_page()
+
 
 class LiveView(
     View,
-    gym.Wrapper[ObsType, ActType, ObsType, ActType],
+    ObservedEnv[ObsType, ActType],
     Generic[ObsType, ActType],
     RecordConstructorArgs,
 ):
@@ -196,12 +230,12 @@ class LiveView(
             page=page.address if isinstance(page, LivePage) else page,
         )
         gym.Wrapper.__init__(self, env)
-        if env.render_mode in {None, "human", "ansi"}:
-            raise ValueError(NO_PICTURES.format(mode=env.render_mode))
+        check_pictures(env)
         self._render_mode = env.render_mode
         spec = env.spec
+        self._observe(1)
         self._appear(
-            Scene.of(env),
+            Scene([env], self._episodes, lambda _: env.render()),
             page,
             partial(LivePage, host, port, open_browser=open_browser),
             model,
@@ -214,24 +248,6 @@ class LiveView(
             folder=folder,
             speed=speed,
         )
-        self._infos: Any = self._scene.infos
-        self._running = self._scene.running[0]
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[ObsType, dict[str, Any]]:
-        """
-        Reset the environment.
-
-        :param seed: Passed on.
-        :param options: Passed on.
-        :return: The first observation and the info.
-        """
-        self._training.obey()
-        observation, info = self.env.reset(seed=seed, options=options)
-        self._scene.seen, self._infos[0] = observation, info
-        self._scene.begin(0)
-        return observation, info
 
     def step(self, action: ActType) -> tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
         """
@@ -245,23 +261,9 @@ class LiveView(
         training = self._training
         if training.needs_attention:
             (action,) = training.before_step([action])
-        try:
-            observation, reward, terminated, truncated, info = self.env.step(action)
-        except Exception as error:
-            training.fail(error)
-            raise
-        scene = self._scene
-        scene.seen = observation
-        scene.steps += 1
-        self._infos[0] = info
-        reward_number = float(reward)
-        self._running.add(reward_number)
-        if training.is_watched and training.after_step(
-            0, reward_number, observation, bool(terminated)
-        ):
-            truncated = truncated or not terminated
-        if terminated or truncated:
-            info[INTERVENTIONS] = training.end_episode(0)
+        observation, reward, terminated, truncated, info = super().step(action)
+        for index in self._resets([terminated or truncated]):
+            info[INTERVENTIONS], truncated = training.end_episode(index), True
         return observation, reward, terminated, truncated, info
 
     @property
@@ -277,13 +279,3 @@ class LiveView(
         """
         self._scene.switch.on()
         return super().render()
-
-    def close(self) -> None:
-        """
-        Take leave of the page, which keeps the curve as long as somebody looks, and close the
-        environment.
-        """
-        try:
-            self.leave_page()
-        finally:
-            super().close()

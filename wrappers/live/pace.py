@@ -16,13 +16,7 @@ Attend: TypeAlias = Callable[[float], None]
 
 
 class Pace:
-    """
-    The pace of a training.
-
-    :param fps: Frames per second of the environment.
-    :param speed: Pace in multiples of real time until a control sets it; 0 for full speed.
-    :raises ValueError: If ``speed`` is below 0.
-    """
+    """The pace of a training, whose environment has ``fps`` frames per second."""
 
     def __init__(self, fps: float, speed: float):
         if speed < 0:
@@ -43,11 +37,7 @@ class Pace:
         return self.is_paused or self.speed > 0
 
     def set_speed(self, speed: float) -> None:
-        """
-        Go at another speed from now on.
-
-        :param speed: In multiples of real time; 0 for full speed.
-        """
+        """Go at a multiple of real time from now on; 0 is full speed."""
         self.speed, self._due = speed, 0.0
 
     def release(self) -> None:
@@ -69,11 +59,7 @@ class Pace:
             self.seconds_waited += time.perf_counter() - began
 
     def hold_step(self, attend: Attend) -> None:
-        """
-        Wait until the next step may be taken.
-
-        :param attend: What to do while waiting.
-        """
+        """Wait until the next step may be taken."""
         with self.waiting():
             while self.is_paused and not self.steps_allowed:
                 attend(LOOK_SECONDS)
@@ -86,11 +72,6 @@ class Pace:
                 self._due = max(self._due, now) + 1 / (self.fps * self.speed)
 
     def wait_until(self, moment: float, attend: Attend) -> None:
-        """
-        Wait.
-
-        :param moment: Until when, in seconds of ``time.perf_counter``.
-        :param attend: What to do while waiting.
-        """
+        """Wait until a moment on the clock of ``time.perf_counter``."""
         while (left := moment - time.perf_counter()) > 0:
             attend(min(left, LOOK_SECONDS))

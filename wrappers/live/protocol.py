@@ -50,12 +50,7 @@ class Control:
     choices: tuple[tuple[int, str, str, str], ...] = ()
 
     def takes(self, value: Any) -> bool:
-        """
-        Look at what a browser sends; the training's process gets nothing else.
-
-        :param value: What it is to be set to.
-        :return: Whether it can be.
-        """
+        """Look at what a browser sends; the training's process gets nothing else."""
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if self.kind == "flag":
             return isinstance(value, bool)

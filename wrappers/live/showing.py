@@ -24,13 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Showing:
-    """
-    Tells the page where an agent is, and what it thinks there.
-
-    :param scene: What is trained on.
-    :param link: The connection to the page.
-    :param actions: The action space.
-    """
+    """Tells the page where an agent is, and what it thinks there."""
 
     def __init__(self, scene: Scene, link: Link, actions: gym.Space[Any]):
         self.chosen: int | None = None
@@ -50,22 +44,14 @@ class Showing:
         actions: Sequence[Any] | None = None,
         wants_frame: bool = True,
     ) -> None:
-        """
-        Tell the page where the agent is.
-
-        :param scene: Its environments: those that are trained on, or others.
-        :param agent: The agent.
-        :param where: Steps and seconds of the training.
-        :param actions: What it is about to do; None if nothing is known.
-        :param wants_frame: Whether a picture is wanted, too.
-        """
+        """Tell the page where the agent is."""
         if agent is not self._agent:
             self._agent, self._values_failed = agent, False
         index = 0 if self.chosen is None or self.chosen >= scene.n_envs else self.chosen
         running = scene.running[index]
         state: dict[str, Any] = {
             **where,
-            "episode": scene.episodes[index],
+            "episode": running.number,
             "length": running.length,
             "return": finite(np.array([running.episode_return]))[0],
             "exploration_rate": agent.exploration_rate,
@@ -90,25 +76,17 @@ class Showing:
             message["frame"] = self._frame(scene)
         self._link.send(message)
 
-    def show_outcome(
-        self, index: int, reward: float, next_observation: Any, terminated: bool
-    ) -> None:
-        """
-        Show what came of the transition on the page, if it is this one.
-
-        :param index: Index of its environment.
-        :param reward: Its reward.
-        :param next_observation: What it led to, before any reset.
-        :param terminated: Whether that is terminal.
-        """
-        if self._transition is None or self._transition[0] != index:
+    def show_outcome(self, next_observation: Callable[[int], Any]) -> None:
+        """Show what came of the transition on the page: its reward, and what it led to."""
+        if self._transition is None:
             return
-        _, kind, value = self._transition
-        self._transition = None
-        outcome: dict[str, Any] = {"reward": finite(np.array([reward]))[0]}
+        (index, kind, value), self._transition = self._transition, None
+        episode = self._scene.running[index]
+        outcome: dict[str, Any] = {"reward": finite(np.array([episode.last_reward]))[0]}
         if kind == "Q":
+            seen, terminated = next_observation(index), episode.terminated
             error = self._tried(
-                lambda: self._agent.td_error(value, reward, next_observation, terminated)
+                lambda: self._agent.td_error(value, episode.last_reward, seen, terminated)
             )
             if error is not None and math.isfinite(error):
                 outcome["td_error"] = float(f"{error:.6g}")

@@ -18,6 +18,7 @@ from dqn_plugins.wrappers.live.live_page import PageAddress
 from dqn_plugins.wrappers.live.pace import LOOK_SECONDS, Pace
 from dqn_plugins.wrappers.live.scene import Scene
 from dqn_plugins.wrappers.live.showing import Showing
+from dqn_plugins.wrappers.rewards.episode import RunningEpisode
 from dqn_plugins.wrappers.video.recording import package_versions
 
 __all__ = ["Training"]
@@ -27,20 +28,7 @@ DEFAULT_FPS = 30
 
 
 class Training:
-    """
-    Answers the page, and does what its controls say.
-
-    :param scene: What is trained on.
-    :param page: Address of the page.
-    :param name: Name of the training on the page; None for the model's.
-    :param shown: What else the page shows of it, by name; ``environment`` is the environment's.
-    :param fps: Frames per second of the environment; None for 30.
-    :param actions: The action space.
-    :param folder: Where models are saved.
-    :param make_env: Makes another such environment for greedy looks, or raises an error.
-    :param speed: Pace in multiples of real time until a control sets it; 0 for full speed.
-    :raises ValueError: If ``speed`` is below 0.
-    """
+    """Answers the page, and does what its controls say."""
 
     def __init__(
         self,
@@ -80,12 +68,7 @@ class Training:
         return self.is_held or self.link.is_asked
 
     def attach(self, model: Any, only_plays: bool = False) -> None:
-        """
-        Show what a model thinks, and let the controls change it.
-
-        :param model: See :class:`dqn_plugins.wrappers.live.agent.Agent`.
-        :param only_plays: Whether it does not learn.
-        """
+        """Show what a model thinks, and let the controls change it."""
         controls = self.controls
         controls.attach(model, only_plays)
         settings = controls.agent.settings()
@@ -105,20 +88,11 @@ class Training:
             learning.compilation_observers.add(self)
 
     def on_compilation(self, is_compiling: bool) -> None:
-        """
-        Say on the page why there are no steps.
-
-        :param is_compiling: Whether compiling begins, or is over.
-        """
+        """Say on the page why there are no steps."""
         self.link.send({"compiling": is_compiling})
 
     def wait_until_watched(self, seconds: float) -> bool:
-        """
-        Wait for a browser.
-
-        :param seconds: For how long at most.
-        :return: Whether there is one.
-        """
+        """Wait for a browser, and tell whether there is one."""
         deadline = time.perf_counter() + seconds
         with self.pace.waiting():
             while not (self.controls.is_watched or self.link.is_lost):
@@ -128,21 +102,11 @@ class Training:
         return self.controls.is_watched
 
     def show(self, actions: Sequence[Any] | None = None, wants_frame: bool = True) -> None:
-        """
-        Show where the environments are, also if nobody asked.
-
-        :param actions: What the agent is about to do; None if nothing is known.
-        :param wants_frame: Whether to show a picture, too.
-        """
+        """Show where the environments are, also if nobody asked."""
         self.showing.show(self.scene, self.controls.agent, self._where(), actions, wants_frame)
 
     def before_step(self, actions: list[Any]) -> list[Any]:
-        """
-        Obey, show, wait; the environments are where the agent chose its actions.
-
-        :param actions: The actions it chose, one per environment.
-        :return: The actions to take.
-        """
+        """Obey, show, wait; the environments are where the agent chose its actions."""
         self.obey()
         if self.controls.random_left:
             actions = self.controls.disturbed(actions)
@@ -153,34 +117,9 @@ class Training:
             self.pace.hold_step(partial(self._attend, scene=self.scene, actions=actions))
         return actions
 
-    def after_step(
-        self, index: int, reward: float, next_observation: Any, terminated: bool
-    ) -> bool:
-        """
-        Show what came of the transition on the page, if it is this one.
-
-        :param index: Index of the environment.
-        :param reward: Its reward.
-        :param next_observation: What it led to, before any reset.
-        :param terminated: Whether that is terminal.
-        :return: Whether the page cuts the episode here.
-        """
-        self.showing.show_outcome(index, reward, next_observation, terminated)
-        resets = self.controls.resets_now
-        if index in resets:
-            resets.discard(index)
-            return True
-        return False
-
     def end_episode(self, index: int) -> str:
-        """
-        Put an episode that is over on the curve.
-
-        :param index: Index of the environment.
-        :return: What controls changed in it, in a few words; "" for nothing.
-        """
+        """Put an episode that is over on the curve; tell what controls changed in it."""
         running = self.scene.running[index]
-        running.over = True
         interventions = self.controls.take_interventions(index)
         if math.isfinite(running.episode_return):
             steps, seconds = self._where().values()
@@ -193,21 +132,12 @@ class Training:
         return interventions
 
     def fail(self, error: BaseException) -> None:
-        """
-        Say on the page that the environment raised an exception.
-
-        :param error: The exception.
-        """
+        """Say on the page that the environment raised an exception."""
         self.flush()
         self.link.send({"raised": f"{type(error).__name__}: {error}", **self._where()})
 
     def close(self, words: str = "Training is over.", failed: bool = False) -> None:
-        """
-        Release what was changed, and say good-bye to the page.
-
-        :param words: What to say.
-        :param failed: Whether an error ended the training.
-        """
+        """Release what was changed, and say good-bye to the page."""
         self.controls.agent.release()
         self.flush()
         self.link.close({"ended": words, "failed": failed, **self._where()})
@@ -266,7 +196,8 @@ class Training:
         try:
             env = self._make_env()
             try:
-                said = self._play_greedily(env, Scene.of(env))
+                scene = Scene([env], [RunningEpisode()], lambda _: env.render())
+                said = self._play_greedily(env, scene)
             finally:
                 env.close()
         except Exception as error:
@@ -277,17 +208,15 @@ class Training:
         self._tell_controls()
 
     def _play_greedily(self, env: gym.Env[Any, Any], scene: Scene) -> str:
-        scene.seen, info = env.reset(seed=self._looks)
-        scene.infos = [info]
-        scene.begin(0)
+        scene.seen, scene.infos[0] = env.reset(seed=self._looks)
         self._looks += 1
         running, due, is_over = scene.running[0], time.perf_counter(), False
+        running.begin()
         while self.controls.is_looking and not is_over:
             action = self.controls.agent.greedy_action(scene.seen)
             due = max(due + 1 / self.pace.fps, time.perf_counter())
             self.pace.wait_until(due, partial(self._attend, scene=scene, actions=[action]))
-            scene.seen, reward, terminated, truncated, info = env.step(action)
-            scene.infos = [info]
+            scene.seen, reward, terminated, truncated, scene.infos[0] = env.step(action)
             running.add(float(reward))
             is_over = terminated or truncated
         ending = "" if is_over else ", then stopped"

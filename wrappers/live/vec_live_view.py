@@ -10,26 +10,28 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from dqn_plugins.wrappers.drawing.action_names import action_names_of, known_action_names
 from dqn_plugins.wrappers.environment_id import (
+    check_pictures,
     environment_metadata,
     id_of,
     rendered,
     sub_environments,
 )
 from dqn_plugins.wrappers.live.live_page import FIRST_PORT, LivePage, PageAddress
-from dqn_plugins.wrappers.live.live_view import NO_PICTURES, View
+from dqn_plugins.wrappers.live.live_view import View
 from dqn_plugins.wrappers.live.scene import Scene
+from dqn_plugins.wrappers.observing.vec_env import ObservedVecEnv
 from dqn_plugins.wrappers.rewards.episode import INTERVENTIONS
-from dqn_plugins.wrappers.video.vec_record_video import observation_of
+from dqn_plugins.wrappers.video.recorders import observation_of
 
 __all__ = ["VecLiveView"]
 
 
-class VecLiveView(View, VecEnvWrapper):
+class VecLiveView(View, ObservedVecEnv):
     """
     Show a training on several environments on a web page of this machine while it goes on: the
     twin of :class:`dqn_plugins.wrappers.LiveView`, with the same page and the same controls. The
@@ -81,15 +83,15 @@ class VecLiveView(View, VecEnvWrapper):
         speed: float = 0.0,
         page: LivePage | PageAddress | None = None,
     ):
-        VecEnvWrapper.__init__(self, venv)
-        if venv.render_mode != "rgb_array":
-            raise ValueError(NO_PICTURES.format(mode=venv.render_mode))
+        ObservedVecEnv.__init__(self, venv)
+        check_pictures(venv)
+        self._observe(venv.num_envs)
         envs = sub_environments(venv)
         env_id = id_of(venv)
         if action_names is None:
             action_names = action_names_of(envs[0]) if envs else known_action_names(env_id)
         self._appear(
-            Scene(envs, venv.num_envs, partial(rendered, venv), observation_of),
+            Scene(envs, self._episodes, partial(rendered, venv), observation_of),
             page,
             partial(LivePage, host, port, open_browser=open_browser),
             model,
@@ -103,19 +105,6 @@ class VecLiveView(View, VecEnvWrapper):
             folder=folder,
             speed=speed,
         )
-
-    def reset(self) -> VecEnvObs:
-        """
-        Reset all sub-environments.
-
-        :return: The first observations.
-        """
-        observations = self.venv.reset()
-        self._scene.seen = observations
-        self._scene.infos = self.venv.reset_infos
-        for index in range(self.num_envs):
-            self._scene.begin(index)
-        return observations
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         """
@@ -136,40 +125,27 @@ class VecLiveView(View, VecEnvWrapper):
         :return: Observations, rewards, dones and infos. The page's reset truncates an episode; the
             info of an episode's last step has the entry ``"interventions"``.
         """
-        training, scene = self._training, self._scene
-        try:
-            observations, rewards, dones, infos = self.venv.step_wait()
-        except Exception as error:
-            training.fail(error)
-            raise
-        scene.steps += self.num_envs
-        numbers = np.asarray(rewards).tolist()
-        for running, reward in zip(scene.running, numbers, strict=True):
-            running.add(reward)
-        if training.is_watched:
-            controls = training.controls
-            for index in sorted({training.showing.chosen or 0, *controls.resets_now}):
-                info, done = infos[index], bool(dones[index])
-                last = info.get("terminal_observation") if done else None
-                if last is None:
-                    last = observation_of(observations, index)
-                is_terminal = done and not info.get("TimeLimit.truncated", False)
-                is_cut = training.after_step(index, numbers[index], last, is_terminal)
-                if is_cut and not done:
-                    self._cut(index, observations, dones, info)
-        for index in np.flatnonzero(dones).tolist():
-            infos[index][INTERVENTIONS] = training.end_episode(index)
-            scene.begin(index)
-        scene.seen, scene.infos = observations, infos
+        observations, rewards, dones, infos = super().step_wait()
+        for index in self._resets(dones):
+            infos[index][INTERVENTIONS] = self._training.end_episode(index)
+            self._cut(index, observations, infos[index])
+            dones[index] = True
+            self._begin([index], when="after step")
         return observations, rewards, dones, infos
 
-    def _cut(self, index: int, observations: Any, dones: Any, info: dict[str, Any]) -> None:
+    def _next_observation(self, index: int) -> Any:
+        last = self._scene.infos[index].get("terminal_observation")
+        if self._episodes[index].over and last is not None:
+            return last
+        return observation_of(self._observations, index)
+
+    def _cut(self, index: int, observations: Any, info: dict[str, Any]) -> None:
         """Do what a sub-environment does at a time limit: its last observation is not terminal."""
         last = observation_of(observations, index)
-        first, _ = self.venv.env_method("reset", indices=[index])[0]
+        first, told = self.venv.env_method("reset", indices=[index])[0]
+        self._reset_infos = {index: told}
         info["terminal_observation"] = _copied(last)
         info["TimeLimit.truncated"] = True
-        dones[index] = True
         if isinstance(observations, dict):
             for key, values in observations.items():
                 values[index] = first[key]
@@ -187,16 +163,6 @@ class VecLiveView(View, VecEnvWrapper):
         """
         self._scene.switch.on()
         return self.venv.get_images()
-
-    def close(self) -> None:
-        """
-        Take leave of the page, which keeps the curve as long as somebody looks, and close the
-        sub-environments.
-        """
-        try:
-            self.leave_page()
-        finally:
-            self.venv.close()
 
 
 def _copied(observation: Any) -> Any:

@@ -29,7 +29,7 @@ class Observer:
     #: What the agent sees at this moment, of all environments.
     _observations: Any = None
     #: What the environments told with the first states of their episodes.
-    _reset_infos: Sequence[dict[str, Any]] = ()
+    _reset_infos: Any = ()
     #: Whether an episode that ended has been followed by the next within the same step.
     _resets_within_step = False
 

@@ -62,12 +62,7 @@ class EpisodeRecord:
 
 
 class RunningEpisode:
-    """
-    The episode that is running in one environment. Here, and nowhere else, rewards are summed.
-
-    :param gamma: Discount factor of the discounted return, None for none.
-    :param environment: Index of the environment; 0 where there is only one.
-    """
+    """The running episode of one environment. Here, and nowhere else, rewards are summed."""
 
     __slots__ = (
         "discount",
@@ -96,11 +91,7 @@ class RunningEpisode:
         self.over = True
 
     def begin(self, seed: int | None = None) -> None:
-        """
-        Begin the next episode.
-
-        :param seed: The seed of its reset, None if that had none.
-        """
+        """Begin the next episode."""
         self.number += 1
         self.episodes_since_seed += 1
         if seed is not None:
@@ -116,11 +107,7 @@ class RunningEpisode:
     clear = begin
 
     def add(self, reward: float) -> None:
-        """
-        Count one step.
-
-        :param reward: Its reward.
-        """
+        """Count one step."""
         if self.over:  # an environment that resets itself
             self.begin()
         self.episode_return += reward
@@ -131,12 +118,7 @@ class RunningEpisode:
             self.discount *= self.gamma
 
     def end(self, terminated: bool, truncated: bool) -> None:
-        """
-        Say that the step before was the last.
-
-        :param terminated: Whether the episode ended by itself.
-        :param truncated: Whether it was cut, as by a time limit.
-        """
+        """Say that the step before was the last."""
         self.terminated, self.truncated, self.over = terminated, truncated, True
 
     def summary(self) -> dict[str, Any]:
@@ -157,8 +139,6 @@ class EpisodeHistory:
     """
     What Stable-Baselines3's ``Monitor`` remembers of episodes, in constant memory: 24 bytes each of
     the last ones.
-
-    :param most: How many.
     """
 
     def __init__(self, most: int = 100_000):

@@ -881,9 +881,9 @@ class BigPictures(Counting):
 
 
 def test_an_environment_without_pictures_is_refused() -> None:
-    with pytest.raises(ValueError, match="render_mode: received None"):
+    with pytest.raises(ValueError, match="received render_mode=None"):
         LiveView(gym.make("CartPole-v1"))
-    with pytest.raises(ValueError, match="render_mode: received None"):
+    with pytest.raises(ValueError, match="received render_mode=None"):
         VecLiveView(DummyVecEnv([lambda: gym.make("CartPole-v1")]))
 
 

@@ -19,9 +19,6 @@ class Browser:
     What is still to be sent to one browser: the events in their order, and of what is outdated by
     the next of its kind, as pictures are, the newest only. A browser that does not keep up misses
     pictures; one that is far behind misses events too, and gets a snapshot of everything instead.
-
-    :param socket: The connection, accepted.
-    :param snapshot: Tells everything, as events.
     """
 
     def __init__(self, socket: WebSocket, snapshot: Callable[[], list[dict[str, Any]]]):
@@ -34,11 +31,7 @@ class Browser:
         self._something.set()
 
     def tell(self, event: dict[str, Any]) -> None:
-        """
-        Have an event sent.
-
-        :param event: What JSON can hold.
-        """
+        """Have an event sent."""
         if self._events is not None:
             self._events.append(event)
             if len(self._events) > MOST_EVENTS:
@@ -46,12 +39,7 @@ class Browser:
         self._something.set()
 
     def tell_newest(self, kind: Any, message: dict[str, Any] | bytes) -> None:
-        """
-        Have an event or a picture sent, unless the next of its kind is there before its turn.
-
-        :param kind: Its kind, which can be hashed.
-        :param message: What JSON can hold, or a state and a picture.
-        """
+        """Have an event or a picture sent, unless the next of its kind is there before its turn."""
         self._newest[kind] = message
         self._something.set()
 

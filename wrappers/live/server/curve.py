@@ -28,11 +28,8 @@ class Curve:
 
     def add(self, episodes: Sequence[Sequence[Any]]) -> bool:
         """
-        Put episodes on the curve.
-
-        :param episodes: Of each: steps of the run at its end, seconds, return, length, and what
-            controls changed in it.
-        :return: Whether the points known before are no longer the same, but fewer.
+        Put episodes on the curve: of each the steps of the run at its end, seconds, return, length,
+        and what controls changed. Tell whether the points before have become fewer.
         """
         was_thinned = False
         for episode in episodes:

@@ -21,14 +21,7 @@ FRAMES_PER_SECOND = 30.0
 
 
 class Feed:
-    """
-    A training: what it told, and how to ask it for more.
-
-    :param number: Its number on the page, from 0.
-    :param known: What is known of it before it comes.
-    :param publish: Sends an event to all browsers.
-    :param show: Sends a state and a picture to all browsers.
-    """
+    """A training: what it told, and how to ask it for more."""
 
     def __init__(
         self,
@@ -57,12 +50,7 @@ class Feed:
         self._values: list[tuple[float, float]] = []
 
     def connect(self, hello: dict[str, Any], writer: asyncio.StreamWriter) -> None:
-        """
-        Take in the training itself.
-
-        :param hello: What it said first.
-        :param writer: The connection to it.
-        """
+        """Take in the training itself."""
         self._writer = writer
         with open(hello.pop("memory"), "r+b") as file:
             self._memory = mmap.mmap(file.fileno(), CAPACITY)
@@ -72,12 +60,7 @@ class Feed:
         self._known |= hello
 
     def is_expected_as(self, name: Any) -> bool:
-        """
-        Tell whether it is a training that has not come yet.
-
-        :param name: Name of one that comes.
-        :return: Whether it is this one.
-        """
+        """Tell whether it is a training that has not come yet."""
         return not self.is_connected and self._known["name"] == name
 
     def give_up(self) -> None:
@@ -89,34 +72,20 @@ class Feed:
     # To the training
 
     def ask(self, wanted: int | None = None) -> None:
-        """
-        Make the training look up before its next step.
-
-        :param wanted: What to answer with, of ``STATUS`` and ``FRAME``; None for what was asked
-            for before.
-        """
+        """Make the training look up: it answers with ``STATUS``, ``FRAME``, both, or as before."""
         if wanted is not None:
             self._memory[WANTED] = wanted
         self._memory[REQUEST] = (self._memory[REQUEST] + 1) % 256
 
     def command(self, control: str, value: Any = None) -> None:
-        """
-        Have a control do its work.
-
-        :param control: Its name.
-        :param value: What it is set to.
-        """
+        """Have a control do its work."""
         if self.is_connected and not self.is_over:
             line = json.dumps({"control": control, "value": value}) + "\n"
             self._writer.write(line.encode())
             self.ask()
 
     async def pump(self, is_looked_at: asyncio.Event) -> None:
-        """
-        Ask for one frame after the other while somebody watches.
-
-        :param is_looked_at: Set while somebody does.
-        """
+        """Ask for one frame after the other while somebody watches."""
         due = time.monotonic()
         while True:
             if not is_looked_at.is_set():
@@ -142,11 +111,7 @@ class Feed:
     # From the training
 
     async def listen(self, reader: asyncio.StreamReader) -> None:
-        """
-        Take in what the training tells, until it ends.
-
-        :param reader: The connection to it.
-        """
+        """Take in what the training tells, until it ends."""
         try:
             async for line in reader:
                 self._heard = time.monotonic()
@@ -198,19 +163,11 @@ class Feed:
     # To the browsers
 
     def publish(self, event: dict[str, Any]) -> None:
-        """
-        Tell all browsers something about this training.
-
-        :param event: What.
-        """
+        """Tell all browsers something about this training."""
         self._publish({"run": self.number, **event})
 
     def snapshot(self) -> dict[str, Any]:
-        """
-        Tell all there is to know.
-
-        :return: What JSON can hold.
-        """
+        """Tell all there is to know."""
         return {
             **self._known,
             "points": self.curve.points,
@@ -221,11 +178,7 @@ class Feed:
         }
 
     def last_picture(self) -> bytes | None:
-        """
-        Show a browser that has just come what the others see.
-
-        :return: State and picture, as :meth:`pump` sends them; None if there is none yet.
-        """
+        """Show a browser that has just come what the others see."""
         return self._packed(self._picture) if self._state else None
 
     def _packed(self, picture: bytes) -> bytes:
@@ -233,12 +186,7 @@ class Feed:
         return len(header).to_bytes(4, "little") + header + picture
 
     def vitals(self) -> dict[str, Any]:
-        """
-        Measure how the training is.
-
-        :return: Its speed in steps per second since the last time, its memory in MiB, and for how
-            many seconds it has not been heard of.
-        """
+        """Measure its steps per second, its memory in MiB, and for how long it was not heard of."""
         now, steps = time.monotonic(), self._state.get("steps", 0)
         then, before = self._measured
         self._measured = now, steps

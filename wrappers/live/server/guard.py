@@ -25,10 +25,6 @@ class Guard:
     A page of another site can make a browser send requests to this machine. It cannot choose their
     ``Origin``. A name that its owner points at this machine (DNS rebinding) gives ``Origin`` and
     ``Host`` alike, but not one that belongs to this machine.
-
-    :param app: What is guarded.
-    :param host: The address that is listened on.
-    :param token: The token; None where only this machine reaches the page.
     """
 
     def __init__(self, app: ASGIApp, host: str, token: str | None):

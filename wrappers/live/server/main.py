@@ -41,14 +41,7 @@ def main() -> None:
 
 
 def free_port(host: str, port: int) -> socket.socket:
-    """
-    Listen on a port, or on the next that is free.
-
-    :param host: Address of this machine.
-    :param port: The first port to try; 0 lets the system choose.
-    :return: The listening socket.
-    :raises OSError: If none is free, or the address is not this machine's.
-    """
+    """Listen on a port, or on the next that is free."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     last = OSError("no port is free")
     for candidate in range(port, min(port + PORTS_TRIED, 65536)) if port else [0]:

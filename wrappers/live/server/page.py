@@ -45,12 +45,7 @@ NEWEST_ONLY = ("outcome", "vitals")
 
 
 class Page:
-    """
-    Everything that the page's process knows.
-
-    :param secret: What a training must show.
-    :param expected: Names and environments of trainings that will come.
-    """
+    """Everything that the page's process knows."""
 
     def __init__(self, secret: str, expected: Sequence[Sequence[str]]):
         self.feeds: list[Feed] = []
@@ -68,12 +63,7 @@ class Page:
     async def take_training(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """
-        Serve one training from its first word to its end.
-
-        :param reader: The connection.
-        :param writer: The connection.
-        """
+        """Serve one training from its first word to its end."""
         with contextlib.suppress(ConnectionError):
             try:
                 hello = json.loads(await asyncio.wait_for(reader.readline(), 10.0))
@@ -144,11 +134,7 @@ class Page:
     # Browsers
 
     async def take_browser(self, socket: WebSocket) -> None:
-        """
-        Serve one browser for as long as it is there.
-
-        :param socket: The connection.
-        """
+        """Serve one browser for as long as it is there."""
         await socket.accept()
         browser = Browser(socket, self._everything)
         for feed in self.feeds:
@@ -226,11 +212,7 @@ class Page:
     # Files
 
     def app(self) -> Starlette:
-        """
-        Put the page together.
-
-        :return: The application.
-        """
+        """Put the page together."""
         kinds = {"css": "text/css", "js": "text/javascript", "html": "text/html"}
 
         def route(path: str, name: str) -> Route:

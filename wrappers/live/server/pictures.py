@@ -15,14 +15,7 @@ QUALITY = 85
 
 
 def encoded(pixels: bytes, height: int, width: int) -> bytes:
-    """
-    Encode a frame: small ones as PNG, others as JPEG.
-
-    :param pixels: RGB, one byte each, row by row.
-    :param height: In pixels.
-    :param width: In pixels; wider pictures than 1,280 are made smaller.
-    :return: The file's content.
-    """
+    """Encode a frame: small ones as PNG, others as JPEG."""
     image = Image.frombuffer("RGB", (width, height), pixels, "raw", "RGB", 0, 1)
     if width > WIDEST:
         image = image.reduce(-(-width // WIDEST))
