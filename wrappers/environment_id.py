@@ -50,12 +50,12 @@ def check_pictures(env: Any) -> None:
         )
 
 
-def environment_metadata(venv: VecEnv) -> Mapping[str, Any]:
-    """Look up the metadata of the first sub-environment, or else those of all."""
+def environment_metadata(env: Any) -> Mapping[str, Any]:
+    """Look up the metadata of an environment, or of the first in a ``VecEnv``."""
     try:
-        metadata = venv.get_attr("metadata")[0]
+        metadata = env.get_attr("metadata")[0] if hasattr(env, "env_method") else env.metadata
     except Exception:
-        metadata = venv.unwrapped.metadata
+        metadata = env.unwrapped.metadata
     return metadata if isinstance(metadata, Mapping) else {}
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from dqn_plugins.files import checked_folder
 from dqn_plugins.values import value_kind, values_of
+from dqn_plugins.wrappers.video.video_writer import reserve_path
 
 __all__ = ["Agent", "finite", "free_path"]
 
@@ -117,10 +118,7 @@ class Agent:
 
     def greedy_action(self, observation: Any) -> Any:
         """Choose an action greedily."""
-        normalize = self.model.get_vec_normalize_env()
-        if normalize is not None:
-            observation = normalize.normalize_obs(observation)
-        return self.model.predict(observation, deterministic=True)[0]
+        return self.model.predict(self._seen(observation), deterministic=True)[0]
 
     @property
     def exploration_rate(self) -> float | None:
@@ -172,20 +170,19 @@ class Agent:
 
     def save(self, folder: str, steps: int) -> Path:
         """Save the model under a name of its own."""
-        path = free_path(
-            checked_folder(folder, "folder"), f"{type(self.model).__name__}_{steps}_steps"
-        )
-        self.model.save(path)
+        stem = f"{type(self.model).__name__}_{steps}_steps"
+        path = free_path(checked_folder(folder, "folder"), stem)
+        try:
+            self.model.save(path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         return path
 
 
 def free_path(folder: Path, stem: str) -> Path:
-    """Find a name for a model's file that is free, by a number if need be."""
-    path, number = folder / f"{stem}.zip", 0
-    while path.exists():
-        number += 1
-        path = folder / f"{stem}_{number}.zip"
-    return path
+    """Reserve a name for a model's file that is free, by a number if need be."""
+    return reserve_path(folder / f"{stem}.zip")
 
 
 def finite(values: Numbers) -> list[float | None]:

@@ -22,8 +22,8 @@ PLAYS_ONLY = "This is a saved model, which plays and does not learn."
 
 class Controls:
     """
-    The controls of one training. Each of :data:`dqn_plugins.wrappers.live.protocol.CONTROLS` has a
-    method of its name.
+    The controls of one training, which is a subclass. Each of
+    :data:`dqn_plugins.wrappers.live.protocol.CONTROLS` has a method of its name.
     """
 
     def __init__(
@@ -31,34 +31,23 @@ class Controls:
         scene: Scene,
         link: Link,
         pace: Pace,
-        showing: Showing,
         actions: gym.Space[Any],
         folder: str | os.PathLike[str],
     ):
+        self.scene, self.link, self.pace = scene, link, pace
+        self.showing = Showing(scene, link, actions)
         self.agent = Agent()
-        self.only_plays = False
-        self.is_watched = False
-        self.is_looking = False
+        self.only_plays = self.is_watched = self.is_looking = False
+        #: Whether steps are to be looked at one by one.
+        self.is_held = False
         self.resets_now: set[int] = set()
         self.random_left = 0
         self.folder = os.fspath(folder)
-        self._scene = scene
-        self._link = link
-        self._pace = pace
-        self._showing = showing
         self._actions = actions
         self._rng = np.random.default_rng()
         self._rate: float | None = None
         self._is_learning = True
         self._happened: list[set[str]] = [set() for _ in range(scene.n_envs)]
-
-    def attach(self, model: Any, only_plays: bool) -> None:
-        """Control another model; the one before gets its own settings back."""
-        self.only_plays = only_plays
-        if model is not self.agent.model:
-            self.agent.release()
-            self.agent = Agent(model)
-            self._rate, self._is_learning, self.random_left = None, True, 0
 
     def reasons(self) -> dict[str, str]:
         """Tell which controls cannot work, each with the reason why."""
@@ -70,22 +59,23 @@ class Controls:
 
     def tell(self) -> None:
         """Tell the page how the controls stand."""
-        self._scene.switch.keep_on(self._pace.is_slow)
-        self._link.send(
+        self.is_held = self.pace.is_slow or self.random_left > 0
+        self.scene.switch.keep_on(self.pace.is_slow)
+        self.link.send(
             {
                 "controls": {
-                    "pause": self._pace.is_paused,
-                    "speed": self._pace.speed,
+                    "pause": self.pace.is_paused,
+                    "speed": self.pace.speed,
                     "exploration": self._rate,
                     "learning": self._is_learning,
                     "disturb": self.random_left > 0,
                     "look": self.is_looking,
-                    "environment": self._showing.chosen,
+                    "environment": self.showing.chosen,
                 }
             }
         )
 
-    def obey(self, name: str, value: Any) -> None:
+    def use(self, name: str, value: Any) -> None:
         """Do what a control says, unless it cannot be done with this model."""
         if name not in self.reasons():
             getattr(self, name)(value)
@@ -111,27 +101,27 @@ class Controls:
         """Take note that the first browser has come, or the last has left."""
         self.is_watched = is_watched
         if not is_watched:
-            self._pace.release()
+            self.pace.release()
             self.is_looking = False
             self.resets_now.clear()
 
     def pause(self, is_paused: bool) -> None:
         """Wait before the next step, or go on."""
-        self._pace.is_paused, self._pace.steps_allowed = is_paused, 0
+        self.pace.is_paused, self.pace.steps_allowed = is_paused, 0
 
     def step(self, _: None) -> None:
         """Take one step, then wait."""
-        self._pace.is_paused = True
-        self._pace.steps_allowed += 1
+        self.pace.is_paused = True
+        self.pace.steps_allowed += 1
 
     def speed(self, speed: float) -> None:
         """Go at a multiple of real time, or at full speed: 0."""
-        self._pace.set_speed(speed)
+        self.pace.set_speed(speed)
 
     def environment(self, index: int | None) -> None:
         """Show one environment, or all."""
-        if index is None or index < self._scene.n_envs:
-            self._showing.chosen = index
+        if index is None or index < self.scene.n_envs:
+            self.showing.chosen = index
 
     def exploration(self, rate: float | None) -> None:
         """Hold ε, or let it follow its schedule again."""
@@ -155,20 +145,20 @@ class Controls:
 
     def reset(self, _: None) -> None:
         """Cut the episode of the chosen environment, or of all."""
-        chosen = self._showing.chosen
-        self.resets_now = set(range(self._scene.n_envs)) if chosen is None else {chosen}
-        self._pace.steps_allowed += self._pace.is_paused  # or else nothing would happen
+        chosen = self.showing.chosen
+        self.resets_now = set(range(self.scene.n_envs)) if chosen is None else {chosen}
+        self.pace.steps_allowed += self.pace.is_paused  # or else nothing would happen
         for each in self.resets_now:
             self._happened[each].add("reset")
 
     def save(self, _: None) -> None:
         """Save the model under a name that is free."""
         try:
-            said = f"Saved {self.agent.save(self.folder, self._scene.steps)}"
+            said = f"Saved {self.agent.save(self.folder, self.scene.steps)}"
         except Exception as error:
             # A full disk costs the file, not the training.
             said = f"The model could not be saved: {error}"
-        self._link.send({"notice": said})
+        self.link.send({"notice": said})
 
     def disturb(self, _: None) -> None:
         """Take random actions for a while."""
@@ -194,7 +184,7 @@ class Controls:
         if not isinstance(self._actions, gym.spaces.Discrete):
             # It draws from the space's own generator, which nothing else uses.
             return self._actions.sample()
-        possible = self._scene.possible_actions(index)
+        possible = self.scene.possible_actions(index)
         choices: Any = self._actions.n
         if possible is not None and possible.size == choices:
             choices = np.flatnonzero(possible)

@@ -33,13 +33,7 @@ PROGRAM = (
 
 @dataclass(frozen=True)
 class PageAddress:
-    """
-    Where a page is, and where trainings report to it. It can be handed to another process.
-
-    :param url: What to open in a browser. It carries the token, if there is one.
-    :param feed_port: Port on the loopback interface that trainings connect to.
-    :param secret: What a training shows to be let in.
-    """
+    """Where a page is, and where trainings report to it. It can be handed to another process."""
 
     url: str
     feed_port: int
@@ -170,12 +164,7 @@ class LivePage:
 
 
 def embedded(url: str) -> str:
-    """
-    Write the HTML that shows a page inside a notebook.
-
-    :param url: The page's.
-    :return: An ``iframe``.
-    """
+    """Write the HTML that shows a page inside a notebook."""
     return (
         f'<iframe src="{html.escape(url)}" width="100%" height="760" '
         'style="border:0;border-radius:12px" title="Training, live"></iframe>'

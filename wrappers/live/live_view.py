@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Generic, SupportsFloat
 
@@ -11,8 +11,8 @@ import gymnasium as gym
 from gymnasium.core import ActType, ObsType, RenderFrame
 from gymnasium.utils import RecordConstructorArgs
 
-from dqn_plugins.wrappers.drawing.action_names import action_names_of
-from dqn_plugins.wrappers.environment_id import check_pictures
+from dqn_plugins.wrappers.drawing.action_names import action_names_of, known_action_names
+from dqn_plugins.wrappers.environment_id import check_pictures, environment_metadata, id_of
 from dqn_plugins.wrappers.live.live_page import FIRST_PORT, LivePage, PageAddress, embedded
 from dqn_plugins.wrappers.live.scene import Scene, another_environment
 from dqn_plugins.wrappers.live.training import Training
@@ -31,32 +31,62 @@ class View(Observer):
     _scene: Scene
     _training: Training
 
-    def _appear(
+    def __init__(
         self,
-        scene: Scene,
-        page: LivePage | PageAddress | None,
-        make_page: Callable[[], LivePage],
-        model: Any,
-        name: str | None,
-        environment: str,
-        spec: Any,
-        action_names: Sequence[str] | None,
-        **options: Any,
-    ) -> None:
-        """Make the page, unless there is one, and a training on it."""
-        self._owned_page = make_page() if page is None else None
-        self._page = page or self._owned_page  # type: ignore[assignment]
-        self._scene = scene
+        env: Any,
+        model: Any = None,
+        *,
+        action_names: Sequence[str] | None = None,
+        name: str | None = None,
+        host: str | None = None,
+        port: int = FIRST_PORT,
+        open_browser: bool = False,
+        folder: str | os.PathLike[str] = "live",
+        speed: float = 0.0,
+        page: LivePage | PageAddress | None = None,
+    ):
+        arguments = dict(locals())
+        del arguments["self"], arguments["env"]
+        self._wrap(env, arguments)
+        check_pictures(env)
+        self._observe(getattr(env, "num_envs", 1))
+        self._owned_page = None
+        if page is None:
+            page = self._owned_page = LivePage(host, port, open_browser=open_browser)
+        self._page = page
+        self._scene = self._scene_of(env)
+        env_id, kind, spec = id_of(env), "Environment", None
+        if self._scene.environments:
+            first = self._scene.environments[0]
+            names, kind, spec = action_names_of(first), type(first.unwrapped).__name__, first.spec
+        else:  # of one in another process only its id is known
+            names, spec = known_action_names(env_id), gym.registry.get(env_id or "")
         shown = {
-            "environment": environment,
+            "environment": env_id or kind,
             "threshold": None if spec is None else spec.reward_threshold,
-            "action_names": None if action_names is None else [str(n) for n in action_names],
+            "action_names": names if action_names is None else [str(each) for each in action_names],
         }
-        address = self._page.address if isinstance(self._page, LivePage) else self._page
-        another = partial(another_environment, spec)
-        self._training = Training(scene, address, name, shown, make_env=another, **options)
+        self._training = Training(
+            self._scene,
+            page.address if isinstance(page, LivePage) else page,
+            name,
+            shown,
+            fps=environment_metadata(env).get("render_fps"),
+            actions=env.action_space,
+            folder=folder,
+            make_env=partial(another_environment, spec),
+            speed=speed,
+        )
+        if isinstance(model, SharedReference):  # rebuilt from a spec
+            model = model.value
         if model is not None:
             self.attach(model)
+
+    def _wrap(self, env: Any, arguments: dict[str, Any]) -> None:
+        super().__init__(env)  # type: ignore[call-arg]
+
+    def _scene_of(self, env: Any) -> Scene:
+        raise NotImplementedError
 
     @property
     def url(self) -> str:
@@ -134,7 +164,7 @@ class View(Observer):
 
     def _resets(self, over: Sequence[bool]) -> Iterator[int]:
         """Cut the episodes that the page resets, but for those that are over."""
-        resets = self._training.controls.resets_now
+        resets = self._training.resets_now
         while resets:
             index = resets.pop()
             if not over[index]:
@@ -201,53 +231,17 @@ class LiveView(
         env.close()
     """
 
-    def __init__(
-        self,
-        env: gym.Env[ObsType, ActType],
-        model: Any = None,
-        *,
-        action_names: Sequence[str] | None = None,
-        name: str | None = None,
-        host: str | None = None,
-        port: int = FIRST_PORT,
-        open_browser: bool = False,
-        folder: str | os.PathLike[str] = "live",
-        speed: float = 0.0,
-        page: LivePage | PageAddress | None = None,
-    ):
-        if isinstance(model, SharedReference):  # rebuilt from a spec
-            model = model.value
-        RecordConstructorArgs.__init__(
-            self,
-            model=None if model is None else SharedReference(model),
-            action_names=action_names,
-            name=name,
-            host=host,
-            port=port,
-            open_browser=open_browser,
-            folder=folder,
-            speed=speed,
-            page=page.address if isinstance(page, LivePage) else page,
-        )
+    def _wrap(self, env: Any, arguments: dict[str, Any]) -> None:
+        model, page = arguments["model"], arguments["page"]
+        if model is not None and not isinstance(model, SharedReference):
+            arguments["model"] = SharedReference(model)
+        arguments["page"] = page.address if isinstance(page, LivePage) else page
+        RecordConstructorArgs.__init__(self, **arguments)
         gym.Wrapper.__init__(self, env)
-        check_pictures(env)
         self._render_mode = env.render_mode
-        spec = env.spec
-        self._observe(1)
-        self._appear(
-            Scene([env], self._episodes, lambda _: env.render()),
-            page,
-            partial(LivePage, host, port, open_browser=open_browser),
-            model,
-            name,
-            type(env.unwrapped).__name__ if spec is None else spec.id,
-            spec,
-            action_names_of(env) if action_names is None else action_names,
-            fps=env.metadata.get("render_fps"),
-            actions=env.action_space,
-            folder=folder,
-            speed=speed,
-        )
+
+    def _scene_of(self, env: Any) -> Scene:
+        return Scene([env], self._episodes, lambda _: env.render())
 
     def step(self, action: ActType) -> tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
         """

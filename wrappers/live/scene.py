@@ -38,7 +38,7 @@ class Scene:
         self.running = running
         self._render = render
         self._select = select
-        self._environments = environments
+        self.environments = environments
 
     @property
     def has_begun(self) -> bool:
@@ -55,8 +55,8 @@ class Scene:
         its method ``action_masks`` says.
         """
         mask = self.infos[index].get("action_mask")
-        if mask is None and index < len(self._environments):
-            env = self._environments[index]
+        if mask is None and index < len(self.environments):
+            env = self.environments[index]
             if env.has_wrapper_attr("action_masks"):
                 mask = env.get_wrapper_attr("action_masks")()
         mask = None if mask is None else np.asarray(mask, bool).reshape(-1)

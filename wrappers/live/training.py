@@ -12,12 +12,12 @@ from typing import Any
 
 import gymnasium as gym
 
+from dqn_plugins.wrappers.live.agent import Agent
 from dqn_plugins.wrappers.live.controls import Controls
 from dqn_plugins.wrappers.live.link import Link
 from dqn_plugins.wrappers.live.live_page import PageAddress
 from dqn_plugins.wrappers.live.pace import LOOK_SECONDS, Pace
 from dqn_plugins.wrappers.live.scene import Scene
-from dqn_plugins.wrappers.live.showing import Showing
 from dqn_plugins.wrappers.rewards.episode import RunningEpisode
 from dqn_plugins.wrappers.video.recording import package_versions
 
@@ -27,7 +27,7 @@ FLUSH_SECONDS = 0.5
 DEFAULT_FPS = 30
 
 
-class Training:
+class Training(Controls):
     """Answers the page, and does what its controls say."""
 
     def __init__(
@@ -45,9 +45,7 @@ class Training:
     ):
         # SDL, with which many environments draw, would take SIGTERM from the training.
         os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")
-        self.scene = scene
-        self.is_held = self.is_watched = False
-        self.pace = Pace(float(fps or DEFAULT_FPS), speed)
+        pace = Pace(float(fps or DEFAULT_FPS), speed)
         self._name = name
         self._make_env = make_env
         self._began = self._flushed = time.perf_counter()
@@ -55,9 +53,7 @@ class Training:
         self._looks = 0
         more = {"folder": os.fspath(folder), "versions": package_versions()}
         hello = {"name": name or shown["environment"], "n_envs": scene.n_envs, **shown, **more}
-        self.link = Link(page, hello)
-        self.showing = Showing(scene, self.link, actions)
-        self.controls = Controls(scene, self.link, self.pace, self.showing, actions, folder)
+        super().__init__(scene, Link(page, hello), pace, actions, folder)
         self.attach(None)
 
     # What the wrappers call
@@ -68,20 +64,23 @@ class Training:
         return self.is_held or self.link.is_asked
 
     def attach(self, model: Any, only_plays: bool = False) -> None:
-        """Show what a model thinks, and let the controls change it."""
-        controls = self.controls
-        controls.attach(model, only_plays)
-        settings = controls.agent.settings()
+        """Show what a model thinks, and control it; the one before gets its own settings back."""
+        self.only_plays = only_plays
+        if model is not self.agent.model:
+            self.agent.release()
+            self.agent = Agent(model)
+            self._rate, self._is_learning, self.random_left = None, True, 0
+        settings = self.agent.settings()
         name = self._name or settings.get("algorithm")
         self.link.send(
             {
                 "settings": settings,
-                "reasons": controls.reasons(),
+                "reasons": self.reasons(),
                 "plays": only_plays,
                 **({"name": name} if name else {}),
             }
         )
-        self._tell_controls()
+        self.tell()
         # Only a model of this package compiles, and it has brought this module along.
         learning = sys.modules.get("dqn_plugins.learning")
         if learning is not None:
@@ -95,22 +94,21 @@ class Training:
         """Wait for a browser, and tell whether there is one."""
         deadline = time.perf_counter() + seconds
         with self.pace.waiting():
-            while not (self.controls.is_watched or self.link.is_lost):
+            while not (self.is_watched or self.link.is_lost):
                 if time.perf_counter() >= deadline:
                     break
                 self._attend(LOOK_SECONDS, self.scene, None)
-        return self.controls.is_watched
+        return self.is_watched
 
     def show(self, actions: Sequence[Any] | None = None, wants_frame: bool = True) -> None:
         """Show where the environments are, also if nobody asked."""
-        self.showing.show(self.scene, self.controls.agent, self._where(), actions, wants_frame)
+        self.showing.show(self.scene, self.agent, self._where(), actions, wants_frame)
 
     def before_step(self, actions: list[Any]) -> list[Any]:
         """Obey, show, wait; the environments are where the agent chose its actions."""
         self.obey()
-        if self.controls.random_left:
-            actions = self.controls.disturbed(actions)
-            self._note_hold()
+        if self.random_left:
+            actions = self.disturbed(actions)
         if self.link.is_asked:
             self.show(actions, self.link.wants_frame())
         if self.pace.is_slow:
@@ -120,13 +118,13 @@ class Training:
     def end_episode(self, index: int) -> str:
         """Put an episode that is over on the curve; tell what controls changed in it."""
         running = self.scene.running[index]
-        interventions = self.controls.take_interventions(index)
+        interventions = self.take_interventions(index)
         if math.isfinite(running.episode_return):
             steps, seconds = self._where().values()
             episode_return = float(f"{running.episode_return:.7g}")
             self._episodes.append([steps, seconds, episode_return, running.length, interventions])
         now = time.perf_counter()
-        if self.controls.is_watched or now - self._flushed > FLUSH_SECONDS:
+        if self.is_watched or now - self._flushed > FLUSH_SECONDS:
             self.flush()
             self._flushed = now
         return interventions
@@ -138,7 +136,7 @@ class Training:
 
     def close(self, words: str = "Training is over.", failed: bool = False) -> None:
         """Release what was changed, and say good-bye to the page."""
-        self.controls.agent.release()
+        self.agent.release()
         self.flush()
         self.link.close({"ended": words, "failed": failed, **self._where()})
 
@@ -154,15 +152,6 @@ class Training:
             self.link.send({"episodes": self._episodes})
             self._episodes = []
 
-    def _note_hold(self) -> None:
-        # Looked at in every step, so they are plain attributes.
-        self.is_watched = self.controls.is_watched
-        self.is_held = self.pace.is_slow or self.controls.random_left > 0
-
-    def _tell_controls(self) -> None:
-        self._note_hold()
-        self.controls.tell()
-
     def obey(self) -> None:
         """Do what has been asked for by controls, without waiting."""
         if self.link.is_asked:
@@ -170,11 +159,10 @@ class Training:
 
     def _obey(self, scene: Scene) -> None:
         while (command := self.link.next_command()) is not None:
-            self.controls.obey(command["control"], command.get("value"))
-            self._note_hold()
+            self.use(command["control"], command.get("value"))
             if command["control"] == "watched":
                 self.flush()
-        if self.controls.is_looking and scene is self.scene:
+        if self.is_looking and scene is self.scene:
             with self.pace.waiting():
                 self._look()
 
@@ -182,13 +170,13 @@ class Training:
         """Wait a little, and do what the page asks for meanwhile."""
         self.link.wait(seconds)
         if self.link.is_lost:
-            self.controls.watched(False)
+            self.watched(False)
             self.pace.set_speed(0.0)
-            self._tell_controls()
+            self.tell()
         self._obey(scene)
         if scene.has_begun and self.link.is_asked:
             wants_frame = self.link.wants_frame()
-            self.showing.show(scene, self.controls.agent, self._where(), actions, wants_frame)
+            self.showing.show(scene, self.agent, self._where(), actions, wants_frame)
 
     def _look(self) -> None:
         """Play one greedy episode beside the training, in real time."""
@@ -203,17 +191,17 @@ class Training:
         except Exception as error:
             # It happens in another environment, so training can go on.
             said = f"The greedy look failed: {type(error).__name__}: {error}"
-        self.controls.is_looking = False
+        self.is_looking = False
         self.link.send({"notice": said})
-        self._tell_controls()
+        self.tell()
 
     def _play_greedily(self, env: gym.Env[Any, Any], scene: Scene) -> str:
         scene.seen, scene.infos[0] = env.reset(seed=self._looks)
         self._looks += 1
         running, due, is_over = scene.running[0], time.perf_counter(), False
         running.begin()
-        while self.controls.is_looking and not is_over:
-            action = self.controls.agent.greedy_action(scene.seen)
+        while self.is_looking and not is_over:
+            action = self.agent.greedy_action(scene.seen)
             due = max(due + 1 / self.pace.fps, time.perf_counter())
             self.pace.wait_until(due, partial(self._attend, scene=scene, actions=[action]))
             scene.seen, reward, terminated, truncated, scene.infos[0] = env.step(action)

@@ -7,20 +7,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
-from dqn_plugins.wrappers.drawing.action_names import action_names_of, known_action_names
-from dqn_plugins.wrappers.environment_id import (
-    check_pictures,
-    environment_metadata,
-    id_of,
-    rendered,
-    sub_environments,
-)
+from dqn_plugins.wrappers.environment_id import rendered, sub_environments
 from dqn_plugins.wrappers.live.live_page import FIRST_PORT, LivePage, PageAddress
 from dqn_plugins.wrappers.live.live_view import View
 from dqn_plugins.wrappers.live.scene import Scene
@@ -42,15 +34,14 @@ class VecLiveView(View, ObservedVecEnv):
 
     :param venv: The vectorised environment, with ``render_mode="rgb_array"``.
     :param model: See :class:`dqn_plugins.wrappers.LiveView`.
-    :param action_names: See :class:`dqn_plugins.wrappers.LiveView`.
-    :param name: Name of the training on the page; by default the algorithm's.
+    :param action_names: See there.
+    :param name: See there.
     :param host: See :class:`dqn_plugins.wrappers.LivePage`.
     :param port: See :class:`dqn_plugins.wrappers.LivePage`.
-    :param open_browser: Whether to open the page in a browser.
-    :param folder: Where the page's button saves models; made when it is used.
-    :param speed: Pace at the beginning, and when the last browser has left: 1 for real time, 10 for
-        ten times that, 0 for full speed.
-    :param page: A page to appear on beside others, or its address; None makes a new page.
+    :param open_browser: See :class:`dqn_plugins.wrappers.LiveView`.
+    :param folder: See there.
+    :param speed: See there.
+    :param page: See there.
     :raises ValueError: If the render mode gives no pictures, or ``port`` is no port.
     :raises DependencyNotInstalled: If the extra ``live`` is not installed.
     :raises OSError: If the page cannot be served or reached.
@@ -83,28 +74,14 @@ class VecLiveView(View, ObservedVecEnv):
         speed: float = 0.0,
         page: LivePage | PageAddress | None = None,
     ):
-        ObservedVecEnv.__init__(self, venv)
-        check_pictures(venv)
-        self._observe(venv.num_envs)
-        envs = sub_environments(venv)
-        env_id = id_of(venv)
-        if action_names is None:
-            action_names = action_names_of(envs[0]) if envs else known_action_names(env_id)
-        self._appear(
-            Scene(envs, self._episodes, partial(rendered, venv), observation_of),
-            page,
-            partial(LivePage, host, port, open_browser=open_browser),
-            model,
-            name,
-            env_id or "Environment",
-            # Of an environment in another process only its id is known.
-            envs[0].spec if envs else gym.registry.get(env_id or ""),
-            action_names,
-            fps=environment_metadata(venv).get("render_fps"),
-            actions=venv.action_space,
-            folder=folder,
-            speed=speed,
-        )
+        super().__init__(
+            venv, model, action_names=action_names, name=name, host=host, port=port,
+            open_browser=open_browser, folder=folder, speed=speed, page=page,
+        )  # fmt: skip
+
+    def _scene_of(self, env: Any) -> Scene:
+        envs = sub_environments(env)
+        return Scene(envs, self._episodes, partial(rendered, env), observation_of)
 
     def step_async(self, actions: npt.NDArray[Any]) -> None:
         """

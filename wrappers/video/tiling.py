@@ -67,25 +67,12 @@ def tile_frames(
 
 def scaled(frame: npt.NDArray[Any], size: tuple[int, int], crop: bool = False) -> npt.NDArray[Any]:
     """
-    Bring a picture to a size. It keeps its shape: what is left beside it stays black.
-
-    :param frame: A uint8 picture, as above. Enlarged, its pixels stay squares.
-    :param size: Width and height in pixels.
-    :param crop: Whether to leave out what would stay black.
-    :return: A uint8 array of shape (height, width, 3); with ``crop``, one of them may be smaller.
+    Bring a picture to a width and height. It keeps its shape: what is left beside it stays black,
+    or out of the picture with ``crop``. Enlarged, its pixels stay squares.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
-    picture = to_rgb(frame)
-    height, width = picture.shape[:2]
-    factor = min(size[0] / width, size[1] / height)
-    inner = max(1, round(width * factor)), max(1, round(height * factor))
-    if inner != (width, height):
-        method = Image.Resampling.BOX if factor > 1 else Image.Resampling.LANCZOS
-        picture = np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize(inner, method))
-    if crop or inner == size:
-        return picture
-    whole = np.zeros((size[1], size[0], 3), np.uint8)
-    left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
-    whole[top : top + inner[1], left : left + inner[0]] = picture
-    return whole
+    picture = Image.fromarray(np.ascontiguousarray(to_rgb(frame)))
+    is_larger = size[0] > picture.width and size[1] > picture.height
+    method = Image.Resampling.BOX if is_larger else Image.Resampling.LANCZOS
+    return np.asarray((ImageOps.contain if crop else ImageOps.pad)(picture, size, method))

@@ -364,7 +364,7 @@ def test_attaching_another_model_gives_the_first_its_own_back(counting: Any) -> 
         client.send("exploration", 0.5)
         client.send("learning", False)
         counting.reset()
-        until(lambda: counting.step(0) and not counting._training.controls._is_learning)
+        until(lambda: counting.step(0) and not counting._training._is_learning)
         counting.attach(first)  # as a callback does at each call of learn
         assert first.exploration_schedule(1.0) == 0.5
         assert first.policy.optimizer.param_groups[0]["lr"] == 0.0
