@@ -144,14 +144,14 @@ class View(Observer):
         self._training.obey()
 
     def _after_begin(self, indices: Sequence[int], when: str) -> None:
-        self._scene.seen = self._observations
-        for index in indices:
-            self._scene.infos[index] = self._reset_infos[index]
+        scene = self._scene
+        told = {index: self._reset_infos[index] for index in indices}
+        scene.seen = self._observations
+        scene.infos = [told.get(index, info) for index, info in enumerate(scene.infos)]
 
     def _after_step(self, ended: Sequence[int], infos: Any) -> None:
         scene, training = self._scene, self._training
-        scene.seen = self._observations
-        scene.infos[:] = infos
+        scene.seen, scene.infos = self._observations, infos
         scene.steps += scene.n_envs
         if training.is_watched:
             training.showing.show_outcome(self._next_observation)
@@ -189,14 +189,11 @@ class LiveView(
     its actions, the return of each episode, and controls to pause it, slow it down and meddle.
 
     The page is served by a process of its own. While nobody looks at it nothing is rendered, and a
-    step costs less than two microseconds more. Looking changes nothing: the weights are the same,
-    bit for bit. What a control changed in an episode is in the info of its last step, under
-    ``"interventions"`` ("" for nothing), on the page, and in the log of an
-    :class:`dqn_plugins.wrappers.EpisodeReward` around this wrapper. Its vector twin is
+    step costs less than two microseconds more. Looking changes no weight. What a control changed in
+    an episode is in the info of its last step, under ``"interventions"`` ("" for nothing), and in
+    the log of an :class:`dqn_plugins.wrappers.EpisodeReward` around this wrapper. Training waits
+    for the page only where a control says so, until the last browser leaves. Its vector twin is
     :class:`dqn_plugins.wrappers.VecLiveView`.
-
-    Training never waits for the page, except where a control says so (pause, real time, greedy
-    look), and these end when the last browser leaves.
 
     :param env: The environment, made with a ``render_mode`` that returns pictures
         (``"rgb_array"``, or one ending in ``_list``).
@@ -253,11 +250,12 @@ class LiveView(
             episode; the info of an episode's last step has the entry ``"interventions"``.
         """
         training = self._training
-        if training.needs_attention:
+        if training.is_held or training.link.is_asked:
             (action,) = training.before_step([action])
-        observation, reward, terminated, truncated, info = super().step(action)
-        for index in self._resets([terminated or truncated]):
-            info[INTERVENTIONS], truncated = training.end_episode(index), True
+        observation, reward, terminated, truncated, info = ObservedEnv.step(self, action)
+        if training.resets_now:
+            for index in self._resets([terminated or truncated]):
+                info[INTERVENTIONS], truncated = training.end_episode(index), True
         return observation, reward, terminated, truncated, info
 
     @property

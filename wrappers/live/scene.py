@@ -34,7 +34,7 @@ class Scene:
         self.switch = RenderSwitch(environments)
         self.steps = 0
         self.seen: Any = None
-        self.infos: list[dict[str, Any]] = [{}] * self.n_envs
+        self.infos: Sequence[dict[str, Any]] = [{}] * self.n_envs
         self.running = running
         self._render = render
         self._select = select

@@ -58,11 +58,6 @@ class Training(Controls):
 
     # What the wrappers call
 
-    @property
-    def needs_attention(self) -> bool:
-        """Whether :meth:`before_step` is to be called."""
-        return self.is_held or self.link.is_asked
-
     def attach(self, model: Any, only_plays: bool = False) -> None:
         """Show what a model thinks, and control it; the one before gets its own settings back."""
         self.only_plays = only_plays
@@ -196,15 +191,16 @@ class Training(Controls):
         self.tell()
 
     def _play_greedily(self, env: gym.Env[Any, Any], scene: Scene) -> str:
-        scene.seen, scene.infos[0] = env.reset(seed=self._looks)
+        scene.seen, info = env.reset(seed=self._looks)
         self._looks += 1
         running, due, is_over = scene.running[0], time.perf_counter(), False
         running.begin()
         while self.is_looking and not is_over:
+            scene.infos = [info]
             action = self.agent.greedy_action(scene.seen)
             due = max(due + 1 / self.pace.fps, time.perf_counter())
             self.pace.wait_until(due, partial(self._attend, scene=scene, actions=[action]))
-            scene.seen, reward, terminated, truncated, scene.infos[0] = env.step(action)
+            scene.seen, reward, terminated, truncated, info = env.step(action)
             running.add(float(reward))
             is_over = terminated or truncated
         ending = "" if is_over else ", then stopped"

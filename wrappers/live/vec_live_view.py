@@ -91,7 +91,7 @@ class VecLiveView(View, ObservedVecEnv):
             explore by itself.
         """
         training = self._training
-        if training.needs_attention:
+        if training.is_held or training.link.is_asked:
             actions = np.asarray(training.before_step(list(actions)))
         self.venv.step_async(actions)
 

@@ -33,33 +33,24 @@ class EpisodeReward(
     incomplete: it is counted and logged, but does not enter the means. Sums are kept in double
     precision. Memory does not grow with steps or episodes.
 
-    It works above and below ``Monitor`` and ``RecordEpisodeStatistics``. An entry ``"episode"``
-    that a wrapper below has written is left alone, since that wrapper is closer to the
-    environment's own rewards; this wrapper's attributes and log still show what it sees itself.
-    Other keys of the info are the environment's, and so is this one before the last step.
-    Stable-Baselines3 takes it for a ``Monitor``: ``evaluate_policy`` reads the returns from it.
-    Its vector twin is :class:`dqn_plugins.wrappers.VecEpisodeReward`.
-
-    It takes the place of ``RecordEpisodeStatistics``, with the same arguments and attributes. What
-    differs: ``window`` is 500 by default, ``stats_key`` and ``buffer_length`` are passed by name
-    (the second argument is the length of the buffers there as here), and an entry that is there
-    already is left alone instead of refused.
+    It works above and below ``Monitor`` and ``RecordEpisodeStatistics``, and takes the place of
+    either: with the attributes of both, and the arguments of the latter, but for ``window``, which
+    is 500 by default. An entry ``"episode"`` that a wrapper below has written is left alone, since
+    that one is closer to the environment's own rewards; attributes and log show what this wrapper
+    sees itself. Its vector twin is :class:`dqn_plugins.wrappers.VecEpisodeReward`.
 
     :param env: The environment.
     :param window: Episodes in the running means and lists, from 1.
-    :param report_every: Prints a line after every so many episodes, with the number of the
-        episode and the mean return, mean last reward and mean length since the previous line;
-        None prints nothing.
+    :param report_every: Prints a line after every so many episodes, with mean return, last reward
+        and length since the previous line; None prints nothing.
     :param gamma: Keeps the discounted return as well, with this discount factor in [0, 1].
     :param log_file: Writes one row per episode to this file, see
         :class:`dqn_plugins.wrappers.EpisodeLog`; None writes nothing.
     :param append: Whether an existing log file is continued (the default) or replaced.
-    :param report: What a report line is handed to, such as ``tqdm.write``; by default it is
-        printed.
+    :param report: What a report line is handed to, such as ``tqdm.write``; None prints it.
     :param buffer_length: Gymnasium's name for ``window``; if it is given, it counts.
     :param stats_key: Name of the entry in the info; Stable-Baselines3 reads ``"episode"``.
-    :raises ValueError: If ``window``, ``buffer_length``, ``report_every`` or ``gamma`` is out of
-        its range, or ``log_file`` is a file of another kind.
+    :raises ValueError: If an argument is out of range, or ``log_file`` is a file of another kind.
     :raises OSError: If ``log_file`` cannot be written.
 
     Example::

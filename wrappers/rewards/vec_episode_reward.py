@@ -24,9 +24,7 @@ class VecEpisodeReward(SeveralRunningEpisodes, ObservedVecEnv):
     and ``SubprocVecEnv`` round rewards to single precision before this wrapper sees them; the
     sums are kept in double precision.)
 
-    The means run over the episodes of all sub-environments, in the order in which they end. It
-    works above and below ``VecMonitor``, and above ``Monitor``; an entry ``info["episode"]`` from
-    below is left alone.
+    The means run over the episodes of all sub-environments, in the order in which they end.
 
     :param venv: The vectorised environment.
     :param window: See :class:`dqn_plugins.wrappers.EpisodeReward`.

@@ -6,7 +6,7 @@ import contextlib
 import gc
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from gymnasium import logger
 
 from dqn_plugins.files import checked_folder
 from dqn_plugins.wrappers.drawing.overlay import CaptionOption, FrameDetails, Overlay
-from dqn_plugins.wrappers.environment_id import check_pictures, id_of
+from dqn_plugins.wrappers.environment_id import check_pictures, environment_metadata, id_of
 from dqn_plugins.wrappers.observing.observer import Observer
 from dqn_plugins.wrappers.rewards.episode import RunningEpisode
 from dqn_plugins.wrappers.video.recording import Video, checked_size
@@ -95,7 +95,6 @@ class Recording(Observer):
     def _prepare(
         self,
         env: Any,
-        metadata: Mapping[str, Any] | None,
         video_folder: str | os.PathLike[str],
         name_prefix: str,
         fps: float | None,
@@ -106,7 +105,9 @@ class Recording(Observer):
         aspect: float | None = None,
     ) -> None:
         """Check the arguments that all recorders have, and keep them."""
-        self.frames_per_sec = (metadata or {}).get("render_fps") or 30 if fps is None else fps
+        self.frames_per_sec = (
+            environment_metadata(env).get("render_fps") or 30 if fps is None else fps
+        )
         find_encoder()
         self._overlay = Overlay.create(caption, model, action_names)
         self.video_folder = video_folder
@@ -314,7 +315,7 @@ class RecordingEpisodes(Recording):
         self.episode_trigger, self.step_trigger = episode_trigger, step_trigger
         self.disable_logger, self.gc_trigger = disable_logger, gc_trigger
         self.step_id = self.episode_id = -1
-        self._prepare(env, env.metadata, video_folder, name_prefix, fps, **drawing)
+        self._prepare(env, video_folder, name_prefix, fps, **drawing)
 
     def _capture_frame(self) -> None:
         raise NotImplementedError

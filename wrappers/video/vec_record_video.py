@@ -99,9 +99,7 @@ class VecRecordVideo(RecordingSeveral, ObservedVecEnv):
         self.record_video_trigger = record_video_trigger
         self.env_index = env_index
         self.step_id = 0
-        self._prepare(
-            venv, self.metadata, video_folder, name_prefix, fps, caption, model, action_names, size
-        )
+        self._prepare(venv, video_folder, name_prefix, fps, caption, model, action_names, size)
 
     @property
     def video_name(self) -> str | None:

@@ -352,7 +352,6 @@ class VideoWriter:
         self.size: tuple[int, int] | None = None
         self.closed = False
         self._frame_shape: tuple[int, ...] = ()
-        self._padded: Frame | None = None
         self._encoder: _Encoder | None = None
         self._finalizer: weakref.finalize[..., Any] | None = None
 
@@ -380,15 +379,15 @@ class VideoWriter:
                 "the size changes."
             )
         assert self._encoder is not None
-        self._encoder.send(self._even(rgb))
+        if rgb.shape[0] % 2 or rgb.shape[1] % 2:
+            rgb = np.pad(rgb, [(0, rgb.shape[0] % 2), (0, rgb.shape[1] % 2), (0, 0)], "edge")
+        self._encoder.send(np.ascontiguousarray(rgb))
         self.frame_count += 1
 
     def _start(self, rgb: Frame) -> None:
         height, width = rgb.shape[:2]
         self._frame_shape = rgb.shape
         self.size = (width + width % 2, height + height % 2)
-        if self.size != (width, height):
-            self._padded = np.empty((self.size[1], self.size[0], 3), dtype=np.uint8)
         self.path = reserve_path(self.path)
         try:
             self._encoder = _Encoder(self.path, *self.size, self.fps)
@@ -397,15 +396,6 @@ class VideoWriter:
             raise
         # Runs when the writer is forgotten and when the interpreter ends, whichever is first.
         self._finalizer = weakref.finalize(self, self._encoder.finish)
-
-    def _even(self, rgb: Frame) -> Frame:
-        if self._padded is None:
-            return np.ascontiguousarray(rgb)
-        height, width = rgb.shape[:2]
-        self._padded[:height, :width] = rgb
-        self._padded[height:, :width] = rgb[-1:]
-        self._padded[:, width:] = self._padded[:, width - 1 : width]
-        return self._padded
 
     @property
     def abandoned(self) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from dqn_plugins.wrappers.live.server.curve import MOST_POINTS, MOST_RECENT, Curve
+from dqn_plugins.wrappers.live.server.feed import Feed
 from dqn_plugins.wrappers.live.server.pictures import WIDEST, encoded
 
 
@@ -34,6 +35,22 @@ def test_many_episodes_become_their_means() -> None:
     assert curve.points[0] == [70, 7.0, 7.0, 10, "reset"]
     assert curve.points[1] == [150, 15.0, 2.0 * 11.5, 10, ""]
     assert list(curve.recent) == [episode(i) for i in range(n - MOST_RECENT, n)]
+
+
+def test_a_browser_that_follows_has_the_same_curve_as_one_that_comes_late() -> None:
+    points: list[object] = []
+
+    def take(event: dict[str, object]) -> None:
+        if "snapshot" in event:
+            points[:] = event["snapshot"]["points"]  # type: ignore[index]
+        else:
+            points.extend(event["points"])  # type: ignore[call-overload]
+
+    feed = Feed(0, {}, take, lambda run, picture: None)
+    for number in range(0, 3 * MOST_POINTS, 3):
+        feed._take({"episodes": [episode(number + each) for each in range(3)]})
+    assert len(points) > MOST_POINTS / 2
+    assert points == feed.snapshot()["points"]
 
 
 def test_small_frames_keep_every_pixel_and_large_ones_are_made_smaller() -> None:

@@ -157,7 +157,7 @@ class Run {
     setText(this.parts.notice, text);
   }
 
-  take({ run, snapshot, episodes, count, spread, outcome, vitals, notice, controls, ...known }) {
+  take({ run, snapshot, episodes, points, count, spread, outcome, vitals, notice, controls, ...known }) {
     if (snapshot) {
       ({ controls, ...known } = snapshot);
       for (const key of ["points", "recent", "count", "spread"]) {
@@ -167,8 +167,7 @@ class Run {
       this.known = {};
     }
     if (episodes) {
-      // Where several episodes are one point, the next snapshot has them.
-      if (this.known.per_point === 1) this.points.push(...episodes);
+      this.points.push(...points);
       this.recent = this.recent.concat(episodes).slice(-100);
       this.count = count;
     }

@@ -143,11 +143,12 @@ class Feed:
         elif "outcome" in message or "notice" in message:
             self.publish(message)
         elif "episodes" in message:
-            if message["episodes"]:
-                if self.curve.add(message["episodes"]):
-                    self.publish({"snapshot": self.snapshot()})
-                else:
-                    self.publish({"episodes": message["episodes"], "count": self.curve.count})
+            episodes, n_points = message["episodes"], len(self.curve.points)
+            if self.curve.add(episodes):
+                self.publish({"snapshot": self.snapshot()})
+            else:
+                points = self.curve.points[n_points:]
+                self.publish({"episodes": episodes, "points": points, "count": self.curve.count})
         else:
             self._learn(message)
 
