@@ -1,13 +1,13 @@
-"""EpisodeReward and VecEpisodeReward against numbers worked out by hand."""
+"""Reward wrappers of all forms, against numbers worked out by hand."""
 
 from __future__ import annotations
 
 import inspect
-import math
 import pickle
 import warnings
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,18 +44,15 @@ def run(venv: Any, steps: int) -> list[dict[str, Any]]:
     return last
 
 
-def scalar(**arguments: Any) -> tuple[EpisodeReward[Any, Any], list[dict[str, Any]]]:
-    env = EpisodeReward(Scripted(), **arguments)
+def scalar(make: Any = Scripted, **arguments: Any) -> tuple[Any, list[dict[str, Any]]]:
+    env: Any = EpisodeReward(make(), **arguments)
     return env, play(env, 3)
 
 
-def vector(**arguments: Any) -> tuple[VecEpisodeReward, list[dict[str, Any]]]:
-    venv = VecEpisodeReward(DummyVecEnv([Scripted]), **arguments)
-    return venv, run(venv, sum(LENGTHS))
-
-
-def subprocess_vector(**arguments: Any) -> tuple[VecEpisodeReward, list[dict[str, Any]]]:
-    venv = VecEpisodeReward(SubprocVecEnv([Scripted], start_method="fork"), **arguments)
+def vector(
+    make: Any = Scripted, several: Any = DummyVecEnv, **arguments: Any
+) -> tuple[Any, list[dict[str, Any]]]:
+    venv = VecEpisodeReward(several([make]), **arguments)
     return venv, run(venv, sum(LENGTHS))
 
 
@@ -88,7 +85,12 @@ def gymnasium_vector(mode: AutoresetMode) -> Any:
 MODES = list(AutoresetMode)
 twins = pytest.mark.parametrize(
     "make",
-    [scalar, vector, subprocess_vector, *map(gymnasium_vector, MODES)],
+    [
+        scalar,
+        vector,
+        partial(vector, several=partial(SubprocVecEnv, start_method="fork")),
+        *map(gymnasium_vector, MODES),
+    ],
     ids=["scalar", "vector", "processes", *(mode.name.lower() for mode in MODES)],
 )
 
@@ -115,12 +117,7 @@ def test_numbers_worked_out_by_hand(make: Any) -> None:
     assert all(set(info["episode"]) == {"r", "l", "t"} for info in infos)
     elapsed = [record.elapsed for record in env.records]
     assert elapsed == sorted(elapsed)
-    env.close()
-
-
-@twins
-def test_names_of_the_peers(make: Any) -> None:
-    env, infos = make()
+    # Under the names of the peers
     assert list(env.return_queue) == env.get_episode_rewards() == RETURNS
     assert list(env.length_queue) == env.get_episode_lengths() == LENGTHS
     assert list(env.time_queue) == [info["episode"]["t"] for info in infos]
@@ -158,49 +155,35 @@ def test_drop_in_for_record_episode_statistics(kind: Any, env_id: str, length: i
 
 
 @twins
-def test_arguments_of_record_episode_statistics(make: Any) -> None:
-    env, infos = make(buffer_length=2, stats_key="whole")
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [({"window": 2}, "episode"), ({"buffer_length": 2, "stats_key": "whole"}, "whole")],
+)
+def test_a_window_of_another_length(make: Any, arguments: dict[str, Any], key: str) -> None:
+    env, infos = make(**arguments)
     assert list(env.return_queue) == env.returns == RETURNS[1:]
-    assert [info["whole"]["r"] for info in infos] == RETURNS
-    assert not any("episode" in info for info in infos)
-    env.close()
-
-
-@twins
-def test_window_holds_the_last_episodes_only_and_monitors_methods_tell_all(make: Any) -> None:
-    env, _ = make(window=2)
-    assert env.returns == RETURNS[1:]
     assert env.episode_count == 3
+    assert [info[key]["r"] for info in infos] == RETURNS
+    assert all(set(info) & {"episode", "whole"} == {key} for info in infos)
+    # Monitor's methods tell of all.
     assert (env.get_episode_rewards(), env.get_episode_lengths()) == (RETURNS, LENGTHS)
     env.close()
 
 
 @twins
-def test_report_line(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_lines(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each covers all episodes since the line before, also those that left the window."""
     env, _ = make(report_every=2)
+    env.close()
     assert capsys.readouterr().out == (
         "Episode 2: mean return 3.9, mean last reward 4.2, mean length 2.5 (over 2 episodes)\n"
     )
-    env.close()
-
-
-@twins
-def test_report_covers_all_episodes_since_the_last_line(make: Any) -> None:
     lines: list[str] = []
     env, _ = make(window=1, report_every=3, report=lines.append)
+    env.close()
     assert lines == [
         "Episode 3: mean return 2.9, mean last reward 4.2, mean length 3.0 (over 3 episodes)"
     ]
-    env.close()
-
-
-@twins
-def test_no_episode_yet(make: Any) -> None:
-    env, _ = make()
-    env.records.clear()
-    assert math.isnan(env.mean_return)
-    assert math.isnan(env.mean_discounted_return)
-    env.close()
 
 
 KINDS: dict[Any, Callable[[], Any]] = {
@@ -244,28 +227,11 @@ def test_the_twins_have_the_same_arguments() -> None:
     assert all(other[2:] == first[2:] for other in others)
 
 
-def test_the_twins_agree_on_lunar_lander() -> None:
-    def action(t: int) -> int:
-        return (t * 7) % 4
-
-    env = EpisodeReward(gym.make("LunarLander-v3"), gamma=0.99)
-    venv = VecEpisodeReward(DummyVecEnv([lambda: gym.make("LunarLander-v3")]), gamma=0.99)
-    venv.seed(3)
-    env.reset(seed=3)
-    venv.reset()
-    for t in range(600):
-        *_, terminated, truncated, _ = env.step(action(t))
-        venv.step(np.array([action(t)]))
-        if terminated or truncated:
-            env.reset()
-    assert env.episode_count > 3
-    assert venv.lengths == env.lengths
-    # DummyVecEnv rounds each reward to single precision.
-    np.testing.assert_allclose(venv.returns, env.returns, rtol=1e-5)
-    np.testing.assert_allclose(venv.discounted_returns, env.discounted_returns, rtol=1e-4)
-    assert [record.terminated for record in venv.records] == [
-        record.terminated for record in env.records
-    ]
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_episode_yet(kind: Any) -> None:
+    env = kind(KINDS[kind](), gamma=0.9)
+    means = [env.mean_return, env.mean_length, env.mean_last_reward, env.mean_discounted_return]
+    assert np.isnan(means).all()
 
 
 def test_sums_are_kept_in_double_precision() -> None:
@@ -274,6 +240,13 @@ def test_sums_are_kept_in_double_precision() -> None:
     play(env, 1)
     assert env.returns[0] == pytest.approx(1 + 2e-6, abs=1e-9)
     assert type(env.returns[0]) is float
+
+
+def test_rewards_that_are_arrays_of_one() -> None:
+    rewards = (np.array([1.0], np.float32), np.array([-0.5]))
+    env = EpisodeReward(Scripted(episodes=[(rewards, "terminated")]), gamma=0.5)
+    assert play(env, 1)[0]["episode"]["r"] == 0.5
+    assert (env.last_rewards, env.discounted_returns) == ([-0.5], [0.75])
 
 
 # --- episodes that are given up ---
@@ -341,7 +314,12 @@ def time_limit(env: Any) -> Any:
     return gym.wrappers.TimeLimit(env, 100)
 
 
-STACKS = [
+def listed(env: Any) -> Any:
+    return vector_wrappers.DictInfoToList(env)
+
+
+VectorStatistics = vector_wrappers.RecordEpisodeStatistics
+STACKS: list[list[Any]] = [  # the innermost first
     [EpisodeReward, Monitor],
     [Monitor, EpisodeReward],
     [EpisodeReward, RecordEpisodeStatistics, Monitor],
@@ -350,36 +328,40 @@ STACKS = [
     [EpisodeReward, Monitor, time_limit],
     [EpisodeReward, time_limit, RecordEpisodeStatistics],
     [EpisodeReward, EpisodeReward, RecordEpisodeStatistics],
+    [VecMonitor, VecEpisodeReward],
+    [VecEpisodeReward, VecMonitor],
+    [VectorStatistics, VectorEpisodeReward],
+    [VectorEpisodeReward, VectorStatistics],
+    [VectorEpisodeReward, VectorEpisodeReward, listed],
+    [listed, VectorEpisodeReward],
 ]
 
 
 @pytest.mark.parametrize("stack", STACKS)
 def test_above_and_below_the_peers(stack: Any) -> None:
+    several = {*stack} & {VecMonitor, VectorStatistics, listed}
     env: Any = Scripted()
-    wrappers = []
-    for wrapper in stack:  # the innermost first
+    if several:
+        env = (DummyVecEnv if VecMonitor in stack else SyncVectorEnv)([Scripted] * 2)
+    ours = []
+    for wrapper in stack:
         env = wrapper(env)
-        wrappers.append(env)
-    infos = play(env, 3)
-    assert [info["episode"]["r"] for info in infos] == pytest.approx(RETURNS)
-    assert [info["episode"]["l"] for info in infos] == LENGTHS
-    for wrapper in wrappers:
-        if isinstance(wrapper, EpisodeReward):
-            assert wrapper.returns == RETURNS
-
-
-@pytest.mark.parametrize("above", [True, False])
-def test_vector_above_and_below_vec_monitor(above: bool) -> None:
-    venv: Any = DummyVecEnv([Scripted] * 2)
-    order = [VecMonitor, VecEpisodeReward] if above else [VecEpisodeReward, VecMonitor]
-    for wrapper in order:
-        venv = wrapper(venv)
-    infos = run(venv, sum(LENGTHS))
-    assert [info["episode"]["r"] for info in infos] == pytest.approx(
-        [value for value in RETURNS for _ in range(2)]
-    )
-    ours = venv if above else venv.venv
-    assert ours.returns == [value for value in RETURNS for _ in range(2)]
+        ours += [env] if wrapper in KINDS else []
+    if VecMonitor in stack:
+        infos = run(env, sum(LENGTHS))
+    elif several:
+        env.reset()
+        infos, steps = [], 0
+        while ours[0].episode_count < 6 and (steps := steps + 1) < 99:
+            *_, told = env.step(np.zeros(2, int))
+            infos += [info for info in told if "episode" in info] if listed in stack else rows(told)
+    else:
+        infos = play(env, 3)
+    repeats = 2 if several else 1
+    assert [i["episode"]["r"] for i in infos] == pytest.approx(np.repeat(RETURNS, repeats))
+    assert [i["episode"]["l"] for i in infos] == np.repeat(LENGTHS, repeats).tolist()
+    for wrapper in ours:
+        assert wrapper.returns == np.repeat(RETURNS, repeats).tolist()
 
 
 @pytest.mark.parametrize("mode", AutoresetMode)
@@ -407,23 +389,6 @@ def test_the_same_as_gymnasiums_vector_statistics(mode: AutoresetMode) -> None:
     assert list(our.length_queue) == list(their.length_queue)
     assert our.episode_count == their.episode_count
     assert our.episode_returns.tolist() == their.episode_returns.tolist()
-
-
-def test_vector_statistics_above_and_below_gymnasiums() -> None:
-    for order in (
-        [vector_wrappers.RecordEpisodeStatistics, VectorEpisodeReward],
-        [VectorEpisodeReward, vector_wrappers.RecordEpisodeStatistics],
-        [VectorEpisodeReward, VectorEpisodeReward, vector_wrappers.DictInfoToList],
-        [vector_wrappers.DictInfoToList, VectorEpisodeReward],
-    ):
-        env: Any = SyncVectorEnv([Scripted] * 2)
-        for wrapper in order:
-            env = wrapper(env)
-        env.reset()
-        for _ in range(LENGTHS[0]):
-            *_, infos = env.step(np.zeros(2, int))
-        told = infos if isinstance(infos, list) else rows(infos)
-        assert [info["episode"]["r"] for info in told] == [RETURNS[0]] * 2
 
 
 def test_an_entry_of_another_kind_gives_way_in_the_step_that_ends_an_episode() -> None:
@@ -462,18 +427,12 @@ def test_a_reset_a_step_later_is_no_step(tmp_path: Path) -> None:
     venv.close()
 
 
-@pytest.mark.parametrize("vectorised", [False, True])
-def test_what_a_wrapper_closer_to_the_environment_wrote_stays(vectorised: bool) -> None:
+@pytest.mark.parametrize("form", [scalar, vector])
+def test_what_a_wrapper_closer_to_the_environment_wrote_stays(form: Any) -> None:
     def doubled() -> gym.Env[Any, Any]:
         return gym.wrappers.TransformReward(Monitor(Scripted()), lambda reward: 2 * reward)
 
-    env: Any
-    if vectorised:
-        env = VecEpisodeReward(DummyVecEnv([doubled]))
-        infos = run(env, sum(LENGTHS))
-    else:
-        env = EpisodeReward(doubled())
-        infos = play(env, 3)
+    env, infos = form(doubled)
     # Monitor's are the environment's own rewards; ours show what comes out on top.
     assert [info["episode"]["r"] for info in infos] == RETURNS
     assert env.returns == [2 * value for value in RETURNS]
@@ -530,20 +489,18 @@ def test_under_another_key_sb3_looks_elsewhere() -> None:
         assert env.env_is_wrapped(Monitor) == [False]
 
 
-@pytest.mark.parametrize("vectorised", [False, True])
-def test_an_environments_own_numbers_are_left_alone(vectorised: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", [scalar, vector])
+def test_an_environments_own_numbers_are_left_alone(form: Any, tmp_path: Path) -> None:
     class Tells(Scripted):
         def step(self, action: int) -> Any:
             own = {"r": 1, "l": 2.5, "interventions": 4, "valid": 0, "episode": self.episode}
             return *super().step(action)[:4], own
 
-    if vectorised:
-        env: Any = VecEpisodeReward(DummyVecEnv([Tells]), log_file=tmp_path / "log")
-        env.venv.valid = 0
-        infos = run(env, sum(LENGTHS))
-    else:
-        env = EpisodeReward(Tells(), log_file=tmp_path / "log")
-        infos = play(env, 3)
+    class HasMore(DummyVecEnv):
+        valid = 0
+
+    more = {"several": HasMore} if form is vector else {}
+    env, infos = form(Tells, log_file=tmp_path / "log", **more)
     assert env.returns == RETURNS
     assert all((info["r"], info["l"], info["interventions"]) == (1, 2.5, 4) for info in infos)
     env.close()
