@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any, Generic, SupportsFloat
+from typing import Any, SupportsFloat
 
 import gymnasium as gym
 from gymnasium.core import ActType, ObsType, RenderFrame
-from gymnasium.utils import RecordConstructorArgs
 
 from dqn_plugins.wrappers.drawing.action_names import action_names_of, known_action_names
 from dqn_plugins.wrappers.environment_id import check_pictures, environment_metadata, id_of
 from dqn_plugins.wrappers.live.live_page import FIRST_PORT, LivePage, PageAddress, embedded
 from dqn_plugins.wrappers.live.scene import Scene, another_environment
 from dqn_plugins.wrappers.live.training import Training
-from dqn_plugins.wrappers.observing.observer import ObservedEnv, Observer
+from dqn_plugins.wrappers.observing.observer import ObservedEnv, Observer, SharedReference
 from dqn_plugins.wrappers.rewards.episode import INTERVENTIONS
-from dqn_plugins.wrappers.video.recording import SharedReference
 
 __all__ = ["LiveView"]
 
@@ -46,9 +44,12 @@ class View(Observer):
         page: LivePage | PageAddress | None = None,
     ):
         arguments = dict(locals())
-        del arguments["self"], arguments["env"]
-        self._wrap(env, arguments)
+        del arguments["self"], arguments["env"], arguments["__class__"]
+        if isinstance(page, LivePage):
+            arguments["page"] = page.address
+        super().__init__(env, **arguments)  # type: ignore[call-arg]
         check_pictures(env)
+        self._render_mode = env.render_mode
         self._observe(getattr(env, "num_envs", 1))
         self._owned_page = None
         if page is None:
@@ -81,9 +82,6 @@ class View(Observer):
             model = model.value
         if model is not None:
             self.attach(model)
-
-    def _wrap(self, env: Any, arguments: dict[str, Any]) -> None:
-        super().__init__(env)  # type: ignore[call-arg]
 
     def _scene_of(self, env: Any) -> Scene:
         raise NotImplementedError
@@ -178,12 +176,7 @@ class View(Observer):
         self.leave_page()
 
 
-class LiveView(
-    View,
-    ObservedEnv[ObsType, ActType],
-    Generic[ObsType, ActType],
-    RecordConstructorArgs,
-):
+class LiveView(View, ObservedEnv[ObsType, ActType]):
     """
     Show a training on a web page of this machine while it goes on: the environment, the Q-values of
     its actions, the return of each episode, and controls to pause it, slow it down and meddle.
@@ -227,15 +220,6 @@ class LiveView(
         model.learn(1_000)
         env.close()
     """
-
-    def _wrap(self, env: Any, arguments: dict[str, Any]) -> None:
-        model, page = arguments["model"], arguments["page"]
-        if model is not None and not isinstance(model, SharedReference):
-            arguments["model"] = SharedReference(model)
-        arguments["page"] = page.address if isinstance(page, LivePage) else page
-        RecordConstructorArgs.__init__(self, **arguments)
-        gym.Wrapper.__init__(self, env)
-        self._render_mode = env.render_mode
 
     def _scene_of(self, env: Any) -> Scene:
         return Scene([env], self._episodes, lambda _: env.render())

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, SupportsFloat
+from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import logger
 from gymnasium.core import ActType, ObsType
+from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from typing_extensions import override
 
 from dqn_plugins.wrappers.rewards.episode import RunningEpisode
 
-__all__ = ["ObservedEnv", "ObservedVectorEnv", "Observer"]
+__all__ = ["ObservedEnv", "ObservedVectorEnv", "Observer", "SharedReference"]
+
+
+class SharedReference:
+    """
+    A model that a copy of the environment's spec refers to instead of copying: a model on screen
+    must stay the model in training, and a model may hold the very environment that is copied.
+    """
+
+    def __init__(self, value: Any):
+        self.value = value.value if isinstance(value, SharedReference) else value
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SharedReference:
+        return self
 
 
 class Observer:
@@ -54,6 +68,17 @@ class Observer:
     def _before_close(self) -> None:
         """The environments are about to be closed."""
 
+    def close(self, **kwargs: Any) -> None:
+        """
+        Finish what is observed, and close the environments.
+
+        :param kwargs: Passed on.
+        """
+        try:
+            self._before_close()
+        finally:
+            super().close(**kwargs)  # type: ignore[misc]
+
     def _begin(
         self, indices: Sequence[int], seeds: Sequence[int | None] = (), when: str = "reset"
     ) -> None:
@@ -82,10 +107,14 @@ class Observer:
             self._episodes[index].end(terminated, truncated)
 
 
-class ObservedEnv(
-    Observer, gym.Wrapper[ObsType, ActType, ObsType, ActType], Generic[ObsType, ActType]
-):
-    """Looks at one environment."""
+class ObservedEnv(Observer, gym.Wrapper[ObsType, ActType, ObsType, ActType], RecordConstructorArgs):
+    """Looks at one environment, and has its ``spec`` tell the arguments of the wrapper."""
+
+    def __init__(self, env: gym.Env[ObsType, ActType], **arguments: Any):
+        if arguments.get("model") is not None:
+            arguments["model"] = SharedReference(arguments["model"])
+        RecordConstructorArgs.__init__(self, **arguments)
+        gym.Wrapper.__init__(self, env)
 
     @override
     def reset(
@@ -117,20 +146,11 @@ class ObservedEnv(
         self._after_step(ended, (info,))
         return observation, reward, terminated, truncated, info
 
-    @override
-    def close(self) -> None:
-        try:
-            self._before_close()
-        finally:
-            super().close()
 
-
-class ObservedVectorEnv(
-    Observer, VectorWrapper[ObsType, ActType, ObsType, ActType, Any], Generic[ObsType, ActType]
-):
+class ObservedVectorEnv(Observer, VectorWrapper[ObsType, ActType, ObsType, ActType, Any]):
     """Looks at Gymnasium's ``VectorEnv``, whichever way it resets itself."""
 
-    def __init__(self, env: VectorEnv[ObsType, ActType, Any]):
+    def __init__(self, env: VectorEnv[ObsType, ActType, Any], **_: Any):
         VectorWrapper.__init__(self, env)
         mode = env.metadata.get("autoreset_mode")
         if mode is None:
@@ -171,10 +191,3 @@ class ObservedVectorEnv(
         if ended and self._resets_within_step:
             self._begin(ended, when="after step")
         return results  # type: ignore[no-any-return]
-
-    @override
-    def close(self, **kwargs: Any) -> None:
-        try:
-            self._before_close()
-        finally:
-            super().close(**kwargs)

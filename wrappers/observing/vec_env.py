@@ -21,7 +21,7 @@ class ObservedVecEnv(Observer, VecEnvWrapper):
     Gymnasium's that does so a step later says in ``valid`` which rows are steps.
     """
 
-    def __init__(self, venv: VecEnv):
+    def __init__(self, venv: VecEnv, **_: Any):
         if not isinstance(venv, VecEnv):
             raise TypeError(
                 f"venv: received {type(venv).__name__}, it must be a VecEnv of Stable-Baselines3. "
@@ -61,10 +61,3 @@ class ObservedVecEnv(Observer, VecEnvWrapper):
             self._reset_infos = below.reset_infos
             self._begin([index for index in ended if first[index]], when="after step")
         return observations, rewards, dones, infos
-
-    @override
-    def close(self) -> None:
-        try:
-            self._before_close()
-        finally:
-            self.venv.close()

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, Generic
+from typing import Any
 
 import gymnasium as gym
 from gymnasium.core import ActType, ObsType
-from gymnasium.utils import RecordConstructorArgs
 
 from dqn_plugins.wrappers.observing.observer import ObservedEnv
 from dqn_plugins.wrappers.rewards.episode_statistics import EpisodeStatistics, told_above
@@ -17,12 +16,7 @@ from dqn_plugins.wrappers.rewards.episode_statistics import EpisodeStatistics, t
 __all__ = ["EpisodeReward"]
 
 
-class EpisodeReward(
-    EpisodeStatistics,
-    ObservedEnv[ObsType, ActType],
-    Generic[ObsType, ActType],
-    RecordConstructorArgs,
-):
+class EpisodeReward(EpisodeStatistics, ObservedEnv[ObsType, ActType]):
     """
     Keep the return, length and last reward of each episode, with running means over a window, a
     report line and a log file on request. The info of an episode's last step gets the entry
@@ -68,14 +62,13 @@ class EpisodeReward(
         print(env.mean_return, env.lengths, info["episode"])
     """
 
-    def _wrap(self, env: gym.Env[ObsType, ActType], arguments: dict[str, Any]) -> None:
-        RecordConstructorArgs.__init__(self, **arguments)
+    def _within(self, env: gym.Env[ObsType, ActType], stats_key: str) -> gym.Env[ObsType, ActType]:
         # Who has not imported Stable-Baselines3 has no use for its Monitor, nor time for torch.
-        if arguments["stats_key"] == "episode" and "stable_baselines3" in sys.modules:
-            from dqn_plugins.wrappers.rewards.monitors_place import with_a_monitor
+        if stats_key != "episode" or "stable_baselines3" not in sys.modules:
+            return env
+        from dqn_plugins.wrappers.rewards.monitors_place import with_a_monitor
 
-            env = with_a_monitor(env)
-        gym.Wrapper.__init__(self, env)
+        return with_a_monitor(env)
 
     def _log_name(self, log_file: str | os.PathLike[str], index: int) -> str | os.PathLike[str]:
         return log_file

@@ -89,8 +89,8 @@ class EpisodeStatistics(Observer):
         stats_key: str = "episode",
     ):
         arguments = dict(locals())
-        del arguments["self"], arguments["env"]
-        self._wrap(env, arguments)
+        del arguments["self"], arguments["env"], arguments["__class__"]
+        super().__init__(self._within(env, stats_key), **arguments)  # type: ignore[call-arg]
         counts = {"window": window, "buffer_length": buffer_length, "report_every": report_every}
         for name, value in counts.items():
             if value is None and name != "window":
@@ -127,8 +127,9 @@ class EpisodeStatistics(Observer):
             for index in range(n_envs):
                 self._logs.append(EpisodeLog(self._log_name(log_file, index), env_id, append))
 
-    def _wrap(self, env: Any, arguments: dict[str, Any]) -> None:
-        super().__init__(env)  # type: ignore[call-arg]
+    def _within(self, env: Any, stats_key: str) -> Any:
+        """Put something between the environment and this wrapper."""
+        return env
 
     def _log_name(self, log_file: str | os.PathLike[str], index: int) -> str | os.PathLike[str]:
         """Name the log of one environment."""

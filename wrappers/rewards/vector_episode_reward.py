@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic
+from typing import Any
 
 import numpy as np
 from gymnasium.core import ActType, ObsType
@@ -15,9 +15,7 @@ from dqn_plugins.wrappers.rewards.episode_statistics import SeveralRunningEpisod
 __all__ = ["VectorEpisodeReward"]
 
 
-class VectorEpisodeReward(
-    SeveralRunningEpisodes, ObservedVectorEnv[ObsType, ActType], Generic[ObsType, ActType]
-):
+class VectorEpisodeReward(SeveralRunningEpisodes, ObservedVectorEnv[ObsType, ActType]):
     """
     Keep the return, length and last reward of each episode of Gymnasium's ``VectorEnv``, whichever
     way it resets itself: :class:`dqn_plugins.wrappers.EpisodeReward` for several environments, with

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, cast
+from typing import Any, cast
 
-import gymnasium as gym
 from gymnasium import logger
 from gymnasium.core import ActType, ObsType
-from gymnasium.utils import RecordConstructorArgs
 
-from dqn_plugins.wrappers.drawing.overlay import CaptionOption
 from dqn_plugins.wrappers.observing.observer import ObservedEnv
 from dqn_plugins.wrappers.video.recorders import RecordingEpisodes
-from dqn_plugins.wrappers.video.recording import SharedReference
 
 __all__ = ["RecordVideo"]
 
-# Frames that a render mode ending in "_list" has handed to the recording and that the program may
-# still ask for; Gymnasium's wrapper keeps all of them.
-RENDER_HISTORY = 64
 
-
-class RecordVideo(
-    RecordingEpisodes,
-    ObservedEnv[ObsType, ActType],
-    Generic[ObsType, ActType],
-    RecordConstructorArgs,
-):
+class RecordVideo(RecordingEpisodes, ObservedEnv[ObsType, ActType]):
     """
     Record videos of episodes: a drop-in for :class:`gymnasium.wrappers.RecordVideo` that streams.
 
@@ -86,33 +71,6 @@ class RecordVideo(
                 done = terminated or truncated
         env.close()
     """
-
-    def __init__(
-        self,
-        env: gym.Env[ObsType, ActType],
-        video_folder: str,
-        episode_trigger: Callable[[int], bool] | None = None,
-        step_trigger: Callable[[int], bool] | None = None,
-        video_length: int = 0,
-        name_prefix: str = "rl-video",
-        fps: int | None = None,
-        disable_logger: bool = True,
-        gc_trigger: Callable[[int], bool] | None = None,
-        *,
-        caption: CaptionOption = False,
-        model: Any = None,
-        action_names: Sequence[str] | None = None,
-        size: tuple[int, int] | None = None,
-    ):
-        arguments = dict(locals())
-        del arguments["self"], arguments["env"]
-        if isinstance(model, SharedReference):  # rebuilt from a spec
-            model = arguments["model"] = model.value
-        shared = None if model is None else SharedReference(model)
-        RecordConstructorArgs.__init__(self, **arguments | {"model": shared})
-        gym.Wrapper.__init__(self, env)
-        self._set_up(env, **arguments)
-        self.render_history: deque[Any] = deque(maxlen=RENDER_HISTORY)
 
     def _capture_frame(self) -> None:
         """Record a frame; an environment may call it for one between two steps."""

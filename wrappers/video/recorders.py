@@ -6,6 +6,7 @@ import contextlib
 import gc
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from gymnasium import logger
 from dqn_plugins.files import checked_folder
 from dqn_plugins.wrappers.drawing.overlay import CaptionOption, FrameDetails, Overlay
 from dqn_plugins.wrappers.environment_id import check_pictures, environment_metadata, id_of
-from dqn_plugins.wrappers.observing.observer import Observer
+from dqn_plugins.wrappers.observing.observer import Observer, SharedReference
 from dqn_plugins.wrappers.rewards.episode import RunningEpisode
 from dqn_plugins.wrappers.video.recording import Video, checked_size
 from dqn_plugins.wrappers.video.terminal_frame import (
@@ -26,6 +27,10 @@ from dqn_plugins.wrappers.video.terminal_frame import (
 )
 from dqn_plugins.wrappers.video.tiling import scaled, tile_frames
 from dqn_plugins.wrappers.video.video_writer import checked_fps, find_encoder
+
+# Frames that a render mode ending in "_list" has handed to the recording and that the program may
+# still ask for; Gymnasium's wrapper keeps all of them.
+RENDER_HISTORY = 64
 
 __all__ = ["Recording", "RecordingEpisodes", "RecordingSeveral", "checked_video_length"]
 
@@ -86,6 +91,8 @@ class Recording(Observer):
     _next_name: str | None = None
     #: The file of the running recording, or of the last one; None before the first frame.
     _path: Path | None = None
+    #: Width by height that a grid shall have.
+    _aspect: float | None = None
     #: The environments that are recorded.
     _indices: Sequence[int] = (0,)
     video_length: float
@@ -102,7 +109,6 @@ class Recording(Observer):
         model: Any,
         action_names: Sequence[str] | None,
         size: tuple[int, int] | None,
-        aspect: float | None = None,
     ) -> None:
         """Check the arguments that all recorders have, and keep them."""
         self.frames_per_sec = (
@@ -113,7 +119,6 @@ class Recording(Observer):
         self.video_folder = video_folder
         self.name_prefix = name_prefix
         self._size = None if size is None else checked_size(size)
-        self._aspect = aspect
         self._environment_id = id_of(env)
         self._observe(getattr(env, "num_envs", 1))
 
@@ -294,20 +299,28 @@ def is_cube_or_thousandth(episode: int) -> bool:
 class RecordingEpisodes(Recording):
     """Begins recordings with episodes and at steps, as Gymnasium's recorders do."""
 
-    def _set_up(
+    def __init__(
         self,
         env: Any,
         video_folder: str,
-        episode_trigger: Callable[[int], bool] | None,
-        step_trigger: Callable[[int], bool] | None,
-        video_length: int,
-        name_prefix: str,
-        fps: int | None,
-        disable_logger: bool,
-        gc_trigger: Callable[[int], bool] | None,
-        **drawing: Any,
-    ) -> None:
-        """Check the arguments that Gymnasium's recorders have, and keep them."""
+        episode_trigger: Callable[[int], bool] | None = None,
+        step_trigger: Callable[[int], bool] | None = None,
+        video_length: int = 0,
+        name_prefix: str = "rl-video",
+        fps: int | None = None,
+        disable_logger: bool = True,
+        gc_trigger: Callable[[int], bool] | None = None,
+        *,
+        caption: CaptionOption = False,
+        model: Any = None,
+        action_names: Sequence[str] | None = None,
+        size: tuple[int, int] | None = None,
+    ):
+        arguments = dict(locals())
+        del arguments["self"], arguments["env"], arguments["__class__"]
+        super().__init__(env, **arguments)  # type: ignore[call-arg]
+        if isinstance(model, SharedReference):  # rebuilt from a spec
+            model = model.value
         check_pictures(env)
         self.video_length = checked_video_length(video_length, least=0)
         if episode_trigger is None and step_trigger is None:
@@ -315,7 +328,8 @@ class RecordingEpisodes(Recording):
         self.episode_trigger, self.step_trigger = episode_trigger, step_trigger
         self.disable_logger, self.gc_trigger = disable_logger, gc_trigger
         self.step_id = self.episode_id = -1
-        self._prepare(env, video_folder, name_prefix, fps, **drawing)
+        self.render_history: deque[Any] = deque(maxlen=RENDER_HISTORY)
+        self._prepare(env, video_folder, name_prefix, fps, caption, model, action_names, size)
 
     def _capture_frame(self) -> None:
         raise NotImplementedError

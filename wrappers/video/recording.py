@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,24 +20,9 @@ from dqn_plugins.files import write_json
 from dqn_plugins.wrappers.rewards.episode import RunningEpisode
 from dqn_plugins.wrappers.video.video_writer import VideoWriter
 
-Shared = TypeVar("Shared")
-
 PACKAGES = ("dqn-plugins", "gymnasium", "stable-baselines3", "numpy", "torch", "imageio-ffmpeg")
 # Episodes that the sidecar of one recording tells of: memory must not grow with their number.
 MOST_EPISODES = 1_000
-
-
-class SharedReference(Generic[Shared]):
-    """
-    A value that a copy of the environment's spec refers to instead of copying: a model on screen
-    must stay the model in training, and a model may hold the very environment that is copied.
-    """
-
-    def __init__(self, value: Shared):
-        self.value = value
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> SharedReference[Shared]:
-        return self
 
 
 def package_versions() -> dict[str, str]:

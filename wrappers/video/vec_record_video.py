@@ -156,7 +156,15 @@ class VecRecordVideo(RecordingSeveral, ObservedVecEnv):
         self.start_recording()
 
     def _stop_recording(self) -> None:
-        self.stop_recording()
+        super().stop_recording()
+
+    def stop_recording(self) -> None:
+        """
+        Finish the running recording.
+
+        :raises RuntimeError: If none is running.
+        """
+        self._stop_recording()
 
     def start_recording(self) -> None:
         """Begin a recording with the next frame; one that is running is finished first."""

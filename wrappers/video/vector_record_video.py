@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic
+from typing import Any
 
 import numpy as np
 from gymnasium.core import ActType, ObsType
@@ -18,12 +18,7 @@ from dqn_plugins.wrappers.video.terminal_frame import TERMINAL_FRAME
 __all__ = ["VectorRecordVideo"]
 
 
-class VectorRecordVideo(
-    RecordingSeveral,
-    RecordingEpisodes,
-    ObservedVectorEnv[ObsType, ActType],
-    Generic[ObsType, ActType],
-):
+class VectorRecordVideo(RecordingSeveral, RecordingEpisodes, ObservedVectorEnv[ObsType, ActType]):
     """
     Record videos of Gymnasium's ``VectorEnv``: a drop-in for
     :class:`gymnasium.wrappers.vector.RecordVideo` that streams, with what
@@ -88,15 +83,15 @@ class VectorRecordVideo(
         action_names: Sequence[str] | None = None,
         size: tuple[int, int] | None = None,
     ):
-        ObservedVectorEnv.__init__(self, env)
         if env_index is None and record_first_only:
             env_index = 0
         self._choose(env.num_envs, env_index)
         self.record_first_only, self.video_aspect_ratio = record_first_only, video_aspect_ratio
-        self._set_up(
+        self._aspect = video_aspect_ratio[0] / video_aspect_ratio[1]
+        super().__init__(
             env, video_folder, episode_trigger, step_trigger, video_length, name_prefix, fps,
             disable_logger, gc_trigger, caption=caption, model=model, action_names=action_names,
-            size=size, aspect=video_aspect_ratio[0] / video_aspect_ratio[1],
+            size=size,
         )  # fmt: skip
 
     def _render(self) -> list[Any]:
