@@ -163,26 +163,34 @@ def test_the_table_is_complete() -> None:
     assert set(VECTOR) == set(vector.__all__) - LEFT_OUT
 
 
-@pytest.mark.parametrize("place", ["below", "above"])
-@pytest.mark.parametrize("name", sorted(SCALAR))
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_wrapper_of_gymnasiums(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: str
-) -> None:
+@pytest.fixture(params=["below", "above"])
+def stacked(
+    request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[Any, Any, bool]]:
+    """Puts theirs below or above ours; tells the stack, our statistics and whether it records."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+
+    def stack(name: str, theirs: Any, env: Any, count: Any, record: Any) -> tuple[Any, Any, bool]:
+        ours = [count]
+        if not (name in SHOWS_ITSELF and request.param == "below"):
+            recording = {"video_folder": "videos", "episode_trigger": lambda episode: True}
+            ours.append(partial(record, **recording))
+        for wrapper in [theirs, *ours] if request.param == "below" else [*ours, theirs]:
+            env = wrapper(env)
+        found = env
+        while not isinstance(found, count):
+            found = found.env
+        return env, found, len(ours) > 1
+
+    return stack
+
+
+@pytest.mark.parametrize("name", sorted(SCALAR))
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_wrapper_of_gymnasiums(name: str, stacked: Any) -> None:
     theirs = partial(made, name, wrappers, SCALAR)
-    record = partial(RecordVideo, video_folder="videos", episode_trigger=lambda episode: True)
-    order: list[Callable[[Any], Any]] = [EpisodeReward, record]
-    if name in SHOWS_ITSELF and place == "below":
-        order = [EpisodeReward]
-    order = [theirs, *order] if place == "below" else [*order, theirs]
-    env: Any = base(name, SCALAR)
-    for wrapper in order:
-        env = wrapper(env)
-    ours = env
-    while not isinstance(ours, EpisodeReward):
-        ours = ours.env
+    env, ours, records = stacked(name, theirs, base(name, SCALAR), EpisodeReward, RecordVideo)
     env.reset(seed=1)
     steps, over = 0, False
     while not over:
@@ -196,7 +204,7 @@ def test_a_wrapper_of_gymnasiums(
         assert steps == LENGTH
         if name != "NormalizeReward":
             assert ours.returns == [0.5 * LENGTH]
-    if record in order:
+    if records:
         # AddRenderObservation itself resets what it wraps once.
         last = max(Path("videos").glob("*.mp4"))
         frames = [frame.mean() for frame in read_frames(last)]
@@ -205,28 +213,14 @@ def test_a_wrapper_of_gymnasiums(
             np.testing.assert_allclose(frames, 30 * np.arange(LENGTH + 1) + 20, atol=4)
 
 
-@pytest.mark.parametrize("place", ["below", "above"])
 @pytest.mark.parametrize("name", sorted(VECTOR))
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_a_vector_wrapper_of_gymnasiums(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+def test_a_vector_wrapper_of_gymnasiums(name: str, stacked: Any) -> None:
     if name == "HumanRendering":
         pytest.importorskip("cv2")
     theirs = partial(made, name, vector, VECTOR)
-    record = partial(VectorRecordVideo, video_folder="videos", episode_trigger=lambda episode: True)
-    order: list[Callable[[Any], Any]] = [VectorEpisodeReward, record]
-    if name in SHOWS_ITSELF and place == "below":
-        order = [VectorEpisodeReward]
-    order = [theirs, *order] if place == "below" else [*order, theirs]
-    env: Any = SyncVectorEnv([partial(base, name, VECTOR)] * 2)
-    for wrapper in order:
-        env = wrapper(env)
-    ours = env
-    while not isinstance(ours, VectorEpisodeReward):
-        ours = ours.env
+    several: Any = SyncVectorEnv([partial(base, name, VECTOR)] * 2)
+    env, ours, records = stacked(name, theirs, several, VectorEpisodeReward, VectorRecordVideo)
     env.reset(seed=1)
     for _ in range(LENGTH):
         *_, infos = env.step(env.action_space.sample())
@@ -237,7 +231,7 @@ def test_a_vector_wrapper_of_gymnasiums(
     assert list(told) == [LENGTH] * 2
     if name != "NormalizeReward":
         np.testing.assert_allclose(ours.returns, [0.5 * LENGTH] * 2)
-    if record in order:
+    if records:
         frames = [frame.mean() for frame in read_frames("videos/rl-video-episode-0.mp4")]
         np.testing.assert_allclose(frames[1:], 30 * np.arange(1, LENGTH + 1) + 20, atol=30)
         assert len(frames) == LENGTH + 1

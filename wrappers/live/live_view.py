@@ -49,7 +49,7 @@ class View(Observer):
             arguments["page"] = page.address
         super().__init__(env, **arguments)  # type: ignore[call-arg]
         check_pictures(env)
-        self._render_mode = env.render_mode
+        self._render_mode: str | None = env.render_mode
         self._observe(getattr(env, "num_envs", 1))
         self._owned_page = None
         if page is None:
@@ -160,7 +160,7 @@ class View(Observer):
         """Tell what a step has led to, before any reset."""
         return self._observations
 
-    def _resets(self, over: Sequence[bool]) -> Iterator[int]:
+    def _resets(self, over: Any) -> Iterator[int]:
         """Cut the episodes that the page resets, but for those that are over."""
         resets = self._training.resets_now
         while resets:

@@ -25,7 +25,7 @@ class SharedReference:
     """
 
     def __init__(self, value: Any):
-        self.value = value.value if isinstance(value, SharedReference) else value
+        self.value: Any = value.value if isinstance(value, SharedReference) else value
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SharedReference:
         return self

@@ -198,33 +198,24 @@ def test_q_values_probabilities_and_td_errors() -> None:
 
 
 def test_the_td_error_is_of_the_transition_on_the_page() -> None:
-    env = LiveView(Counting(length=3), port=0)
-    seen: dict[float, float] = {}
-
-    def values(observation: Any) -> Any:
-        return np.full(3, 10.0 * float(observation[0]))
-
     class Model:
         gamma = 0.5
-        policy = None
 
         def __call__(self, observation: Any) -> Any:
-            return values(observation)
+            return np.full(3, 10.0 * float(observation[0]))
 
-    model = Model()
-    del Model.policy
-    env.attach(model)
-    with Client(env.url) as client, Steps(env, pause=0.002):
+    seen = set()
+    with stepping(Counting(length=3), 0.002, model=Model()) as (client, _):
 
         def note() -> bool:
-            outcome, state = client.known.pop("outcome", None), client.states
-            if outcome and state:
-                seen[outcome["td_error"]] = state[-1]["state"]["length"]
-            return len(set(seen)) == 3
+            outcome = client.known.pop("outcome", None)
+            if outcome and client.states:
+                seen.add(outcome["td_error"])
+            return len(seen) == 3
 
         client.until(note)
     # From 0: 1 + 0.5 * 10 - 0. From 1: 1 + 0.5 * 20 - 10. From 2 the next state is terminal.
-    assert set(seen) == {6.0, 1.0, -19.0}
+    assert seen == {6.0, 1.0, -19.0}
 
 
 class MasksOfAMethod(Counting):

@@ -14,7 +14,6 @@ from urllib.parse import quote
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch as th
 from imageio_ffmpeg import count_frames_and_secs
 
 from dqn_plugins import StreamQ
@@ -72,9 +71,10 @@ class Shown:
 
 
 @pytest.fixture(scope="module")
-def lander() -> Iterator[tuple[LiveView[Any, Any], StreamQ]]:
-    """One training for all tests of controls, held up between them by nothing."""
-    env = LiveView(gym.make("CartPole-v1", render_mode="rgb_array"), port=0)
+def lander(tmp_path_factory: Any) -> Iterator[tuple[LiveView[Any, Any], StreamQ]]:
+    """One training for several tests, held up between them by nothing."""
+    folder = tmp_path_factory.mktemp("models")
+    env = LiveView(gym.make("CartPole-v1", render_mode="rgb_array"), port=0, folder=folder)
     model = StreamQ("MlpPolicy", env, seed=0, exploration_final_eps=0.125, exploration_fraction=0)
     env.attach(model)
     with Learning(model):
@@ -148,8 +148,8 @@ def test_the_picture_is_the_environment_s(browser: Any) -> None:
         until(lambda: env.unwrapped.steps != length)
 
 
-def test_pause_step_and_speed(shown: Shown, lander: Any) -> None:
-    _, model = lander
+def test_buttons_slider_and_keys_do_what_they_say(shown: Shown, lander: Any) -> None:
+    view, model = lander
     shown.click("pause")
     until(lambda: shown.text("status") == "Paused")
     assert shown.button("pause").text.startswith("Go on")
@@ -158,21 +158,12 @@ def test_pause_step_and_speed(shown: Shown, lander: Any) -> None:
     until(lambda: model.num_timesteps == before + 1)
     shown.press(".")
     until(lambda: model.num_timesteps == before + 2)
-    time.sleep(0.1)
-    assert model.num_timesteps == before + 2
     shown.click("pause")
     until(lambda: model.num_timesteps > before + 100)
     shown.click("speed", "1")
-    until(lambda: shown.is_pressed("speed", "1"))
-    before, began = model.num_timesteps, time.monotonic()
-    until(lambda: model.num_timesteps > before + 20)
-    assert time.monotonic() - began > 18 / 50  # CartPole has 50 frames a second
+    until(lambda: shown.is_pressed("speed", "1") and view._training.pace.speed == 1)
     shown.press("3")
-    until(lambda: shown.is_pressed("speed", "0"))
-
-
-def test_exploration(shown: Shown, lander: Any) -> None:
-    _, model = lander
+    until(lambda: shown.is_pressed("speed", "0") and view._training.pace.speed == 0)
     until(lambda: shown.text("rate") == "0.13")
     shown.browser.execute_script(
         "const slider = document.querySelector('[data-is=slider]'); slider.value = 0.5;"
@@ -180,38 +171,16 @@ def test_exploration(shown: Shown, lander: Any) -> None:
     )
     until(lambda: model.exploration_rate == 0.5)
     until(lambda: shown.button("exploration").text.startswith("Release ε"))
-    until(lambda: _last_change(shown) == "exploration rate held at 0.5")
     shown.click("exploration")
     until(lambda: model.exploration_rate == 0.125)
-    until(lambda: _last_change(shown) == "")
-
-
-def _last_change(shown: Shown) -> str:
-    text: str = shown.browser.execute_script("return runs[0].recent.at(-1)?.[4] ?? 'nothing'")
-    return text
-
-
-def test_learning_off_and_on(shown: Shown, lander: Any) -> None:
-    _, model = lander
-
-    def weights() -> th.Tensor:
-        return th.cat([each.detach().ravel().clone() for each in model.q_net.parameters()])
-
     shown.click("learning")
     until(lambda: shown.text("status") == "Learning is off")
-    n = model.num_timesteps
-    until(lambda: model.num_timesteps > n + 5)  # an update may have begun before
-    before, n = weights(), model.num_timesteps
-    until(lambda: model.num_timesteps > n + 50)
-    assert th.equal(weights(), before)
+    assert not shown.is_pressed("learning")
     shown.press("l")
-    until(lambda: not th.equal(weights(), before))
     until(lambda: shown.is_pressed("learning"))
-
-
-def test_disturb_and_reset(shown: Shown) -> None:
-    for control, words in (("disturb", "8 random actions"), ("reset", "reset")):
-        shown.click(control)
+    shown.click("disturb")
+    shown.press("r")
+    for words in ("exploration rate held at 0.5", "learning off", "8 random actions", "reset"):
         until(
             lambda words=words: any(
                 words in point[4]  # which stays there, however fast episodes end
@@ -219,6 +188,9 @@ def test_disturb_and_reset(shown: Shown) -> None:
             ),
             words,
         )
+    shown.press("s")
+    until(lambda: shown.text("notice").startswith("Saved "))
+    assert Path(shown.text("notice").removeprefix("Saved ")).is_file()
 
 
 def test_greedy_look_and_film(browser: Any, tmp_path: Path) -> None:
@@ -250,23 +222,6 @@ def test_greedy_look_and_film(browser: Any, tmp_path: Path) -> None:
         n_frames, _ = count_frames_and_secs(str(video))
         assert n_frames > 1
     view.close()
-
-
-def test_save(browser: Any, tmp_path: Path) -> None:
-    env = LiveView(
-        gym.make("CartPole-v1", render_mode="rgb_array"), port=0, folder=tmp_path / "models"
-    )
-    model = StreamQ("MlpPolicy", env, seed=0)
-    env.attach(model)
-    with Learning(model):
-        page = Shown(browser, env.url)
-        until(lambda: page.pictures() > 0)
-        page.press("s")
-        until(lambda: page.text("notice").startswith("Saved "))
-        (file,) = (tmp_path / "models").iterdir()
-        assert str(file) in page.text("notice")
-    StreamQ.load(file)
-    env.close()
 
 
 def test_side_by_side(browser: Any) -> None:
