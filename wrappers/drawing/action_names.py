@@ -25,12 +25,7 @@ _MINATAR = {"n": "nothing", "l": "left", "u": "up", "r": "right", "d": "down", "
 
 
 def known_action_names(env_id: str | None) -> tuple[str, ...] | None:
-    """
-    Look up the actions of a well-known environment.
-
-    :param env_id: Its id, such as ``"LunarLander-v3"``, with or without a namespace.
-    :return: One name per action; None if it is not known.
-    """
+    """Look up the actions of a well-known environment by its id, with or without a namespace."""
     name = re.sub(r"^.*/|-v\d+$", "", env_id or "")
     return _NAMES.get(name)
 
@@ -38,17 +33,8 @@ def known_action_names(env_id: str | None) -> tuple[str, ...] | None:
 def action_names_of(env: gym.Env[Any, Any]) -> tuple[str, ...] | None:
     """
     Find out what an environment's actions are called: from its own ``get_action_meanings``, as
-    Atari's games have it, from MinAtar's table of its keys, or from a table of well-known ids.
-
-    :param env: The environment.
-    :return: One name per action; None if they are not known, or there is another number of them.
-
-    Example::
-
-        import gymnasium as gym
-        from dqn_plugins.wrappers.drawing.action_names import action_names_of
-
-        assert action_names_of(gym.make("CartPole-v1")) == ("left", "right")
+    Atari's games have it, from MinAtar's table of its keys, or from a table of well-known ids. None
+    if they are not known, or there is another number of them.
     """
     if not isinstance(env.action_space, gym.spaces.Discrete):
         return None

@@ -44,12 +44,7 @@ QValueFunction: TypeAlias = Callable[[Any], npt.NDArray[Any]]
 
 
 def standard_caption(details: FrameDetails) -> Mapping[str, str]:
-    """
-    The caption of ``caption=True``.
-
-    :param details: The frame's.
-    :return: Label to text.
-    """
+    """Write the caption of ``caption=True``."""
     return {
         "episode": str(details.episode),
         "step": str(details.step),
@@ -59,14 +54,7 @@ def standard_caption(details: FrameDetails) -> Mapping[str, str]:
 
 
 def q_value_function(model: Any) -> QValueFunction:
-    """
-    Find out how to ask a model for its Q-values.
-
-    :param model: A Stable-Baselines3 model that has some (``DQN`` and its kin, ``QRDQN``), or any
-        callable from one observation to the Q-values, shape (n_actions,).
-    :return: A function from one observation to the Q-values, float array of shape (n_actions,).
-    :raises TypeError: If it is neither.
-    """
+    """Find out how to ask a model, or a function, for the Q-values of one observation."""
     if value_kind(model) == "Q":
 
         def ask(observation: Any) -> npt.NDArray[Any]:

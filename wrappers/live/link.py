@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dqn_plugins.wrappers.live.live_page import PageAddress
-from dqn_plugins.wrappers.live.protocol import CAPACITY, FRAME, HEADER, LOOPBACK, REQUEST, WANTED
+from dqn_plugins.wrappers.live.protocol import CAPACITY, HEADER, LOOPBACK, REQUEST, WANTED
 
 __all__ = ["Link"]
 
@@ -76,7 +76,7 @@ class Link:
     def wants_frame(self) -> bool:
         """Take note of the page's request; tell whether it wants a frame beside the numbers."""
         self._answered = self.memory[REQUEST]
-        return bool(self.memory[WANTED] & FRAME)
+        return bool(self.memory[WANTED])
 
     def put_frame(self, frame: npt.NDArray[np.uint8]) -> tuple[int, int]:
         """Put a frame, thinned out if need be, where the page takes it; tell height and width."""

@@ -6,15 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["CAPACITY", "CONTROLS", "FRAME", "HEADER", "LOOPBACK", "REQUEST", "STATUS", "WANTED"]
+__all__ = ["CAPACITY", "CONTROLS", "HEADER", "LOOPBACK", "REQUEST", "WANTED"]
 
 LOOPBACK = "127.0.0.1"
 
 #: Place of the byte that the page counts up when it wants something, in the memory both share.
 REQUEST = 0
-#: Place of the byte that tells what it wants: the sum of some of :data:`STATUS`, :data:`FRAME`.
+#: Place of the byte that tells whether it wants a frame, too: 1, or 0.
 WANTED = 1
-STATUS, FRAME = 1, 2
 #: Where a frame begins, height * width * 3 bytes.
 HEADER = 64
 #: Bytes in all. The file is sparse, so it takes what frames use.

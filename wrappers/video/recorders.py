@@ -225,6 +225,8 @@ class Recording(Observer):
         return f"{self.name_prefix}-step-{self.step_id}"
 
     def _begin_video(self) -> None:
+        if self.recording:
+            self.stop_recording()
         self._video = Video(self._next_name or self._default_name(), self)
         self._next_name = None
 
@@ -365,8 +367,6 @@ class RecordingEpisodes(Recording):
 
         :param video_name: File name without ``.mp4``.
         """
-        if self.recording:
-            self.stop_recording()
         self._next_name = os.fspath(video_name)
         self._begin_video()
 

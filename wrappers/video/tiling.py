@@ -21,23 +21,9 @@ def tile_frames(
     aspect: float | None = None,
 ) -> npt.NDArray[Any]:
     """
-    Lay pictures out in a grid, row by row; cells without a picture stay black.
-
-    :param frames: At least one uint8 picture, each of a form that
-        :func:`dqn_plugins.wrappers.video.video_writer.to_rgb` takes. Smaller ones are centred in
-        cells of the largest width and height.
-    :param columns: Pictures per row; by default there are as many as rows, or one more.
-    :param gap: Black pixels between neighbours.
-    :param aspect: Width by height that the grid shall have as nearly as it can, instead.
-    :return: A uint8 array of shape (height, width, 3); a single picture is returned as it is.
-    :raises ValueError: If there is no picture.
-
-    Example::
-
-        import numpy as np
-        from dqn_plugins.wrappers.video.tiling import tile_frames
-
-        assert tile_frames([np.zeros((20, 30, 3), np.uint8)] * 3).shape == (40, 60, 3)
+    Lay pictures out in a grid, row by row, with black pixels between them and in empty cells.
+    Smaller ones are centred; a single one is returned as it is. By default there are as many
+    columns as rows or one more, with ``aspect`` as many as give about that width by height.
     """
     if not frames:
         raise ValueError("frames: received none, a grid needs at least one. Pass one or more.")

@@ -50,13 +50,12 @@ class VecRecordVideo(RecordingSeveral, ObservedVecEnv):
     :param name_prefix: Beginning of the file names:
         ``{name_prefix}-step-{first}-to-step-{last}.mp4``.
     :param env_index: The one sub-environment to record, from 0; None records all as a grid.
-    :param fps: Frames per second; by default ``metadata["render_fps"]``, or 30 without that.
-    :param caption: See :class:`dqn_plugins.wrappers.RecordVideo`; in a grid each picture has its
-        own caption.
-    :param model: See :class:`dqn_plugins.wrappers.RecordVideo`. It is asked about the
-        observations that ``venv`` gives, so wrap a ``VecNormalize`` rather than be wrapped by it.
-    :param action_names: Names for the Q-values, one per action; numbers by default.
-    :param size: See :class:`dqn_plugins.wrappers.RecordVideo`.
+    :param fps: See :class:`dqn_plugins.wrappers.RecordVideo`.
+    :param caption: See there; in a grid each picture has its own caption.
+    :param model: See there. It is asked about the observations that ``venv`` gives, so wrap a
+        ``VecNormalize`` rather than be wrapped by it.
+    :param action_names: See there.
+    :param size: See there.
     :raises ValueError: If the render mode gives no pictures, or ``video_length``, ``env_index`` or
         ``fps`` is out of range.
     :raises TypeError: If ``model`` or ``caption`` is of a kind that cannot be drawn.
@@ -168,8 +167,6 @@ class VecRecordVideo(RecordingSeveral, ObservedVecEnv):
 
     def start_recording(self) -> None:
         """Begin a recording with the next frame; one that is running is finished first."""
-        if self.recording:
-            self.stop_recording()
         self._begin_video()
 
     def _default_name(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 
-from dqn_plugins.wrappers.live.protocol import CAPACITY, FRAME, HEADER, REQUEST, STATUS, WANTED
+from dqn_plugins.wrappers.live.protocol import CAPACITY, HEADER, REQUEST, WANTED
 from dqn_plugins.wrappers.live.server.curve import Curve
 from dqn_plugins.wrappers.live.server.pictures import encoded
 
@@ -71,10 +71,8 @@ class Feed:
 
     # To the training
 
-    def ask(self, wanted: int | None = None) -> None:
-        """Make the training look up: it answers with ``STATUS``, ``FRAME``, both, or as before."""
-        if wanted is not None:
-            self._memory[WANTED] = wanted
+    def ask(self) -> None:
+        """Make the training look up before its next step."""
         self._memory[REQUEST] = (self._memory[REQUEST] + 1) % 256
 
     def command(self, control: str, value: Any = None) -> None:
@@ -89,11 +87,12 @@ class Feed:
         due = time.monotonic()
         while True:
             if not is_looked_at.is_set():
-                self.ask(0)
+                self.ask()
                 await is_looked_at.wait()
             self._answered.clear()
             self._is_awaited = True
-            self.ask(STATUS | FRAME)
+            self._memory[WANTED] = 1
+            self.ask()
             await self._answered.wait()
             self._is_awaited = False
             self._memory[WANTED] = 0
