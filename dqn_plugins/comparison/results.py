@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +34,7 @@ STUDY_FILE = "study.json"
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 
 
-@dataclass(frozen=True)
-class Evaluations:
+class Evaluations(NamedTuple):
     """
     The periodic greedy evaluations of one run, in the order they were taken.
 
@@ -337,7 +336,7 @@ def _read_evaluations(file: Path) -> Evaluations | None:
         cpu_seconds = np.asarray(content["cpu_seconds"], dtype=np.float64)
         results = np.asarray(content["results"], dtype=np.float64)
         lengths = np.asarray(content["ep_lengths"], dtype=np.float64)
-    if results.ndim != 2 or not len(steps) == len(cpu_seconds) == len(results):
+    if results.ndim != 2 or not 0 < len(steps) == len(cpu_seconds) == len(results):
         raise ValueError(
             f"{file.name} has {len(steps)} timesteps, {len(cpu_seconds)} cpu_seconds and results "
             f"of shape {results.shape}"

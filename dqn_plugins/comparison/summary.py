@@ -61,7 +61,6 @@ class AlgorithmSummary:
     cells: tuple[Cell, ...]
     final: Estimate | None
     improvement: Estimate | None
-
     source: str = ""
 
     @property
@@ -147,12 +146,7 @@ class Summary:
         )
 
     def headline(self, environment: str) -> str:
-        """
-        Say which algorithm did best, as far as the seeds allow.
-
-        :param environment: Its id.
-        :return: A sentence or two.
-        """
+        """Say in a sentence or two which algorithm did best, as far as the seeds allow."""
         ranked = [row for row in self.ranked(environment) if row.final is not None]
         if not ranked:
             return f"On {environment} no run is finished yet, so there is nothing to compare."
@@ -164,24 +158,21 @@ class Summary:
                 f"On {environment}, {best.algorithm} ended at {value}, with {best.seeds_label} and "
                 "nothing to compare it with."
             )
-        n_equal = sum(number(row.final.value if row.final else None) == value for row in ranked)
-        tops, rest = ranked[:n_equal], ranked[n_equal:]
-        who = f"{listed([row.algorithm for row in tops])} ended"
-        if n_equal > 1:
-            result = f"{who} equal on {environment}, {'all ' if n_equal > 2 else ''}at {value}"
+        tops = [row for row in ranked if row.final and number(row.final.value) == value]
+        who = f"{_names(tops)} ended"
+        if len(tops) > 1:
+            result = f"{who} equal on {environment}, {'all ' if len(tops) > 2 else ''}at {value}"
         else:
             result = f"{who} highest on {environment}, at {value}"
             if len(best.finished) < len(best.cells):
                 result += f" ({best.seeds_label})"
         if not others:
             return f"{result}, but no other algorithm has a finished run."
-        verdict = _verdict(tops, rest, len(self.study.environments))
-        sentence = f"{result}{verdict}."
-        silent = [row.algorithm for row in self.of(environment) if row.final is None]
+        sentence = f"{result}{_verdict(tops, ranked[len(tops) :], len(self.study.environments))}."
+        silent = [row for row in self.of(environment) if row.final is None]
         if silent:
-            sentence += (
-                f" {listed(silent)} {'has' if len(silent) == 1 else 'have'} no finished run."
-            )
+            has = "has" if len(silent) == 1 else "have"
+            sentence += f" {_names(silent)} {has} no finished run."
         return sentence
 
     @property
@@ -228,10 +219,8 @@ class Summary:
 
     def table(self) -> pd.DataFrame:
         """
-        The content of ``summary.csv``: one row per environment and algorithm.
-
-        :return: The table; columns that differ between repetitions of a study stand last, see
-            :data:`TIMING_COLUMNS`.
+        The content of ``summary.csv``: one row per environment and algorithm. Columns that differ
+        between repetitions of a study stand last, see :data:`TIMING_COLUMNS`.
         """
         return pd.DataFrame([self._table_row(row) for row in self.rows])
 
@@ -270,37 +259,33 @@ def summarise(study: StudyResults) -> Summary:
         ]
         for algorithm in study.algorithms
     }
-    rows = []
-    for index, environment in enumerate(study.environments):
-        for algorithm in study.algorithms:
-            scores, others = returns[algorithm][index], returns[reference][index]
-            compared = algorithm != reference and bool(scores and others)
-            rows.append(
-                AlgorithmSummary(
-                    environment,
-                    algorithm,
-                    tuple(study.cells_of(environment, algorithm)),
-                    iqm_estimate(scores) if scores else None,
-                    probability_of_improvement([scores], [others]) if compared else None,
-                    study.source_of(algorithm),
-                )
-            )
+    theirs = returns[reference]
+
+    def improvement(algorithm: str, places: slice) -> Estimate | None:
+        scores, others = returns[algorithm][places], theirs[places]
+        is_compared = algorithm != reference and all(scores) and all(others)
+        return probability_of_improvement(scores, others) if is_compared else None
+
+    rows = [
+        AlgorithmSummary(
+            environment,
+            algorithm,
+            tuple(study.cells_of(environment, algorithm)),
+            iqm_estimate(mine[index]) if mine[index] else None,
+            improvement(algorithm, slice(index, index + 1)),
+            study.source_of(algorithm),
+        )
+        for index, environment in enumerate(study.environments)
+        for algorithm, mine in returns.items()
+    ]
     unnormalised = _why_unnormalised(study, returns)
     overall = []
     for algorithm, mine in returns.items():
-        theirs = returns[reference]
-        compared = algorithm != reference and all(mine) and all(theirs)
-        scores_of_all = None
-        if all(mine) and not unnormalised:
-            scores_of_all = _normalised(mine, returns[RANDOM], theirs)
-        overall.append(
-            Overall(
-                algorithm,
-                scores_of_all,
-                aggregate_iqm(scores_of_all) if scores_of_all else None,
-                probability_of_improvement(mine, theirs) if compared else None,
-            )
+        scores = (
+            None if unnormalised or not all(mine) else _normalised(mine, returns[RANDOM], theirs)
         )
+        iqm = aggregate_iqm(scores) if scores else None
+        overall.append(Overall(algorithm, scores, iqm, improvement(algorithm, slice(None))))
     return Summary(study, tuple(rows), tuple(overall), unnormalised)
 
 
@@ -335,9 +320,9 @@ def _verdict(tops: list[AlgorithmSummary], rest: list[AlgorithmSummary], n_claim
     if not rest:
         return ""
     everyone = [*tops, *rest]
-    single = [row.algorithm for row in everyone if len(row.finished) == 1]
+    single = [row for row in everyone if len(row.finished) == 1]
     if single:
-        who = "every algorithm" if len(single) == len(everyone) else listed(single)
+        who = "every algorithm" if len(single) == len(everyone) else _names(single)
         return f", but with one seed of {who} that may be luck: no interval exists"
     # Another that ended equal is one more that the best was picked from.
     clear = [
@@ -345,41 +330,36 @@ def _verdict(tops: list[AlgorithmSummary], rest: list[AlgorithmSummary], n_claim
         for top in tops
     ]
     ahead_of = [all(each) for each in zip(*(row[len(tops) - 1 :] for row in clear), strict=True)]
-    ahead = [row.algorithm for row, is_clear in zip(rest, ahead_of, strict=True) if is_clear]
+    ahead = [row for row, is_clear in zip(rest, ahead_of, strict=True) if is_clear]
     level = [row for row, is_clear in zip(rest, ahead_of, strict=True) if not is_clear]
     if not level:
-        return f", clearly ahead of {listed(ahead)}"
+        return f", clearly ahead of {_names(ahead)}"
     them, are = ("them", "they are") if len(tops) > 1 else ("it", "it is")
-    verdict = (
-        f", but the seeds do not tell {them} apart from {listed([row.algorithm for row in level])}"
-    )
+    verdict = f", but the seeds do not tell {them} apart from {_names(level)}"
     if ahead:
-        verdict += f"; {are} clearly ahead of {listed(ahead)}"
+        verdict += f"; {are} clearly ahead of {_names(ahead)}"
     return f"{verdict}. {_what_would_tell(tops[0], level, them, len(everyone) - 1, n_claims)}"
 
 
 def _what_would_tell(
-    best: AlgorithmSummary,
-    level: list[AlgorithmSummary],
-    them: str,
-    n_others: int,
-    n_claims: int,
+    best: AlgorithmSummary, level: list[AlgorithmSummary], them: str, n_others: int, n_claims: int
 ) -> str:
-    by_seeds: dict[int, list[str]] = {}
-    hopeless = []
+    by_seeds: dict[int | None, list[AlgorithmSummary]] = {}
     for row in level:
         seeds = seeds_to_tell(best.returns, row.returns, n_others, n_claims)
-        if seeds is None:
-            hopeless.append(row.algorithm)
-            continue
-        # As many as there are did not do.
-        seeds = max(seeds, 1 + min(len(best.finished), len(row.finished)))
-        by_seeds.setdefault(seeds, []).append(row.algorithm)
-    parts = [f"about {seeds} from {listed(by_seeds[seeds])}" for seeds in sorted(by_seeds)]
+        if seeds is not None:  # as many as there are did not do
+            seeds = max(seeds, 1 + min(len(best.finished), len(row.finished)))
+        by_seeds.setdefault(seeds, []).append(row)
+    hopeless = by_seeds.pop(None, [])
+    parts = [f"about {seeds} from {_names(rows)}" for seeds, rows in sorted(by_seeds.items())]
     if not parts:
         return f"If the differences are what they seem, {MOST_SEEDS} seeds would not do"
     would = f"It would take {listed(parts).replace(' from', f' seeds each to tell {them} from', 1)}"
-    return f"{would}; for {listed(hopeless)} {MOST_SEEDS} would not do" if hopeless else would
+    return f"{would}; for {_names(hopeless)} {MOST_SEEDS} would not do" if hopeless else would
+
+
+def _names(rows: list[AlgorithmSummary]) -> str:
+    return listed([row.algorithm for row in rows])
 
 
 def _columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:
@@ -389,10 +369,8 @@ def _columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:
 
 def number(value: float | None) -> str:
     """
-    Write a figure with about three digits, the way a reader compares them.
-
-    :param value: The figure, None if there is none.
-    :return: Its text, with a true minus sign and thin separators of thousands; a dash for None.
+    Write a figure with about three digits, the way a reader compares them, with a true minus sign
+    and thin separators of thousands; a dash for None.
     """
     if value is None:
         return "–"
@@ -408,13 +386,7 @@ def share(value: float | None) -> str:
 
 
 def interval(estimate: Estimate | None, written: Callable[[float | None], str] = number) -> str:
-    """
-    Write an interval.
-
-    :param estimate: What it belongs to.
-    :param written: How to write a number.
-    :return: Its text; a dash where there is none.
-    """
+    """Write an interval, a dash where there is none; ``written`` says how to write a number."""
     if estimate is None or estimate.low is None or estimate.high is None:
         return "–"
     return f"{written(estimate.low)} to {written(estimate.high)}"

@@ -5,22 +5,17 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dqn_plugins.comparison.report.curves import (
-    Progress,
-    aggregate_curve,
-    needs_log_axis,
-    progress_of,
-)
-from dqn_plugins.comparison.results import Cell
-from dqn_plugins.comparison.statistics import Estimate, performance_profile
+from dqn_plugins.comparison.results import Cell, FloatArray
+from dqn_plugins.comparison.statistics import Estimate, iqm_band, performance_profile
 from dqn_plugins.comparison.summary import Summary, interval, number, share
 
 if TYPE_CHECKING:  # half a second that a comparison need not wait for before it begins
@@ -37,54 +32,33 @@ __all__ = [
     "profiles_svg",
 ]
 
-AXES: tuple[Progress, Progress] = ("steps", "cpu_seconds")
+# What curves are drawn against: names of arrays of the evaluations, and what they are.
+AXES = {"steps": "environment steps", "cpu_seconds": "CPU seconds of training"}
+# From here on one linear axis would press the fastest algorithms into its first tenth.
+LOG_AXIS_RATIO = 10.0
 
 
-@dataclass(frozen=True)
-class Colours:
-    """
-    What charts are drawn in.
-
-    :param ink: Text.
-    :param quiet: Axes, ticks, and text that matters less.
-    :param grid: Grid lines.
-    :param series: One per algorithm, in the study's order; repeated if there are more algorithms.
-    """
-
-    ink: str
-    quiet: str
-    grid: str
-    series: tuple[str, ...]
+def _named(ink: str, quiet: str, grid: str, *series: str) -> dict[str, str]:
+    """Colours of text, of what matters less, of grid lines, and of algorithms, in order."""
+    named = {f"series-{index}": colour for index, colour in enumerate(series)}
+    return {"ink": ink, "quiet": quiet, "grid": grid, **named}
 
 
 # Told apart also by readers who see no red or no green (differences under simulated dichromacy);
 # at least 3:1 against the background. The first five are the farthest apart.
+_LIGHT = ["#0072b2", "#d55e00", "#009e73", "#8a2be2", "#47301a", "#d0719a", "#6b6b1e", "#5f6670"]
+_DARK = ["#56a8f0", "#ff8b4a", "#2fcb9d", "#a689ff", "#f2e36b", "#f0a3c3", "#d9f5b0", "#8b93a0"]
+N_COLOURS = len(_LIGHT)
 COLOURS = {
-    "light": Colours(
-        "#1b1f24",
-        "#59626d",
-        "#e3e6ea",
-        ("#0072b2", "#d55e00", "#009e73", "#8a2be2", "#47301a", "#d0719a", "#6b6b1e", "#5f6670"),
-    ),
-    "dark": Colours(
-        "#e8eaed",
-        "#a3acb8",
-        "#2c323a",
-        ("#56a8f0", "#ff8b4a", "#2fcb9d", "#a689ff", "#f2e36b", "#f0a3c3", "#d9f5b0", "#8b93a0"),
-    ),
+    "light": _named("#1b1f24", "#59626d", "#e3e6ea", *_LIGHT),
+    "dark": _named("#e8eaed", "#a3acb8", "#2c323a", *_DARK),
 }
-
+"""What charts are drawn in, by name."""
 # Inside a page colours are the page's variables, which follow its reader's light or dark mode.
 # matplotlib knows no variables, so each has a colour standing in for it while it draws.
-_STAND_INS = Colours(
-    "#fe0001", "#fe0002", "#fe0003", tuple(f"#fe01{index:02x}" for index in range(8))
+_STAND_INS = _named(
+    "#fe0001", "#fe0002", "#fe0003", *(f"#fe01{index:02x}" for index in range(N_COLOURS))
 )
-_VARIABLES = {
-    _STAND_INS.ink: "var(--ink)",
-    _STAND_INS.quiet: "var(--quiet)",
-    _STAND_INS.grid: "var(--grid)",
-    **{colour: f"var(--series-{index})" for index, colour in enumerate(_STAND_INS.series)},
-}
 
 INCH = 72.0
 PANEL_WIDTH, PANEL_HEIGHT = 400.0, 290.0
@@ -95,7 +69,7 @@ PROFILE_POINTS = 101
 
 
 @contextmanager
-def _figure(name: str, colours: Colours, height: float, width: float) -> Iterator[Figure]:
+def _figure(name: str, colours: Mapping[str, str], height: float, width: float) -> Iterator[Figure]:
     """Make a figure that keeps room for what stands beside its axes."""
     from matplotlib import style
     from matplotlib.figure import Figure
@@ -106,9 +80,9 @@ def _figure(name: str, colours: Colours, height: float, width: float) -> Iterato
             Path(__file__).with_name("charts.mplstyle"),
             {
                 "svg.hashsalt": name,  # the same file for the same study
-                "text.color": colours.ink,
-                "grid.color": colours.grid,
-                **dict.fromkeys(quiet, colours.quiet),
+                "text.color": colours["ink"],
+                "grid.color": colours["grid"],
+                **dict.fromkeys(quiet, colours["quiet"]),
             },
         ]
     ):
@@ -119,11 +93,10 @@ def _shortened(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
-def _series(colours: Colours, summary: Summary, algorithm: str) -> tuple[str, Any]:
-    index = summary.study.algorithms.index(algorithm)
-    n_colours = len(colours.series)
+def _series(colours: Mapping[str, str], summary: Summary, algorithm: str) -> tuple[str, Any]:
+    rounds, index = divmod(summary.study.algorithms.index(algorithm), N_COLOURS)
     # The second round of colours is dash-dotted, its dots hollow.
-    return colours.series[index % n_colours], "-" if index < n_colours else (0, (4, 1.2, 1, 1.2))
+    return colours[f"series-{index}"], (0, (4, 1.2, 1, 1.2)) if rounds else "-"
 
 
 def _legend(axes: Axes, rank: Callable[[Any], float]) -> None:
@@ -143,8 +116,61 @@ def _title_axis(axes: Axes, text: str) -> None:
 # --- learning curves ---
 
 
+def aggregate_curve(
+    cells: Sequence[Cell], axis: str, log: bool = False
+) -> tuple[FloatArray, FloatArray, FloatArray | None, FloatArray | None] | None:
+    """
+    Bring the evaluations of all seeds to one grid and aggregate them there. Between two
+    evaluations of a seed its return is interpolated linearly; beyond its last one nothing is
+    assumed, so the curve ends where the first seed ends.
+
+    :param cells: Finished cells of one algorithm on one environment.
+    :param axis: What the curve is drawn against, a key of :data:`AXES`.
+    :param log: Whether the grid is even on a logarithmic axis.
+    :return: The grid, shape (n_points,), and there the interquartile mean and the ends of its 95 %
+        bootstrap band, which are None if there is one seed only; None if nothing was evaluated.
+    """
+    runs = []
+    for evaluations in (cell.evaluations for cell in cells if cell.evaluations is not None):
+        progress = getattr(evaluations, axis)
+        shown = progress > (0.0 if log else -np.inf)
+        if shown.any():
+            runs.append((progress[shown], evaluations.returns[shown]))
+    if not runs:
+        return None
+    first = max(progress[0] for progress, _ in runs)
+    grid = _grid(runs, first, max(first, min(progress[-1] for progress, _ in runs)))
+    return grid, *iqm_band([np.interp(grid, *run) for run in runs])
+
+
+def _grid(runs: Sequence[tuple[FloatArray, FloatArray]], first: float, last: float) -> FloatArray:
+    """
+    Choose where curves are compared: where they were evaluated, if that is at the same points for
+    all; else at as many points, each seed's first, second, ... evaluation averaged.
+    """
+    n_points = max(len(progress) for progress, _ in runs)
+    points = np.unique(np.concatenate([progress for progress, _ in runs]))
+    if len(points) > n_points:
+        places = np.linspace(0, 1, n_points)
+        resampled = [
+            np.interp(places, np.linspace(0, 1, len(progress)), progress) for progress, _ in runs
+        ]
+        points = np.mean(resampled, axis=0)
+    return np.union1d(points[(points > first) & (points < last)], [first, last])
+
+
+def needs_log_axis(summary: Summary, environment: str) -> bool:
+    """Find out whether algorithms differ tenfold in the CPU seconds of a run."""
+    runs = (
+        [cell.evaluations.cpu_seconds[-1] for cell in row.finished if cell.evaluations is not None]
+        for row in summary.of(environment)
+    )
+    seconds = [float(np.median(ends)) for ends in runs if ends]
+    return bool(seconds) and max(seconds) >= LOG_AXIS_RATIO * min(seconds) > 0
+
+
 def _draw_curves(
-    axes: Axes, summary: Summary, environment: str, axis: Progress, colours: Colours
+    axes: Axes, summary: Summary, environment: str, axis: str, colours: Mapping[str, str]
 ) -> bool:
     """
     Draw every seed as a thin line, over them each algorithm's interquartile mean with its band, and
@@ -153,7 +179,7 @@ def _draw_curves(
     from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 
     study = summary.study
-    log = axis == "cpu_seconds" and needs_log_axis(study, environment)
+    log = axis == "cpu_seconds" and needs_log_axis(summary, environment)
     axes.grid(axis="y")
     if log:
         axes.set_xscale("log")
@@ -166,7 +192,7 @@ def _draw_curves(
         curve = aggregate_curve(study.finished(environment, algorithm), axis, log)
         if curve is not None:
             _draw_line(axes, curve, algorithm, colour, dashes)
-            means.append(curve.middle)
+            means.append(curve[1])
             everything += [end for end in curve[1:] if end is not None]
     seen = np.concatenate(everything)
     if not seen.size:
@@ -175,8 +201,7 @@ def _draw_curves(
     axes.set_ylim(low, high)
     axes.margins(x=0.02)
     _legend(axes, lambda y: float(y[-1]))
-    seconds = "CPU seconds of training" + (" (log scale)" if log else "")
-    axes.set_xlabel(seconds if axis == "cpu_seconds" else "environment steps")
+    axes.set_xlabel(AXES[axis] + (" (log scale)" if log else ""))
     _title_axis(axes, "greedy return")
     axes.xaxis.set_major_formatter(EngFormatter(sep="") if axis == "steps" else "{x:,g}")
     axes.yaxis.set_major_formatter("{x:,g}")
@@ -200,10 +225,10 @@ def _draw_line(axes: Axes, line: Any, label: str, colour: str, dashes: Any) -> N
         axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
 
 
-def _draw_seed(axes: Axes, cell: Cell, axis: Progress, colour: str) -> Any:
-    if cell.evaluations is None or not cell.evaluations.steps.size:
+def _draw_seed(axes: Axes, cell: Cell, axis: str, colour: str) -> Any:
+    if cell.evaluations is None:
         return np.zeros(0)
-    progress, returns = progress_of(cell.evaluations, axis), cell.evaluations.returns
+    progress, returns = getattr(cell.evaluations, axis), cell.evaluations.returns
     finished = cell.status == "finished"
     axes.plot(
         progress,
@@ -232,21 +257,20 @@ def _limits(means: Any, everything: Any) -> tuple[float, float]:
     return low, high
 
 
-def curves_svg(summary: Summary, environment: str, axis: Progress) -> tuple[str, bool]:
+def curves_svg(summary: Summary, environment: str, axis: str) -> tuple[str, bool]:
     """
     Draw the learning curves of one environment for a page.
 
     :param summary: Figures of the study.
     :param environment: Its id.
-    :param axis: What is on the horizontal axis.
+    :param axis: What is on the horizontal axis, a key of :data:`AXES`.
     :return: An ``<svg>`` element in the page's colours, and whether thin lines leave the picture.
     """
     name = f"curves-{axis}-{environment}"
     with _figure(name, _STAND_INS, PANEL_HEIGHT, PANEL_WIDTH) as figure:
         cut = _draw_curves(figure.subplots(), summary, environment, axis, _STAND_INS)
-        measure = "environment steps" if axis == "steps" else "CPU seconds of training"
         description = (
-            f"Learning curves on {environment}: greedy return against {measure}. The final "
+            f"Learning curves on {environment}: greedy return against {AXES[axis]}. The final "
             "figures are in the table of final returns."
         )
         return _inline(figure, name, description), cut
@@ -279,7 +303,7 @@ def curves_files(summary: Summary) -> dict[str, bytes]:
         )
         if summary.study.troubled:
             note += f" {len(summary.study.troubled)} runs are not finished (dashed, ×)."
-        figure.supxlabel(note, x=0.01, ha="left", color=colours.quiet, fontsize=SMALL)
+        figure.supxlabel(note, x=0.01, ha="left", color=colours["quiet"], fontsize=SMALL)
         files = {}
         dates = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None}}
         for suffix in ("png", "svg", "pdf"):
@@ -325,14 +349,14 @@ def _draw_rows(
             _draw_row(axes, index, row, *_series(_STAND_INS, summary, row.algorithm), written)
         axes.set_ylim(len(rows) - 0.45, -0.55)
         axes.set_yticks(range(len(rows)), [_shortened(row.algorithm) for row in rows])
-        axes.tick_params(axis="y", length=0, pad=9, labelcolor=_STAND_INS.ink)
+        axes.tick_params(axis="y", length=0, pad=9, labelcolor=_STAND_INS["ink"])
         axes.set_xlabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter("{x:,g}")
         if limits is not None:
             axes.set_xlim(limits)
         if line is not None:
-            axes.axvline(line, color=_STAND_INS.quiet, linewidth=1.0, linestyle=(0, (3, 2)))
+            axes.axvline(line, color=_STAND_INS["quiet"], linewidth=1.0, linestyle=(0, (3, 2)))
         described = "; ".join(
             f"{row.algorithm} {written(row.estimate.value)}, "
             f"interval {interval(row.estimate, written)}"
@@ -350,17 +374,17 @@ def _draw_row(
     dashes: Any,
     written: Callable[[float | None], str],
 ) -> None:
-    heights = [index + 0.26] * len(row.points)
+    def write(text: str, height: float, **style: Any) -> None:
+        beside: Any = ("axes fraction", "data")
+        place: Any = {"xycoords": beside, "textcoords": "offset points", "va": "center"}
+        axes.annotate(text, (1, index), xytext=(14, height), **place, **style)
+
     style: dict[str, Any] = {"color": colour, "clip_on": False}
+    quiet: dict[str, Any] = {"color": _STAND_INS["quiet"], "fontsize": SMALL}
+    heights = [index + 0.26] * len(row.points)
     axes.plot(row.points, heights, "o", markersize=3.6, alpha=0.6, markeredgewidth=0, **style)
-    beside: dict[str, Any] = {
-        "xycoords": ("axes fraction", "data"),
-        "textcoords": "offset points",
-        "va": "center",
-    }
-    quiet: dict[str, Any] = {"color": _STAND_INS.quiet, "fontsize": SMALL}
     if row.estimate is None:
-        axes.annotate(row.note, (1, index), xytext=(14, 0), **quiet, **beside)
+        write(row.note, 0, **quiet)
         return
     value, low, high = row.estimate
     if low is not None and high is not None:
@@ -368,20 +392,15 @@ def _draw_row(
         axes.plot([low, high], [index, index], **bar, **style)
     inside = colour if dashes == "-" else "none"
     axes.plot([value], [index], "o", markersize=8, markeredgewidth=2, mfc=inside, **style)
-    axes.annotate(written(value), (1, index), xytext=(14, 5), fontweight="bold", **beside)
-    text = row.note if low is None else interval(row.estimate, written)
-    axes.annotate(text, (1, index), xytext=(14, -8), **quiet, **beside)
+    write(written(value), 5, fontweight="bold")
+    write(row.note if low is None else interval(row.estimate, written), -8, **quiet)
 
 
 def final_returns_svg(summary: Summary, environment: str) -> str:
     """Draw the final return of each algorithm on one environment, the highest first."""
+    notes = ("no finished run", "one seed: no interval")
     rows = [
-        _Row(
-            row.algorithm,
-            row.final,
-            row.returns,
-            "one seed: no interval" if row.finished else "no finished run",
-        )
+        _Row(row.algorithm, row.final, row.returns, notes[bool(row.finished)])
         for row in summary.ranked(environment)
     ]
     title = f"Final returns on {environment}"
@@ -417,12 +436,7 @@ def improvement_svg(summary: Summary, environment: str | None) -> str:
 def normalised_svg(summary: Summary) -> str:
     """Draw the interquartile mean of normalised scores over all environments."""
     rows = [
-        _Row(
-            each.algorithm,
-            each.iqm,
-            [score for scores in each.scores or [] for score in scores],
-            _note(each.iqm),
-        )
+        _Row(each.algorithm, each.iqm, [*chain(*each.scores or [])], _note(each.iqm))
         for each in sorted(summary.overall, key=lambda each: -(each.iqm or (-np.inf,))[0])
     ]
     label = f"normalised score: random 0, {_shortened(summary.study.reference)} 1"
@@ -463,13 +477,13 @@ def _inline(figure: Figure, name: str, description: str) -> str:
     svg = content.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg)
+    for size in ("width", "height"):
+        svg = re.sub(rf'(<svg[^>]*?) {size}="[^"]*"', r"\1", svg)
     # Two charts of one page must not share the names of their parts.
     prefix = re.sub(r"[^A-Za-z0-9]+", "-", name)
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
     svg = svg.replace("url(#", f"url(#{prefix}-").replace('href="#', f'href="#{prefix}-')
-    for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, variable)
+    for variable, colour in _STAND_INS.items():
+        svg = svg.replace(colour, f"var(--{variable})")
     label = html.escape(description, quote=True)
     return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

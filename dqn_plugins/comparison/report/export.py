@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,9 +13,8 @@ import pandas as pd
 from dqn_plugins.comparison.results import StudyResults
 from dqn_plugins.comparison.statistics import clearly_below
 from dqn_plugins.comparison.summary import AlgorithmSummary, Summary, interval, number
-from dqn_plugins.files import written_whole
 
-__all__ = ["citation", "export"]
+__all__ = ["citation", "exports"]
 
 COLUMNS = (
     *("environment", "algorithm", "settings", "seed", "status", "identity", "kind", "steps"),
@@ -27,14 +25,14 @@ _Line: TypeAlias = tuple[str, list[tuple[str, str, bool]]]
 CITED = ("stable_baselines3", "sb3_contrib", "gymnasium", "torch", "numba", "numpy")
 
 
-def export(summary: Summary, folder: Path) -> None:
+def exports(summary: Summary) -> dict[str, bytes]:
     """
-    Write ``evaluations.csv`` (one row per evaluation), ``scores.npz`` (rliable's dictionary of
+    Make ``evaluations.csv`` (one row per evaluation), ``scores.npz`` (rliable's dictionary of
     arrays, one row per run and one column per environment; ``normalised_scores.npz`` where random
     actions were run), ``table.md``, ``table.tex`` and ``citation.txt``.
 
     :param summary: Figures of the study.
-    :param folder: Where to; files of these names are replaced.
+    :return: The content of each file.
     """
     scores = {
         name: np.transpose([list(seeds.values()) for seeds in by_env])
@@ -43,7 +41,7 @@ def export(summary: Summary, folder: Path) -> None:
     }
     normalised = {each.algorithm: np.transpose(each.scores) for each in summary.overall
                   if each.scores and len({*map(len, each.scores)}) == 1}  # fmt: skip
-    files = {
+    return {
         "evaluations.csv": _evaluations(summary.study).to_csv(index=False).encode(),
         "scores.npz": _arrays(scores),
         "table.md": _table(summary, _markdown).encode(),
@@ -51,10 +49,6 @@ def export(summary: Summary, folder: Path) -> None:
         "citation.txt": f"{citation(summary.study)}\n".encode(),
         **({"normalised_scores.npz": _arrays(normalised)} if normalised else {}),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        with written_whole(folder / name) as unfinished:
-            unfinished.write_bytes(content)
 
 
 def _evaluations(study: StudyResults) -> pd.DataFrame:
@@ -63,11 +57,7 @@ def _evaluations(study: StudyResults) -> pd.DataFrame:
         source = study.source_of(cell.algorithm)
         known = (cell.environment, cell.algorithm, source, cell.seed, cell.status, cell.identity)
         if cell.evaluations is not None:
-            each = cell.evaluations
-            for numbers in zip(
-                each.steps, each.cpu_seconds, each.episodes, each.lengths, strict=True
-            ):
-                steps, seconds, returns, lengths = numbers
+            for steps, seconds, returns, lengths in zip(*cell.evaluations, strict=True):
                 figures = (len(returns), returns.mean(), returns.std(), lengths.mean())
                 rows.append((*known, "training", int(steps), seconds, *figures))
         if cell.final_episodes is not None:
@@ -182,10 +172,9 @@ def citation(study: StudyResults) -> str:
         )
     dates = sorted({cell.date for cell in finished if cell.date})
     when = f", {' to '.join(dict.fromkeys((dates[0], dates[-1])))}" if dates else ""
-    counts = (
-        (len(study.algorithms), "algorithm"),
-        (len(study.environments), "environment"),
-        (len(finished), "finished run"),
+    counted = {"algorithm": study.algorithms, "environment": study.environments}
+    size = ", ".join(
+        f"{len(each)} {noun}{'s' * (len(each) != 1)}"
+        for noun, each in {**counted, "finished run": finished}.items()
     )
-    size = ", ".join(f"{count} {noun}{'s' * (count != 1)}" for count, noun in counts) + f"{when}."
-    return "\n".join([*lines, size, str(study.settings.get("command", ""))]).strip()
+    return "\n".join([*lines, f"{size}{when}.", str(study.settings.get("command", ""))]).strip()

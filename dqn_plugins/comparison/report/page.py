@@ -18,9 +18,7 @@ from rich.markup import escape as plain
 from rich.table import Table
 
 from dqn_plugins.comparison.report import charts
-from dqn_plugins.comparison.report.curves import needs_log_axis
-from dqn_plugins.comparison.report.export import citation
-from dqn_plugins.comparison.report.export import export as write_exports
+from dqn_plugins.comparison.report.export import citation, exports
 from dqn_plugins.comparison.report.videos import ReportVideo, record_together
 from dqn_plugins.comparison.results import Cell, StudyResults, put_together, read_study
 from dqn_plugins.comparison.statistics import Estimate
@@ -83,11 +81,11 @@ def write_report(
     """
     folders = [folder] if isinstance(folder, (str, Path)) else [*folder]
     several = len(folders) > 1
-    studies = [read_study(each, None if several else reference) for each in folders]
     place = Path(out or ("runs/report" if several else folders[0]))
-    study = (
-        put_together(studies, place, reference) if several else replace(studies[0], folder=place)
-    )
+    if several:
+        study = put_together([read_study(each) for each in folders], place, reference)
+    else:
+        study = replace(read_study(folders[0], reference), folder=place)
     place.mkdir(parents=True, exist_ok=True)
     summary = summarise(study)
     recorded, missing = _videos(summary) if videos else ([], {"": "They were not asked for."})
@@ -96,13 +94,15 @@ def write_report(
         **charts.curves_files(summary),
         "report.html": _page(summary, recorded, missing).encode(),
     }
-    for name, content in files.items():
-        with written_whole(study.folder / name) as unfinished:
-            unfinished.write_bytes(content)
+    contents = {place / name: content for name, content in files.items()}
     if export is not None:
-        write_exports(summary, Path(export))
+        Path(export).mkdir(parents=True, exist_ok=True)
+        contents |= {Path(export) / name: content for name, content in exports(summary).items()}
+    for path, content in contents.items():
+        with written_whole(path) as unfinished:
+            unfinished.write_bytes(content)
     _print(summary, missing if videos else {})
-    return study.folder / "report.html"
+    return place / "report.html"
 
 
 def _videos(summary: Summary) -> tuple[list[ReportVideo], dict[str, str]]:
@@ -134,18 +134,12 @@ def _page(summary: Summary, videos: Sequence[ReportVideo], missing: Mapping[str,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters |= {
-        "number": number,
-        "interval": interval,
-        "share": share,
-        "shortly": shortly,
-        "readable": lambda value: (
-            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        ),
-    }
+    templates.filters |= {each.__name__: each for each in (number, interval, share, shortly)}
+    templates.filters["readable"] = lambda value: (
+        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    )
     study = summary.study
     n_environments, several = len(study.environments), len(study.algorithms) > 1
-    colours = charts.COLOURS["light"].series
     troubles = [
         (words, cells)
         for status, words in TROUBLES.items()
@@ -157,17 +151,9 @@ def _page(summary: Summary, videos: Sequence[ReportVideo], missing: Mapping[str,
         share=share,
         # Our own file.
         style=Markup((folder / "report.css").read_text(encoding="utf-8")),  # noqa: S704
-        colours={
-            mode: {
-                "ink": each.ink,
-                "quiet": each.quiet,
-                "grid": each.grid,
-                **{f"series-{index}": colour for index, colour in enumerate(each.series)},
-            }
-            for mode, each in charts.COLOURS.items()
-        },
-        colour_of=lambda name: f"var(--series-{study.algorithms.index(name) % len(colours)})",
-        is_hollow=lambda name: study.algorithms.index(name) >= len(colours),
+        colours=charts.COLOURS,
+        colour_of=lambda name: f"var(--series-{study.algorithms.index(name) % charts.N_COLOURS})",
+        is_hollow=lambda name: study.algorithms.index(name) >= charts.N_COLOURS,
         title=f"{_together(study.algorithms, 'algorithms')} on "
         f"{_together(study.environments, 'environments')}",
         facts=_facts(study),
@@ -219,7 +205,7 @@ def _panel(summary: Summary, environment: str) -> dict[str, Any]:
         "in_order": rows,
         "final": Markup(charts.final_returns_svg(summary, environment)),  # noqa: S704
         "curves": [Markup(svg) for svg, _ in drawn],  # noqa: S704
-        "has_log_axis": needs_log_axis(study, environment),
+        "has_log_axis": charts.needs_log_axis(summary, environment),
         "is_cut": any(is_cut for _, is_cut in drawn),
         "improvement": Markup(charts.improvement_svg(summary, environment))  # noqa: S704
         if len(study.algorithms) > 1

@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 import tempfile
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,14 +43,13 @@ class ReportVideo:
     @property
     def ratio(self) -> float:
         """Height by width."""
-        height, width, _ = next(iter(read_frames(self.path))).shape
+        height, width, _ = next(read_frames(self.path)).shape
         return float(height / width)
 
     @property
     def poster(self) -> str:
         """A picture from a second into it, as a ``data:`` address."""
-        for frame in itertools.islice(read_frames(self.path), POSTER_FRAME):  # noqa: B007 - the last is kept
-            pass
+        (frame,) = deque(itertools.islice(read_frames(self.path), POSTER_FRAME), maxlen=1)
         picture = Image.fromarray(frame)
         picture.thumbnail((1200, 1200))
         content = io.BytesIO()
@@ -57,12 +57,7 @@ class ReportVideo:
         return _data_address("image/jpeg", content.getvalue())
 
     def address(self, most_bytes: int) -> str | None:
-        """
-        Return its content as a ``data:`` address, with fewer pixels if need be.
-
-        :param most_bytes: How large it may be.
-        :return: The address; None if it is too large.
-        """
+        """Its content as a ``data:`` address, with fewer pixels if need be; None if too large."""
         content = shrunk_to(self.path, most_bytes)
         return None if content is None else _data_address("video/mp4", content)
 
@@ -104,14 +99,7 @@ def _label(cell: Cell) -> str:
 
 
 def shrunk_to(path: Path, most_bytes: int) -> bytes | None:
-    """
-    Bring a video to a size that a page can hold, with fewer pixels if need be.
-
-    :param path: An MP4 file.
-    :param most_bytes: How large it may be.
-    :return: The content of the file, or of a smaller copy; None if a quarter of its width is still
-        too large.
-    """
+    """The content of a video, or of a copy with fewer pixels; None if that is too large, too."""
     if path.stat().st_size <= most_bytes:
         return path.read_bytes()
     reader = VideoReader(path)
