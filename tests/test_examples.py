@@ -25,9 +25,10 @@ SHELL = os.environ | {"COLUMNS": "120", "PYTHONIOENCODING": "utf-8"}
 
 
 def run(folder: Path, script: str, *arguments: object) -> str:
-    """Run an example in a folder; what it printed."""
+    """Run an example, or what ``-m`` names, in a folder; what it printed."""
+    given = (script if script == "-m" else EXAMPLES / script, *arguments)
     result = subprocess.run(
-        [*PYTHON, str(EXAMPLES / script), *map(str, arguments)],
+        [*PYTHON, *map(str, given)],
         cwd=folder,
         env=SHELL,
         stdout=subprocess.PIPE,
@@ -102,20 +103,12 @@ def test_seed_notebook_script(tmp_path: Path) -> None:
 def test_demo(tmp_path: Path) -> None:
     """What `make demo` runs, with fewer steps: a table, the curves and the videos side by side."""
     recipe = next(line for line in MAKEFILE.splitlines() if "configs/demo.yaml" in line)
-    command = [sys.executable, "-m", "dqn_plugins", *recipe.split()[1:3]]
-    arguments = ["--timesteps", "1000", "--seeds", "1", "--final-evaluation-episodes", "2"]
-    result = subprocess.run(
-        [*command, str(EXAMPLES / "configs/demo.yaml"), *arguments],
-        cwd=tmp_path,
-        env=SHELL,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
+    config = ("dqn_plugins", *recipe.split()[1:3], EXAMPLES / "configs/demo.yaml")
+    budget = ("--timesteps", 1_000, "--seeds", 1, "--final-evaluation-episodes", 2)
+    printed = run(tmp_path, "-m", *config, *budget)
     folder = tmp_path / "runs/demo"
     for name in ("stream_q", "naive_dqn", "dqn"):
-        assert f" {name} " in result.stdout
+        assert f" {name} " in printed
         assert (folder / f"LunarLander-v3/{name}/seed_0/model.zip").is_file()
     with Image.open(folder / "curves.png") as picture:
         assert len(picture.getcolors(2**24)) > 100

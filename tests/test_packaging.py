@@ -2,7 +2,6 @@
 
 import ast
 import importlib.metadata
-import importlib.util
 import json
 import os
 import re
@@ -16,6 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
+
+import dqn_plugins
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("dqn_plugins", "policies", "wrappers")
@@ -103,45 +104,33 @@ def metadata_of(wheel: Path) -> str:
         return file.read(name).decode()
 
 
-def test_nothing_but_the_package_reaches_site_packages(wheel):
-    roots = {name.partition("/")[0] for name in names_in(wheel)}
-    (metadata,) = (root for root in roots if root.endswith(".dist-info"))
-    assert roots == {"dqn_plugins", metadata}
-
-
-def test_every_module_of_the_three_rooms_is_in_the_wheel(wheel):
-    expected = set()
+def test_the_wheel_holds_the_package_whole_and_nothing_else(wheel):
+    names = names_in(wheel)
+    (metadata,) = {name.partition("/")[0] for name in names} - {"dqn_plugins"}
+    assert metadata.endswith(".dist-info")
+    assert f"{metadata}/licenses/LICENSE" in names
+    expected = {"dqn_plugins/py.typed"}
     for room in ROOMS:
         inside = "dqn_plugins" if room == "dqn_plugins" else f"dqn_plugins/{room}"
-        for path in (ROOT / room).rglob("*.py"):
-            expected.add(f"{inside}/{path.relative_to(ROOT / room).as_posix()}")
-    assert len(expected) > 10
-    modules = {name for name in names_in(wheel) if name.endswith(".py")}
-    assert modules == expected
-
-
-def test_hyperparameters_for_rl_zoo_and_templates_of_the_report_are_in_the_wheel(wheel):
-    data = {
-        path.relative_to(ROOT).as_posix()
-        for kind in ("*.yml", "*.html", "*.css")
-        for path in (ROOT / "dqn_plugins").rglob(kind)
-    }
-    assert "dqn_plugins/zoo/stream_q.yml" in data
-    assert data <= names_in(wheel)
-
-
-def test_the_wheel_is_marked_as_typed_and_licensed(wheel):
-    names = names_in(wheel)
-    assert "dqn_plugins/py.typed" in names
-    assert any(name.endswith("licenses/LICENSE") for name in names)
+        for path in (ROOT / room).rglob("*"):
+            # Modules, hyperparameters for RL Zoo, templates of the report
+            if path.suffix in {".py", ".yml", ".html", ".css"}:
+                expected.add(f"{inside}/{path.relative_to(ROOT / room).as_posix()}")
+    assert "dqn_plugins/zoo/stream_q.yml" in expected
+    assert expected <= names
+    modules = {name for name in names if name.endswith(".py")}
+    assert modules <= expected
 
 
 def test_the_wheel_names_what_it_needs(wheel):
     metadata = metadata_of(wheel)
-    assert "Name: dqn-plugins\n" in metadata
-    assert "Requires-Python: >=3.10\n" in metadata
-    for requirement in ("stable-baselines3>=", "gymnasium[box2d]>=", "torch>=", "numba>="):
-        assert f"Requires-Dist: {requirement}" in metadata
+    requirements = ("stable-baselines3>=", "gymnasium[box2d]>=", "torch>=", "numba>=")
+    for line in (
+        "Name: dqn-plugins\n",
+        "Requires-Python: >=3.10\n",
+        *(f"Requires-Dist: {requirement}" for requirement in requirements),
+    ):
+        assert line in metadata
 
 
 def test_the_wheel_works_beside_a_users_own_wrappers_and_policies(wheel, users_folder, tmp_path):
@@ -171,17 +160,11 @@ def test_no_folder_of_ours_is_importable_under_its_own_name(tmp_path):
 
 def test_the_package_works_from_the_root_of_the_repository():
     # Where the folder `dqn_plugins` on the path shadows the installed package, if anything does.
-    script = (
-        "import dqn_plugins.policies as p, dqn_plugins.wrappers as w; print(p.__file__, w.__file__)"
-    )
-    output = run_python(["-c", script], cwd=ROOT)
-    assert output.split() == [str(ROOT / room / "__init__.py") for room in ("policies", "wrappers")]
-
-
-def test_the_tests_run_against_this_repository():
-    spec = importlib.util.find_spec("dqn_plugins")
-    assert spec is not None
-    assert Path(str(spec.origin)) == ROOT / "dqn_plugins" / "__init__.py"
+    script = "import dqn_plugins as d, dqn_plugins.policies as p, dqn_plugins.wrappers as w; "
+    output = run_python(["-c", f"{script} print(d.__file__, p.__file__, w.__file__)"], cwd=ROOT)
+    expected = [str(ROOT / room / "__init__.py") for room in ROOMS]
+    assert output.split() == expected
+    assert dqn_plugins.__file__ == expected[0]  # what these tests run against
 
 
 def pins(file: str, python: str = f"3.{sys.version_info.minor}") -> dict[str, Version]:
