@@ -10,24 +10,18 @@ from dqn_plugins.experiments.algorithms import ALGORITHMS
 from dqn_plugins.zoo import register_algorithms
 
 
-def run_function(module: str, name: str) -> None:
-    """
-    Run one of RL Zoo's commands that is a function.
-
-    :param module: Its module.
-    :param name: Its name.
-    """
-    getattr(importlib.import_module(module), name)()
+def _run(module: str, name: str) -> None:
+    getattr(importlib.import_module(f"rl_zoo3.{module}"), name)()
 
 
 # Not RL Zoo's own list of commands: that one is imported with its plots, whose libraries are many.
 COMMANDS: dict[str, Callable[[], object]] = {
-    "train": partial(run_function, "rl_zoo3.train", "train"),
-    "enjoy": partial(run_function, "rl_zoo3.enjoy", "enjoy"),
+    "train": partial(_run, "train", "train"),
+    "enjoy": partial(_run, "enjoy", "enjoy"),
     "record_video": partial(runpy.run_module, "rl_zoo3.record_video", run_name="__main__"),
-    "plot_train": partial(run_function, "rl_zoo3.plots", "plot_train"),
-    "all_plots": partial(run_function, "rl_zoo3.plots", "all_plots"),
-    "plot_from_file": partial(run_function, "rl_zoo3.plots", "plot_from_file"),
+    "plot_train": partial(_run, "plots", "plot_train"),
+    "all_plots": partial(_run, "plots", "all_plots"),
+    "plot_from_file": partial(_run, "plots", "plot_from_file"),
 }
 USAGE = f"""usage: python -m dqn_plugins.zoo COMMAND ...
 

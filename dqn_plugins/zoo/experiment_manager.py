@@ -17,10 +17,8 @@ class OnlineExperimentManager(ExperimentManager):
     """
     RL Zoo's experiment manager, with this package's hyperparameter files as the default ones.
 
-    An algorithm that has no file here is treated as RL Zoo treats it.
-
-    :param arguments: Positional arguments of RL Zoo's experiment manager.
-    :param settings: Keyword arguments of RL Zoo's experiment manager.
+    :param arguments: Positional arguments of RL Zoo's.
+    :param settings: Keyword arguments of RL Zoo's.
     """
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
@@ -31,9 +29,9 @@ class OnlineExperimentManager(ExperimentManager):
 
     def objective(self, trial: optuna.Trial) -> float:
         """
-        Train with the hyperparameters of one trial.
+        Train with what a trial draws.
 
-        :param trial: The trial, which draws them.
+        :param trial: The trial.
         :return: The mean return of the last evaluation.
         :raises optuna.TrialPruned: If it was not promising, or learning diverged.
         """

@@ -1,10 +1,16 @@
-"""Making RL Zoo know this package's algorithms."""
+"""Making RL Zoo know this package's algorithms, and what its search of hyperparameters tries."""
 
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from dqn_plugins.experiments.algorithms import ALGORITHMS
 
-__all__ = ["register_algorithms"]
+if TYPE_CHECKING:
+    import optuna
+
+__all__ = ["convert_sampled", "register_algorithms", "sample"]
+
+NETWORKS = {"tiny": [16, 8], "small": [64, 64], "medium": [128, 128], "big": [256, 256]}
 
 
 def register_algorithms() -> None:
@@ -30,7 +36,6 @@ def register_algorithms() -> None:
     from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 
     from dqn_plugins.zoo.experiment_manager import OnlineExperimentManager
-    from dqn_plugins.zoo.hyperparameter_search import convert_sampled, sample
 
     for name, algorithm in ALGORITHMS.items():
         if algorithm.search:
@@ -38,3 +43,41 @@ def register_algorithms() -> None:
             HYPERPARAMS_SAMPLER[name] = partial(sample, name)
             HYPERPARAMS_CONVERTER[name] = convert_sampled
     rl_zoo3.train.ExperimentManager = OnlineExperimentManager  # type: ignore[attr-defined]
+
+
+def sample(
+    algorithm: str,
+    trial: "optuna.Trial",
+    n_actions: int,
+    n_envs: int,
+    additional_args: dict[str, Any],
+) -> dict[str, Any]:
+    """
+    Draw hyperparameters of an algorithm from what the table of algorithms says.
+
+    :param algorithm: Its name.
+    :param trial: The trial that they are for.
+    :param n_actions: Passed by RL Zoo, as the others that follow, and not used.
+    :return: Keyword arguments of the algorithm.
+    """
+    drawn: dict[str, Any] = {}
+    for name, choices in ALGORITHMS[algorithm].search.items():
+        if isinstance(choices, list):
+            drawn[name] = trial.suggest_categorical(name, choices)
+        elif choices[0] == "log":
+            drawn[name] = trial.suggest_float(name, *choices[1:], log=True)
+        elif isinstance(choices[0], int):
+            drawn[name] = trial.suggest_int(name, *choices)
+        else:
+            drawn[name] = trial.suggest_float(name, *choices)
+    # The study's report shows the number that one would pass on.
+    trial.set_user_attr("gamma", 1.0 - drawn["one_minus_gamma"])
+    return convert_sampled(drawn)
+
+
+def convert_sampled(sampled_params: dict[str, Any]) -> dict[str, Any]:
+    """Turn what a trial drew, and a study keeps, into keyword arguments of the algorithm."""
+    hyperparameters = dict(sampled_params)
+    hyperparameters["gamma"] = 1.0 - hyperparameters.pop("one_minus_gamma")
+    hyperparameters["policy_kwargs"] = {"net_arch": NETWORKS[hyperparameters.pop("net_arch")]}
+    return hyperparameters

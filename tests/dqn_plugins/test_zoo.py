@@ -30,7 +30,7 @@ from dqn_plugins.policies import ObGD
 from dqn_plugins.wrappers import read_frames
 from dqn_plugins.zoo import register_algorithms
 from dqn_plugins.zoo.__main__ import main
-from dqn_plugins.zoo.hyperparameter_search import convert_sampled, sample
+from dqn_plugins.zoo.registration import convert_sampled, sample
 from tests.helpers import statistics, weights
 
 ALGORITHMS = {"naive_dqn": NaiveDQN, "pqn": PQN, "stream_q": StreamQ}
@@ -91,11 +91,6 @@ def zoo(folder: Path, *commands: str) -> str:
     return result.stdout
 
 
-def rewards_seen(model: StreamQ) -> float:
-    """How many rewards the model's normalisation has seen, over all training."""
-    return float(statistics(model)["q_net.reward_normalizer.return_statistics.count"][0])
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which RL Zoo has trained StreamQ on CartPole, gone on from that, and more."""
@@ -118,10 +113,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def with_own_environment(tmp_path: Path) -> Path:
+def own_environment(tmp_path: Path) -> Path:
     """A folder with a module that registers an environment of the user's own."""
     (tmp_path / "own_environment.py").write_text(OWN_ENVIRONMENT)
     return tmp_path
+
+
+TRAIN_ON_IT = "train --algo naive_dqn --env OwnCartPole-v0 --gym-packages own_environment -n 50 "
 
 
 def test_the_trainer_trains_what_the_algorithm_alone_would(trained):
@@ -145,14 +143,10 @@ def test_enjoy_plays_the_trained_model(trained):
 
 
 @pytest.mark.long
-def test_a_video_of_the_trained_model_plays(trained):
+def test_a_video_of_the_trained_model_plays_and_the_plots_find_the_run(trained):
     zoo(trained, "record_video --algo stream_q --env CartPole-v1 -f logs -n 20 -o videos")
     (video,) = (trained / "videos").glob("*.mp4")
     assert len(list(read_frames(video))) >= 20
-
-
-@pytest.mark.long
-def test_the_plots_find_the_run(trained):
     zoo(trained, "plot_train --algo stream_q --env CartPole -f logs")
     printed = zoo(trained, "all_plots --algo stream_q --env CartPole -f logs")
     assert "STREAM_Q" in printed
@@ -161,7 +155,8 @@ def test_the_plots_find_the_run(trained):
 
 def test_training_goes_on_from_a_trained_model(trained):
     after = StreamQ.load(trained / "on/logs/stream_q/CartPole-v1_1/CartPole-v1.zip")
-    assert rewards_seen(after) == STEPS + 100
+    # How many rewards the model's normalisation has seen, over all training
+    assert statistics(after)["q_net.reward_normalizer.return_statistics.count"][0] == STEPS + 100
 
 
 def test_a_configuration_of_the_users_own_wins_over_ours(trained):
@@ -173,12 +168,9 @@ def test_a_configuration_of_the_users_own_wins_over_ours(trained):
 
 
 @pytest.mark.long
-def test_environment_arguments_are_passed_on_and_nothing_renders(with_own_environment):
-    printed = zoo(
-        with_own_environment,
-        "train --algo naive_dqn --env OwnCartPole-v0 --gym-packages own_environment -n 50 "
-        "--env-kwargs explosive:False --eval-env-kwargs explosive:None",
-    )
+def test_environment_arguments_are_passed_on_and_nothing_renders(own_environment):
+    arguments = "--env-kwargs explosive:False --eval-env-kwargs explosive:None"
+    printed = zoo(own_environment, TRAIN_ON_IT + arguments)
     assert re.findall("made: .*", printed) == [
         "made: explosive=None render_mode=None",
         "made: explosive=False render_mode=None",
@@ -186,15 +178,14 @@ def test_environment_arguments_are_passed_on_and_nothing_renders(with_own_enviro
 
 
 @pytest.mark.long
-def test_a_diverging_trial_does_not_end_the_search(with_own_environment):
+def test_a_diverging_trial_does_not_end_the_search(own_environment):
     printed = zoo(
-        with_own_environment,
-        "train --algo naive_dqn --env OwnCartPole-v0 --gym-packages own_environment -n 50 "
-        "--env-kwargs explosive:True --optimize-hyperparameters --n-trials 2 --n-evaluations 1 "
-        "--eval-episodes 1 --no-optim-plots --seed 0",
+        own_environment,
+        f"{TRAIN_ON_IT}--env-kwargs explosive:True --optimize-hyperparameters --n-trials 2 "
+        "--n-evaluations 1 --eval-episodes 1 --no-optim-plots --seed 0",
     )
     assert "Learning diverged" in printed
-    (report,) = (with_own_environment / "logs" / "naive_dqn").glob("report_*.csv")
+    (report,) = (own_environment / "logs" / "naive_dqn").glob("report_*.csv")
     with report.open(newline="") as file:
         trials = list(csv.DictReader(file))
     assert [trial["state"] for trial in trials] == ["PRUNED", "COMPLETE"]
@@ -241,19 +232,10 @@ def test_an_unknown_command_is_answered_with_the_known_ones(arguments):
     assert (repr(arguments[0]) if arguments else "nothing") in str(stopped.value)
 
 
-@pytest.fixture
-def without_rl_zoo(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if RL Zoo were not installed."""
+@pytest.mark.parametrize(
+    ("run", "raised"), [(register_algorithms, ImportError), (lambda: main(["train"]), SystemExit)]
+)
+def test_without_rl_zoo_the_error_tells_what_to_install(monkeypatch, run, raised):
     monkeypatch.setitem(sys.modules, "rl_zoo3", None)
-
-
-@pytest.mark.usefixtures("without_rl_zoo")
-def test_without_rl_zoo_the_error_tells_what_to_install():
-    with pytest.raises(ImportError, match=r"pip install 'dqn-plugins\[zoo\]'"):
-        register_algorithms()
-
-
-@pytest.mark.usefixtures("without_rl_zoo")
-def test_without_rl_zoo_the_command_tells_what_to_install():
-    with pytest.raises(SystemExit, match=r"pip install 'dqn-plugins\[zoo\]'"):
-        main(["train"])
+    with pytest.raises(raised, match=r"pip install 'dqn-plugins\[zoo\]'"):
+        run()
