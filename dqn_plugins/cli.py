@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -139,11 +140,7 @@ def _run(arguments: list[str], console: Console) -> int:
     default = Compare(**{**vars(from_file), **dict.fromkeys(repeatable, ())})
     command = tyro.cli(
         Annotated[Compare, tyro.conf.subcommand("compare", default=default)]
-        | Annotated[Report, tyro.conf.subcommand("report")]
-        | Annotated[Train, tyro.conf.subcommand("train")]
-        | Annotated[Record, tyro.conf.subcommand("record")]
-        | Annotated[Export, tyro.conf.subcommand("export")]
-        | Annotated[Watch, tyro.conf.subcommand("watch")],
+        | (Report | Train | Record | Export | Watch),
         prog="dqn-plugins",
         description="Deep Q-learning from each transition once: compare, train, record.",
         args=arguments,
@@ -155,31 +152,19 @@ def _run(arguments: list[str], console: Console) -> int:
         }
         settings = replace(command, **kept)
         return _compare(settings, shlex.join(["dqn-plugins", *arguments]), console)
-    if isinstance(command, Train):
-        train(command, console)
-    elif isinstance(command, Record):
-        record(command, console)
-    elif isinstance(command, Export):
-        export(command, console)
-    elif isinstance(command, Watch):
+    if isinstance(command, Watch):
         return watch(command, console)
-    else:
-        _report(command, console)
+    run: Any = {Report: _report, Train: train, Record: record, Export: export}[type(command)]
+    run(command, console)
     return 0
 
 
 def _settings_in_config(arguments: list[str]) -> ComparisonSettings:
     """Read the file that ``--config`` names, if it is there, for the defaults of other flags."""
-    for position, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if (
-            arguments[0] == "compare"
-            and name == "--config"
-            and (equals or position + 1 < len(arguments))
-        ):
-            path = Path(value if equals else arguments[position + 1])
-            return read_settings(path, ComparisonSettings)
-    return ComparisonSettings()
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config", type=Path, nargs="?")
+    path = parser.parse_known_args(arguments)[0].config if arguments[:1] == ["compare"] else None
+    return read_settings(path, ComparisonSettings) if path else ComparisonSettings()
 
 
 def _compare(settings: Compare, command: str, console: Console) -> int:

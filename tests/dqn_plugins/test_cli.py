@@ -33,6 +33,7 @@ def test_what_was_trained_is_recorded(tmp_path: Path) -> None:
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("--version") == 0
     assert capsys.readouterr().out == f"dqn-plugins {version('dqn-plugins')}\n"
+    assert status_of("compare", "--no-such-flag") == 2
 
 
 def test_the_help_names_every_algorithm(capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,7 +51,7 @@ def test_a_cell_that_fails_is_named_and_the_status_tells(
     what = ("--env", "CartPole-v1", "--seeds", 1, "--timesteps", 20, "--jobs", 1)
     out = ("--config", config, "--out", tmp_path / "study", "--no-videos")
     assert status_of("compare", *what, *out) == 1
-    assert "Failed: broken" in capsys.readouterr().err
+    assert re.search(r"Failed: broken\b.*: SettingsError: broken: ", capsys.readouterr().err)
 
 
 def test_a_mistake_is_one_line_and_a_fault_keeps_its_traceback(
@@ -98,11 +99,19 @@ def test_the_module_is_the_command(
     assert "compare, train, record" in capsys.readouterr().out
 
 
-def test_only_the_command_line_imports_tyro() -> None:
-    rooms = "comparison.study, comparison.report.page, experiments.record, experiments.train"
-    imports = "; ".join(f"import dqn_plugins.{room}" for room in rooms.split(", "))
-    code = f"{imports}; import sys; sys.exit('tyro' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+ROOMS = ("comparison.study", "comparison.report.page", "experiments.record", "experiments.train")
+
+
+@pytest.mark.parametrize(
+    ("code", "module"),
+    [
+        ("import dqn_plugins.cli; dqn_plugins.cli.main(['compare', '--help'])", "torch"),
+        ("; ".join(f"import dqn_plugins.{room}" for room in ROOMS), "tyro"),
+    ],
+)
+def test_what_takes_long_to_import_is_imported_where_it_is_needed(code: str, module: str) -> None:
+    check = f"atexit.register(lambda: os._exit({module!r} in sys.modules))"
+    subprocess.run([sys.executable, "-c", f"import atexit, os, sys; {check}; {code}"], check=True)
 
 
 def test_the_environment_of_the_page_is_trained_by_the_command(tmp_path: Path) -> None:
