@@ -6,7 +6,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
 import sys
 import traceback
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ import numpy as np
 import psutil
 
 from dqn_plugins.comparison.settings import RunProtocol
-from dqn_plugins.experiments.algorithms import ALGORITHMS, Variant, make_model
+from dqn_plugins.experiments.algorithms import Variant, make_model
 from dqn_plugins.experiments.environments import (
     TrainingEnvironment,
     load_normalization,
@@ -57,8 +56,7 @@ class CellJob(RunProtocol):
     What it takes to do one cell of a study in another process.
 
     :param folder: Where its files go; made when it is finished.
-    :param run_id: Of the run that does it. Two runs never share a working folder, so that a process
-        that outlived its run cannot spoil what the next one does.
+    :param run_id: Of the run that does it: two runs never share a working folder.
     :param variant: What is trained.
     :param environment: Id of the environment.
     :param seed: Seed of the training.
@@ -88,7 +86,7 @@ class CellJob(RunProtocol):
         """Return everything that decides the cell's results, readable, and its identity."""
         values = {
             "algorithm": self.variant.name,
-            "algorithm_class": self.variant.class_name,
+            "algorithm_class": self.variant.kind.class_name,
             "environment": self.environment,
             "seed": self.seed,
             "hyperparameters": self.hyperparameters,
@@ -98,10 +96,8 @@ class CellJob(RunProtocol):
 
     def run(self) -> None:
         """
-        Train and evaluate in the working folder, in a process that does nothing else.
-
-        The folder is renamed by :meth:`put_in_place`: whatever ends the process, the cell's folder
-        is either whole or not there.
+        Train and evaluate in the working folder, in a process that does nothing else. As
+        :meth:`put_in_place` renames it, the cell's folder is whole or not there, whatever happens.
         """
         folder = self.working_folder
         # A cluster whose worker died runs its cell anew on another.
@@ -193,10 +189,9 @@ def _write_failure(folder: Path, problem: str, details: str) -> None:
 def _train_and_evaluate(cell: CellJob, folder: Path) -> None:
     watch = _Watch(folder)
     _warm_up(cell, watch)
-    made = cell.variant.environment
     player = Player(
         cell.environment,
-        made,
+        cell.variant.environment,
         cell.max_episode_steps,
         max(cell.evaluation_episodes, cell.final_evaluation_episodes),
     )
@@ -206,7 +201,7 @@ def _train_and_evaluate(cell: CellJob, folder: Path) -> None:
     def evaluate() -> None:
         played = player.play(model, seeds)
         log.add(clock.steps, clock.cpu_seconds, played)
-        watch.last_return = float(np.mean(log.results[-1]))
+        watch.last_return = float(np.mean([episode.episode_return for episode in played]))
         if cell.tensorboard:
             model.logger.record("eval/mean_reward", watch.last_return)
         look()
@@ -214,8 +209,7 @@ def _train_and_evaluate(cell: CellJob, folder: Path) -> None:
     def look() -> None:
         watch.look(clock.progress, clock.steps)
 
-    gamma = cell.variant.arguments.get("gamma")
-    environment = TrainingEnvironment(cell.environment, made, folder / "episodes", gamma)
+    environment = TrainingEnvironment(cell.environment, cell.variant, folder / "episodes")
     player.normalizes_like(environment.normalization)
     clock = TrainingClock(cell.timesteps, cell.cpu_seconds)
     budget = cell.timesteps or cell.cpu_seconds
@@ -224,7 +218,8 @@ def _train_and_evaluate(cell: CellJob, folder: Path) -> None:
     clock.every(budget / cell.evaluations, evaluate, cell.evaluations - 1)
     clock.every(budget / LOOKS_PER_RUN, look)
     tensorboard = str(folder / "tensorboard") if cell.tensorboard else None
-    model = make_model(cell.variant, clock.attached_to(environment.env), cell.seed, tensorboard)
+    clock.attached_to(environment.rewards)
+    model = make_model(cell.variant, environment.env, cell.seed, tensorboard)
     gc.collect()
     watch.begin()
     clock.train(model)
@@ -255,7 +250,7 @@ def _train_and_evaluate(cell: CellJob, folder: Path) -> None:
 
 def _warm_up(cell: CellJob, watch: "_Watch") -> None:
     """Load compiled code, or compile it, before the clock runs."""
-    if ALGORITHMS[cell.variant.algorithm].is_ours:
+    if cell.variant.kind.is_ours:
         from dqn_plugins.learning import compilation_observers
 
         compilation_observers.add(watch)
@@ -290,10 +285,8 @@ class _Watch:
 
 def identity_of(settings: Mapping[str, Any]) -> str:
     """
-    Tell a cell from all others by what decides its results, wherever it was run.
-
-    :param settings: Content of its ``settings.json``; of earlier versions, without an identity.
-    :return: A hash of all of it, but the name that people gave the variant.
+    Tell a cell from all others by what decides its results, wherever it was run: a hash of its
+    ``settings.json``, but for the name that people gave the variant.
     """
     values = {key: value for key, value in settings.items() if key not in ("identity", "algorithm")}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
@@ -310,22 +303,9 @@ def cell_name(algorithm: str, environment: str, seed: int) -> str:
 
 
 def damaged_files(folder: Path) -> list[str]:
-    """
-    Find the files of a finished cell that are not what they were when it was finished.
-
-    :param folder: Of the cell.
-    :return: Their names.
-    :raises OSError: If one is not there.
-    :raises ValueError: If ``done.json`` cannot be read.
-    """
+    """Name the files of a finished cell that are not what they were when it was finished."""
     digests = json.loads((folder / "done.json").read_text())["sha256"]
     return [name for name, digest in digests.items() if _digest(folder / name) != digest]
-
-
-def remove_leftovers(out: Path) -> None:
-    """Remove from a study's folder what runs that were cut short were working on."""
-    for leftover in out.glob("*/*/.seed_*"):
-        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _digest(path: Path) -> str:

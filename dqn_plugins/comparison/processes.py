@@ -22,6 +22,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 # What takes seconds to import: torch's compiler comes with the first optimiser. Not this package: a
 # server may look for it in the working directory, whatever the path is here (Python before 3.13).
 PRELOADED = ["torch._dynamo", "stable_baselines3", "numba"]
+Ends = Iterator[tuple[int, str | None] | None]
 
 
 def run_tasks(
@@ -30,7 +31,7 @@ def run_tasks(
     backend: str = "local",
     dask_address: str | None = None,
     timeout: float | None = None,
-) -> Iterator[tuple[int, str | None] | None]:
+) -> Ends:
     """
     Run each task in a process of its own. Whatever ends the process ends nothing else.
 
@@ -49,9 +50,7 @@ def run_tasks(
     return _run_here(payloads, cpu_count() if jobs == -1 else jobs, timeout)
 
 
-def _run_here(
-    payloads: Sequence[bytes], jobs: int, timeout: float | None
-) -> Iterator[tuple[int, str | None] | None]:
+def _run_here(payloads: Sequence[bytes], jobs: int, timeout: float | None) -> Ends:
     has_server = "forkserver" in multiprocessing.get_all_start_methods()
     context: Any = multiprocessing.get_context("forkserver" if has_server else "spawn")
     if has_server:
@@ -110,7 +109,7 @@ def _run_one(payload: bytes, timeout: float | None) -> str | None:
 
 def _run_with_dask(
     payloads: Sequence[bytes], jobs: int, address: str | None, timeout: float | None
-) -> Iterator[tuple[int, str | None] | None]:
+) -> Ends:
     try:
         from distributed import Client, wait
         from distributed import TimeoutError as NotYet

@@ -21,12 +21,10 @@ __all__ = ["LiveProgress"]
 
 class LiveProgress(Progress):
     """
-    Shows progress while it is entered, and a line for each cell that is over.
-
-    It reads what the cells write into their folders, which works wherever they run.
+    Shows progress while it is entered, as cells write it into their folders, wherever they run.
 
     :param cells: The cells that are to be done.
-    :param console: Where to show it. If it is not a terminal, there are only the lines.
+    :param console: Where to show it. If it is not a terminal, there is a line per cell only.
     """
 
     def __init__(self, cells: list[CellJob], console: Console) -> None:
@@ -65,12 +63,7 @@ class LiveProgress(Progress):
         self.update(self.all_bar, completed=done, note=f"{over:.0f} of {n_cells:.0f} cells")
 
     def report(self, cell: CellJob, problem: str | None) -> None:
-        """
-        Write the line of a cell that is over.
-
-        :param cell: The cell.
-        :param problem: Why it failed; None if it is finished.
-        """
+        """Write the line of a cell that is over; ``problem`` says why it failed, None if not."""
         self.waiting.remove(cell)
         if cell.folder in self.bars:
             self.remove_task(self.bars.pop(cell.folder))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -31,7 +32,7 @@ CellStatus: TypeAlias = Literal["finished", "failed", "unfinished", "missing", "
 
 STUDY_FILE = "study.json"
 # What NumPy, pandas and json raise about files that were cut short or written over.
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile)
 
 
 class Evaluations(NamedTuple):
@@ -184,13 +185,6 @@ def read_study(folder: Path | str, reference: str | None = None) -> StudyResults
         ``compare`` was given, else the first that is not "random".
     :return: The study; nothing in it is averaged or left out.
     :raises SettingsError: If there is no study in the folder, or no such reference in it.
-
-    Example::
-
-        from dqn_plugins.comparison.results import read_study
-
-        study = read_study("runs/lander")
-        print([(cell.name, cell.status) for cell in study.troubled])
     """
     root = Path(folder)
     file = root / STUDY_FILE
@@ -286,12 +280,9 @@ def put_together(
 def read_cell(root: Path, environment: str, algorithm: str, seed: int) -> Cell:
     """Read one cell of the study in the folder ``root``, whatever state it is in."""
     folder = cell_folder(root, environment, algorithm, seed)
-    begun = folder
     status: CellStatus = "unfinished"
-    if not folder.is_dir():
-        # A cell is worked on in a hidden folder beside its place, until it is whole.
-        hidden = sorted(folder.parent.glob(f".{folder.name}.*"))
-        begun, status = (hidden[-1], status) if hidden else (folder, "missing")
+    # A cell is worked on in a hidden folder beside its place, until it is whole.
+    begun = [folder] if folder.is_dir() else sorted(folder.parent.glob(f".{folder.name}.*"))
     failure = read_json(folder / "failure.json")
     if (folder / "failure.json").is_file():
         status = "failed"
@@ -301,21 +292,24 @@ def read_cell(root: Path, environment: str, algorithm: str, seed: int) -> Cell:
         algorithm,
         seed,
         folder,
-        status,
+        status if begun else "missing",
         error=str(failure.get("error", "")),
         traceback=str(failure.get("traceback", "")),
         settings=read_json(folder / "settings.json"),
         versions=read_json(folder / "versions.json"),
     )
-    if status != "unfinished" or not (folder / "done.json").is_file():
-        return replace(cell, evaluations=_evaluations_so_far(begun))
+    if cell.status != "unfinished" or not (folder / "done.json").is_file():
+        with suppress(*UNREADABLE):
+            cell = replace(cell, evaluations=_read_evaluations(begun[-1] / "evaluations.npz"))
+        return cell
     try:
         if damaged := damaged_files(folder):
             raise ValueError(f"{', '.join(damaged)} was changed after the run was finished")
+        timings = json.loads((folder / "timings.json").read_text(encoding="utf-8"))
         return replace(
             cell,
             status="finished",
-            timings=_read_timings(folder / "timings.json"),
+            timings={name: float(value) for name, value in timings.items() if value is not None},
             evaluations=_read_evaluations(folder / "evaluations.npz"),
             final_episodes=_read_final_episodes(folder / "final_evaluation.csv"),
         )
@@ -323,19 +317,13 @@ def read_cell(root: Path, environment: str, algorithm: str, seed: int) -> Cell:
         return replace(cell, status="damaged", error=f"{type(error).__name__}: {error}")
 
 
-def _read_timings(file: Path) -> dict[str, float]:
-    content = json.loads(file.read_text(encoding="utf-8"))
-    return {str(name): float(value) for name, value in content.items() if value is not None}
-
-
 def _read_evaluations(file: Path) -> Evaluations | None:
     if not file.is_file():  # a study may ask for none
         return None
     with np.load(file, allow_pickle=False) as content:
-        steps = np.asarray(content["timesteps"], dtype=np.float64)
-        cpu_seconds = np.asarray(content["cpu_seconds"], dtype=np.float64)
-        results = np.asarray(content["results"], dtype=np.float64)
-        lengths = np.asarray(content["ep_lengths"], dtype=np.float64)
+        names = ("timesteps", "cpu_seconds", "results", "ep_lengths")
+        read = Evaluations(*(np.asarray(content[name], dtype=np.float64) for name in names))
+    steps, cpu_seconds, results, _ = read
     if results.ndim != 2 or not 0 < len(steps) == len(cpu_seconds) == len(results):
         raise ValueError(
             f"{file.name} has {len(steps)} timesteps, {len(cpu_seconds)} cpu_seconds and results "
@@ -343,14 +331,7 @@ def _read_evaluations(file: Path) -> Evaluations | None:
         )
     if not np.isfinite(results).all():
         raise ValueError(f"{file.name} holds returns that are not finite")
-    return Evaluations(steps, cpu_seconds, results, lengths)
-
-
-def _evaluations_so_far(folder: Path) -> Evaluations | None:
-    try:
-        return _read_evaluations(folder / "evaluations.npz")
-    except UNREADABLE:
-        return None
+    return read
 
 
 def _read_final_episodes(file: Path) -> pd.DataFrame:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from dqn_plugins.errors import SettingsError
-from dqn_plugins.experiments.algorithms import TUNED
 from dqn_plugins.experiments.running import FIRST_EVALUATION_SEED, check_at_least, check_tensorboard
 from dqn_plugins.experiments.settings import RunSettings
 
@@ -78,16 +77,6 @@ class ComparisonSettings(RunProtocol, RunSettings):
     def names(self) -> tuple[str, ...]:
         """Names of what is compared."""
         return self.algo or tuple(self.variants)
-
-    @property
-    def is_tuned(self) -> bool:
-        """Whether each algorithm is there with tuned settings, too."""
-        return any(str(path) == TUNED for path in self.zoo)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """RL Zoo's files that were named."""
-        return tuple(path for path in self.zoo if str(path) != TUNED)
 
     def check(self) -> None:
         """

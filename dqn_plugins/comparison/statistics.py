@@ -90,11 +90,8 @@ def _interval(
 
 def _estimate(samples: Sequence[npt.ArrayLike], statistic: Callable[..., Any]) -> Estimate:
     arrays = [np.asarray(sample, dtype=np.float64) for sample in samples]
-    value = float(statistic(*arrays, axis=0))
-    low, high = _interval(arrays, statistic)
-    if low is None or high is None:
-        return Estimate(value, None, None)
-    return Estimate(value, float(low), float(high))
+    ends = (None if end is None else float(end) for end in _interval(arrays, statistic))
+    return Estimate(float(statistic(*arrays, axis=0)), *ends)
 
 
 def _pooled(statistic: Callable[..., Any]) -> Callable[..., Any]:
@@ -107,12 +104,6 @@ def iqm_estimate(scores: npt.ArrayLike) -> Estimate:
 
     :param scores: One number per seed, shape (n_seeds,), at least one.
     :return: The estimate; without an interval if there is one seed only.
-
-    Example::
-
-        from dqn_plugins.comparison.statistics import iqm_estimate
-
-        value, low, high = iqm_estimate([200.0, 210.0, 190.0, 230.0, -40.0])
     """
     return aggregate_iqm([scores])
 
@@ -179,12 +170,6 @@ def probability_of_improvement(
     :param others: Per environment, in the same order, one number per seed of the other.
     :return: The estimate, from 0 to 1; 0.5 where neither is ahead. Without an interval if some
         environment has one seed only.
-
-    Example::
-
-        from dqn_plugins.comparison.statistics import probability_of_improvement
-
-        assert probability_of_improvement([[3.0, 5.0]], [[1.0, 4.0]]).value == 0.75
     """
     n_environments = len(scores)
 

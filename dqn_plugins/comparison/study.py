@@ -4,7 +4,7 @@ import json
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -14,27 +14,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from dqn_plugins.comparison.cell import (
-    VIDEO,
-    CellJob,
-    cell_folder,
-    identity_of,
-    remove_leftovers,
-)
+from dqn_plugins.comparison.cell import VIDEO, CellJob, cell_folder
 from dqn_plugins.comparison.processes import run_tasks
 from dqn_plugins.comparison.progress import LiveProgress
 from dqn_plugins.comparison.results import STUDY_FILE, Cell, read_cell
 from dqn_plugins.comparison.settings import ComparisonSettings, RunProtocol
 from dqn_plugins.errors import SettingsError
-from dqn_plugins.experiments.algorithms import (
-    ALGORITHMS,
-    TUNED,
-    Variant,
-    check_flags,
-    resolve,
-    tuned_file,
-)
-from dqn_plugins.experiments.environments import make_environment, say_imports
+from dqn_plugins.experiments.algorithms import ALGORITHMS, TUNED, check_flags, resolve, tuned_file
+from dqn_plugins.experiments.environments import say_imports
 from dqn_plugins.experiments.names import folder_name, nearest_names
 from dqn_plugins.files import read_json, write_json
 
@@ -83,7 +70,8 @@ def run_comparison(
     try:
         with FileLock(out / LOCK, timeout=0):
             _claim_folder(out, described, command or shlex.join(["python", *sys.argv]), console)
-            remove_leftovers(out)
+            for leftover in out.glob("*/*/.seed_*"):  # of runs that were cut short
+                shutil.rmtree(leftover, ignore_errors=True)
             result, finished = _run(cells, settings, out, console)
             if settings.videos:
                 _record_videos(finished, settings, console)
@@ -96,24 +84,21 @@ def run_comparison(
 
 def plan(settings: ComparisonSettings, console: Console) -> tuple[dict[str, Any], list[CellJob]]:
     """
-    Find out what settings amount to, before anything is trained.
-
-    :param settings: The settings.
-    :param console: Where it is said what will be imported.
-    :return: The content of ``study.json``, and the cells by environment, algorithm and seed.
-    :raises SettingsError: If a name is unknown, or something cannot be done as asked.
+    Find out what settings amount to, before anything is trained: the content of ``study.json``, and
+    the cells by environment, algorithm and seed.
     """
     settings.check()
     variants = dict(settings.variants)
     names = list(settings.names)
-    if settings.is_tuned:
+    if TUNED in map(str, settings.zoo):
         # What has settings of its own is left as it is.
         for name in [each for each in names if each in ALGORITHMS and each not in variants]:
             if tuned_file(name) is not None:
                 variants[f"{name}_{TUNED}"] = {"algorithm": name, "zoo": TUNED}
                 names.insert(names.index(name) + 1, f"{name}_{TUNED}")
     hp = settings.hyperparameters
-    sources = (variants, settings.environment, settings.files, hp)
+    files = [path for path in settings.zoo if str(path) != TUNED]
+    sources = (variants, settings.environment, files, hp)
     resolved = {
         name: {env_id: resolve(name, env_id, *sources) for env_id in settings.env} for name in names
     }
@@ -122,7 +107,7 @@ def plan(settings: ComparisonSettings, console: Console) -> tuple[dict[str, Any]
     say_imports([(env_id, variant.environment) for env_id, variant in everything], console)
     algorithms: dict[str, Any] = {}
     for name, by_env in resolved.items():
-        hyperparameters = {env_id: _described(env_id, each) for env_id, each in by_env.items()}
+        hyperparameters = {env_id: each.described(env_id) for env_id, each in by_env.items()}
         first = by_env[settings.env[0]]
         base = algorithms.get(first.algorithm, {})
         if name == f"{first.algorithm}_{TUNED}" and base.get("hyperparameters") == hyperparameters:
@@ -162,13 +147,6 @@ def plan(settings: ComparisonSettings, console: Console) -> tuple[dict[str, Any]
     return described, cells
 
 
-def _described(env_id: str, variant: Variant) -> dict[str, Any]:
-    env = make_environment(env_id, variant.environment)
-    described: dict[str, Any] = json.loads(json.dumps(variant.described(env)))
-    env.close()
-    return described
-
-
 def _run(
     cells: list[CellJob], settings: ComparisonSettings, out: Path, console: Console
 ) -> tuple[ComparisonResult, list[tuple[CellJob, float]]]:
@@ -189,7 +167,7 @@ def _run(
     if result.kept:
         console.print(f"{len(result.kept)} of {len(cells)} cells are finished already.")
     # Long ones first: otherwise the last of them would run while other workers are idle.
-    missing.sort(key=lambda cell: -ALGORITHMS[cell.variant.algorithm].cost)
+    missing.sort(key=lambda cell: -cell.variant.kind.cost)
     with LiveProgress(missing, console) as progress:
         for end in _in_processes([cell.run for cell in missing], settings):
             if end is None:
@@ -209,7 +187,7 @@ def _run(
 
 
 def _in_processes(
-    tasks: list[Callable[[], None]], settings: ComparisonSettings
+    tasks: Sequence[Callable[[], None]], settings: ComparisonSettings
 ) -> Iterable[tuple[int, str | None] | None]:
     where = (settings.jobs, settings.backend, settings.dask_address, settings.cell_timeout)
     return run_tasks(tasks, *where) if tasks else ()
@@ -223,20 +201,15 @@ def _record_videos(
     finished: list[tuple[CellJob, float]], settings: ComparisonSettings, console: Console
 ) -> None:
     """Record the best seed of each algorithm, where that was not done before."""
-    best: dict[Path, tuple[float, CellJob]] = {}
-    for cell, final_return in sorted(finished, key=lambda each: each[0].seed):
-        group = cell.folder.parent  # of one algorithm on one environment
-        if group not in best or final_return > best[group][0]:
-            best[group] = (final_return, cell)
-    missing = [cell for _, cell in best.values() if not (cell.folder / VIDEO).exists()]
+    # The last of each algorithm on an environment stays; of seeds that are equal, the first.
+    ascending = sorted(finished, key=lambda each: (each[1], -each[0].seed))
+    best = {cell.folder.parent: cell for cell, _ in ascending}.values()
+    missing = [cell for cell in best if not (cell.folder / VIDEO).exists()]
     # Only where every algorithm has Q-values: panels of different content invite no comparison.
-    with_q_values = all(
-        ALGORITHMS[cell.variant.algorithm].values == "Q" for _, cell in best.values()
-    )
+    with_q_values = all(cell.variant.kind.values == "Q" for cell in best)
+    tasks = [partial(cell.record_video, with_q_values) for cell in missing]
     with console.status(f"Recording {len(missing)} episodes"):
-        for _ in _in_processes(
-            [partial(cell.record_video, with_q_values) for cell in missing], settings
-        ):
+        for _ in _in_processes(tasks, settings):
             pass
 
 
@@ -264,9 +237,8 @@ def _claim_folder(out: Path, wanted: dict[str, Any], command: str, console: Cons
         by_env = wanted["algorithms"].get(algorithm, {}).get("hyperparameters", {})
         if environment in by_env:
             asked["hyperparameters"] = by_env[environment]
-        if identity_of({**there, **asked}) != identity_of(there):
-            there = {key: there.get(key, _NOTHING) for key in asked}
-            differences |= {*_differences(there, asked, f"{algorithm} on {environment}")}
+        known = {key: there.get(key, _NOTHING) for key in asked}
+        differences |= {*_differences(known, asked, f"{algorithm} on {environment}")}
     if differences:
         raise SettingsError(
             f"out: {out} holds cells with other settings:\n  "
@@ -279,13 +251,10 @@ def _claim_folder(out: Path, wanted: dict[str, Any], command: str, console: Cons
         "algorithms": _merged(present.get("algorithms", {}), wanted["algorithms"]),
         "seeds": sorted(_union(present.get("seeds", ()), wanted["seeds"])),
     }
-    names = list(merged["algorithms"])
     reference = wanted["reference"] or present.get("reference")
-    if reference is not None and reference not in names:
-        raise SettingsError(
-            f"reference: received {reference!r}, which is not compared."
-            f"{nearest_names(reference, names)}"
-        )
+    if reference is not None and reference not in merged["algorithms"]:
+        hint = nearest_names(reference, merged["algorithms"])
+        raise SettingsError(f"reference: received {reference!r}, which is not compared.{hint}")
     write_json(file, {**merged, "reference": reference, "command": command})
 
 

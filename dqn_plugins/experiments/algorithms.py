@@ -1,6 +1,8 @@
 """The algorithms: one table, from which the command line, RL Zoo and the reference have theirs."""
 
+import json
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields
 from importlib import import_module
 from importlib.util import find_spec
@@ -9,10 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 from zipfile import BadZipFile
 
-import gymnasium as gym
-
 from dqn_plugins.errors import SettingsError
-from dqn_plugins.experiments.environments import EnvironmentSettings, policy_for
+from dqn_plugins.experiments.environments import EnvironmentSettings, make_environment, policy_for
 from dqn_plugins.experiments.hyperparameters import build, describe, zoo_hyperparameters
 from dqn_plugins.experiments.names import is_file_safe, nearest_names
 
@@ -22,7 +22,6 @@ __all__ = [
     "Variant",
     "check_flags",
     "is_masked",
-    "known_masks",
     "learning_arguments",
     "load_model",
     "make_model",
@@ -45,10 +44,9 @@ class Algorithm:
 
     :param path: Dotted name of its class, which has Stable-Baselines3's signature.
     :param about: What it is, in a few words.
-    :param cost: Microseconds per environment step, roughly: what is to be begun first, so that a
-        study does not end with one long cell and idle workers.
-    :param values: What it thinks of an observation, which videos can show: a value for each action
-        ("Q"), for the state ("V"), or nothing ("").
+    :param cost: Microseconds per environment step, roughly: a study begins with what takes longest.
+    :param values: What it expects of an observation: a value for each action ("Q"), for the state
+        ("V"), or nothing ("").
     :param n_envs: How many environments its defaults are made for.
     :param extra: Extra of this package that brings it; empty if it is there anyway.
     :param hyperparameters: Keyword arguments that make it what its name says.
@@ -174,42 +172,51 @@ class Variant:
     source: str = "defaults"
 
     @property
-    def class_name(self) -> str:
-        """Name of the algorithm's class."""
-        return ALGORITHMS[self.algorithm].class_name
+    def kind(self) -> Algorithm:
+        """The algorithm itself."""
+        return ALGORITHMS[self.algorithm]
 
-    def described(self, env: gym.Env[Any, Any]) -> dict[str, Any]:
+    @property
+    def is_told_of_masks(self) -> bool:
+        """Whether its ``learn`` asks the environment's method ``action_masks``."""
+        return "use_masking" in signature(self.kind.load_class().learn).parameters
+
+    def described(self, env_id: str) -> dict[str, Any]:
         """
         Describe all that decides what it learns, also what was left at its default.
 
-        :param env: The environment, on which the policy depends.
-        :return: Readable values by name.
-        :raises SettingsError: If the policy has no such argument, with the nearest ones.
+        :param env_id: Id of the environment, on which the policy depends.
+        :return: Readable values by name, as JSON has them.
+        :raises SettingsError: If the environment cannot be made, or the policy has no such
+            argument, with the nearest ones.
         """
-        cls = ALGORITHMS[self.algorithm].load_class()
+        env = make_environment(env_id, self.environment)
+        env.close()
+        cls = self.kind.load_class()
         values = {**_defaults(cls), "policy": policy_for(env.observation_space), **self.arguments}
         policy = cls.policy_aliases.get(values["policy"], values["policy"])
         kwargs = values.get("policy_kwargs") or {}
         values["policy_kwargs"] = {**_defaults(policy), **kwargs}
-        _check_names(f"policy_kwargs of {self.name!r}", kwargs, policy)
+        _check_arguments(f"policy_kwargs of {self.name!r}", kwargs, policy)
         optimizer = values["policy_kwargs"].get("optimizer_class")
         if optimizer is not None:
             where = f"optimizer_kwargs of {self.name!r}"
-            _check_names(where, kwargs.get("optimizer_kwargs") or {}, optimizer)
-        described: dict[str, Any] = describe(values, self.name)
-        return {**described, **self.environment.described()}
+            _check_arguments(where, kwargs.get("optimizer_kwargs") or {}, optimizer)
+        described = {**describe(values, self.name), **self.environment.described()}
+        return dict(json.loads(json.dumps(described)))
 
 
-def _check_names(where: str, given: Mapping[str, Any], cls: Any) -> None:
-    parameters = signature(cls.__init__).parameters
-    if any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values()):
-        return
+def _check_names(where: str, given: Iterable[str], known: Iterable[str], whose: str) -> None:
     for name in given:
-        if name not in parameters:
-            raise SettingsError(
-                f"{where}: received {name!r}, which {cls.__name__} does not have."
-                f"{nearest_names(str(name), {*parameters} - NOT_HYPERPARAMETERS)}"
-            )
+        if name not in known:
+            hint = nearest_names(str(name), known)
+            raise SettingsError(f"{where}: received {name!r}, which {whose} does not have.{hint}")
+
+
+def _check_arguments(where: str, given: Mapping[str, Any], cls: Any) -> None:
+    parameters = signature(cls.__init__).parameters
+    if not any(each.kind is Parameter.VAR_KEYWORD for each in parameters.values()):
+        _check_names(where, given, {*parameters} - {"self"}, cls.__name__)
 
 
 def _defaults(cls: Any) -> dict[str, Any]:
@@ -239,16 +246,12 @@ def resolve(
 
     :param name: Name of an algorithm or of a variant.
     :param env_id: Id of the environment.
-    :param variants: Variants by name: each a mapping with the key "algorithm", whose other entries
-        are hyperparameters or settings of the environment, with "zoo" for one of RL Zoo's files, or
-        "tuned" for that of the algorithm, and "environments" for entries that hold on one
-        environment only.
+    :param variants: Variants by name, as :func:`~.settings.variants_in` reads them.
     :param environment: How environments are made where nothing else is said.
     :param zoo: RL Zoo's files for algorithms by these names, such as ``dqn.yml``.
     :param hp: Hyperparameters by name, such as "gamma", or "dqn.gamma" for one algorithm.
     :return: The variant.
-    :raises SettingsError: If the name is unknown, with the nearest ones; if a hyperparameter is; or
-        if a package is missing.
+    :raises SettingsError: If a name is unknown, with the nearest ones, or a package is missing.
     """
     variants = variants or {}
     chosen = dict(variants.get(name, {}))
@@ -296,11 +299,11 @@ def resolve(
 def _check_envpool(variant: Variant, env_id: str) -> None:
     from dqn_plugins.environments.making import load_envpool
 
-    if not ALGORITHMS[variant.algorithm].is_ours:
+    if not variant.kind.is_ours:
         raise SettingsError(
-            f"vectorization: received 'envpool' for {variant.name!r}. {variant.class_name} would "
-            "learn from EnvPool's resets, too, which are no steps. Pass it for others only, such "
-            "as --hp stream_q.vectorization:envpool."
+            f"vectorization: received 'envpool' for {variant.name!r}. {variant.kind.class_name} "
+            "would learn from EnvPool's resets, too, which are no steps. Pass it for others only, "
+            "such as --hp stream_q.vectorization:envpool."
         )
     try:
         load_envpool(env_id)
@@ -309,13 +312,7 @@ def _check_envpool(variant: Variant, env_id: str) -> None:
 
 
 def tuned_file(algorithm: str) -> Path | None:
-    """
-    Find the settings that were tuned for each environment: RL Zoo's, and ours in its format.
-
-    :param algorithm: Name of the algorithm.
-    :return: The file; None if there is none of this algorithm.
-    :raises SettingsError: If RL Zoo, which brings them, is not installed.
-    """
+    """Find the file of what was tuned for each environment: RL Zoo's, or ours in its format."""
     folder = OUR_FILES
     if not ALGORITHMS[algorithm].is_ours:
         # Not imported: that would replace Gymnasium's TimeLimit by one of RL Zoo's own.
@@ -346,28 +343,21 @@ def _set_by_flag(values: dict[str, Any], path: str, value: Any, name: str, algor
 
 
 def check_flags(hp: Iterable[tuple[str, Any]], variants: Iterable[Variant]) -> None:
-    """
-    See that each flag reached an algorithm.
-
-    :param hp: Hyperparameters by name, such as "gamma" or "dqn.gamma".
-    :param variants: What they may be meant for.
-    :raises SettingsError: If one is a hyperparameter of none, with the nearest names.
-    """
+    """Refuse hyperparameters by name, such as "dqn.gamma", that are of none of the variants."""
     variants = list(variants)
     names = {name for each in variants for name in (each.name, each.algorithm)}
     known = set(ENVIRONMENT_SETTINGS).union(*(_parameters(each.algorithm) for each in variants))
     for path, _ in hp:
         first = path.partition(".")[0]
         if first not in names | known:
+            hint = nearest_names(first, names | known)
             raise SettingsError(
-                f"hp: received {path!r}, but no algorithm here has {first!r}."
-                f"{nearest_names(first, names | known)}"
+                f"hp: received {path!r}, but no algorithm here has {first!r}.{hint}"
             )
 
 
 def _arguments(name: str, algorithm: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Make of a file's values what the constructor takes."""
-    cls, allowed = ALGORITHMS[algorithm].class_name, _parameters(algorithm)
     chosen = {key: value for key, value in values.items() if key not in ENVIRONMENT_SETTINGS}
     for key, value in chosen.items():
         if str(key).endswith("_kwargs") and isinstance(value, str):
@@ -375,11 +365,8 @@ def _arguments(name: str, algorithm: str, values: Mapping[str, Any]) -> dict[str
                 f"{key} of {name!r}: received {value!r}, it must be a mapping, such as "
                 f"'{key}: {{net_arch: [64, 64]}}'."
             )
-        if key not in allowed:
-            raise SettingsError(
-                f"hyperparameters of {name!r}: received {key!r}, which {cls} does not have."
-                f"{nearest_names(str(key), allowed | ENVIRONMENT_SETTINGS)}"
-            )
+    known = _parameters(algorithm) | ENVIRONMENT_SETTINGS
+    _check_names(f"hyperparameters of {name!r}", chosen, known, ALGORITHMS[algorithm].class_name)
     built: dict[str, Any] = build(chosen)
     if isinstance(built.get("train_freq"), list):  # YAML has no tuples
         built["train_freq"] = tuple(built["train_freq"])
@@ -397,34 +384,22 @@ def make_model(variant: Variant, env: Any, seed: int, tensorboard_log: str | Non
     :return: A model with ``learn``, ``predict`` and ``save``.
     :raises SettingsError: If the algorithm refuses a hyperparameter.
     """
-    arguments = _copied(variant.arguments)  # some algorithms write into what they are given
+    # Some algorithms write into what they are given.
+    arguments = deepcopy(dict(variant.arguments))
     policy = arguments.pop("policy", policy_for(env.observation_space))
-    # Workers side by side on one GPU would get in each other's way, and CPU seconds could not be
-    # compared.
+    # On a GPU workers would get in each other's way, and CPU seconds could not be compared.
     arguments.setdefault("device", "cpu")
-    cls = ALGORITHMS[variant.algorithm].load_class()
+    cls = variant.kind.load_class()
     try:
         return cls(policy, env, seed=seed, tensorboard_log=tensorboard_log, **arguments)
     except (ValueError, TypeError, AssertionError) as error:
         raise SettingsError(f"{variant.name}: {error}") from error
 
 
-def _copied(value: Any) -> Any:
-    """Copy mappings and lists, not what is in them."""
-    if isinstance(value, Mapping):
-        return {key: _copied(entry) for key, entry in value.items()}
-    return [*map(_copied, value)] if isinstance(value, list) else value
-
-
 def learning_arguments(model: Any) -> dict[str, Any]:
-    """
-    Find out what ``learn`` has to be told of the environment.
-
-    :param model: A model with an environment.
-    :return: Keyword arguments: whether impossible actions are masked, where it can be said.
-    """
-    has_choice = "use_masking" in signature(model.learn).parameters
-    return {"use_masking": is_masked(model, model.env)} if has_choice else {}
+    """Keyword arguments of ``learn`` for a model with an environment: whether masks are used."""
+    asks = "use_masking" in signature(model.learn).parameters
+    return {"use_masking": is_masked(model, model.env)} if asks else {}
 
 
 def is_masked(model: Any, env: Any) -> bool:
@@ -432,27 +407,11 @@ def is_masked(model: Any, env: Any) -> bool:
     Find out whether ``predict`` can be told which actions are possible, and the environment tells.
 
     :param model: A model.
-    :param env: A ``VecEnv``.
+    :param env: A ``VecEnv`` or one environment, which has been reset.
     :return: Whether both hold.
     """
-    knows = "action_masks" in signature(model.predict).parameters
-    return knows and env.has_attr("action_masks")
-
-
-def known_masks(model: Any, env: Any, info: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    Say which actions are possible, to a model that can be told.
-
-    :param model: A model.
-    :param env: One environment.
-    :param info: What it said at its last reset or step.
-    :return: Keyword arguments of the model's ``predict``: ``action_masks``, or nothing.
-    """
-    if "action_masks" not in signature(model.predict).parameters:
-        return {}
-    if env.has_wrapper_attr("action_masks"):
-        return {"action_masks": env.get_wrapper_attr("action_masks")()}
-    return {"action_masks": info["action_mask"]} if "action_mask" in info else {}
+    tells = env.has_attr if hasattr(env, "has_attr") else env.has_wrapper_attr
+    return "action_masks" in signature(model.predict).parameters and tells("action_masks")
 
 
 def load_model(path: Path, algorithm: str | None = None, env: Any = None) -> Any:
@@ -490,19 +449,14 @@ def _algorithm_of(file: Path) -> str:
         raise SettingsError(f"model: {file} cannot be read ({error}). Save it again.") from error
     assert data is not None
     policy, known = data["policy_class"], {*data}
-
-    def fit(algorithm: Algorithm) -> int:
-        cls = algorithm.load_class()
-        if not issubclass(policy, tuple(cls.policy_aliases.values())):
-            return -len(known)
-        parameters = {*signature(cls.__init__).parameters}
-        return len(parameters & known) - len(parameters - known)
-
-    installed = {name: each for name, each in ALGORITHMS.items() if each.is_installed}
-    fits = {name: fit(each) for name, each in installed.items()}
-    best = max(fits, key=lambda name: fits[name])  # the first of those that fit alike
-    if fits[best] > -len(known):
-        return best
+    fits = {}
+    for name, algorithm in ALGORITHMS.items():
+        cls = algorithm.load_class() if algorithm.is_installed else None
+        if cls is not None and issubclass(policy, tuple(cls.policy_aliases.values())):
+            parameters = {*signature(cls.__init__).parameters}
+            fits[name] = len(parameters & known) - len(parameters - known)
+    if fits:
+        return max(fits, key=lambda name: fits[name])  # the first of those that fit alike
     raise SettingsError(
         f"model: {file} does not tell which algorithm it is of. Pass --algo with one of "
         f"{', '.join(ALGORITHMS)}."

@@ -3,22 +3,27 @@
 import importlib
 import os
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeAlias, get_args
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.core import ActType, ObsType
 from rich.console import Console
 
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.names import nearest_names
 from dqn_plugins.experiments.running import check_at_least
 
+if TYPE_CHECKING:
+    from dqn_plugins.experiments.algorithms import Variant
+
 __all__ = [
     "EnvironmentSettings",
+    "MasksFromInfo",
     "TrainingEnvironment",
     "load_normalization",
     "make_environment",
@@ -109,12 +114,7 @@ class EnvironmentSettings:
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "EnvironmentSettings":
-        """
-        Read the settings out of a mapping that may hold others.
-
-        :param values: Settings by name.
-        :return: Those that are meant here.
-        """
+        """Read the settings by name out of a mapping that may hold others."""
         mine = {each.name: values[each.name] for each in fields(cls) if each.name in values}
         if isinstance(mine.get("wrappers"), list):
             mine["wrappers"] = tuple(mine["wrappers"])
@@ -127,12 +127,7 @@ PLAIN = EnvironmentSettings()
 def say_imports(
     environments: Collection[tuple[str, EnvironmentSettings]], console: Console
 ) -> None:
-    """
-    Say which modules will be imported because an environment or a wrapper is named after them.
-
-    :param environments: Ids, and how the environments are made.
-    :param console: Where to say it.
-    """
+    """Say which modules will be imported because environments or wrappers are named after them."""
     names = {env_id for env_id, _ in environments} | {
         name for _, settings in environments for name, _ in settings.named_wrappers
     }
@@ -248,16 +243,35 @@ def preprocessed(venv: Any, settings: EnvironmentSettings, evaluating: bool) -> 
     return venv, normalization
 
 
-def _side_by_side(env_id: str, settings: EnvironmentSettings) -> Any:
-    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+class MasksFromInfo(gym.Wrapper[ObsType, ActType, ObsType, ActType]):
+    """
+    Tells which actions are possible as sb3-contrib asks for it, where ``info`` tells it.
 
-    from dqn_plugins.environments import make_vec_env
+    :param env: The environment.
+    """
 
-    n_envs, kwargs = settings.n_envs, dict(settings.env_kwargs)
-    if settings.vectorization == "envpool":
-        return make_vec_env(env_id, n_envs, "envpool", env_kwargs=kwargs)
-    several = SubprocVecEnv if settings.vectorization == "async" else DummyVecEnv
-    return several([lambda: make_environment(env_id, settings)] * n_envs)
+    def __init__(self, env: gym.Env[ObsType, ActType]) -> None:
+        super().__init__(env)
+        self._info: dict[str, Any] = {}
+
+    @property
+    def action_masks(self) -> Callable[[], Any]:
+        """What ``info`` told last, as sb3-contrib's method; absent if nothing."""
+        if "action_mask" not in self._info:
+            raise AttributeError("action_masks")
+        return lambda: self._info["action_mask"]
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[ObsType, dict[str, Any]]:
+        """Reset the environment, and note what it tells."""
+        observation, self._info = self.env.reset(seed=seed, options=options)
+        return observation, self._info
+
+    def step(self, action: ActType) -> tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Step the environment, and note what it tells."""
+        observation, reward, terminated, truncated, self._info = self.env.step(action)
+        return observation, reward, terminated, truncated, self._info
 
 
 class TrainingEnvironment:
@@ -265,29 +279,42 @@ class TrainingEnvironment:
     What a model learns from, with a log of its episodes.
 
     :param env_id: Id in Gymnasium.
-    :param settings: How it is made.
+    :param variant: What learns, and how its environment is made.
     :param log_file: Log of the episodes; of several environments one each, with a number.
-    :param gamma: Discount factor of the algorithm, for normalised rewards; None if it has none.
     """
 
-    def __init__(
-        self, env_id: str, settings: EnvironmentSettings, log_file: Path, gamma: float | None = None
-    ) -> None:
+    def __init__(self, env_id: str, variant: "Variant", log_file: Path) -> None:
+        from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+        from dqn_plugins.environments import make_vec_env
         from dqn_plugins.wrappers import EpisodeReward, VecEpisodeReward
+
+        settings = variant.environment
+
+        def make() -> gym.Env[Any, Any]:
+            env = make_environment(env_id, settings)
+            if variant.is_told_of_masks:
+                env = MasksFromInfo(env)
+                env.reset(seed=0)  # which shows whether there are any
+            return env
 
         # A single environment stays one: this package's algorithms are faster with it.
         is_plain = settings.normalize is False and settings.frame_stack == 1
+        self.normalization: Any = None
         if settings.n_envs == 1 and is_plain and settings.vectorization != "envpool":
-            env = make_environment(env_id, settings)
-            self.env: Any = EpisodeReward(env, window=100, log_file=log_file)
+            self.env: Any = EpisodeReward(make(), window=100, log_file=log_file)
             self.rewards: Any = self.env
-            self.normalization: Any = None
             return
-        venv = _side_by_side(env_id, settings)
+        if settings.vectorization == "envpool":
+            kwargs = dict(settings.env_kwargs)
+            venv: Any = make_vec_env(env_id, settings.n_envs, "envpool", env_kwargs=kwargs)
+        else:
+            several = SubprocVecEnv if settings.vectorization == "async" else DummyVecEnv
+            venv = several([make] * settings.n_envs)
         self.rewards = VecEpisodeReward(venv, window=100, log_file=log_file)
         self.env, self.normalization = preprocessed(self.rewards, settings, evaluating=False)
-        if self.normalization is not None and gamma is not None:
-            self.normalization.gamma = gamma
+        if self.normalization is not None and "gamma" in variant.arguments:
+            self.normalization.gamma = variant.arguments["gamma"]
 
 
 def save_normalization(normalization: Any, path: Path) -> None:

@@ -50,13 +50,7 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """
-    Read a YAML file whose outermost level is a mapping.
-
-    :param path: The file.
-    :return: What it says.
-    :raises SettingsError: If it cannot be read.
-    """
+    """Read a YAML file whose outermost level is a mapping; refuse what cannot be read."""
     try:
         content = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506 (a safe loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -110,10 +104,8 @@ def zoo_hyperparameters(path: Path, env_id: str) -> dict[str, Any]:
     Read one of RL Zoo's files of hyperparameters.
 
     :param path: The file, such as ``hyperparams/dqn.yml``.
-    :param env_id: The environment whose section is read; without one that for Atari's games, if
-        it is one, or ``default``.
-    :return: Hyperparameters and settings of the environment by our names. How long RL Zoo trains is
-        left out.
+    :param env_id: The environment whose section is read, else that of Atari's games or ``default``.
+    :return: Hyperparameters and settings of the environment by our names, but not ``n_timesteps``.
     :raises SettingsError: If the file or its section cannot be used.
     """
     content = read_yaml(path)
@@ -242,11 +234,8 @@ def describe(value: Any, where: str = "hyperparameters") -> Any:
         return _public_name(value)
     if isinstance(value, partial):
         arguments = {"arguments": describe(value.args, where)} if value.args else {}
-        return {
-            "partial": describe(value.func, where),
-            **arguments,
-            **describe(value.keywords, where),
-        }
+        partly = {"partial": describe(value.func, where), **arguments}
+        return {**partly, **describe(value.keywords, where)}
     if dataclasses.is_dataclass(value):
         entries = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
         return {"class": _public_name(type(value)), **describe(entries, where)}

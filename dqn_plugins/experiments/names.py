@@ -30,21 +30,10 @@ def _letters(name: str) -> str:
 
 
 def is_file_safe(name: str) -> bool:
-    """
-    Check whether a name can be a folder on any system.
-
-    :param name: The name.
-    :return: Whether it consists of letters, digits, ".", "_", "+" and "-", beginning with none of
-        the signs but "_" and "+".
-    """
+    """Whether a name can be a folder on any system: letters, digits, ".", "_", "+" and "-"."""
     return re.fullmatch(r"[\w+][\w.+-]*", name) is not None
 
 
 def folder_name(environment: str) -> str:
-    """
-    Name the folder of an environment.
-
-    :param environment: Its id, such as ``"ALE/Pong-v5"`` or ``"my_module:MyEnv-v0"``.
-    :return: The id with "-" where a folder's name may have no "/" or ":".
-    """
+    """Name the folder of an environment: its id, with "-" for a "/" or ":"."""
     return re.sub(r"[/:]", "-", environment)

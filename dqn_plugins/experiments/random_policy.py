@@ -68,17 +68,7 @@ class RandomPolicy(BaseAlgorithm):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> "RandomPolicy":
-        """
-        Play without learning.
-
-        :param total_timesteps: Environment steps to do.
-        :param callback: As everywhere in Stable-Baselines3.
-        :param log_interval: Without effect.
-        :param tb_log_name: Name of the run in TensorBoard.
-        :param reset_num_timesteps: Whether steps are counted from 0.
-        :param progress_bar: Whether to show one.
-        :return: This policy.
-        """
+        """Play without learning; the arguments are those of every ``learn``."""
         total, callback = self._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
@@ -88,13 +78,11 @@ class RandomPolicy(BaseAlgorithm):
         assert isinstance(space, spaces.Discrete)
         while self.num_timesteps < total:
             actions = space.start + self.acting.integers(space.n, size=self.n_envs)
-            new_obs: Any
             new_obs, rewards, dones, infos = self.env.step(actions)
             self.num_timesteps += self.n_envs
             callback.update_locals(locals())
             if not callback.on_step():
                 break
-            self._update_info_buffer(infos, dones)
-            self._last_obs = new_obs
+            self._last_obs = new_obs  # type: ignore[assignment]
         callback.on_training_end()
         return self

@@ -97,18 +97,13 @@ def _record_model(
     has_q_values = value_kind(model) == "Q"
     videos = []
     for number in range(settings.episodes):
-        seed = settings.seed + number
         place = settings.out / f"{name}-episode-{number}.mp4"
-        video, episode = player.record(model, seed, place, has_q_values)
-        told = {"episode": number, "seed": seed, "length": episode.length}
-        content = {
-            "video": video.name,
-            "environment_id": env_id,
-            **asdict(episode),
-            "episodes": [{**told, "return": episode.episode_return}],
-        }
-        write_json(video.with_suffix(".json"), content)
-        line = f"{video}: return {episode.episode_return:.1f}, seed {seed}"
+        video, episode = player.record(model, settings.seed + number, place, has_q_values)
+        seed, outcome = episode.seed, episode.episode_return
+        told = {"episode": number, "seed": seed, "length": episode.length, "return": outcome}
+        known = {"video": video.name, "environment_id": env_id, **asdict(episode)}
+        write_json(video.with_suffix(".json"), {**known, "episodes": [told]})
+        line = f"{video}: return {outcome:.1f}, seed {seed}"
         console.print(line, markup=False, soft_wrap=True)
         videos.append((video, episode))
     player.close()
@@ -151,14 +146,7 @@ def _statistics_of(model: Path) -> Path:
 
 
 def check_spaces(model: Any, env: Any, env_id: str) -> None:
-    """
-    See that a model fits an environment.
-
-    :param model: A model of Stable-Baselines3's kind.
-    :param env: The environment.
-    :param env_id: Its id, for the message.
-    :raises SettingsError: If it does not.
-    """
+    """Refuse a model that does not fit an environment."""
     for name in ("observation_space", "action_space"):
         its, there = getattr(model, name), getattr(env, name)
         # Stable-Baselines3 moves the channels of images to the front.

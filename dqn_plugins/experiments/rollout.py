@@ -13,7 +13,12 @@ import numpy as np
 from gymnasium.core import ActType, ObsType
 
 from dqn_plugins.experiments.algorithms import is_masked
-from dqn_plugins.experiments.environments import EnvironmentSettings, make_environment, preprocessed
+from dqn_plugins.experiments.environments import (
+    EnvironmentSettings,
+    MasksFromInfo,
+    make_environment,
+    preprocessed,
+)
 from dqn_plugins.files import written_whole
 
 __all__ = ["Episode", "EvaluationLog", "Player", "save_episodes"]
@@ -43,14 +48,10 @@ class Episode:
     reward: float = 0.0
 
 
-class _SeededEpisodes(gym.Wrapper[ObsType, ActType, ObsType, ActType]):
+class _SeededEpisodes(MasksFromInfo[ObsType, ActType]):
     """
     Plays the episodes of a queue of seeds, one after the other, and stands still when it is empty.
-
-    :param env: The environment.
-    :param seeds: Shared by all that play side by side.
-    :param finished: Where episodes go that are over.
-    :param most_steps: Where an episode is cut.
+    The queue and the list of finished episodes are shared by all that play side by side.
     """
 
     def __init__(
@@ -64,24 +65,15 @@ class _SeededEpisodes(gym.Wrapper[ObsType, ActType, ObsType, ActType]):
         self.seeds, self.finished, self.most_steps = seeds, finished, most_steps
         self.episode: Episode | None = None
         self.observation: Any = None
-        self._info: dict[str, Any] = {}
-
-    @property
-    def action_masks(self) -> Callable[[], Any]:
-        """What ``info`` tells of possible actions, as sb3-contrib's method; absent if nothing."""
-        if "action_mask" not in self._info:
-            raise AttributeError("action_masks")
-        return lambda: self._info["action_mask"]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[ObsType, dict[str, Any]]:
         """Begin the next episode, if there is one."""
         self.episode = Episode(self.seeds.popleft()) if self.seeds else None
-        if self.episode is not None:
-            self.observation, self._info = self.env.reset(seed=self.episode.seed)
-        elif self.observation is None:
-            self.observation, self._info = self.env.reset(seed=0)
+        if self.episode is not None or self.observation is None:
+            seed = 0 if self.episode is None else self.episode.seed
+            self.observation, _ = super().reset(seed=seed)
         return self.observation, {}
 
     def step(self, action: ActType) -> tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -89,7 +81,7 @@ class _SeededEpisodes(gym.Wrapper[ObsType, ActType, ObsType, ActType]):
         episode = self.episode
         if episode is None:
             return self.observation, 0.0, False, False, {}
-        self.observation, reward, terminated, truncated, self._info = self.env.step(action)
+        self.observation, reward, terminated, truncated, _ = super().step(action)
         episode.reward = float(reward)
         episode.episode_return += episode.reward
         episode.length += 1
@@ -135,12 +127,7 @@ class Player:
         self.envs: list[_SeededEpisodes[Any, Any]] = self.venv.unwrapped.envs
 
     def normalizes_like(self, normalization: Any) -> None:
-        """
-        Normalise observations as training does.
-
-        :param normalization: The training's ``VecNormalize``, whose statistics are shared; None
-            changes nothing.
-        """
+        """Normalise as training does, whose ``VecNormalize`` this is; None changes nothing."""
         if self.normalization is not None and normalization is not None:
             self.normalization.obs_rms = normalization.obs_rms
 
@@ -195,20 +182,16 @@ class Player:
         env = self.envs[0]
 
         def caption(details: FrameDetails) -> dict[str, str]:
-            score = signed(details.episode_return, 1)
-            return {"step": f"{details.step:,}", "return": score}
+            return {"step": f"{details.step:,}", "return": signed(details.episode_return, 1)}
 
         def write(writer: VideoWriter, overlay: Overlay, observations: Any) -> None:
             if writer.frame_count >= most_frames:
                 return
             # The last frame is that of the terminal state: nothing is reset without a seed.
-            episode = env.episode or self._finished[-1]
-            seen = observations
-            if isinstance(seen, dict):
-                seen = {key: value[0] for key, value in seen.items()}
-            else:
-                seen = seen[0]
-            details = FrameDetails(0, episode.length, episode.reward, episode.episode_return, seen)
+            now = env.episode or self._finished[-1]
+            is_named = isinstance(observations, dict)
+            seen = {k: v[0] for k, v in observations.items()} if is_named else observations[0]
+            details = FrameDetails(0, now.length, now.reward, now.episode_return, seen)
             frame: Any = env.render()
             writer.write(overlay.draw(frame, details))
 
@@ -224,12 +207,7 @@ class Player:
 
 
 def save_episodes(episodes: Sequence[Episode], path: Path) -> None:
-    """
-    Write one row per episode.
-
-    :param episodes: The episodes.
-    :param path: A CSV file.
-    """
+    """Write a CSV file with one row per episode."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["episode", "seed", "return", "length", "cut"])
@@ -247,28 +225,14 @@ class EvaluationLog:
     """
 
     path: Path
-    timesteps: list[int] = field(default_factory=list)
-    cpu_seconds: list[float] = field(default_factory=list)
-    results: list[list[float]] = field(default_factory=list)
-    ep_lengths: list[list[int]] = field(default_factory=list)
+    rows: list[tuple[int, float, list[float], list[int]]] = field(default_factory=list)
 
     def add(self, timesteps: int, cpu_seconds: float, episodes: Sequence[Episode]) -> None:
-        """
-        Take in an evaluation, and write the file.
-
-        :param timesteps: Environment steps that the model was trained for.
-        :param cpu_seconds: CPU seconds that it was trained for.
-        :param episodes: What was played.
-        """
-        self.timesteps.append(timesteps)
-        self.cpu_seconds.append(cpu_seconds)
-        self.results.append([episode.episode_return for episode in episodes])
-        self.ep_lengths.append([episode.length for episode in episodes])
+        """Take in what was played after so many steps and CPU seconds, and write the file."""
+        returns = [episode.episode_return for episode in episodes]
+        lengths = [episode.length for episode in episodes]
+        self.rows.append((timesteps, cpu_seconds, returns, lengths))
+        names = ("timesteps", "cpu_seconds", "results", "ep_lengths")
+        columns: Any = map(np.array, zip(*self.rows, strict=True))
         with written_whole(self.path) as unfinished:
-            np.savez(
-                unfinished,
-                timesteps=np.array(self.timesteps, dtype=np.int64),
-                results=np.array(self.results, dtype=np.float64),
-                ep_lengths=np.array(self.ep_lengths, dtype=np.int64),
-                cpu_seconds=np.array(self.cpu_seconds, dtype=np.float64),
-            )
+            np.savez(unfinished, **dict(zip(names, columns, strict=True)))

@@ -38,11 +38,7 @@ PACKAGES = (
 
 
 def installed_versions() -> dict[str, str]:
-    """
-    List the versions that results may depend on.
-
-    :return: Versions by name, and the platform.
-    """
+    """List the versions that results may depend on, by name, and the machine."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
@@ -93,11 +89,7 @@ def one_torch_thread() -> Iterator[None]:
 
 
 def end_with_parent(end: Callable[[], object]) -> None:
-    """
-    See that this process does not outlive the one that started it, however that ends.
-
-    :param end: Ends this process.
-    """
+    """See that this process does not outlive the one that started it: ``end`` ends it then."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -127,11 +119,7 @@ def check_at_least(settings: object, **least: int) -> None:
 
 
 def check_tensorboard() -> None:
-    """
-    Check that TensorBoard's files can be written.
-
-    :raises SettingsError: If its package is missing.
-    """
+    """Refuse to write TensorBoard's files without its package."""
     if find_spec("tensorboard") is None:
         raise SettingsError(
             "tensorboard: received True, but TensorBoard is not installed. Run "

@@ -5,24 +5,15 @@ import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dqn_plugins.errors import SettingsError
-from dqn_plugins.experiments.algorithms import (
-    ALGORITHMS,
-    Variant,
-    check_flags,
-    load_model,
-    make_model,
-    resolve,
-)
+from dqn_plugins.experiments.algorithms import Variant, check_flags, load_model, make_model, resolve
 from dqn_plugins.experiments.environments import (
     TrainingEnvironment,
-    make_environment,
     save_normalization,
     say_imports,
 )
@@ -47,8 +38,6 @@ class TrainSettings(RunSettings):
     """
     Train one model.
 
-    :param algo: Algorithm or variant from --config, by name.
-    :param env: Environment, by its Gymnasium id.
     :param timesteps: Environment steps, as in learn(total_timesteps=...).
     :param seed: Seed of everything random.
     :param config: YAML file with variants; see docs/comparison.md.
@@ -96,10 +85,7 @@ def train(settings: TrainSettings, console: Console | None = None) -> Path:
     variant = resolve(settings.algo, settings.env, variants, settings.environment, settings.zoo, hp)
     check_flags(hp, [variant])
     say_imports([(settings.env, variant.environment)], console)
-    env = make_environment(settings.env, variant.environment)
-    hyperparameters = variant.described(env)
-    env.close()
-    _claim_folder(settings, variant.class_name, hyperparameters)
+    _claim_folder(settings, variant)
     finished = settings.folder / "model.zip"
     if finished.exists():
         console.print(f"{finished} is finished already.", markup=False, soft_wrap=True)
@@ -118,24 +104,21 @@ class _Run:
 
         self.settings, self.console = settings, console
         self.checkpoints = settings.folder / "checkpoints"
-        has_buffer = hasattr(ALGORITHMS[variant.algorithm].load_class(), "load_replay_buffer")
+        has_buffer = hasattr(variant.kind.load_class(), "load_replay_buffer")
         newest = None
         if settings.resume:
             newest = _newest_checkpoint(self.checkpoints, has_buffer, console)
         steps = 0 if newest is None else _steps_of(newest)
         self._forget_episodes_after(newest)
-        gamma = variant.arguments.get("gamma")
-        self.environment = TrainingEnvironment(
-            settings.env, variant.environment, settings.folder / LOG, gamma
-        )
+        self.environment = TrainingEnvironment(settings.env, variant, settings.folder / LOG)
         self.clock = TrainingClock(settings.timesteps, steps=steps)
-        env = self.clock.attached_to(self.environment.env)
+        self.clock.attached_to(self.environment.rewards)
         log = str(settings.folder / "tensorboard") if settings.tensorboard else None
         if newest is None:
-            self.model = make_model(variant, env, settings.seed, log)
+            self.model = make_model(variant, self.environment.env, settings.seed, log)
         else:
             console.print(f"Going on from {newest}", markup=False, soft_wrap=True)
-            self.model = load_model(newest, variant.algorithm, env)
+            self.model = load_model(newest, variant.algorithm, self.environment.env)
             if has_buffer:
                 self.model.load_replay_buffer(_beside(newest, "replay_buffer"))
             if self.environment.normalization is not None:
@@ -221,19 +204,17 @@ class _Run:
                 file.truncate(size)
 
 
-def _claim_folder(
-    settings: TrainSettings, algorithm_class: str, hyperparameters: dict[str, Any]
-) -> None:
+def _claim_folder(settings: TrainSettings, variant: Variant) -> None:
     """Make a folder this run's, or see that it is."""
     folder = settings.folder
     file = folder / "settings.json"
     described = {
         "algorithm": settings.algo,
-        "algorithm_class": algorithm_class,
+        "algorithm_class": variant.kind.class_name,
         "environment": settings.env,
         "seed": settings.seed,
         "timesteps": settings.timesteps,
-        "hyperparameters": hyperparameters,
+        "hyperparameters": variant.described(settings.env),
     }
     if file.exists():
         if not settings.resume:
@@ -242,7 +223,6 @@ def _claim_folder(
                 "--out."
             )
         present = json.loads(file.read_text())
-        described = json.loads(json.dumps(described))
         different = [key for key in described if present.get(key) != described[key]]
         if different:
             raise SettingsError(

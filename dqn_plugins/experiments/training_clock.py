@@ -4,11 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, SupportsFloat
-
-import gymnasium as gym
-from gymnasium.core import ActType, ObsType
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from typing import Any
 
 from dqn_plugins.experiments.algorithms import learning_arguments
 
@@ -19,9 +15,8 @@ MORE_STEPS_THAN_CAN_BE_DONE = 10**15
 
 class BudgetSpent(BaseException):
     """
-    The training has had all the CPU seconds that it was to have.
-
-    It is no error, and what handles the errors of environments must not take it for one.
+    The training has had all its CPU seconds. What handles the errors of environments must not take
+    that for one.
     """
 
 
@@ -49,8 +44,7 @@ class TrainingClock:
         self, timesteps: int | None, cpu_seconds: float | None = None, steps: int = 0
     ) -> None:
         self.timesteps, self.cpu_budget, self.steps = timesteps, cpu_seconds, steps
-        self.cpu_seconds = self.wall_seconds = 0.0
-        self.paused_cpu_seconds = 0.0
+        self.cpu_seconds = self.wall_seconds = self.paused_cpu_seconds = 0.0
         self._events: list[_Event] = []
         self._next_time = float("inf")
         self._steps_at_once = 1
@@ -84,21 +78,27 @@ class TrainingClock:
 
     def attached_to(self, env: Any) -> Any:
         """
-        Put the clock between a model and its environment.
+        Count the steps of what a model learns from.
 
-        :param env: A Gymnasium environment or a ``VecEnv``.
-        :return: The same, counted.
+        :param env: A Gymnasium environment or a ``VecEnv``, whose method is replaced. It cannot be
+            pickled any more, which ``VecNormalize.save`` does: take what is within that.
+        :return: The same.
         """
-        if isinstance(env, VecEnv):
-            self._steps_at_once = env.num_envs
-            return _VecPace(env, self)
-        return _Pace(env, self)
+        self._steps_at_once = getattr(env, "num_envs", 1)
+        name = "step_async" if hasattr(env, "step_async") else "step"
+        step, before_step = getattr(env, name), self.before_step
+
+        def counted(actions: Any) -> Any:
+            before_step()
+            return step(actions)
+
+        setattr(env, name, counted)
+        return env
 
     def train(self, model: Any, **arguments: Any) -> None:
         """
-        Let a model that learns from this environment spend what is left of the budget.
-
-        If the budget is CPU seconds, the model's schedules follow these instead of its steps.
+        Let a model that learns from this environment spend what is left of the budget. If that is
+        CPU seconds, the model's schedules follow these instead of its steps.
 
         :param model: The model.
         :param arguments: Keyword arguments of ``learn``.
@@ -160,29 +160,3 @@ class TrainingClock:
                 event.next_time = (spent // event.period + 1) * event.period
         times = [event.next_time for event in self._events if event.times > 0]
         self._next_time = min(times, default=float("inf"))
-
-
-class _Pace(gym.Wrapper[ObsType, ActType, ObsType, ActType]):
-    def __init__(self, env: gym.Env[ObsType, ActType], clock: TrainingClock) -> None:
-        super().__init__(env)
-        self._before_step = clock.before_step
-
-    def step(self, action: ActType) -> tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
-        self._before_step()
-        return self.env.step(action)
-
-
-class _VecPace(VecEnvWrapper):
-    def __init__(self, venv: VecEnv, clock: TrainingClock) -> None:
-        super().__init__(venv)
-        self._before_step = clock.before_step
-
-    def reset(self) -> Any:
-        return self.venv.reset()
-
-    def step_async(self, actions: Any) -> None:
-        self._before_step()
-        self.venv.step_async(actions)
-
-    def step_wait(self) -> Any:
-        return self.venv.step_wait()

@@ -12,13 +12,13 @@ from rich.console import Console
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.algorithms import (
     ALGORITHMS,
-    known_masks,
+    is_masked,
     learning_arguments,
     load_model,
     make_model,
     resolve,
 )
-from dqn_plugins.experiments.environments import make_environment
+from dqn_plugins.experiments.environments import MasksFromInfo, make_environment
 from dqn_plugins.experiments.names import folder_name
 from dqn_plugins.experiments.record import check_spaces, trained_on
 from dqn_plugins.experiments.running import check_at_least, end_with_parent, one_torch_thread
@@ -176,7 +176,6 @@ def _train(settings: WatchSettings, name: str, page: PageAddress) -> None:
 
 
 def _learn(settings: WatchSettings, name: str, view: Any) -> None:
-    """Train from the first step to the last."""
     from dqn_plugins.wrappers import EpisodeReward
     from dqn_plugins.wrappers.live.agent import free_path
 
@@ -185,7 +184,6 @@ def _learn(settings: WatchSettings, name: str, view: Any) -> None:
     assert settings.env is not None
     stem = f"{folder_name(settings.env)}_{name}_seed_{settings.seed}"
     variants = {} if settings.config is None else variants_in(settings.config)
-    said = f"Trained for {settings.timesteps:,} steps."
     logged = EpisodeReward(view, log_file=settings.out / stem, append=False)
     with one_torch_thread():
         model = make_model(resolve(name, settings.env, variants), logged, settings.seed)
@@ -193,13 +191,10 @@ def _learn(settings: WatchSettings, name: str, view: Any) -> None:
         if settings.wait:
             view.wait_until_watched()
         model.learn(settings.timesteps, **learning_arguments(model))
-        if hasattr(model, "save"):
-            path = free_path(settings.out, stem)
-            model.save(path)
-            said += f" Saved {path}"
-            console = Console(stderr=True, highlight=False)
-            console.print(f"Saved {path}", markup=False, soft_wrap=True)
-    view.leave_page(said)
+        path = free_path(settings.out, stem)
+        model.save(path)
+    Console(stderr=True, highlight=False).print(f"Saved {path}", markup=False, soft_wrap=True)
+    view.leave_page(f"Trained for {settings.timesteps:,} steps. Saved {path}")
     logged.close()
 
 
@@ -210,7 +205,7 @@ def _play(settings: WatchSettings, console: Console) -> int:
     assert settings.model is not None
     env_id, made, _ = trained_on(settings.model, settings.env)
     model: Any = load_model(settings.model, settings.algo[0] if settings.algo else None)
-    env = make_environment(env_id, made, render_mode="rgb_array")
+    env = MasksFromInfo(make_environment(env_id, made, render_mode="rgb_array"))
     check_spaces(model, env, env_id)
     page = _open_page(settings, console, [])
     view = LiveView(env, folder=settings.out, speed=1.0, page=page)
@@ -219,13 +214,15 @@ def _play(settings: WatchSettings, console: Console) -> int:
     try:
         with one_torch_thread():
             while view.wait_until_watched():
-                observation, info = view.reset(seed=seed)
+                observation, _ = view.reset(seed=seed)
                 seed += 1
                 is_over = False
                 while not is_over:
-                    known = known_masks(model, env, info)
+                    known = {}
+                    if is_masked(model, env):
+                        known["action_masks"] = env.get_wrapper_attr("action_masks")()
                     action, _ = model.predict(observation, deterministic=True, **known)
-                    observation, _, terminated, truncated, info = view.step(action)
+                    observation, _, terminated, truncated, _ = view.step(int(action))
                     is_over = terminated or truncated
     except KeyboardInterrupt:
         view.leave_page("Ended by Ctrl-C.")

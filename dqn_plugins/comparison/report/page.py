@@ -139,7 +139,6 @@ def _page(summary: Summary, videos: Sequence[ReportVideo], missing: Mapping[str,
         value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     )
     study = summary.study
-    n_environments, several = len(study.environments), len(study.algorithms) > 1
     troubles = [
         (words, cells)
         for status, words in TROUBLES.items()
@@ -151,30 +150,17 @@ def _page(summary: Summary, videos: Sequence[ReportVideo], missing: Mapping[str,
         share=share,
         # Our own file.
         style=Markup((folder / "report.css").read_text(encoding="utf-8")),  # noqa: S704
-        colours=charts.COLOURS,
         colour_of=lambda name: f"var(--series-{study.algorithms.index(name) % charts.N_COLOURS})",
         is_hollow=lambda name: study.algorithms.index(name) >= charts.N_COLOURS,
         title=f"{_together(study.algorithms, 'algorithms')} on "
         f"{_together(study.environments, 'environments')}",
         facts=_facts(study),
-        has_sources=any(row.source not in ("", "defaults") for row in summary.rows),
         troubles=troubles,
         settings_of=lambda row: _grouped(row.cells, _flat_settings),
         panels=[_panel(summary, environment) for environment in study.environments],
-        # The charts escape their texts themselves, hence Markup.
-        overall=Markup(charts.improvement_svg(summary, None))  # noqa: S704
-        if n_environments > 1 and several
-        else None,
-        normalised=[
-            Markup(draw(summary))  # noqa: S704
-            for draw in (charts.normalised_svg, charts.profiles_svg)
-        ]
-        if any(each.scores for each in summary.overall)
-        else [],
-        videos=[
-            (video, video.address(MOST_VIDEO_BYTES // n_environments), video.poster)
-            for video in videos
-        ],
+        charts=charts,
+        videos=videos,
+        most_video_bytes=MOST_VIDEO_BYTES // len(study.environments),
         missing_videos=missing,
         citation=citation(study),
         versions=_grouped(study.cells, lambda cell: cell.versions),
@@ -184,12 +170,7 @@ def _page(summary: Summary, videos: Sequence[ReportVideo], missing: Mapping[str,
 
 def _panel(summary: Summary, environment: str) -> dict[str, Any]:
     """What the page shows of one environment: rows by final return and in the study's order."""
-    study = summary.study
-    drawn = []
-    if any(cell.evaluations for cell in study.cells if cell.environment == environment):
-        drawn = [charts.curves_svg(summary, environment, axis) for axis in charts.AXES]
-    rows = summary.of(environment)
-    ranked = summary.ranked(environment)
+    rows, ranked = summary.of(environment), summary.ranked(environment)
     headline = escape(summary.headline(environment))
     best = escape(ranked[0].algorithm)
     alone = len(ranked) == 1 and ranked[0].final is not None
@@ -203,13 +184,7 @@ def _panel(summary: Summary, environment: str) -> dict[str, Any]:
         "winner": winner,
         "rows": ranked,
         "in_order": rows,
-        "final": Markup(charts.final_returns_svg(summary, environment)),  # noqa: S704
-        "curves": [Markup(svg) for svg, _ in drawn],  # noqa: S704
-        "has_log_axis": charts.needs_log_axis(summary, environment),
-        "is_cut": any(is_cut for _, is_cut in drawn),
-        "improvement": Markup(charts.improvement_svg(summary, environment))  # noqa: S704
-        if len(study.algorithms) > 1
-        else None,
+        "has_curves": any(cell.evaluations for row in rows for cell in row.cells),
         "fastest": max((row.timing("steps_per_cpu_second") or 0.0 for row in rows), default=0.0),
     }
 

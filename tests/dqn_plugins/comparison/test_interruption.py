@@ -1,5 +1,6 @@
 """A study that is killed and begun again, for real."""
 
+import os
 import random
 import subprocess
 import sys
@@ -20,16 +21,12 @@ TIMESTEPS = 1_500
 SCRIPT = """
 import sys
 from pathlib import Path
-from dqn_plugins.comparison import ComparisonSettings, run_comparison
+from dqn_plugins.comparison import run_comparison
+from tests.dqn_plugins.comparison.studies import small_study
 
 if __name__ == "__main__":
-    run_comparison(
-        ComparisonSettings(
-            env=("CartPole-v1",), algo=("stream_q", "a2c"), seeds={seeds}, timesteps={timesteps},
-            evaluations=3, evaluation_episodes=3, final_evaluation_episodes=4, jobs=2, videos=False,
-            out=Path(sys.argv[1]),
-        )
-    )
+    study = {{"algo": ("stream_q", "a2c"), "timesteps": {timesteps}, "seeds": {seeds}}}
+    run_comparison(small_study(Path(sys.argv[1]), **study))
 """
 
 
@@ -67,7 +64,10 @@ def test_killed_at_random_moments_resumed_and_grown_the_results_are_the_same(
         script.write_text(
             SCRIPT.format(timesteps=TIMESTEPS, seeds=1 if 2 * kill < times else seeds)
         )
-        child = subprocess.Popen([sys.executable, str(script), str(killed.out)])
+        child = subprocess.Popen(
+            [sys.executable, str(script), str(killed.out)],
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        )
         try:
             if not wait_until(lambda: any(killed.out.glob("*/*/.seed_*/progress.json")), child):
                 continue  # all that it asked for is finished

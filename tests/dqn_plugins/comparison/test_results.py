@@ -5,11 +5,13 @@ import json
 import gymnasium as gym
 import pytest
 
+from dqn_plugins.comparison import write_report
 from dqn_plugins.comparison.results import read_study
 from dqn_plugins.errors import SettingsError
 from tests.dqn_plugins.comparison.synthetic_study import fail_cell, finish_cell, write_study
 
 ENVIRONMENT = "CartPole-v1"
+FILES = ("timings.json", "evaluations.npz", "final_evaluation.csv", "done.json")
 
 
 @pytest.fixture
@@ -42,28 +44,27 @@ def test_every_state_of_a_cell_is_told(study):
     failed, _, broken, _ = read.troubled
     assert failed.error == "ValueError: no"
     assert "Traceback" in failed.traceback
+    assert failed.evaluations.returns.tolist() == [20.0, 20.0]  # the curve that it had
     assert "final_evaluation.csv was changed" in broken.error
 
 
 @pytest.mark.parametrize(
-    "name", ["timings.json", "evaluations.npz", "final_evaluation.csv", "done.json"]
+    ("name", "content"),
+    [
+        *((name, rest) for name in FILES for rest in (0, 20)),
+        ("final_evaluation.csv", b"episode,seed,return,length\n0,1,nan,5\n"),
+    ],
 )
-@pytest.mark.parametrize("rest", [0, 20])
-def test_a_file_that_was_cut_short_damages_its_cell(study, name, rest):
+def test_a_file_that_was_cut_short_or_holds_no_number_damages_its_cell(study, name, content):
     cell = study / ENVIRONMENT / "dqn" / "seed_0"
     if name != "done.json":  # older cells have no digests
         (cell / "done.json").write_text(json.dumps({"finished": "2026-01-01"}))
-    (cell / name).write_bytes((cell / name).read_bytes()[:rest])
+    if isinstance(content, int):
+        content = (cell / name).read_bytes()[:content]
+    (cell / name).write_bytes(content)
     read = read_study(study).cells[0]
     assert read.status == "damaged"
     assert read.error
-
-
-def test_returns_that_are_not_finite_damage_a_cell(study):
-    cell = study / ENVIRONMENT / "dqn" / "seed_0"
-    (cell / "done.json").write_text("{}")
-    (cell / "final_evaluation.csv").write_text("episode,seed,return,length\n0,1,nan,5\n")
-    assert read_study(study).cells[0].status == "damaged"
 
 
 def test_a_finished_cell_keeps_its_figures(study):
@@ -93,16 +94,14 @@ def test_cells_the_study_does_not_ask_for_are_named(study):
 
 
 def test_folders_without_a_study_are_refused_with_the_fix(tmp_path):
-    with pytest.raises(SettingsError, match=r"holds no study\.json.*Pass the folder.*--out"):
-        read_study(tmp_path / "nowhere")
+    (tmp_path / "holiday.txt").write_text("sun")
+    for report in (read_study, write_report):
+        with pytest.raises(SettingsError, match=r"holds no study\.json.*Pass the folder.*--out"):
+            report(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.txt"]
     (tmp_path / "study.json").write_text('{"environments": ["CartPole-v1"]}')
     with pytest.raises(SettingsError, match=r"KeyError: 'algorithms'.*Run the comparison again"):
         read_study(tmp_path)
-
-
-def test_a_failed_cell_keeps_the_curve_that_it_had(study):
-    fail_cell(study, ENVIRONMENT, "dqn", 1, "ValueError: no")
-    assert read_study(study).cells[1].evaluations.returns.tolist() == [20.0, 20.0]
 
 
 def test_the_reference_is_chosen_and_must_be_there(tmp_path):

@@ -5,6 +5,7 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+import torch as th
 import yaml
 from rich.console import Console
 
@@ -138,11 +139,11 @@ def test_a_study_that_says_what_nobody_knows_is_refused(tmp_path, text, message)
 
 def test_the_ladder_begins_with_the_notebook_and_ends_with_stream_q():
     settings = read_settings(CONFIGS / "ladder.yaml", ComparisonSettings)
-    env = gym.make(settings.env[0])
     notebook = resolve("1_notebook", settings.env[0], settings.variants)
     assert describe(notebook.arguments) == describe(NOTEBOOK_HYPERPARAMETERS)
-    last = resolve(list(settings.variants)[-1], settings.env[0], settings.variants).described(env)
-    stream_q = resolve("stream_q", settings.env[0]).described(env)
+    last = resolve(list(settings.variants)[-1], settings.env[0], settings.variants)
+    last = last.described(settings.env[0])
+    stream_q = resolve("stream_q", settings.env[0]).described(settings.env[0])
     stream_q["policy_kwargs"]["net_arch"] = [128, 128]
     assert last == stream_q
     # Each rung differs from all others.
@@ -177,13 +178,10 @@ def test_dqn1_has_a_buffer_of_one_and_learns_at_every_step():
 
 
 def test_variants_can_hold_python_objects_too():
-    import torch as th
-
-    env = gym.make("CartPole-v1")
     variants = {"mine": {"algorithm": "naive_dqn", "policy_kwargs": {"activation_fn": th.nn.Tanh}}}
     variant = resolve("mine", "CartPole-v1", variants)
-    assert isinstance(make_model(variant, env, 0), NaiveDQN)
-    assert variant.described(env)["policy_kwargs"]["activation_fn"] == "torch.nn.Tanh"
+    assert isinstance(make_model(variant, gym.make("CartPole-v1"), 0), NaiveDQN)
+    assert variant.described("CartPole-v1")["policy_kwargs"]["activation_fn"] == "torch.nn.Tanh"
 
 
 def test_what_is_typed_and_what_is_a_value_are_the_same():
@@ -237,17 +235,14 @@ def test_flags_go_before_what_the_file_says(tmp_path, monkeypatch):
         "env: Acrobot-v1\nseeds: 3\ntimesteps: 100\nalgorithms: {mine: {algorithm: dqn}}"
     )
     seen = []
-    monkeypatch.setattr(
-        "dqn_plugins.cli._compare",
-        lambda settings, command, console: seen.append((settings, command)) or 0,
-    )
+    monkeypatch.setattr("dqn_plugins.cli._compare", lambda *given: seen.append(given) or 0)
     flags = ["--env", "CartPole-v1", "--env", "MountainCar-v0", "--seeds", "2"]
     with pytest.raises(SystemExit) as exit_:
         main(["compare", "--config", str(path), *flags])
     assert exit_.value.code == 0
     with pytest.raises(SystemExit):
         main(["compare", f"--config={path}"])
-    (with_flags, command), (without, _) = seen
+    (with_flags, command, _), (without, *_) = seen
     assert with_flags.env == ("CartPole-v1", "MountainCar-v0")
     assert (with_flags.seeds, with_flags.timesteps) == (2, 100)
     assert list(with_flags.variants) == ["mine"]
@@ -256,18 +251,3 @@ def test_flags_go_before_what_the_file_says(tmp_path, monkeypatch):
     assert replace(without, env=()) == replace(
         without, env=(), seeds=3, timesteps=100, variants={"mine": {"algorithm": "dqn"}}
     )
-
-
-def test_the_exit_status_tells_what_went_wrong(tmp_path, capsys):
-    with pytest.raises(SystemExit) as exit_:
-        main(["compare", "--env", "CardPole-v1", "--algo", "dqn", "--timesteps", "5"])
-    assert exit_.value.code == 1
-    assert "CartPole-v1" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as exit_:
-        main(["compare", "--no-such-flag"])
-    assert exit_.value.code == 2
-
-
-def test_defaults_are_complete_but_for_what_only_the_user_knows():
-    with pytest.raises(ValueError, match="exactly one sets the budget"):
-        ComparisonSettings(env=("CartPole-v1",), algo=("dqn",)).check()

@@ -14,18 +14,9 @@ from dqn_plugins.policies import ObGD, SparseInitializer, glorot_uniform
 
 def from_text(tmp_path, text):
     path = tmp_path / "config.yaml"
-    path.write_text(text)
+    if text is not None:
+        path.write_text(text)
     return read_yaml(path)
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [("1e-3", 1e-3), ("1.0e-3", 1e-3), ("-2E5", -2e5), ("3", 3), ("0.5", 0.5), (".5", 0.5)],
-)
-def test_numbers_are_numbers(tmp_path, text, number):
-    value = from_text(tmp_path, f"a: {text}")["a"]
-    assert value == number
-    assert type(value) is type(number)
 
 
 def test_dotted_names_and_classes_become_objects():
@@ -40,6 +31,7 @@ def test_dotted_names_and_classes_become_objects():
             "nested": [{"fn": "dqn_plugins.policies.glorot_uniform"}],
             "policy": "MlpPolicy",
             "net_arch": [64, 64],
+            "outside": ["os.system", "subprocess.Popen"],  # nothing there is imported
         }
     )
     assert built == {
@@ -49,6 +41,7 @@ def test_dotted_names_and_classes_become_objects():
         "nested": [{"fn": glorot_uniform}],
         "policy": "MlpPolicy",
         "net_arch": [64, 64],
+        "outside": ["os.system", "subprocess.Popen"],
     }
 
 
@@ -146,6 +139,9 @@ def test_what_cannot_be_told_apart_is_refused():
     [
         ("0.995", 0.995),
         ("1e-3", 1e-3),
+        ("-2E5", -2e5),
+        ("3", 3),
+        (".5", 0.5),
         ("[64, 64]", [64, 64]),
         ("{net_arch: [64]}", {"net_arch": [64]}),
         ("dict(net_arch=dict(pi=[8], vf=[9]))", {"net_arch": {"pi": [8], "vf": [9]}}),
@@ -154,7 +150,7 @@ def test_what_cannot_be_told_apart_is_refused():
     ],
 )
 def test_values_are_read_as_yaml_or_as_rl_zoo_writes_them(text, value):
-    assert parse_value(text) == value
+    assert repr(parse_value(text)) == repr(value)  # of the same type
 
 
 @pytest.mark.parametrize("text", ["dict(a=__import__('os').system('x'))", "dict(a=open)", "[1"])
@@ -218,14 +214,10 @@ def test_a_variant_may_differ_between_environments():
     assert other.environment.frame_stack == 2
 
 
-def test_nothing_outside_the_listed_packages_is_imported():
-    assert build("os.system") == "os.system"
-    assert build("subprocess.Popen") == "subprocess.Popen"
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (None, "cannot be read"),
         ("a: [", "cannot be read"),
         ("- a\n- b", "must be a mapping"),
         ("", "must be a mapping"),
@@ -236,11 +228,6 @@ def test_nothing_outside_the_listed_packages_is_imported():
 def test_a_file_that_cannot_be_used_is_named(tmp_path, text, message):
     with pytest.raises(ValueError, match=rf"config\.yaml.*(?s:.*){message}"):
         from_text(tmp_path, text)
-
-
-def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"nothing\.yaml cannot be read"):
-        read_yaml(tmp_path / "nothing.yaml")
 
 
 def test_anchors_can_be_repeated_and_changed(tmp_path):

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -50,19 +51,18 @@ def test_the_cells_of_a_comparison_can_be_recorded(tmp_path, capsys):
 
 
 def test_what_cannot_be_recorded_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="Pass --env"):
-        record(RecordSettings(tmp_path / "model.zip"))
-    with pytest.raises(ValueError, match=r"model.zip is not there"):
-        record(RecordSettings(tmp_path / "model.zip", env=ENVIRONMENT))
+    def refused(message: str, **settings: Any) -> None:
+        with pytest.raises(ValueError, match=message):
+            record(RecordSettings(tmp_path / "model.zip", **settings))
+
+    refused("Pass --env")
+    refused(r"model.zip is not there", env=ENVIRONMENT)
     (tmp_path / "model.zip").write_bytes(b"no zip")
-    with pytest.raises(ValueError, match="cannot be read"):
-        record(RecordSettings(tmp_path / "model.zip", env=ENVIRONMENT))
-    with pytest.raises(ValueError, match="episodes: received 0"):
-        record(RecordSettings(tmp_path / "model.zip", env=ENVIRONMENT, episodes=0))
+    refused("cannot be read", env=ENVIRONMENT)
+    refused("episodes: received 0", env=ENVIRONMENT, episodes=0)
     model = make_model(resolve("naive_dqn", ENVIRONMENT), gym.make(ENVIRONMENT), seed=0)
     model.save(tmp_path / "model.zip")
-    with pytest.raises(ValueError, match="Pass the environment it was trained on"):
-        record(RecordSettings(tmp_path / "model.zip", env="Acrobot-v1"))
+    refused("Pass the environment it was trained on", env="Acrobot-v1")
 
 
 def test_models_side_by_side_from_the_command_line(tmp_path, capsys):

@@ -8,7 +8,7 @@ import pytest
 from stable_baselines3.common.vec_env import VecNormalize
 
 from dqn_plugins.experiments.algorithms import make_model, resolve
-from dqn_plugins.experiments.environments import EnvironmentSettings
+from dqn_plugins.experiments.environments import EnvironmentSettings, TrainingEnvironment
 from dqn_plugins.experiments.rollout import Player, save_episodes
 from dqn_plugins.experiments.training_clock import TrainingClock
 from dqn_plugins.wrappers import read_frames
@@ -119,28 +119,36 @@ def test_the_file_has_one_row_per_episode(tmp_path):
     assert text == "episode,seed,return,length,cut\n0,3,5.0,2,True\n"
 
 
-def test_impossible_actions_are_neither_learned_from_nor_played(tmp_path):
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+@pytest.mark.parametrize("tells", ["method", "info"])
+def test_impossible_actions_are_neither_learned_from_nor_played(tmp_path, tells, vectorization):
     """MaskablePPO is one entry of the table: it is told of masks where the environment has any."""
     pytest.importorskip("sb3_contrib")
+    settings = {"n_envs": 2, "vectorization": vectorization} if vectorization == "async" else {}
+    variants = {"masked": {"algorithm": "maskable_ppo", "n_steps": 64, "wrappers": [
+        f"{__name__}:OnlyLeft{tells.title()}"], **settings}}  # fmt: skip
+    variant = resolve("masked", "CartPole-v1", variants)
+    environment = TrainingEnvironment("CartPole-v1", variant, tmp_path / "log")
+    model = make_model(variant, environment.env, seed=0)
+    TrainingClock(64).train(model)  # another action than the first raises
+    environment.env.close()
+    Player("CartPole-v1", variant.environment, 100, n_envs=2).play(model, [1, 2, 3])
 
-    class OnlyLeft(gym.Wrapper):
-        taken: ClassVar[set[int]] = set()
 
-        def action_masks(self):
-            return np.array([True, False])
+class OnlyLeft(gym.Wrapper):
+    def step(self, action):
+        assert action == 0
+        return self.env.step(action)
 
-        def step(self, action):
-            self.taken.add(int(action))
-            return self.env.step(action)
 
-    gym.register("OnlyLeft-v0", lambda **kwargs: OnlyLeft(gym.make("CartPole-v1", **kwargs)))
-    try:
-        variant = resolve("maskable_ppo", "OnlyLeft-v0", hp=[("n_steps", 64)])
-        model = make_model(variant, gym.make("OnlyLeft-v0"), seed=0)
-        TrainingClock(64).train(model)
-        assert OnlyLeft.taken == {0}
-        OnlyLeft.taken.clear()
-        Player("OnlyLeft-v0", EnvironmentSettings(), 100, n_envs=2).play(model, [1, 2, 3])
-        assert OnlyLeft.taken == {0}
-    finally:
-        del gym.registry["OnlyLeft-v0"]
+class OnlyLeftMethod(OnlyLeft):
+    def action_masks(self):
+        return np.array([True, False])
+
+
+class OnlyLeftInfo(OnlyLeft):
+    def reset(self, **kwargs):
+        return self.env.reset(**kwargs)[0], {"action_mask": np.array([1, 0], np.int8)}
+
+    def step(self, action):
+        return *super().step(action)[:4], {"action_mask": np.array([1, 0], np.int8)}

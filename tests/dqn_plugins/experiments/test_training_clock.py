@@ -14,15 +14,18 @@ class Stepper:
 
     def __init__(self, env):
         self.env = env
-        self.asked = 0
 
     def learn(self, total_timesteps):
         self.asked = total_timesteps
         self.env.reset(seed=0)
         for _ in range(total_timesteps):
             _, _, terminated, truncated, _ = self.env.step(0)
+            self.after_step()
             if terminated or truncated:
                 self.env.reset()
+
+    def after_step(self):
+        pass
 
 
 def test_events_come_between_steps_as_often_as_they_may():
@@ -42,12 +45,7 @@ def test_events_come_between_steps_as_often_as_they_may():
 
 def test_what_cannot_be_done_is_tried_again_before_the_next_step():
     clock, tried = TrainingClock(30), []
-
-    def only_at_odd_steps():
-        tried.append(clock.steps)
-        return clock.steps % 2 == 1
-
-    clock.every(10, only_at_odd_steps)
+    clock.every(10, lambda: tried.append(clock.steps) or clock.steps % 2 == 1)
     clock.train(Stepper(clock.attached_to(RecordingEnv())))
     assert tried == [10, 11, 20, 21]
 
@@ -92,29 +90,22 @@ def test_cpu_seconds_end_the_training_and_move_the_schedules(monkeypatch):
     monkeypatch.setattr(time, "process_time", lambda: 0.01 * next(ticks))
 
     class Scheduled(Stepper):
-        seen = ()
-
         def _update_current_progress_remaining(self, num_timesteps, total_timesteps):
             raise AssertionError("the schedules must follow the CPU seconds")
 
-        def learn(self, total_timesteps):
-            self.seen = []
-            self.env.reset(seed=0)
-            while True:
-                _, _, terminated, truncated, _ = self.env.step(0)
-                self._update_current_progress_remaining(1, 2)
-                self.seen.append(self._current_progress_remaining)
-                if terminated or truncated:
-                    self.env.reset()
+        def after_step(self):
+            self._update_current_progress_remaining(1, 2)
+            seen.append(self._current_progress_remaining)
 
+    seen = []
     clock = TrainingClock(None, 0.2)
     model = Scheduled(clock.attached_to(RecordingEnv()))
     clock.train(model)
     assert clock.cpu_seconds >= 0.2
     assert clock.progress == 1.0
-    assert model.seen == sorted(model.seen, reverse=True)
-    assert model.seen[0] > 0.9
-    assert model.seen[-1] < 0.1
+    assert seen == sorted(seen, reverse=True)
+    assert seen[0] > 0.9
+    assert seen[-1] < 0.1
     # Nothing is left in the model that could not be saved.
     assert "_update_current_progress_remaining" not in vars(model)
 

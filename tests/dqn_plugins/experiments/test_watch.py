@@ -93,16 +93,21 @@ def test_ctrl_c_ends_all(is_paused: bool, tmp_path: Path) -> None:
         assert "Ended. The logs are in runs/watch. Models are saved when" in said
 
 
-def test_a_saved_model_plays(tmp_path: Path) -> None:
+def test_a_saved_model_plays_until_the_page_is_gone(tmp_path: Path) -> None:
     NaiveDQN("MlpPolicy", "CartPole-v1", seed=0, backend="torch").save(tmp_path / "model.zip")
     (tmp_path / "settings.json").write_text('{"environment": "CartPole-v1"}')
-    with watching(tmp_path, "model.zip") as (_, url), Client(url) as client:
-        client.until(lambda: client.episodes)
+    with watching(tmp_path, "model.zip") as (process, url), Client(url) as client:
+        client.until(lambda: client.episodes and client.pictures)
         state: dict[str, Any] = client.states[-1]["state"]
         assert state["action"] == state["greedy"]
         assert "plays and does not learn" in client.known["reasons"]["learning"]
         assert client.known["plays"] is True
         assert client.known["controls"]["speed"] == 1
+        (server,) = psutil.Process(process.pid).children()
+        server.kill()
+        assert process.wait(60) == 1
+        assert process.stderr is not None
+        assert "The page is gone" in process.stderr.read()
 
 
 def test_a_saved_model_plays_what_is_possible(tmp_path: Path) -> None:
@@ -114,18 +119,6 @@ def test_a_saved_model_plays_what_is_possible(tmp_path: Path) -> None:
     with watching(tmp_path, "model.zip", "--env", taxi) as (_, url), Client(url) as client:
         client.until(lambda: client.states and client.states[-1]["state"]["action"] is not None)
         assert client.states[-1]["state"]["action"] != 5
-
-
-def test_a_page_that_is_killed_ends_what_only_plays(tmp_path: Path) -> None:
-    NaiveDQN("MlpPolicy", "CartPole-v1", seed=0, backend="torch").save(tmp_path / "model.zip")
-    arguments = ("model.zip", "--env", "CartPole-v1")
-    with watching(tmp_path, *arguments) as (process, url), Client(url) as client:
-        client.until(lambda: client.pictures)
-        (server,) = psutil.Process(process.pid).children()
-        server.kill()
-        assert process.wait(60) == 1
-        assert process.stderr is not None
-        assert "The page is gone" in process.stderr.read()
 
 
 def test_a_training_that_fails_is_said_and_the_others_go_on(tmp_path: Path) -> None:
@@ -167,15 +160,14 @@ def test_a_training_that_fails_is_said_and_the_others_go_on(tmp_path: Path) -> N
         (WatchSettings(env="CartPole-v1", algo=("dqn",), seed=-1), "seed: received -1"),
         (WatchSettings(model=Path("nothing.zip")), "env: there is no settings.json"),
         (WatchSettings(model=Path("nothing.zip"), env="CartPole-v1"), "is not there"),
+        (WatchSettings(model=Path("model.zip"), env="Acrobot-v1"), "Pass the environment it was"),
         (WatchSettings(model=Path("nothing.zip"), algo=("dqn", "ppo")), "is of one algorithm"),
     ],
 )
-def test_bad_settings_are_refused(settings: WatchSettings, message: str) -> None:
+def test_bad_settings_are_refused(
+    settings: WatchSettings, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    NaiveDQN("MlpPolicy", "CartPole-v1", backend="torch").save(tmp_path / "model.zip")
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=message):
         watch(settings)
-
-
-def test_a_model_of_another_environment_is_refused(tmp_path: Path) -> None:
-    NaiveDQN("MlpPolicy", "CartPole-v1", backend="torch").save(tmp_path / "model.zip")
-    with pytest.raises(ValueError, match="Pass the environment it was trained on"):
-        watch(WatchSettings(model=tmp_path / "model.zip", env="Acrobot-v1"))
