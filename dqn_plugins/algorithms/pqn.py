@@ -11,13 +11,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from dqn_plugins.algorithms.exploration import Exploration
 from dqn_plugins.algorithms.q_algorithm import Backend, QAlgorithm, arguments_in
 from dqn_plugins.environments import Vectorization
-from dqn_plugins.learning import (
-    BackendLearner,
-    Rollout,
-    RolloutLearner,
-    RolloutRule,
-    Transition,
-)
+from dqn_plugins.learning import Learner, Rollout, RolloutRule, Transition
 from dqn_plugins.policies import PQNCnnPolicy, PQNMlpPolicy, PQNMultiInputPolicy, PQNPolicy
 
 __all__ = ["PQN"]
@@ -99,7 +93,6 @@ class PQN(QAlgorithm):
     q_lambda: float
     max_grad_norm: float | None
     bootstrap_at_truncation: bool
-    _learner: RolloutLearner
     _n_envs_per_turn = None  # their actions may be a rollout old
 
     def __init__(
@@ -135,13 +128,13 @@ class PQN(QAlgorithm):
     ) -> None:
         super().__init__(**arguments_in(locals()))
 
-    def _make_learner(self, backend: BackendLearner) -> RolloutLearner:
-        shape, rollout = (self.n_steps, backend.n_envs), getattr(self, "_rollout", None)
+    def _make_learner(self, backend: type[Learner], rule: Any, n_envs: int) -> Learner:
+        shape, rollout = (self.n_steps, n_envs), getattr(self, "_rollout", None)
         if rollout is None or (rollout.n_steps, rollout.n_envs) != shape:
             rollout = Rollout(*shape, self.device)  # a loaded model brings its own
         self._rollout = rollout
         rollout.move_to(self.device)
-        return RolloutLearner(backend, rollout, self._explorer.rng)
+        return backend(self.policy, rule, n_envs, rollout, self._explorer.rng)
 
     def _goes_on(self, total_timesteps: int) -> bool:
         return super()._goes_on(total_timesteps) or not self._rollout.is_empty

@@ -67,7 +67,6 @@ from dqn_plugins.errors import DivergenceError, MalformedTransitionError, NonFin
 from dqn_plugins.learning import (
     LARGEST_LEARNING_RATE,
     Backend,
-    BackendLearner,
     CompiledLearner,
     Learner,
     Observation,
@@ -351,13 +350,12 @@ class QAlgorithm(BaseAlgorithm):
         learner, reason = choose_backend(self.policy, rule, self.backend)
         if reason is not None and self.verbose >= 1:
             print(f"Learning in torch, which is slower than compiled code: {reason}.")
-        self._learner = self._make_learner(learner(self.policy, rule, n_envs))
+        self._learner = self._make_learner(learner, rule, n_envs)
         self._learner.set_exploration_rate(self.exploration_rate)
         self._rule_in_force = self._rule_numbers(self)
 
-    def _make_learner(self, backend: BackendLearner) -> Learner:
-        """Make what transitions are handed to: here what computes, as it is."""
-        return backend
+    def _make_learner(self, backend: type[Learner], rule: Rule, n_envs: int) -> Learner:
+        return backend(self.policy, rule, n_envs)
 
     def _renew(self, n_envs: int | None = None, thorough: bool = True) -> None:
         """Follow what somebody changed: numbers, weights, and what the learner works on."""

@@ -5,10 +5,9 @@ from dqn_plugins.learning.choosing import Backend, choose_backend
 from dqn_plugins.learning.compiled.announcing import compilation_observers
 from dqn_plugins.learning.compiled.learner import CompiledLearner
 from dqn_plugins.learning.lambda_returns import lambda_returns
-from dqn_plugins.learning.learner import BackendLearner, Learner
+from dqn_plugins.learning.learner import Learner
 from dqn_plugins.learning.limits import LARGEST_LEARNING_RATE
 from dqn_plugins.learning.rollout import Rollout
-from dqn_plugins.learning.rollout_learner import RolloutLearner
 from dqn_plugins.learning.rules import (
     NaiveRule,
     RolloutRule,
@@ -24,13 +23,11 @@ __all__ = [
     "LARGEST_LEARNING_RATE",
     "AutogradLearner",
     "Backend",
-    "BackendLearner",
     "CompiledLearner",
     "Learner",
     "NaiveRule",
     "Observation",
     "Rollout",
-    "RolloutLearner",
     "RolloutRule",
     "Rule",
     "StreamRule",

@@ -1,12 +1,12 @@
 """What is learned from: one transition per environment."""
 
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from dqn_plugins.errors import NonFiniteTransitionError
 
-__all__ = ["Observation", "Transition", "raise_if_not_finite"]
+__all__ = ["Observation", "Transition", "raise_if_not_finite", "rows_of"]
 
 Observation: TypeAlias = np.ndarray | dict[str, np.ndarray]
 """One observation per environment, shape (n_envs, ...), or a dictionary of such arrays."""
@@ -58,6 +58,22 @@ class Transition(NamedTuple):
         """How many transitions these are."""
         n: int = self.valid.tolist().count(True)
         return n
+
+
+def rows_of(obs: Any, rows: Any) -> Any:
+    """
+    Take some observations.
+
+    :param obs: Observations, arrays or tensors, shape (n_obs, ...), or a dictionary of them; or
+        None.
+    :param rows: Which ones: indices, shape (n,), or a slice.
+    :return: These observations, shape (n, ...).
+    """
+    if obs is None:
+        return None
+    if isinstance(obs, dict):
+        return {key: value[rows] for key, value in obs.items()}
+    return obs[rows]
 
 
 def raise_if_not_finite(

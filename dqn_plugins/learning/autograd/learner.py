@@ -10,13 +10,12 @@ from typing_extensions import override
 
 from dqn_plugins.learning.autograd.naive import learn_naive
 from dqn_plugins.learning.autograd.stream import learn_stream
-from dqn_plugins.learning.autograd.values import as_tensor, q_values, rows_of
-from dqn_plugins.learning.learner import BackendLearner
+from dqn_plugins.learning.autograd.values import action_values, as_tensor
+from dqn_plugins.learning.learner import Learner
 from dqn_plugins.learning.limits import LARGEST_GRADIENT, check_optimizer
 from dqn_plugins.learning.rules import NaiveRule, Rule, StreamRule
-from dqn_plugins.learning.transition import Observation, Transition, raise_if_not_finite
-from dqn_plugins.policies import QPolicy, TraceOptimizer
-from dqn_plugins.policies.action_masks import possible_values
+from dqn_plugins.learning.transition import Observation, Transition, raise_if_not_finite, rows_of
+from dqn_plugins.policies import TraceOptimizer
 
 __all__ = ["AutogradLearner"]
 
@@ -27,79 +26,48 @@ RULES: dict[type[Rule], Callable[..., np.ndarray]] = {
 """How each rule, and what is derived from it, is applied: functions of the policy, the rule, the
 transitions, which rows to learn from, and ε."""
 
-ROWS_AT_ONCE = 1024
-"""Of so many observations the values are computed at once: of images, the network's layers need
-more memory than the rollout itself."""
 
+class AutogradLearner(Learner):
+    """Applies a rule through torch's automatic differentiation. See :class:`Learner`."""
 
-class AutogradLearner(BackendLearner):
-    """
-    Applies a rule through torch's automatic differentiation. See :class:`Learner`.
-
-    :param policy: The policy, with its optimiser.
-    :param rule: The update rule.
-    :param n_envs: Number of environments.
-    """
-
-    rule: Any
-
-    def __init__(self, policy: QPolicy, rule: Rule, n_envs: int) -> None:
-        super().__init__(policy, rule, n_envs)
-        check_optimizer(policy.optimizer)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self._keep_traces()
 
-    def _keep_traces(self) -> None:
+    def _keep_traces(self) -> Any:
         """Have a trace and a return for each environment, also after others were loaded."""
         if isinstance(self.policy.optimizer, TraceOptimizer):
             self.policy.optimizer.keep_traces_for(self.n_envs)
-        if self._reward_normalizer is not None:
-            self._reward_normalizer.keep_returns_for(self.n_envs)
-
-    @property
-    def _reward_normalizer(self) -> Any:
-        return getattr(self.policy.q_net, "reward_normalizer", None)
-
-    def is_current(self, thorough: bool = True) -> bool:
-        """
-        Tell whether the learner still works on the memory that the policy uses.
-
-        :param thorough: Without effect.
-        :return: True: torch itself is asked for the weights at every step.
-        """
-        return True
+        normalizer = getattr(self.policy.q_net, "reward_normalizer", None)
+        if normalizer is not None:
+            normalizer.keep_returns_for(self.n_envs)
+        return normalizer
 
     @override
-    def forget(self) -> None:
-        self._keep_traces()
-        optimizer = self.policy.optimizer
+    def is_current(self, thorough: bool = True) -> bool:
+        return True  # torch itself is asked for the weights at every step
+
+    @override
+    def _clear_traces(self) -> None:
+        normalizer, optimizer = self._keep_traces(), self.policy.optimizer
         for env_index in range(self.n_envs):
             if isinstance(optimizer, TraceOptimizer):
                 optimizer.clear(env_index)
-            if self._reward_normalizer is not None:
-                self._reward_normalizer.returns[env_index] = 0.0
+            if normalizer is not None:
+                normalizer.returns[env_index] = 0.0
 
     @override
-    def start_episodes(self, obs: Observation) -> None:
-        self.forget()
-        self._observe(obs)
+    def _observe(self, obs: Observation) -> None:
+        normalizer = getattr(self.policy.q_net, "observation_normalizer", None)
+        if normalizer is not None:
+            normalizer.update(as_tensor(self.policy, obs))
 
     @override
-    def greedy_actions(
-        self, obs: Observation, action_masks: np.ndarray | None = None
-    ) -> np.ndarray:
-        values = possible_values(q_values(self.policy, obs), action_masks)
-        actions: np.ndarray = values.argmax(axis=1)
-        return actions
-
-    @override
-    def learn(self, transition: Transition) -> np.ndarray:
+    def _apply(self, transition: Transition) -> np.ndarray:
         check_optimizer(self.policy.optimizer)
         self._keep_traces()
-        obs, rewards, next_obs = transition.obs, transition.rewards, transition.next_obs
-        new_obs, begun, first = transition.new_obs, transition.begun, transition.first_env_index
-        raise_if_not_finite(obs, rewards, next_obs, first)
-        if begun is not None:
-            raise_if_not_finite(new_obs, rewards, new_obs, first)
+        rewards, first = transition.rewards, transition.first_env_index
+        raise_if_not_finite(transition.obs, rewards, transition.next_obs, first)
         td_errors = np.zeros(len(rewards), np.float32)
         rows = np.flatnonzero(transition.valid)
         apply = next(RULES[kind] for kind in type(self.rule).__mro__ if kind in RULES)
@@ -108,19 +76,11 @@ class AutogradLearner(BackendLearner):
                 td_errors[group] = apply(
                     self.policy, self.rule, transition, group, self._exploration_rate
                 )
-        if begun is not None:
-            self._observe(rows_of(new_obs, np.flatnonzero(begun)))
         return td_errors
 
     @override
-    @th.no_grad()
     def action_values(self, obs: Any) -> th.Tensor:
-        self.policy.set_training_mode(False)
-        tensors = as_tensor(self.policy, obs)
-        n = len(next(iter(tensors.values())) if isinstance(tensors, dict) else tensors)
-        parts = (slice(start, start + ROWS_AT_ONCE) for start in range(0, n, ROWS_AT_ONCE))
-        learned_values = self.policy.q_net.learned_values
-        return th.cat([learned_values(rows_of(tensors, part)) for part in parts])
+        return action_values(self.policy, obs)
 
     @override
     def fit(
@@ -140,9 +100,3 @@ class AutogradLearner(BackendLearner):
                 return False
             policy.optimizer.step()
         return True
-
-    def _observe(self, obs: Observation) -> None:
-        """Take observations into the running statistics."""
-        normalizer = getattr(self.policy.q_net, "observation_normalizer", None)
-        if normalizer is not None:
-            normalizer.update(as_tensor(self.policy, obs))

@@ -6,14 +6,13 @@ from torch.nn import functional as F
 
 from dqn_plugins.errors import DivergenceError
 from dqn_plugins.learning.autograd.values import (
+    action_values,
     as_tensor,
-    q_values,
     refuse_overflow,
-    rows_of,
     td_errors_of,
 )
 from dqn_plugins.learning.rules import NaiveRule
-from dqn_plugins.learning.transition import Transition
+from dqn_plugins.learning.transition import Transition, rows_of
 from dqn_plugins.policies import QPolicy
 from dqn_plugins.policies.action_masks import possible_values
 
@@ -41,7 +40,7 @@ def learn_naive(
     taken = np.arange(len(rows)), transition.actions[rows]
 
     # The value of the next state, zero where there is none
-    next_values = q_values(policy, rows_of(transition.next_obs, rows))
+    next_values = action_values(policy, rows_of(transition.next_obs, rows)).cpu().numpy()
     masks = rows_of(transition.next_action_masks, rows)
     next_values = possible_values(next_values, masks).max(axis=1)
     if not rule.bootstrap_at_terminal:

@@ -4,15 +4,14 @@ import numpy as np
 import torch as th
 
 from dqn_plugins.learning.autograd.values import (
+    action_values,
     as_tensor,
-    q_values,
     refuse_overflow,
-    rows_of,
     td_errors_of,
 )
 from dqn_plugins.learning.limits import LARGE_TD_ERROR
 from dqn_plugins.learning.rules import GAP_OF_COSTS, StreamRule
-from dqn_plugins.learning.transition import Transition
+from dqn_plugins.learning.transition import Transition, rows_of
 from dqn_plugins.policies import StreamQPolicy
 from dqn_plugins.policies.action_masks import possible_values
 
@@ -68,7 +67,8 @@ def learn_stream(
         raw_rewards = th.as_tensor(rewards, device=policy.device)
         rewards = q_net.reward_normalizer(raw_rewards, rule.gamma, env_indices).cpu().numpy()
     next_masks = rows_of(transition.next_action_masks, rows)
-    next_values = _state_values(q_values(policy, next_obs), next_masks, rule, exploration_rate)
+    next_q = action_values(policy, next_obs).cpu().numpy()
+    next_values = _state_values(next_q, next_masks, rule, exploration_rate)
     next_values[transition.terminated[rows]] = 0.0
     state_values = _state_values(q, masks, rule, exploration_rate)
     td_errors = td_errors_of(

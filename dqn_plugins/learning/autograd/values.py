@@ -9,26 +9,14 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from dqn_plugins.errors import DivergenceError
 from dqn_plugins.learning.limits import LARGEST_GRADIENT
 from dqn_plugins.learning.rules import NaiveRule, StreamRule
-from dqn_plugins.learning.transition import Observation
+from dqn_plugins.learning.transition import rows_of
 from dqn_plugins.policies import QPolicy
 
-__all__ = ["as_tensor", "q_values", "refuse_overflow", "rows_of", "td_errors_of"]
+__all__ = ["action_values", "as_tensor", "refuse_overflow", "td_errors_of"]
 
-
-def rows_of(obs: Any, rows: Any) -> Any:
-    """
-    Take some observations.
-
-    :param obs: Observations, arrays or tensors, shape (n_obs, ...), or a dictionary of them; or
-        None.
-    :param rows: Which ones: indices, shape (n,), or a slice.
-    :return: These observations, shape (n, ...).
-    """
-    if obs is None:
-        return None
-    if isinstance(obs, dict):
-        return {key: value[rows] for key, value in obs.items()}
-    return obs[rows]
+ROWS_AT_ONCE = 1024
+"""Of so many observations the values are computed at once: of images, the network's layers need
+more memory than a rollout itself."""
 
 
 def as_tensor(policy: QPolicy, obs: Any) -> PyTorchObs:
@@ -44,17 +32,20 @@ def as_tensor(policy: QPolicy, obs: Any) -> PyTorchObs:
     return th.as_tensor(obs, device=policy.device)
 
 
-def q_values(policy: QPolicy, obs: Observation) -> np.ndarray:
+@th.no_grad()
+def action_values(policy: QPolicy, obs: Any) -> th.Tensor:
     """
     Compute action values, in the units that are learned in, without derivatives.
 
     :param policy: The policy.
-    :param obs: Observations, shape (n, ...).
+    :param obs: Observations, arrays or tensors, shape (n, ...), or a dictionary of them.
     :return: The values, shape (n, n_actions), float32.
     """
     policy.set_training_mode(False)
-    with th.no_grad():
-        return policy.q_net.learned_values(as_tensor(policy, obs)).cpu().numpy()
+    tensors = as_tensor(policy, obs)
+    n = len(next(iter(tensors.values())) if isinstance(tensors, dict) else tensors)
+    parts = (slice(start, start + ROWS_AT_ONCE) for start in range(0, n, ROWS_AT_ONCE))
+    return th.cat([policy.q_net.learned_values(rows_of(tensors, part)) for part in parts])
 
 
 def td_errors_of(

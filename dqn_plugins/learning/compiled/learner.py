@@ -16,12 +16,11 @@ from dqn_plugins.learning.compiled.numbers import LEARNED, NOT_FINITE
 from dqn_plugins.learning.compiled.rollouts import ROLLOUT
 from dqn_plugins.learning.compiled.rule import EXPLORATION_RATE, CompiledRule
 from dqn_plugins.learning.compiled.stream import STREAM
-from dqn_plugins.learning.learner import BackendLearner
+from dqn_plugins.learning.learner import Learner
 from dqn_plugins.learning.limits import check_optimizer
 from dqn_plugins.learning.rules import NaiveRule, RolloutRule, Rule, StreamRule
-from dqn_plugins.learning.transition import Observation, Transition, raise_if_not_finite
+from dqn_plugins.learning.transition import Observation, Transition, raise_if_not_finite, rows_of
 from dqn_plugins.policies import QPolicy
-from dqn_plugins.policies.action_masks import possible_values
 
 __all__ = ["CompiledLearner"]
 
@@ -36,19 +35,14 @@ ROWS_AT_ONCE = 256
 FLOAT32 = np.dtype(np.float32)
 
 
-class CompiledLearner(BackendLearner):
+class CompiledLearner(Learner):
     """
-    Applies a rule in one call of compiled code. See :class:`Learner`.
-
-    :param policy: A policy that ``reason_against_compiling`` has nothing against.
-    :param rule: The update rule.
-    :param n_envs: Number of environments.
+    Applies a rule in one call of compiled code, to a policy that ``reason_against_compiling`` has
+    nothing against. See :class:`Learner`.
     """
 
-    rule: Any
-
-    def __init__(self, policy: QPolicy, rule: Rule, n_envs: int) -> None:
-        super().__init__(policy, rule, n_envs)
+    def __init__(self, policy: QPolicy, rule: Rule, n_envs: int, *rollout: Any) -> None:
+        super().__init__(policy, rule, n_envs, *rollout)
         self._compiled_rule = RULES[type(rule)]
         self._memory = memory = Memory(policy, n_envs)
         self._td_errors = np.zeros(n_envs, np.float32)
@@ -72,21 +66,12 @@ class CompiledLearner(BackendLearner):
         super().set_exploration_rate(exploration_rate)
         self._numbers[EXPLORATION_RATE] = exploration_rate
 
+    @override
     def is_current(self, thorough: bool = True) -> bool:
-        """
-        Tell whether the learner works on the memory that the policy uses.
-
-        :param thorough: Whether to look at every tensor, see :meth:`Learner.is_current`.
-        :return: False if a new learner has to be made.
-        """
         return self._memory.is_current(thorough)
 
+    @override
     def compile(self, masked: bool = False) -> None:
-        """
-        Load what learning needs from disk, or compile it and say so. Nothing is changed.
-
-        :param masked: Whether transitions will have masks of possible actions.
-        """
         if masked in self._compiled_for:
             return
         memory = self._memory
@@ -106,13 +91,12 @@ class CompiledLearner(BackendLearner):
         self._compiled_for.add(masked)
 
     @override
-    def forget(self) -> None:
+    def _clear_traces(self) -> None:
         self._memory.traces[:] = 0
         self._memory.returns[:] = 0
 
     @override
-    def start_episodes(self, obs: Observation) -> None:
-        self.forget()
+    def _observe(self, obs: Observation) -> None:
         if not self._compiled_for:
             self.compile()
         observe(self._network, as_rows(obs))
@@ -122,68 +106,48 @@ class CompiledLearner(BackendLearner):
         self, obs: Observation, action_masks: np.ndarray | None = None
     ) -> np.ndarray:
         if isinstance(self.rule, RolloutRule):
-            values = self.action_values(obs).numpy()
-            best: np.ndarray = possible_values(values, action_masks).argmax(axis=1)
-            return best
+            return super().greedy_actions(obs, action_masks)
         rows = as_rows(obs)
         actions = np.empty(len(rows), np.int64)
         greedy_actions(self._network, rows, actions, action_masks)
         return actions
 
     @override
-    def learn(self, transition: Transition) -> np.ndarray:
-        obs, actions, rewards, next_obs, terminated, dones, new_obs, valid, begun, first = (
-            transition[:10]
-        )
-        masks, next_masks = transition.action_masks, transition.next_action_masks
-        if begun is not None:
-            raise_if_not_finite(new_obs, rewards, new_obs, first)
+    def _apply(self, transition: Transition) -> np.ndarray:
+        obs, actions, rewards, next_obs, terminated, dones, _, valid, _, first, *masks = transition
         arrays = as_rows(obs), actions, rewards, as_rows(next_obs), terminated, dones, valid
         if self._steps_in_torch:
             self._learn_in_turn(arrays, transition)
         else:
             self._memory.update_settings()
-            result = self._learn(self._structure, *arrays, first, masks, next_masks)
+            result = self._learn(self._structure, *arrays, first, masks[0], masks[1])
             if result != LEARNED:
                 self._refuse(result, transition)
-        if begun is not None:
-            observe(self._network, as_rows(new_obs)[begun])
         return self._td_errors[: len(actions)]
 
     def _learn_in_turn(self, arrays: tuple[np.ndarray, ...], transition: Transition) -> None:
         """Compute gradients in compiled code, and take each step in torch."""
         check_optimizer(self.policy.optimizer)
-        actions, rewards, first = transition.actions, transition.rewards, transition.first_env_index
-        raise_if_not_finite(transition.obs, rewards, transition.next_obs, first)
-        both_masks = transition.action_masks, transition.next_action_masks
-        n = len(actions)
+        first, masks = transition.first_env_index, transition[10:12]
+        raise_if_not_finite(transition.obs, transition.rewards, transition.next_obs, first)
+        n, td_errors = len(transition.actions), np.zeros(self.n_envs, np.float32)
         step = 1 if self.rule.update == "each" else max(n, 1)
-        td_errors = np.zeros(n, np.float32)
+        result = LEARNED
         for start in range(0, n, step):
             rows = slice(start, start + step)
-            result = self._learn(
-                self._structure,
-                *(array[rows] for array in arrays),
-                first,
-                *(None if masks is None else masks[rows] for masks in both_masks),
-            )
+            group, group_masks = ([rows_of(a, rows) for a in some] for some in (arrays, masks))
+            result = self._learn(self._structure, *group, first, *group_masks)
             td_errors[rows] = self._td_errors[:step]
             if result != LEARNED:
-                self._td_errors[:n] = td_errors
-                self._refuse(start + result, transition)
+                break
             if transition.valid[rows].any():
                 self._memory.step_in_torch()
-        self._td_errors[:n] = td_errors
+        self._td_errors[:] = td_errors
+        if result != LEARNED:
+            self._refuse(start + result, transition)
 
     def _refuse(self, result: int, transition: Transition) -> NoReturn:
-        """
-        Say why compiled code refused a batch.
-
-        :param result: What it returned, other than ``LEARNED``.
-        :param transition: The transitions.
-        :raises NonFiniteTransitionError: If a number is not finite.
-        :raises DivergenceError: If a TD error or the gradient overflows.
-        """
+        """Say why compiled code refused a batch: what it returned, other than ``LEARNED``."""
         first = transition.first_env_index
         if result == NOT_FINITE:
             raise_if_not_finite(transition.obs, transition.rewards, transition.next_obs, first)

@@ -161,13 +161,13 @@ def test_a_gradient_that_overflows_in_the_second_pass_undoes_the_first(
     )
     model.learn(64)
     before, passes = everything(model), []
-    fit = model._learner._backend.fit
+    fit = model._learner.fit
 
     def overflows_later(*arguments: Any) -> bool:
         passes.append(fit(*arguments))
         return len(passes) < 2
 
-    monkeypatch.setattr(model._learner._backend, "fit", overflows_later)
+    monkeypatch.setattr(model._learner, "fit", overflows_later)
     with pytest.raises(DivergenceError):
         model.learn(64, reset_num_timesteps=False)
     assert passes == [True, True]
