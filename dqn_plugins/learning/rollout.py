@@ -44,11 +44,7 @@ class Rollout:
         self.resize(n_steps)
 
     def resize(self, n_steps: int) -> None:
-        """
-        Begin a rollout of another length.
-
-        :param n_steps: Steps of each environment that make it.
-        """
+        """Begin a rollout of so many steps of each environment."""
         self.n_steps = n_steps
         self.obs = {}
         self._arrays: dict[str, np.ndarray] = {}
@@ -64,11 +60,7 @@ class Rollout:
         """Which actions are possible in these, shape (n_actions,) each, if there are masks."""
 
     def move_to(self, device: th.device) -> None:
-        """
-        Keep observations on another device from now on.
-
-        :param device: The device.
-        """
+        """Keep observations on another device from now on."""
         self.device = device
         self.obs = {key: part.to(device) for key, part in self.obs.items()}
         self._find_views()
@@ -117,21 +109,11 @@ class Rollout:
             self.length += 1
 
     def array(self, name: str) -> np.ndarray:
-        """
-        Return one number of each transition.
-
-        :param name: "actions", "rewards", "terminated", "dones" or "valid".
-        :return: The numbers, shape (n_steps, n_envs). A view.
-        """
+        """Return a field of all transitions, one of :data:`ARRAYS`: a view, (n_steps, n_envs)."""
         return self._arrays[name]
 
     def tensor(self, name: str) -> th.Tensor:
-        """
-        Return the same on the device of the network.
-
-        :param name: See :meth:`array`.
-        :return: The numbers, shape (n_steps, n_envs).
-        """
+        """Return the same on the device of the network."""
         return th.from_numpy(self.array(name)).to(self.device)
 
     def _take_memory(self, obs: Observation) -> None:
@@ -146,10 +128,8 @@ class Rollout:
                 "steps or fewer environments."
             )
         self.obs = {
-            key: th.empty(
-                (*shape, *values.shape[1:]),
-                dtype=th.from_numpy(values[:0]).dtype,
-                device=self.device,
+            key: th.from_numpy(values[:0]).new_empty(
+                (*shape, *values.shape[1:]), device=self.device
             )
             for key, values in parts
         }
@@ -163,11 +143,10 @@ class Rollout:
         self._views = {key: part.numpy() for key, part in self.obs.items()} if on_cpu else None
 
     def _put(self, t: int, rows: slice, obs: Observation) -> None:
-        if self._views is not None:  # a tenth of the time that torch takes
-            for key, values in by_key(obs).items():
+        for key, values in by_key(obs).items():
+            if self._views is not None:  # a tenth of the time that torch takes
                 self._views[key][t, rows] = values
-        else:
-            for key, values in by_key(obs).items():
+            else:
                 self.obs[key][t, rows].copy_(th.from_numpy(values), non_blocking=True)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -190,20 +169,10 @@ class Rollout:
 
 
 def by_key(obs: Observation) -> dict[str, np.ndarray]:
-    """
-    Return observations as a dictionary, whether they are one or not.
-
-    :param obs: Observations.
-    :return: The parts by their keys, or all under ``""``.
-    """
+    """Return observations as a dictionary: all under ``""`` where they are none."""
     return obs if isinstance(obs, dict) else {"": obs}
 
 
 def as_observation(parts: dict[str, Any]) -> Any:
-    """
-    Undo :func:`by_key`.
-
-    :param parts: The parts by their keys.
-    :return: The parts as the environments gave them.
-    """
+    """Undo :func:`by_key`."""
     return parts[""] if parts.keys() == {""} else parts

@@ -20,13 +20,7 @@ more memory than a rollout itself."""
 
 
 def as_tensor(policy: QPolicy, obs: Any) -> PyTorchObs:
-    """
-    Hand observations to torch.
-
-    :param policy: The policy that will look at them.
-    :param obs: Observations, arrays or tensors, shape (n, ...), or a dictionary of them.
-    :return: The same numbers on the policy's device.
-    """
+    """Hand observations, arrays or tensors or a dictionary of them, to the policy's device."""
     if isinstance(obs, dict):
         return {key: th.as_tensor(value, device=policy.device) for key, value in obs.items()}
     return th.as_tensor(obs, device=policy.device)

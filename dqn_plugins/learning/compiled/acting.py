@@ -7,7 +7,6 @@ from dqn_plugins.learning.compiled.layers import Network, forward, sample_in
 from dqn_plugins.learning.compiled.statistics import update_statistics
 
 __all__ = [
-    "action_values",
     "best_action",
     "best_value",
     "greedy_actions",
@@ -30,30 +29,6 @@ def greedy_actions(network: Network, obs: Floats, actions: Ints, masks: Bools | 
     sample = sample_in(network.scratch)
     for row in range(obs.shape[0]):
         actions[row] = best_action(forward(network, sample, obs[row], None), masks, row)
-
-
-@entry_point
-def action_values(network: Network, obs: Floats, n_at_once: int, values: Floats) -> None:
-    """
-    Compute the values of all actions, of many observations at once.
-
-    :param network: The network.
-    :param obs: Observations, shape (n, n_inputs), of any number type.
-    :param n_at_once: How many of them at once.
-    :param values: Written: the values, shape (n, n_actions).
-    """
-    n_inputs, n_actions = obs.shape[1], values.shape[1]
-    flat_obs, flat_values = obs.reshape(-1), values.reshape(-1)
-    n_at_once = min(n_at_once, obs.shape[0])
-    sample = sample_in(np.empty((3, n_at_once * network.scratch.shape[1]), np.float32))
-    inputs = np.empty(n_at_once * n_inputs, np.float32)
-    for start in range(0, obs.shape[0], max(n_at_once, 1)):
-        n = min(n_at_once, obs.shape[0] - start)
-        for i in range(n * n_inputs):
-            inputs[i] = flat_obs[start * n_inputs + i]
-        outputs = forward(network, sample, inputs[: n * n_inputs], n)
-        for i in range(outputs.size):
-            flat_values[start * n_actions + i] = outputs[i]
 
 
 @compiled

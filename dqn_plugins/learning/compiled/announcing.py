@@ -29,17 +29,6 @@ compilation_observers: weakref.WeakSet[CompilationObserver] = weakref.WeakSet()
 """Who is told when code is compiled, besides whoever reads standard error."""
 
 
-def _tell(is_compiling: bool) -> None:
-    if is_compiling:
-        print(
-            "Compiling the learner for this machine, which takes about ten seconds, once...",
-            file=sys.stderr,
-            flush=True,
-        )
-    for observer in list(compilation_observers):
-        observer.on_compilation(is_compiling)
-
-
 @contextmanager
 def announced() -> Iterator[None]:
     """
@@ -59,7 +48,7 @@ def announced() -> Iterator[None]:
             if catches:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
             if watch.has_begun:
-                _tell(False)
+                watch.tell(False)
     watch.raise_if_interrupted()
 
 
@@ -73,6 +62,10 @@ class _Watch(event.Listener):
         # function that is compiled raises it.
         self.is_interrupted = True
 
+    def tell(self, is_compiling: bool) -> None:
+        for observer in list(compilation_observers):
+            observer.on_compilation(is_compiling)
+
     def raise_if_interrupted(self) -> None:
         if self.is_interrupted:
             raise KeyboardInterrupt
@@ -81,7 +74,12 @@ class _Watch(event.Listener):
         self.raise_if_interrupted()
         if not self.has_begun:
             self.has_begun = True
-            _tell(True)
+            print(
+                "Compiling the learner for this machine, which takes about ten seconds, once...",
+                file=sys.stderr,
+                flush=True,
+            )
+            self.tell(True)
 
     def on_end(self, event: event.Event) -> None:
         self.raise_if_interrupted()

@@ -79,9 +79,9 @@ def entry_point(function: Function) -> Function:
     """
     Compile a function that Python calls at its first call, and keep the result on disk.
 
-    numba keeps it beside the function's file, and compiles anew when that file changes or the types
-    of the arguments do. That the other files have changed is told by :data:`SOURCES`, which is in
-    the type of every structure: a function that depends on other files must take one.
+    numba compiles anew when the function's file changes, or the types of the arguments. That other
+    files have changed is told by :data:`SOURCES`, which is in the type of every structure: a
+    function that depends on other files must take one.
 
     :param function: A function that numba can compile.
     :return: The compiled function.
@@ -137,19 +137,6 @@ def by_reference(values: Any) -> Any:
     return values if numba.config.DISABLE_JIT else _new_structure(values)  # type: ignore[attr-defined]
 
 
-def _constructor(sources: str) -> Callable[[Any], Any]:
-    """Make what makes structures: no argument of it has a type that tells of the sources."""
-
-    def new_structure(values: Any) -> Any:
-        _ = sources  # what a function encloses is part of what numba knows it by on disk
-        return _as_structure(values)
-
-    return entry_point(new_structure)
-
-
-_new_structure = _constructor(SOURCES)
-
-
 def _as_structure(values: Any) -> Any:
     """Copy the fields of a ``NamedTuple`` into a new structure; see the overload."""
 
@@ -166,6 +153,17 @@ def _(values: Any) -> Any:
         names,
     )
     return names["copied"]
+
+
+def _new_structure(values: Any) -> Any:
+    return _as_structure(values)
+
+
+# No argument of it has a type that tells of the sources, but its name is part of the name of what
+# numba keeps on disk. That must be another one: numba loads the classes that an earlier version
+# compiled for before it asks whether the file has changed, and fails where a class has moved.
+_new_structure.__qualname__ = SOURCES
+_new_structure = entry_point(_new_structure)
 
 
 CLASS = "class_"

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from dqn_plugins.learning.compiled.compilation import Floats, Ints, compiled
-from dqn_plugins.learning.compiled.numbers import flushed
-from dqn_plugins.learning.compiled.products import add_product
+from dqn_plugins.learning.compiled.products import add_product, flushed
 
 __all__ = [
     "GEOMETRY",
@@ -44,112 +43,79 @@ GEOMETRY = 14
 
 @compiled
 def convolution(
-    layer: Any,
-    weights: Floats,
-    all_inputs: Floats,
-    all_outputs: Floats,
-    patches: Floats | None,
-    n_rows: int | None,
+    layer: Any, weights: Floats, inputs: Floats, outputs: Floats, patches: Floats | None
 ) -> None:
     """Multiply by the filters and add the biases."""
     if patches is None:  # the network has none
         return
     geometry, weight, bias = layer.geometry, layer.weight, layer.bias
     n_weights, n_places = matrix_shape(geometry)
-    for row in range(1 if n_rows is None else n_rows):
-        inputs, outputs = part(all_inputs, row, n_rows), part(all_outputs, row, n_rows)
-        n_filters = outputs.size // n_places
-        unfold(geometry, inputs, patches)
-        for k in range(n_filters):
-            for place in range(n_places):
-                outputs[k * n_places + place] = weights[bias + k]
-        add_product(
-            weights[weight:], n_filters, n_weights, n_weights, 1, patches, outputs, n_places
-        )
+    n_filters = outputs.size // n_places
+    unfold(geometry, inputs, patches)
+    for k in range(n_filters):
+        for place in range(n_places):
+            outputs[k * n_places + place] = weights[bias + k]
+    add_product(weights[weight:], n_filters, n_weights, n_weights, 1, patches, outputs, n_places)
 
 
 @compiled
 def convolution_backward(
-    layer: Any,
-    weights: Floats,
-    all_above: Floats,
-    all_below: Floats,
-    patches: Floats | None,
-    n_rows: int | None,
+    layer: Any, weights: Floats, above: Floats, below: Floats, patches: Floats | None
 ) -> None:
     """Multiply by the transposed filters."""
     if patches is None:
         return
-    geometry, weight = layer.geometry, layer.weight
-    n_weights, n_places = matrix_shape(geometry)
-    for row in range(1 if n_rows is None else n_rows):
-        above, below = part(all_above, row, n_rows), part(all_below, row, n_rows)
-        for i in range(n_weights * n_places):
-            patches[i] = np.float32(0.0)
-        n_filters = above.size // n_places
-        add_product(weights[weight:], n_weights, n_filters, 1, n_weights, above, patches, n_places)
-        fold(geometry, patches, below)
+    n_weights, n_places = matrix_shape(layer.geometry)
+    for i in range(n_weights * n_places):
+        patches[i] = np.float32(0.0)
+    filters, n_filters = weights[layer.weight :], above.size // n_places
+    add_product(filters, n_weights, n_filters, 1, n_weights, above, patches, n_places)
+    fold(layer.geometry, patches, below)
 
 
 @compiled
 def accumulate_convolution_gradient(
     layer: Any,
-    all_inputs: Floats,
-    all_deltas: Floats,
-    decay: np.float32,
+    inputs: Floats,
+    deltas: Floats,
+    kept: np.float32,
     gradient: Floats,
     patches: Floats | None,
-    n_rows: int | None,
 ) -> None:
-    """Let the gradient of a convolution fade, and add that of all observations to it."""
+    """Let the gradient of a convolution fade, and add that of an observation to it."""
     if patches is None:
         return
-    geometry, weight, bias = layer.geometry, layer.weight, layer.bias
-    n_weights, n_places = matrix_shape(geometry)
-    kept = decay
-    for sample in range(1 if n_rows is None else n_rows):
-        inputs, deltas = part(all_inputs, sample, n_rows), part(all_deltas, sample, n_rows)
-        unfold(geometry, inputs, patches)
-        for k in range(deltas.size // n_places):
-            delta = deltas[k * n_places : (k + 1) * n_places]
-            row = gradient[weight + k * n_weights : weight + (k + 1) * n_weights]
-            i = 0
-            while i + 4 <= n_weights:
-                first, second = patches[i * n_places :], patches[(i + 1) * n_places :]
-                third, fourth = patches[(i + 2) * n_places :], patches[(i + 3) * n_places :]
-                a = b = c = d = np.float32(0.0)
-                for place in range(n_places):
-                    a += delta[place] * first[place]
-                    b += delta[place] * second[place]
-                    c += delta[place] * third[place]
-                    d += delta[place] * fourth[place]
-                row[i] = kept * row[i] + a
-                row[i + 1] = kept * row[i + 1] + b
-                row[i + 2] = kept * row[i + 2] + c
-                row[i + 3] = kept * row[i + 3] + d
-                i += 4
-            while i < n_weights:
-                patch, a = patches[i * n_places :], np.float32(0.0)
-                for place in range(n_places):
-                    a += delta[place] * patch[place]
-                row[i] = kept * row[i] + a
-                i += 1
-            for i in range(n_weights):
-                row[i] = flushed(row[i])
-            total = np.float32(0.0)
+    n_weights, n_places = matrix_shape(layer.geometry)
+    weight, bias = layer.weight, layer.bias
+    unfold(layer.geometry, inputs, patches)
+    for k in range(deltas.size // n_places):
+        delta = deltas[k * n_places : (k + 1) * n_places]
+        row = gradient[weight + k * n_weights : weight + (k + 1) * n_weights]
+        i = 0
+        while i + 4 <= n_weights:
+            first, second = patches[i * n_places :], patches[(i + 1) * n_places :]
+            third, fourth = patches[(i + 2) * n_places :], patches[(i + 3) * n_places :]
+            a = b = c = d = np.float32(0.0)
             for place in range(n_places):
-                total += delta[place]
-            gradient[bias + k] = kept * gradient[bias + k] + total
-        kept = np.float32(1.0)
-
-
-@compiled
-def part(values: Floats, row: int, n_rows: int | None) -> Floats:
-    """Take one observation's numbers out of those of all."""
-    if n_rows is None:
-        return values
-    n = values.size // n_rows
-    return values[row * n : (row + 1) * n]
+                a, b = a + delta[place] * first[place], b + delta[place] * second[place]
+                c, d = c + delta[place] * third[place], d + delta[place] * fourth[place]
+            row[i] = kept * row[i] + a
+            row[i + 1] = kept * row[i + 1] + b
+            row[i + 2] = kept * row[i + 2] + c
+            row[i + 3] = kept * row[i + 3] + d
+            i += 4
+        while i < n_weights:
+            patch, a = patches[i * n_places :], np.float32(0.0)
+            for place in range(n_places):
+                a += delta[place] * patch[place]
+            row[i] = kept * row[i] + a
+            i += 1
+        for i in range(n_weights):
+            row[i] = flushed(row[i])
+        total = np.float32(0.0)
+        for place in range(n_places):
+            total += delta[place]
+        gradient[bias + k] = kept * gradient[bias + k] + total
 
 
 @compiled

@@ -6,7 +6,8 @@ sizes or another order of layers need no other code. A layer takes any number of
 once; where it takes but one, ``n_rows`` is None, and only what one observation needs is compiled.
 """
 
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -17,10 +18,8 @@ from dqn_plugins.learning.compiled.convolution import (
     convolution,
     convolution_backward,
 )
-from dqn_plugins.learning.compiled.numbers import flushed
-from dqn_plugins.learning.compiled.products import add_product, multiply_by_rows
-from dqn_plugins.learning.compiled.rewards import Rewards, cost_share
-from dqn_plugins.learning.compiled.statistics import standard_deviation
+from dqn_plugins.learning.compiled.products import add_product, flushed, multiply_by_rows
+from dqn_plugins.learning.compiled.statistics import Rewards, cost_share, standard_deviation
 from dqn_plugins.policies import LocalValues, ObservationNormalizer
 
 __all__ = [
@@ -41,10 +40,10 @@ __all__ = [
 Rows: TypeAlias = int | None
 """How many observations are computed at once; None for one, for which numba leaves out the rest."""
 
-# Kinds of layers. One that learns scale and shift of layer normalisation is a layer of its own.
-LINEAR, LAYER_NORM, RECTIFIER, TANH, CONVOLUTION, SCALE, SILU = range(7)
-# `LocalValues`: its features, of the network's inputs, and what is added to the outputs
-LOCAL_FEATURES, LOCAL_VALUES = range(7, 9)
+# Kinds of layers. One that learns scale and shift of layer normalisation is a layer of its own, and
+# so are the features of `LocalValues`, of the network's inputs. After them comes a linear layer
+# without biases, which adds to what is there; nothing below that one learns.
+LINEAR, LAYER_NORM, RECTIFIER, TANH, CONVOLUTION, SCALE, SILU, LOCAL_FEATURES = range(8)
 
 # Columns of `Network.layers`; after them come those of a convolution's geometry
 KIND, N_IN, N_OUT, WEIGHT, BIAS, INPUT, OUTPUT = range(7)
@@ -143,27 +142,31 @@ def forward(network: Network, sample: Sample, inputs: Floats, n_rows: Rows) -> F
     """
     weights, layers, units = network.weights, network.layers, sample.units
     normalize_inputs(network, inputs, units)
+    n = _count(n_rows)
     for index in range(layers.shape[0]):
         layer = _layer(network, index)
-        below, above = _inputs(layers, index, units, n_rows), _outputs(layers, index, units, n_rows)
+        all_below = _inputs(layers, index, units, n_rows)
+        all_above = _outputs(layers, index, units, n_rows)
         if layer.kind == LINEAR:
-            linear(layer, weights, below, above, n_rows)
-        elif layer.kind == LAYER_NORM:
-            layer_norm(layer, below, above, sample.scales[index * _count(n_rows) :], n_rows)
-        elif layer.kind == RECTIFIER:
-            rectifier(layer, below, above)
-        elif layer.kind == TANH:
-            tanh(below, above)
-        elif layer.kind == SILU:
-            silu(below, above)
-        elif layer.kind == SCALE:
-            scale(layer, weights, below, above, n_rows)
-        elif layer.kind == CONVOLUTION:
-            convolution(layer, weights, below, above, network.patches, n_rows)
-        elif layer.kind == LOCAL_FEATURES:
-            local_features(below, above, network.rewards, n_rows)
-        elif layer.kind == LOCAL_VALUES:
-            add_local_values(layer, weights, below, above, network.rewards, n_rows)
+            linear(layer, weights, all_below, all_above, n_rows)
+            continue
+        if layer.kind == LAYER_NORM:
+            layer_norm(layer, all_below, all_above, sample.scales[index * n :], n_rows)
+            continue
+        for row in range(n):
+            below, above = _part(all_below, row, n_rows), _part(all_above, row, n_rows)
+            if layer.kind == RECTIFIER:
+                activate(rectifier, layer, below, above)
+            elif layer.kind == TANH:
+                activate(tanh, layer, below, above)
+            elif layer.kind == SILU:
+                activate(silu, layer, below, above)
+            elif layer.kind == SCALE:
+                scale(layer, weights, below, above)
+            elif layer.kind == CONVOLUTION:
+                convolution(layer, weights, below, above, network.patches)
+            elif layer.kind == LOCAL_FEATURES:
+                local_features(below, above, network.rewards)
     return _outputs(layers, layers.shape[0] - 1, units, n_rows)
 
 
@@ -177,28 +180,34 @@ def output_derivatives(network: Network, sample: Sample, n_rows: Rows) -> Floats
 def backward(network: Network, sample: Sample, n_rows: Rows) -> None:
     """Propagate derivatives by the outputs back to the inputs of every layer but the first."""
     weights, layers = network.weights, network.layers
-    units, deltas = sample.units, sample.deltas
+    units, deltas, n = sample.units, sample.deltas, _count(n_rows)
     for index in range(layers.shape[0] - 1, 0, -1):
         layer = _layer(network, index)
-        above = _outputs(layers, index, deltas, n_rows)
-        below = _inputs(layers, index, deltas, n_rows)
-        inputs = _inputs(layers, index, units, n_rows)
-        outputs = _outputs(layers, index, units, n_rows)
+        all_above = _outputs(layers, index, deltas, n_rows)
+        all_below = _inputs(layers, index, deltas, n_rows)
         if layer.kind == LINEAR:
-            linear_backward(layer, weights, above, below, n_rows)
-        elif layer.kind == LAYER_NORM:
-            scales = sample.scales[index * _count(n_rows) :]
-            layer_norm_backward(scales, outputs, above, below, n_rows)
-        elif layer.kind == RECTIFIER:
-            rectifier_backward(layer, inputs, above, below)
-        elif layer.kind == TANH:
-            tanh_backward(outputs, above, below)
-        elif layer.kind == SILU:
-            silu_backward(inputs, outputs, above, below)
-        elif layer.kind == SCALE:
-            scale_backward(layer, weights, above, below, n_rows)
-        elif layer.kind == CONVOLUTION:
-            convolution_backward(layer, weights, above, below, network.patches, n_rows)
+            if layer.bias != NONE:
+                linear_backward(layer, weights, all_above, all_below, n_rows)
+            continue
+        all_inputs = _inputs(layers, index, units, n_rows)
+        all_outputs = _outputs(layers, index, units, n_rows)
+        if layer.kind == LAYER_NORM:
+            scales = sample.scales[index * n :]
+            layer_norm_backward(scales, all_outputs, all_above, all_below, n_rows)
+            continue
+        for row in range(n):
+            above, below = _part(all_above, row, n_rows), _part(all_below, row, n_rows)
+            inputs, outputs = _part(all_inputs, row, n_rows), _part(all_outputs, row, n_rows)
+            if layer.kind == RECTIFIER:
+                differentiate(rectifier_slope, layer, inputs, outputs, above, below)
+            elif layer.kind == TANH:
+                differentiate(tanh_slope, layer, inputs, outputs, above, below)
+            elif layer.kind == SILU:
+                differentiate(silu_slope, layer, inputs, outputs, above, below)
+            elif layer.kind == SCALE:
+                scale_backward(layer, weights, above, below)
+            elif layer.kind == CONVOLUTION:
+                convolution_backward(layer, weights, above, below, network.patches)
 
 
 @compiled
@@ -224,21 +233,23 @@ def accumulate_gradient(
     network: Network, sample: Sample, decay: float, gradient: Floats, n_rows: Rows
 ) -> None:
     """Multiply a gradient, or a trace, by ``decay`` and add the gradient of all observations."""
-    layers, kept = network.layers, np.float32(decay)
+    layers = network.layers
     for index in range(layers.shape[0]):
-        layer = _layer(network, index)
-        inputs = _inputs(layers, index, sample.units, n_rows)
-        deltas = _outputs(layers, index, sample.deltas, n_rows)
+        layer, kept = _layer(network, index), np.float32(decay)
+        all_inputs = _inputs(layers, index, sample.units, n_rows)
+        all_deltas = _outputs(layers, index, sample.deltas, n_rows)
         if layer.kind == LINEAR:
-            accumulate_linear_gradient(layer, inputs, deltas, kept, gradient, n_rows)
-        elif layer.kind == SCALE:
-            accumulate_scale_gradient(layer, inputs, deltas, kept, gradient, n_rows)
-        elif layer.kind == CONVOLUTION:
-            patches = network.patches
-            accumulate_convolution_gradient(layer, inputs, deltas, kept, gradient, patches, n_rows)
-        elif layer.kind == LOCAL_VALUES:
-            rewards = network.rewards
-            accumulate_local_gradient(layer, inputs, deltas, kept, gradient, rewards, n_rows)
+            accumulate_linear_gradient(layer, all_inputs, all_deltas, kept, gradient, n_rows)
+        elif layer.kind == SCALE or layer.kind == CONVOLUTION:
+            for row in range(_count(n_rows)):
+                inputs, deltas = _part(all_inputs, row, n_rows), _part(all_deltas, row, n_rows)
+                if layer.kind == SCALE:
+                    accumulate_scale_gradient(layer, inputs, deltas, kept, gradient)
+                else:
+                    accumulate_convolution_gradient(
+                        layer, inputs, deltas, kept, gradient, network.patches
+                    )
+                kept = np.float32(1.0)
 
 
 @compiled
@@ -267,6 +278,15 @@ def _outputs(layers: Ints, index: int, values: Floats, n_rows: Rows) -> Floats:
 
 
 @compiled
+def _part(values: Floats, row: int, n_rows: Rows) -> Floats:
+    """Take one observation's numbers out of those of all."""
+    if n_rows is None:
+        return values
+    n = values.size // n_rows
+    return values[row * n : (row + 1) * n]
+
+
+@compiled
 def normalize_inputs(network: Network, inputs: Floats, units: Floats) -> None:
     """Normalise observations by running statistics, within bounds, or divide bytes by 255."""
     mean, squared_deviations = network.obs_mean, network.obs_squared_deviations
@@ -287,22 +307,23 @@ def normalize_inputs(network: Network, inputs: Floats, units: Floats) -> None:
 
 @compiled
 def linear(layer: Layer, weights: Floats, inputs: Floats, outputs: Floats, n_rows: Rows) -> None:
-    """Multiply by the weight matrix and add the bias."""
+    """Multiply by the weight matrix and add the bias, or what is there if there are no biases."""
     weight, bias = layer.weight, layer.bias
     if n_rows is None:
         n_in = inputs.size
+        added = outputs if bias == NONE else weights[bias : bias + outputs.size]
         for unit in range(outputs.size):
             start = weight + unit * n_in
             row = weights[start : start + n_in]
             total = np.float32(0.0)
             for i in range(n_in):
                 total += row[i] * inputs[i]
-            outputs[unit] = total + weights[bias + unit]
+            outputs[unit] = total + added[unit]
         return
     n_in, n_out = inputs.size // n_rows, outputs.size // n_rows
     biases = weights[bias : bias + n_out]
-    if n_in < n_out:  # rows as long as possible
-        for start in range(0, outputs.size, n_out):
+    if n_in < n_out or bias == NONE:  # rows as long as possible
+        for start in range(0, 0 if bias == NONE else outputs.size, n_out):
             out = outputs[start : start + n_out]
             for unit in range(n_out):
                 out[unit] = biases[unit]
@@ -352,11 +373,11 @@ def accumulate_linear_gradient(
             row = gradient[start : start + n_in]
             for i in range(n_in):
                 row[i] = flushed(kept * row[i] + delta * inputs[i])
-            gradient[bias + unit] = kept * gradient[bias + unit] + delta
+            if bias != NONE:
+                gradient[bias + unit] = kept * gradient[bias + unit] + delta
         return
     n_in, n_out = inputs.size // n_rows, deltas.size // n_rows
     fade(gradient[weight : weight + n_in * n_out], kept)
-    fade(gradient[bias : bias + n_out], kept)
     if n_in < n_out:
         columns = np.zeros(n_in * n_out, np.float32)
         add_product(inputs, n_in, n_rows, 1, n_in, deltas, columns, n_out)
@@ -365,7 +386,10 @@ def accumulate_linear_gradient(
                 gradient[weight + unit * n_in + i] += columns[i * n_out + unit]
     else:
         add_product(deltas, n_out, n_rows, 1, n_out, inputs, gradient[weight:], n_in)
+    if bias == NONE:
+        return
     by_biases = gradient[bias : bias + n_out]
+    fade(by_biases, kept)
     for start in range(0, deltas.size, n_out):
         row = deltas[start : start + n_out]
         for unit in range(n_out):
@@ -390,77 +414,19 @@ def fade(gradient: Floats, kept: np.float32) -> None:
             gradient[i] = kept * gradient[i] if kept != 0 else np.float32(0.0)
 
 
-# Local values: past all other layers, from the inputs to the outputs. Nothing below them learns.
-
-
 @compiled
-def local_features(
-    all_inputs: Floats, all_outputs: Floats, rewards: Rewards | None, n_rows: Rows
-) -> None:
+def local_features(inputs: Floats, outputs: Floats, rewards: Rewards | None) -> None:
     """Compute bumps along each input, and the inputs, times the cost share."""
-    if rewards is None:
+    if rewards is None:  # the network has no local values
         return
-    share = np.float32(cost_share(rewards))
-    n = all_inputs.size // _count(n_rows)
-    for row in range(_count(n_rows)):
-        inputs = all_inputs[row * n : (row + 1) * n]
-        outputs = all_outputs[row * n * (N_BUMPS + 1) : (row + 1) * n * (N_BUMPS + 1)]
-        for i in range(n):
-            for bump in range(N_BUMPS):
-                place = np.float32(bump * BUMP_WIDTH - FARTHEST_BUMP)
-                distance = (inputs[i] - place) / np.float32(BUMP_WIDTH)
-                height = np.exp(np.float32(-0.5) * distance * distance)
-                outputs[i * N_BUMPS + bump] = share * (np.float32(BUMP_SCALE) * height)
-            outputs[n * N_BUMPS + i] = share * inputs[i]
-
-
-@compiled
-def add_local_values(
-    layer: Layer,
-    weights: Floats,
-    inputs: Floats,
-    outputs: Floats,
-    rewards: Rewards | None,
-    n_rows: Rows,
-) -> None:
-    """Multiply by the weight matrix, and add to what is there."""
-    if rewards is None:  # the network has none
-        return
-    weight = layer.weight
-    n_in, n_out = inputs.size // _count(n_rows), outputs.size // _count(n_rows)
-    for row in range(_count(n_rows)):
-        features = inputs[row * n_in : (row + 1) * n_in]
-        for unit in range(n_out):
-            of_unit = weights[weight + unit * n_in : weight + (unit + 1) * n_in]
-            total = np.float32(0.0)
-            for i in range(n_in):
-                total += of_unit[i] * features[i]
-            outputs[row * n_out + unit] += total
-
-
-@compiled
-def accumulate_local_gradient(
-    layer: Layer,
-    inputs: Floats,
-    deltas: Floats,
-    kept: np.float32,
-    gradient: Floats,
-    rewards: Rewards | None,
-    n_rows: Rows,
-) -> None:
-    """Let the gradient of local values fade, and add that of all observations to it."""
-    if rewards is None:
-        return
-    weight = layer.weight
-    n_in, n_out = inputs.size // _count(n_rows), deltas.size // _count(n_rows)
-    for row in range(_count(n_rows)):
-        features = inputs[row * n_in : (row + 1) * n_in]
-        for unit in range(n_out):
-            of_unit = gradient[weight + unit * n_in : weight + (unit + 1) * n_in]
-            delta = deltas[row * n_out + unit]
-            for i in range(n_in):
-                of_unit[i] = flushed(kept * of_unit[i] + delta * features[i])
-        kept = np.float32(1.0)
+    share, n = np.float32(cost_share(rewards)), inputs.size
+    for i in range(n):
+        for bump in range(N_BUMPS):
+            place = np.float32(bump * BUMP_WIDTH - FARTHEST_BUMP)
+            distance = (inputs[i] - place) / np.float32(BUMP_WIDTH)
+            height = np.exp(np.float32(-0.5) * distance * distance)
+            outputs[i * N_BUMPS + bump] = share * (np.float32(BUMP_SCALE) * height)
+        outputs[n * N_BUMPS + i] = share * inputs[i]
 
 
 # Layer normalisation
@@ -514,103 +480,90 @@ def layer_norm_backward(
 
 
 @compiled
-def scale(layer: Layer, weights: Floats, inputs: Floats, outputs: Floats, n_rows: Rows) -> None:
+def scale(layer: Layer, weights: Floats, inputs: Floats, outputs: Floats) -> None:
     """Multiply each unit by a weight and add another."""
-    n = inputs.size // _count(n_rows)
-    scales = weights[layer.weight : layer.weight + n]
-    shifts = weights[layer.bias : layer.bias + n]
-    for start in range(0, inputs.size, n):
-        below, above = inputs[start : start + n], outputs[start : start + n]
-        for i in range(n):
-            above[i] = below[i] * scales[i] + shifts[i]
+    scales, shifts = weights[layer.weight :], weights[layer.bias :]
+    for i in range(inputs.size):
+        outputs[i] = inputs[i] * scales[i] + shifts[i]
 
 
 @compiled
-def scale_backward(
-    layer: Layer, weights: Floats, all_above: Floats, all_below: Floats, n_rows: Rows
-) -> None:
+def scale_backward(layer: Layer, weights: Floats, above: Floats, below: Floats) -> None:
     """Multiply derivatives by the same weights."""
-    n = all_above.size // _count(n_rows)
-    scales = weights[layer.weight : layer.weight + n]
-    for start in range(0, all_above.size, n):
-        above, below = all_above[start : start + n], all_below[start : start + n]
-        for i in range(n):
-            below[i] = above[i] * scales[i]
+    scales = weights[layer.weight :]
+    for i in range(above.size):
+        below[i] = above[i] * scales[i]
 
 
 @compiled
 def accumulate_scale_gradient(
-    layer: Layer,
-    all_inputs: Floats,
-    all_deltas: Floats,
-    kept: np.float32,
-    gradient: Floats,
-    n_rows: Rows,
+    layer: Layer, inputs: Floats, deltas: Floats, kept: np.float32, gradient: Floats
 ) -> None:
-    """Let the gradient of scale and shift fade, and add that of all observations to it."""
-    n = all_deltas.size // _count(n_rows)
+    """Let the gradient of scale and shift fade, and add that of an observation to it."""
+    n = deltas.size
     by_scales = gradient[layer.weight : layer.weight + n]
     by_shifts = gradient[layer.bias : layer.bias + n]
     fade(by_scales, kept)
     fade(by_shifts, kept)
-    for start in range(0, all_deltas.size, n):
-        inputs, deltas = all_inputs[start : start + n], all_deltas[start : start + n]
-        for i in range(n):
-            by_scales[i] += deltas[i] * inputs[i]
-            by_shifts[i] += deltas[i]
     for i in range(n):
-        by_scales[i] = flushed(by_scales[i])
+        by_scales[i] = flushed(by_scales[i] + deltas[i] * inputs[i])
+        by_shifts[i] += deltas[i]
 
 
-# Rectifier: ReLU with slope 0, LeakyReLU with another
-
-
-@compiled
-def rectifier(layer: Layer, inputs: Floats, outputs: Floats) -> None:
-    """Multiply what is below zero by a slope."""
-    factor = np.float32(layer.constant)
-    for i in range(inputs.size):
-        outputs[i] = inputs[i] if inputs[i] > 0 else factor * inputs[i]
+# Activations: functions of one unit and the layer's number, and their derivatives by its input x,
+# given the output y
 
 
 @compiled
-def rectifier_backward(layer: Layer, inputs: Floats, above: Floats, below: Floats) -> None:
-    """Multiply derivatives by the slope where the input was below zero."""
-    factor = np.float32(layer.constant)
-    for i in range(inputs.size):
-        below[i] = above[i] * (np.float32(1.0) if inputs[i] > 0 else factor)
-
-
-# Hyperbolic tangent
+def activate(function: Callable[..., np.float32], layer: Layer, x: Floats, y: Floats) -> None:
+    """Apply an activation to each unit."""
+    constant = np.float32(layer.constant)
+    for i in range(x.size):
+        y[i] = function(x[i], constant)
 
 
 @compiled
-def tanh(inputs: Floats, outputs: Floats) -> None:
-    """Apply the hyperbolic tangent."""
-    for i in range(inputs.size):
-        outputs[i] = np.tanh(inputs[i])
+def differentiate(
+    slope: Callable[..., np.float32], layer: Layer, x: Floats, y: Floats, above: Floats, below: Any
+) -> None:
+    """Multiply derivatives by those of an activation."""
+    constant = np.float32(layer.constant)
+    for i in range(x.size):
+        below[i] = above[i] * slope(x[i], y[i], constant)
 
 
 @compiled
-def tanh_backward(outputs: Floats, above: Floats, below: Floats) -> None:
-    """Multiply derivatives by 1 − tanh²."""
-    for i in range(outputs.size):
-        below[i] = above[i] * (np.float32(1.0) - outputs[i] * outputs[i])
-
-
-# SiLU, also called swish: x times its logistic function
+def rectifier(x: np.float32, factor: np.float32) -> np.float32:
+    """ReLU with factor 0, LeakyReLU with another."""
+    return x if x > 0 else factor * x
 
 
 @compiled
-def silu(inputs: Floats, outputs: Floats) -> None:
-    """Multiply each unit by its logistic function σ."""
-    for i in range(inputs.size):
-        outputs[i] = inputs[i] / (np.float32(1.0) + np.exp(-inputs[i]))
+def rectifier_slope(x: np.float32, y: np.float32, factor: np.float32) -> np.float32:
+    """Its derivative."""
+    return np.float32(1.0) if x > 0 else factor
 
 
 @compiled
-def silu_backward(inputs: Floats, outputs: Floats, above: Floats, below: Floats) -> None:
-    """Multiply derivatives by σ + y·(1 − σ), where y is the output."""
-    for i in range(inputs.size):
-        logistic = np.float32(1.0) / (np.float32(1.0) + np.exp(-inputs[i]))
-        below[i] = above[i] * (logistic + outputs[i] * (np.float32(1.0) - logistic))
+def tanh(x: np.float32, constant: np.float32) -> np.float32:
+    """Hyperbolic tangent."""
+    return np.tanh(x)
+
+
+@compiled
+def tanh_slope(x: np.float32, y: np.float32, constant: np.float32) -> np.float32:
+    """Its derivative."""
+    return np.float32(1.0) - y * y
+
+
+@compiled
+def silu(x: np.float32, constant: np.float32) -> np.float32:
+    """SiLU, also called swish: x times its logistic function."""
+    return x / (np.float32(1.0) + np.exp(-x))
+
+
+@compiled
+def silu_slope(x: np.float32, y: np.float32, constant: np.float32) -> np.float32:
+    """Its derivative."""
+    logistic = np.float32(1.0) / (np.float32(1.0) + np.exp(-x))
+    return logistic + y * (np.float32(1.0) - logistic)

@@ -7,31 +7,20 @@ import torch as th
 from typing_extensions import override
 
 from dqn_plugins.errors import DivergenceError
-from dqn_plugins.learning.compiled.acting import action_values, greedy_actions, observe
+from dqn_plugins.learning.compiled import rules
+from dqn_plugins.learning.compiled.acting import greedy_actions, observe
 from dqn_plugins.learning.compiled.announcing import announced
 from dqn_plugins.learning.compiled.compilation import by_reference
 from dqn_plugins.learning.compiled.memory import Memory
-from dqn_plugins.learning.compiled.naive import NAIVE
-from dqn_plugins.learning.compiled.numbers import LEARNED, NOT_FINITE
-from dqn_plugins.learning.compiled.rollouts import ROLLOUT
-from dqn_plugins.learning.compiled.rule import EXPLORATION_RATE, CompiledRule
-from dqn_plugins.learning.compiled.stream import STREAM
 from dqn_plugins.learning.learner import Learner
 from dqn_plugins.learning.limits import check_optimizer
-from dqn_plugins.learning.rules import NaiveRule, RolloutRule, Rule, StreamRule
+from dqn_plugins.learning.rules import RolloutRule, Rule
 from dqn_plugins.learning.transition import Observation, Transition, raise_if_not_finite, rows_of
 from dqn_plugins.policies import QPolicy
 
 __all__ = ["CompiledLearner"]
 
-RULES: dict[type[Rule], CompiledRule] = {
-    NaiveRule: NAIVE,
-    StreamRule: STREAM,
-    RolloutRule: ROLLOUT,
-}
-ROWS_AT_ONCE = 256
-"""Of so many observations the values are computed at once: what they need fits into the caches."""
-
+NOTHING = np.empty(0, np.int64), np.empty(0, np.float32)
 FLOAT32 = np.dtype(np.float32)
 
 
@@ -43,28 +32,24 @@ class CompiledLearner(Learner):
 
     def __init__(self, policy: QPolicy, rule: Rule, n_envs: int, *rollout: Any) -> None:
         super().__init__(policy, rule, n_envs, *rollout)
-        self._compiled_rule = RULES[type(rule)]
         self._memory = memory = Memory(policy, n_envs)
-        self._td_errors = np.zeros(n_envs, np.float32)
-        self._numbers = np.zeros(len(self._compiled_rule.numbers(rule)))
+        state = rules.state_of(memory, rule, n_envs)
+        self._numbers, self._td_errors = state.numbers, state.td_errors
         self._network, self._steps_in_torch = memory.network, memory.optimizer is None
-        self._structure = by_reference(
-            self._compiled_rule.bind(memory, self._numbers, self._td_errors)
-        )
-        self._learn = self._compiled_rule.learn
+        self._structure, self._learn = by_reference(state), rules.RULES[type(rule)]
+        self._no_values = np.empty((0, int(policy.action_space.n)), np.float32)
         self._compiled_for: set[bool] = set()
-        self.set_rule(rule)
 
     @override
     def set_rule(self, rule: Rule) -> None:
         super().set_rule(rule)
-        self._numbers[:] = self._compiled_rule.numbers(rule)
+        self._numbers[:] = rules.numbers_of(rule)
         self.set_exploration_rate(self._exploration_rate)
 
     @override
     def set_exploration_rate(self, exploration_rate: float) -> None:
         super().set_exploration_rate(exploration_rate)
-        self._numbers[EXPLORATION_RATE] = exploration_rate
+        self._numbers[rules.EXPLORATION_RATE] = exploration_rate
 
     @override
     def is_current(self, thorough: bool = True) -> bool:
@@ -80,8 +65,7 @@ class CompiledLearner(Learner):
         with announced():
             if isinstance(self.rule, RolloutRule):
                 rows = self._as_numbers(rows.astype(self.policy.observation_space.dtype))
-                self.action_values(rows)
-                self._learn(self._structure, rows, indices, rewards, indices, 0)
+                self._learn(self._structure, rows, indices, rewards, indices, 0, self._no_values)
             else:
                 masks = np.empty((0, 1), np.bool_) if masked else None
                 observe(self._network, rows)
@@ -121,7 +105,7 @@ class CompiledLearner(Learner):
         else:
             self._memory.update_settings()
             result = self._learn(self._structure, *arrays, first, masks[0], masks[1])
-            if result != LEARNED:
+            if result != rules.LEARNED:
                 self._refuse(result, transition)
         return self._td_errors[: len(actions)]
 
@@ -132,32 +116,33 @@ class CompiledLearner(Learner):
         raise_if_not_finite(transition.obs, transition.rewards, transition.next_obs, first)
         n, td_errors = len(transition.actions), np.zeros(self.n_envs, np.float32)
         step = 1 if self.rule.update == "each" else max(n, 1)
-        result = LEARNED
+        result = rules.LEARNED
         for start in range(0, n, step):
             rows = slice(start, start + step)
             group, group_masks = ([rows_of(a, rows) for a in some] for some in (arrays, masks))
             result = self._learn(self._structure, *group, first, *group_masks)
             td_errors[rows] = self._td_errors[:step]
-            if result != LEARNED:
+            if result != rules.LEARNED:
                 break
             if transition.valid[rows].any():
                 self._memory.step_in_torch()
         self._td_errors[:] = td_errors
-        if result != LEARNED:
+        if result != rules.LEARNED:
             self._refuse(start + result, transition)
 
     def _refuse(self, result: int, transition: Transition) -> NoReturn:
         """Say why compiled code refused a batch: what it returned, other than ``LEARNED``."""
         first = transition.first_env_index
-        if result == NOT_FINITE:
+        if result == rules.NOT_FINITE:
             raise_if_not_finite(transition.obs, transition.rewards, transition.next_obs, first)
         raise DivergenceError(first + result, float(self._td_errors[result]))
 
     @override
     def action_values(self, obs: Any) -> th.Tensor:
-        rows = self._as_numbers(obs)
-        values = np.empty((len(rows), int(self.policy.q_net.action_space.n)), np.float32)
-        action_values(self._network, rows, ROWS_AT_ONCE, values)
+        rows, (actions, targets) = self._as_numbers(obs), NOTHING
+        values = np.empty((len(rows), self._no_values.shape[1]), np.float32)
+        order = np.arange(len(rows))
+        rules.learn_minibatches(self._structure, rows, actions, targets, order, 0, values)
         return th.from_numpy(values)
 
     @override
@@ -167,9 +152,11 @@ class CompiledLearner(Learner):
         arrays = self._as_numbers(obs), actions.numpy(), targets.numpy()
         if not self._steps_in_torch:
             self._memory.update_settings()
-            return self._learn(self._structure, *arrays, rows, n_batches) == LEARNED
+            result = self._learn(self._structure, *arrays, rows, n_batches, self._no_values)
+            return result == rules.LEARNED
         for batch in np.array_split(rows, n_batches):
-            if self._learn(self._structure, *arrays, batch, 1) != LEARNED:
+            result = self._learn(self._structure, *arrays, batch, 1, self._no_values)
+            if result != rules.LEARNED:
                 return False
             self._memory.step_in_torch()
         return True
@@ -182,23 +169,21 @@ class CompiledLearner(Learner):
 
     @override
     def snapshot(self) -> Any:
-        return super().snapshot() if self._steps_in_torch else self._memory.copied()
+        if self._steps_in_torch:
+            return super().snapshot()
+        return [array.copy() for array in self._memory.changing]
 
     @override
     def restore(self, state: Any) -> None:
         if self._steps_in_torch:
             super().restore(state)
-        else:
-            self._memory.put_back(state)
+            return
+        for array, before in zip(self._memory.changing, state, strict=True):
+            array[:] = before
 
 
 def as_rows(obs: Observation) -> np.ndarray:
-    """
-    Prepare observations for compiled code.
-
-    :param obs: Observations, shape (n_envs, ...).
-    :return: The same numbers, shape (n_envs, n_inputs), float32, in memory of the usual layout.
-    """
+    """Flatten observations to (n_envs, n_inputs), float32, in memory of the usual layout."""
     assert isinstance(obs, np.ndarray)
     # Compiled code would be compiled anew for another layout or for read-only memory.
     if obs.dtype is FLOAT32 and obs.ndim == 2 and obs.flags.carray:

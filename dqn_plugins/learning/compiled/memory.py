@@ -10,7 +10,7 @@ import numpy as np
 import torch as th
 from torch import nn
 
-from dqn_plugins.learning.compiled import optimizers, rewards
+from dqn_plugins.learning.compiled import optimizers, statistics
 from dqn_plugins.learning.compiled.compilation import by_reference
 from dqn_plugins.learning.compiled.layers import N_IN
 from dqn_plugins.learning.compiled.network import NO_DOUBLES, network_of, statistics_arrays
@@ -21,6 +21,7 @@ from dqn_plugins.policies import QPolicy, StreamQPolicy, TraceOptimizer
 __all__ = ["Memory"]
 
 NO_FLOATS = np.zeros(0, np.float32)
+REQUIRES_GRAD = attrgetter("requires_grad")
 
 
 class Memory:
@@ -41,6 +42,8 @@ class Memory:
         self._parameters = list(policy.q_net.parameters())
         self.weights = _bind(self._parameters)
         self.gradient = np.zeros_like(self.weights)
+        self.changing = [self.weights]
+        """The weights, and the state of an optimiser that is compiled."""
         self.rewards = self._bind_rewards(n_envs)
         network = network_of(policy, self.weights, self.rewards)
         self.n_inputs, self.n_units = int(network.layers[0, N_IN]), network.scratch.shape[1]
@@ -48,7 +51,12 @@ class Memory:
         self.optimizer = self._bind_optimizer()
         self.average = self._bind_average()
         self.traces = self._bind_traces(n_envs)
-        self.td_errors = self._bind_td_errors()
+        mean_square = getattr(policy, "td_errors", None)
+        self.td_errors = (
+            (NO_DOUBLES, NO_DOUBLES)
+            if mean_square is None
+            else (mean_square.total.numpy(), mean_square.weight.numpy())
+        )
         self._own_tensors = [*self._parameters, *self._average_parameters, *policy.buffers()]
         self._addresses = _addresses_of(self._own_tensors)
         # Looking up the state of a parameter that the optimiser does not hold would add it.
@@ -73,12 +81,13 @@ class Memory:
                 like = param.data if key in known.moments else th.tensor(0.0)
                 self._optimizer.state[param].setdefault(key, th.zeros_like(like))
             state[name] = self._bind_state(key)
-        self._optimizer_arrays = list(state.values())
+        self.changing += state.values()
         self.numbers = np.zeros(len(optimizers.numbers_of(self._group)))
         self._rate_place = list(self._group).index("lr")
         self.update_settings()
-        scratch = {name: np.zeros_like(self.weights) for name in ("update", "squares")}
-        return by_reference(known.kind(self.numbers, **state, **scratch))
+        update = np.zeros_like(self.weights)
+        squares = np.zeros_like(self.weights) if known.squares else None
+        return by_reference(known.kind(self.numbers, **state, update=update, squares=squares))
 
     def _bind_state(self, key: str) -> np.ndarray:
         """Put one number or tensor per parameter of the optimiser's state into a flat array."""
@@ -116,24 +125,17 @@ class Memory:
         if normalizer is None:
             self.returns = np.zeros(n_envs)
             nothing = (NO_DOUBLES,) * 6
-            return by_reference(rewards.Rewards(rewards.NO_SCALE, self.returns, *nothing))
+            return by_reference(statistics.Rewards(statistics.NO_SCALE, self.returns, *nothing))
         normalizer.keep_returns_for(n_envs)
         self.returns = normalizer.returns.numpy()
         return by_reference(
-            rewards.Rewards(
-                rewards.SCALES[normalizer.scale_by],
+            statistics.Rewards(
+                statistics.SCALES[normalizer.scale_by],
                 self.returns,
                 *statistics_arrays(normalizer.return_statistics),
                 *statistics_arrays(normalizer.reward_statistics),
             )
         )
-
-    def _bind_td_errors(self) -> tuple[np.ndarray, np.ndarray]:
-        """Find the mean square of the TD errors."""
-        td_errors = getattr(self.policy, "td_errors", None)
-        if td_errors is None:
-            return NO_DOUBLES, NO_DOUBLES
-        return td_errors.total.numpy(), td_errors.weight.numpy()
 
     def _parts(self, flat: np.ndarray) -> list[th.Tensor]:
         """Divide what is laid out as the weights, shape (..., n_weights), among the parameters."""
@@ -169,7 +171,7 @@ class Memory:
         """
         if self._is_stale or self.policy.optimizer is not self._optimizer:
             return False
-        if any(self._hooks) or not all(map(_requires_grad, self._parameters)):
+        if any(self._hooks) or not all(map(REQUIRES_GRAD, self._parameters)):
             return False
         if (self.optimizer is None) != (
             self._has_other_options() and reason_against_optimizer(self.policy) is not None
@@ -217,19 +219,6 @@ class Memory:
         self.numbers[:] = optimizers.numbers_of(self._group)
         self._settings = list(self._group.values())
 
-    def copied(self) -> list[np.ndarray]:
-        """Copy the weights and the optimiser's state."""
-        return [array.copy() for array in (self.weights, *self._optimizer_arrays)]
-
-    def put_back(self, arrays: list[np.ndarray]) -> None:
-        """
-        Undo what has changed since.
-
-        :param arrays: What :meth:`copied` returned.
-        """
-        for array, before in zip((self.weights, *self._optimizer_arrays), arrays, strict=True):
-            array[:] = before
-
     def step_in_torch(self) -> None:
         """Have torch's optimiser go along :attr:`gradient`."""
         for param, part in zip(self._parameters, self._parts(self.gradient), strict=True):
@@ -239,9 +228,6 @@ class Memory:
 
 def _addresses_of(tensors: Iterable[th.Tensor]) -> list[int]:
     return list(map(th.Tensor.data_ptr, tensors))
-
-
-_requires_grad = attrgetter("requires_grad")
 
 
 def _bind(parameters: list[nn.Parameter]) -> np.ndarray:
@@ -254,11 +240,8 @@ def _bind(parameters: list[nn.Parameter]) -> np.ndarray:
 
 def _make_contiguous(tensors: list[th.Tensor]) -> tuple[np.ndarray, list[th.Tensor]]:
     """
-    Put tensors one behind the other in memory.
-
-    :param tensors: Float32 tensors on the CPU.
-    :return: A flat array over all of them, and the tensors as views of it: the given ones where
-        they already lay like this.
+    Put float32 tensors one behind the other in memory: a flat array over all of them, and the
+    tensors as views of it, the given ones where they already lay like this.
     """
     sizes = [tensor.numel() for tensor in tensors]
     first = tensors[0]

@@ -15,6 +15,12 @@ from dqn_plugins.policies import ImageExtractor, QNetwork, QPolicy, RunningStati
 __all__ = ["NotCompiledError", "network_of", "products_of", "reason_against_layers"]
 
 NO_DOUBLES = np.zeros(0)
+ACTIVATIONS: dict[type[nn.Module], int] = {
+    nn.ReLU: layers.RECTIFIER,
+    nn.LeakyReLU: layers.RECTIFIER,
+    nn.Tanh: layers.TANH,
+    nn.SiLU: layers.SILU,
+}
 
 Statistics = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Mean, squared deviations and count of a stream of numbers, or three empty arrays."""
@@ -71,7 +77,7 @@ def network_of(policy: QPolicy, weights: np.ndarray, rewards: Any) -> layers.Net
         rest = (0,) * GEOMETRY
         rows += [
             (layers.LOCAL_FEATURES, n_inputs, n_features, NONE, NONE, 0, features, *rest),
-            (layers.LOCAL_VALUES, n_features, n_out, weight, NONE, features, unit, *rest),
+            (layers.LINEAR, n_features, n_out, weight, NONE, features, unit, *rest),
         ]
         constants += [0.0, 0.0]
         unit += n_features
@@ -89,12 +95,7 @@ def network_of(policy: QPolicy, weights: np.ndarray, rewards: Any) -> layers.Net
 
 
 def reason_against_layers(q_net: QNetwork) -> str | None:
-    """
-    Tell why a network's layers cannot be compiled.
-
-    :param q_net: The network.
-    :return: The reason, with what would be needed instead; None if there is none.
-    """
+    """Tell why a network's layers cannot be compiled, and what is needed; None if they can."""
     try:
         for module in _modules_of(q_net):
             _as_layers(module)
@@ -110,12 +111,7 @@ def reason_against_layers(q_net: QNetwork) -> str | None:
 
 
 def products_of(q_net: QNetwork) -> int:
-    """
-    Count how often a network's convolutions multiply for one image.
-
-    :param q_net: A network that :func:`reason_against_layers` has nothing against.
-    :return: The number; 0 without convolutions.
-    """
+    """Count how often a network's convolutions multiply for one image."""
     image, products = _ImageShape.of_observations(q_net), 0
     for module in _modules_of(q_net):
         if isinstance(module, nn.Conv2d):
@@ -126,12 +122,7 @@ def products_of(q_net: QNetwork) -> int:
 
 
 def statistics_arrays(statistics: RunningStatistics) -> Statistics:
-    """
-    Show running statistics to compiled code.
-
-    :param statistics: The statistics.
-    :return: Flat float64 views of their mean, squared deviations and count.
-    """
+    """Show running statistics to compiled code, as flat views."""
     return (
         statistics.mean.view(-1).numpy(),
         statistics.squared_deviations.view(-1).numpy(),
@@ -160,14 +151,8 @@ def _as_layers(module: nn.Module) -> list[_Layer]:
         if module.bias is None:
             raise NotCompiledError("layer normalisation learns a scale without a shift")
         return [norm, _Layer(layers.SCALE, 0.0, module.weight.numel(), module.bias.numel())]
-    if type(module) is nn.ReLU:
-        return [_Layer(layers.RECTIFIER)]
-    if type(module) is nn.LeakyReLU:
-        return [_Layer(layers.RECTIFIER, module.negative_slope)]
-    if type(module) is nn.Tanh:
-        return [_Layer(layers.TANH)]
-    if type(module) is nn.SiLU:
-        return [_Layer(layers.SILU)]
+    if type(module) in ACTIVATIONS:
+        return [_Layer(ACTIVATIONS[type(module)], getattr(module, "negative_slope", 0.0))]
     raise NotCompiledError(
         f"the network has a layer {type(module).__name__}, it must be Linear, Conv2d, LayerNorm, "
         "ReLU, LeakyReLU, Tanh or SiLU"
@@ -188,12 +173,8 @@ def _modules_of(q_net: QNetwork) -> list[nn.Module]:
 
 class _ImageShape(NamedTuple):
     """
-    The shape of an image, and its layout in memory: steps from one number to the next.
-
-    :param channels: Number of channels.
-    :param height: Number of rows.
-    :param width: Number of columns.
-    :param steps: From one channel, row and column to the next.
+    The shape of an image, and its layout in memory: how many numbers it is from one channel, row
+    and column to the next.
     """
 
     channels: int
@@ -203,12 +184,7 @@ class _ImageShape(NamedTuple):
 
     @classmethod
     def of_observations(cls, q_net: QNetwork) -> "_ImageShape | None":
-        """
-        Find the shape of the observations.
-
-        :param q_net: The network.
-        :return: The shape; None if the network does not take them as images.
-        """
+        """Find the shape of the observations; None if the network does not take them as images."""
         extractor = q_net.features_extractor
         if not isinstance(extractor, ImageExtractor):
             return None
@@ -230,13 +206,7 @@ class _ImageShape(NamedTuple):
         return self.channels * self.height * self.width
 
     def convolved(self, module: nn.Conv2d) -> tuple[tuple[int, ...], "_ImageShape"]:
-        """
-        Describe a convolution.
-
-        :param module: The convolution.
-        :return: Its geometry, in the order of the columns in ``convolution.py``, and the shape of
-            its outputs.
-        """
+        """Describe a convolution as ``convolution.py`` does, and find the shape of its outputs."""
         kernel, stride = module.kernel_size, module.stride
         # torch's own: left, right, top and bottom, which differ where "same" is uneven
         left, right, top, bottom = module._reversed_padding_repeated_twice

@@ -5,7 +5,7 @@ A direction is ∇Q(s, a) or its eligibility trace, the error what the value sho
 ordinary optimiser calls the gradient is −error · direction.
 
 Each optimiser has a class of its own, by which its step is found, and a line in
-:data:`OPTIMIZERS`, which says where torch keeps its numbers and state.
+:data:`OPTIMIZERS`, which says what its step is and where torch keeps its numbers and state.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ import torch as th
 
 from dqn_plugins.learning.compiled.compilation import Doubles, Floats, by_class, compiled
 from dqn_plugins.learning.compiled.layers import Network, Sample, accumulate_gradient
-from dqn_plugins.learning.compiled.numbers import flushed
+from dqn_plugins.learning.compiled.products import flushed
 from dqn_plugins.policies import (
     AdaptiveObGD,
     AdaptiveQOptimizer,
@@ -57,8 +57,8 @@ class Optimizer(NamedTuple):
     :param exp_avg: First moment, laid out as the weights, or empty.
     :param exp_avg_sq: Second moment, laid out as the weights, or empty.
     :param update: Working memory, laid out as the weights.
-    :param squares: The mean square of the transitions' gradients, laid out as the weights; used by
-        those optimisers that need it.
+    :param squares: The mean square of the transitions' gradients, laid out as the weights; None for
+        an optimiser that does not need it.
     """
 
     numbers: Doubles
@@ -67,7 +67,7 @@ class Optimizer(NamedTuple):
     exp_avg: Floats
     exp_avg_sq: Floats
     update: Floats
-    squares: Floats
+    squares: Floats | None
 
 
 def _kind(name: str) -> type[Optimizer]:
@@ -87,15 +87,22 @@ class CompiledOptimizer:
     An optimiser that compiled code can stand in for.
 
     :param kind: Its class.
+    :param step: Moves the weights once: a function of the optimiser, a :class:`Step`, and the
+        average of the weights or None.
     :param moments: Keys of its state that are laid out as the weights, with the field of each.
     :param scalars: Keys of its state that are one number per parameter, with the field of each.
     :param required: Options that compiled code leaves out, with the value that turns each off.
+    :param squares: Takes the mean square of the transitions' gradients into the optimiser's own
+        mean before a step: a function of the optimiser and γλ; None for one that needs no such
+        squares.
     """
 
     kind: type[Optimizer]
+    step: Any
     moments: dict[str, str] = field(default_factory=dict)
     scalars: dict[str, str] = field(default_factory=dict)
     required: dict[str, Any] = field(default_factory=dict)
+    squares: Any = None
 
 
 def numbers_of(group: dict[str, Any]) -> list[float]:
@@ -108,34 +115,6 @@ def numbers_of(group: dict[str, Any]) -> list[float]:
     beta1, beta2 = group.get("betas", (0.0, group.get("beta2", group.get("alpha", 0.0))))
     eps, overshoot_factor = group.get("eps", 0.0), group.get("overshoot_factor", 0.0)
     return [float(group["lr"]), float(beta1), float(beta2), float(eps), float(overshoot_factor)]
-
-
-_BOTH = {"exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
-_SECOND = {"exp_avg_sq": "exp_avg_sq"}
-_STEPS = {"step": "steps"}
-_PLAIN = {"weight_decay": 0, "maximize": False}
-
-OPTIMIZERS: dict[type[th.optim.Optimizer], CompiledOptimizer] = {
-    th.optim.SGD: CompiledOptimizer(_SGD, required=_PLAIN | {"momentum": 0, "nesterov": False}),
-    th.optim.Adam: CompiledOptimizer(_Adam, _BOTH, _STEPS, _PLAIN | {"amsgrad": False}),
-    th.optim.RAdam: CompiledOptimizer(_RAdam, _BOTH, _STEPS, _PLAIN),
-    th.optim.RMSprop: CompiledOptimizer(
-        _RMSprop,
-        {"square_avg": "exp_avg_sq"},
-        _STEPS,
-        _PLAIN | {"momentum": 0, "centered": False},
-    ),
-    KerasAdam: CompiledOptimizer(_KerasAdam, _BOTH, _STEPS),
-    TraceAdam: CompiledOptimizer(_Adam, _BOTH, _STEPS),
-    ObGD: CompiledOptimizer(_ObGD),
-    AdaptiveObGD: CompiledOptimizer(_AdaptiveObGD, _SECOND, _STEPS),
-    AdaptiveQOptimizer: CompiledOptimizer(_AdaptiveQ, _SECOND),
-    IntentionalOptimizer: CompiledOptimizer(
-        _Intentional, _SECOND, _STEPS | {"squared_norm": "squared_norm"}
-    ),
-    MaxScaledOptimizer: CompiledOptimizer(_MaxScaled, {"exp_inf": "exp_avg_sq"}),
-}
-"""The optimisers that are compiled."""
 
 
 Moments: TypeAlias = tuple[Floats, Floats]
@@ -220,55 +199,69 @@ def average_weights(step: Step, average: Average | None) -> None:
         averaged[i] += share * (step.weights[i] - averaged[i])
 
 
-@compiled
-def descend(
-    change: Callable[..., np.float32], numbers: Any, optimizer: Any, step: Step, average: Any
-) -> None:
+def weight_by_weight(numbers_of: Callable[..., Any], change: Callable[..., np.float32]) -> Any:
     """
-    Change the weights one by one, and take them into their average on the way.
+    Make the step of an optimiser that changes each weight by its own gradient and moments.
 
-    :param change: What to subtract from a weight: a function of ``numbers``, both moments, the
-        weight's index, and its gradient.
+    :param numbers_of: Collects what is the same for all weights: a function of the optimiser.
+    :param change: What to subtract from a weight, and what becomes of its moments: a function of
+        these numbers, both moments, the weight's index, and its gradient.
+    :return: A compiled function of the optimiser, a :class:`Step`, and the average or None.
     """
-    weights, moments = step.weights, (optimizer.exp_avg, optimizer.exp_avg_sq)
-    direction, factor = step.directions[0], -step.errors[0]
-    if len(step.errors) > 1:
-        mean_update(step, optimizer.update)
-        direction, factor = optimizer.update, np.float32(-1.0)
-    if average is None:
-        for i in range(weights.size):
-            weights[i] -= change(numbers, moments, i, factor * direction[i])
-    else:
-        share, averaged = share_of_newest(average, step.n), average.weights
+
+    @compiled
+    def take_such_a_step(optimizer: Any, step: Step, average: Any) -> None:
+        numbers, moments = numbers_of(optimizer), (optimizer.exp_avg, optimizer.exp_avg_sq)
+        weights, direction, factor = step.weights, step.directions[0], -step.errors[0]
+        if len(step.errors) > 1:
+            mean_update(step, optimizer.update)
+            direction, factor = optimizer.update, np.float32(-1.0)
+        share, averaged = np.float32(0.0), weights
+        if average is not None:
+            share, averaged = share_of_newest(average, step.n), average.weights
         for i in range(weights.size):
             weight = weights[i] - change(numbers, moments, i, factor * direction[i])
             weights[i] = weight
-            averaged[i] += share * (weight - averaged[i])
-
-
-def weight_by_weight(numbers: Callable[..., Any], change: Callable[..., np.float32]) -> Any:
-    """Make the step of an optimiser that changes each weight by its own gradient and moments."""
-
-    @compiled
-    def take_such_a_step(optimizer: Optimizer, step: Step, average: Average | None) -> None:
-        descend(change, numbers(optimizer), optimizer, step, average)
+            if average is not None:
+                averaged[i] += share * (weight - averaged[i])
 
     return take_such_a_step
 
 
-# Plain gradient descent
+# Plain gradient descent, RMSprop, and ``MaxScaledOptimizer``
 
 
 @compiled
-def sgd_numbers(optimizer: Optimizer) -> Any:
-    """Collect what is the same for all weights: the step size."""
-    return np.float32(optimizer.numbers[LEARNING_RATE])
+def plain_numbers(optimizer: Optimizer) -> Any:
+    """Collect what is the same for all weights: step size, eps, decay rate."""
+    numbers, beta2 = optimizer.numbers, optimizer.numbers[BETA2]
+    step_size, floor = np.float32(numbers[LEARNING_RATE]), np.float32(numbers[EPS])
+    return step_size, floor, np.float32(beta2), np.float32(1.0 - beta2)
 
 
 @compiled
-def sgd(step_size: Any, moments: Moments, i: int, gradient: np.float32) -> np.float32:
-    """Compute one weight's change. See :func:`descend`."""
-    return np.float32(step_size * gradient)
+def sgd(numbers: Any, moments: Moments, i: int, gradient: np.float32) -> np.float32:
+    """Compute one weight's change. See :func:`weight_by_weight`."""
+    return np.float32(numbers[0] * gradient)
+
+
+@compiled
+def rmsprop(numbers: Any, moments: Moments, i: int, gradient: np.float32) -> np.float32:
+    """Compute one weight's change, and its second moment. See :func:`weight_by_weight`."""
+    step_size, floor, decay2, weight2 = numbers
+    exp_avg_sq = moments[1]
+    second = flushed(decay2 * exp_avg_sq[i] + weight2 * (gradient * gradient))
+    exp_avg_sq[i] = second
+    return np.float32(step_size * gradient / (np.sqrt(second) + floor))
+
+
+@compiled
+def max_scaled(numbers: Any, moments: Moments, i: int, gradient: np.float32) -> np.float32:
+    """Compute one weight's change, and the largest gradient. See :func:`weight_by_weight`."""
+    step_size, floor, decay, _ = numbers
+    largest = flushed(max(decay * moments[1][i], abs(gradient)))
+    moments[1][i] = largest
+    return np.float32(step_size * gradient / (largest + floor))
 
 
 # Adam, in torch's form and in Keras's, and RAdam
@@ -276,32 +269,22 @@ def sgd(step_size: Any, moments: Moments, i: int, gradient: np.float32) -> np.fl
 
 @compiled
 def adam_numbers(optimizer: Optimizer) -> Any:
-    """Collect what is the same for all weights: corrected step size and eps, decay rates."""
+    """Collect what is the same for all weights: corrected step size and eps, decay rates, and 1."""
     numbers, step = optimizer.numbers, optimizer.steps[0]
     beta1, beta2, eps = numbers[BETA1], numbers[BETA2], numbers[EPS]
     root_correction = np.sqrt(1.0 - beta2**step)
     step_size = np.float32(numbers[LEARNING_RATE] * root_correction / (1.0 - beta1**step))
     # Adding eps after the correction of the root is adding less of it before.
     floor = np.float32(eps * root_correction)
-    return step_size, floor, np.float32(1.0 - beta1), np.float32(beta2), np.float32(1.0 - beta2)
+    weights = np.float32(1.0 - beta1), np.float32(beta2), np.float32(1.0 - beta2)
+    return step_size, floor, *weights, np.float32(1.0)
 
 
 @compiled
 def keras_adam_numbers(optimizer: Optimizer) -> Any:
     """Collect the same for Keras's form, which adds eps before the correction."""
-    step_size, _, weight1, decay2, weight2 = adam_numbers(optimizer)
-    return step_size, np.float32(optimizer.numbers[EPS]), weight1, decay2, weight2
-
-
-@compiled
-def adam(numbers: Any, moments: Moments, i: int, gradient: np.float32) -> np.float32:
-    """Compute one weight's change, and its moments. See :func:`descend`."""
-    step_size, floor, weight1, decay2, weight2 = numbers
-    exp_avg, exp_avg_sq = moments
-    first = flushed(exp_avg[i] + weight1 * (gradient - exp_avg[i]))
-    second = flushed(decay2 * exp_avg_sq[i] + weight2 * (gradient * gradient))
-    exp_avg[i], exp_avg_sq[i] = first, second
-    return np.float32(step_size * first / (np.sqrt(second) + floor))
+    step_size, _, weight1, decay2, weight2, one = adam_numbers(optimizer)
+    return step_size, np.float32(optimizer.numbers[EPS]), weight1, decay2, weight2, one
 
 
 @compiled
@@ -330,8 +313,8 @@ def radam_numbers(optimizer: Optimizer) -> Any:
 
 
 @compiled
-def radam(numbers: Any, moments: Moments, i: int, gradient: np.float32) -> np.float32:
-    """Compute one weight's change, and its moments. See :func:`descend`."""
+def adam(numbers: Any, moments: Moments, i: int, gradient: np.float32) -> np.float32:
+    """Compute one weight's change, and its moments. See :func:`weight_by_weight`."""
     step_size, floor, weight1, decay2, weight2, is_rectified = numbers
     exp_avg, exp_avg_sq = moments
     first = flushed(exp_avg[i] + weight1 * (gradient - exp_avg[i]))
@@ -340,58 +323,44 @@ def radam(numbers: Any, moments: Moments, i: int, gradient: np.float32) -> np.fl
     return np.float32(step_size * first / (is_rectified * np.sqrt(second) + floor))
 
 
-# RMSprop
-
-
-@compiled
-def rmsprop_numbers(optimizer: Optimizer) -> Any:
-    """Collect what is the same for all weights: step size, eps, decay rate."""
-    numbers, beta2 = optimizer.numbers, optimizer.numbers[BETA2]
-    step_size, floor = np.float32(numbers[LEARNING_RATE]), np.float32(numbers[EPS])
-    return step_size, floor, np.float32(beta2), np.float32(1.0 - beta2)
-
-
-@compiled
-def rmsprop(numbers: Any, moments: Moments, i: int, gradient: np.float32) -> np.float32:
-    """Compute one weight's change, and its second moment. See :func:`descend`."""
-    step_size, floor, decay2, weight2 = numbers
-    exp_avg_sq = moments[1]
-    second = flushed(decay2 * exp_avg_sq[i] + weight2 * (gradient * gradient))
-    exp_avg_sq[i] = second
-    return np.float32(step_size * gradient / (np.sqrt(second) + floor))
-
-
-# Steps scaled by the largest recent one, see ``MaxScaledOptimizer``
-
-
-@compiled
-def max_scaled(numbers: Any, moments: Moments, i: int, gradient: np.float32) -> np.float32:
-    """Compute one weight's change, and the largest gradient. See :func:`descend`."""
-    step_size, floor, decay, _ = numbers
-    largest = flushed(max(decay * moments[1][i], abs(gradient)))
-    moments[1][i] = largest
-    return np.float32(step_size * gradient / (largest + floor))
-
-
 # What needs the transitions' own gradients: ``AdaptiveQOptimizer`` and ``IntentionalOptimizer``
 
 
 @compiled
 def adaptive_q(numbers: Any, moments: Moments, i: int, gradient: np.float32) -> np.float32:
-    """Compute one weight's change. See :func:`descend`."""
+    """Compute one weight's change. See :func:`weight_by_weight`."""
     return np.float32(numbers[0] * gradient / (np.sqrt(moments[1][i]) + numbers[1]))
 
 
 @compiled
-def add_squares(
-    optimizer: Optimizer, network: Network, sample: Sample, kept: float, n: int
+def take_in_gradient(
+    optimizer: Optimizer,
+    squares: Floats | None,
+    network: Network,
+    sample: Sample,
+    kept: float,
+    n: int,
 ) -> None:
-    """Add a transition's part to the mean square of n gradients; ``kept`` is 0 for the first."""
-    gradient, squares = optimizer.update, optimizer.squares
+    """
+    Add a transition's part to the mean square of n gradients, if the optimiser needs it.
+
+    :param squares: The optimiser's.
+    :param kept: 0 for the first transition, 1 for the others.
+    """
+    if squares is None:
+        return
+    gradient = optimizer.update
     accumulate_gradient(network, sample, 0.0, gradient, None)
     kept_share, share = np.float32(kept), np.float32(1.0 / n)
     for i in range(squares.size):
         squares[i] = kept_share * squares[i] + share * (gradient[i] * gradient[i])
+
+
+@compiled
+def take_in_squares(optimizer: Optimizer, squares: Floats | None, decay: float) -> None:
+    """Take the mean square of gradients into the optimiser's own mean, before a step."""
+    if squares is not None:
+        _move_squares(optimizer, decay)
 
 
 @compiled
@@ -487,36 +456,45 @@ def adaptive_obgd(optimizer: Optimizer, step: Step, average: Average | None) -> 
     average_weights(step, average)
 
 
-@compiled
-def no_gradient(
-    optimizer: Optimizer, network: Network, sample: Sample, kept: float, n: int
-) -> None:
-    """Take in no gradient."""
+_BOTH = {"exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
+_SECOND = {"exp_avg_sq": "exp_avg_sq"}
+_STEPS = {"step": "steps"}
+_PLAIN = {"weight_decay": 0, "maximize": False}
 
+_adam = weight_by_weight(adam_numbers, adam)
 
-@compiled
-def no_squares(optimizer: Optimizer, decay: float) -> None:
-    """Take in no squares."""
-
-
-_STEPS_OF: dict[type, Any] = {
-    _SGD: weight_by_weight(sgd_numbers, sgd),
-    _Adam: weight_by_weight(adam_numbers, adam),
-    _KerasAdam: weight_by_weight(keras_adam_numbers, adam),
-    _RAdam: weight_by_weight(radam_numbers, radam),
-    _RMSprop: weight_by_weight(rmsprop_numbers, rmsprop),
-    _AdaptiveQ: weight_by_weight(rmsprop_numbers, adaptive_q),
-    _MaxScaled: weight_by_weight(rmsprop_numbers, max_scaled),
-    _Intentional: intentional,
-    _ObGD: obgd,
-    _AdaptiveObGD: adaptive_obgd,
+OPTIMIZERS: dict[type[th.optim.Optimizer], CompiledOptimizer] = {
+    th.optim.SGD: CompiledOptimizer(
+        *(_SGD, weight_by_weight(plain_numbers, sgd)),
+        required=_PLAIN | {"momentum": 0, "nesterov": False},
+    ),
+    th.optim.Adam: CompiledOptimizer(_Adam, _adam, _BOTH, _STEPS, _PLAIN | {"amsgrad": False}),
+    th.optim.RAdam: CompiledOptimizer(
+        _RAdam, weight_by_weight(radam_numbers, adam), _BOTH, _STEPS, _PLAIN
+    ),
+    th.optim.RMSprop: CompiledOptimizer(
+        *(_RMSprop, weight_by_weight(plain_numbers, rmsprop), {"square_avg": "exp_avg_sq"}, _STEPS),
+        _PLAIN | {"momentum": 0, "centered": False},
+    ),
+    KerasAdam: CompiledOptimizer(
+        _KerasAdam, weight_by_weight(keras_adam_numbers, adam), _BOTH, _STEPS
+    ),
+    TraceAdam: CompiledOptimizer(_Adam, _adam, _BOTH, _STEPS),
+    ObGD: CompiledOptimizer(_ObGD, obgd),
+    AdaptiveObGD: CompiledOptimizer(_AdaptiveObGD, adaptive_obgd, _SECOND, _STEPS),
+    AdaptiveQOptimizer: CompiledOptimizer(
+        *(_AdaptiveQ, weight_by_weight(plain_numbers, adaptive_q), _SECOND),
+        squares=adaptive_q_squares,
+    ),
+    IntentionalOptimizer: CompiledOptimizer(
+        *(_Intentional, intentional, _SECOND, _STEPS | {"squared_norm": "squared_norm"}),
+        squares=intentional_squares,
+    ),
+    MaxScaledOptimizer: CompiledOptimizer(
+        _MaxScaled, weight_by_weight(plain_numbers, max_scaled), {"exp_inf": "exp_avg_sq"}
+    ),
 }
-_SQUARES_OF: dict[type, Any] = {_AdaptiveQ: adaptive_q_squares, _Intentional: intentional_squares}
+"""The optimisers that are compiled."""
 
-_move = by_class(_STEPS_OF)
-take_in_gradient = by_class(
-    dict.fromkeys(_STEPS_OF, no_gradient) | dict.fromkeys(_SQUARES_OF, add_squares)
-)
-"""Add a transition's part to the mean square of n gradients, if the optimiser needs it."""
-take_in_squares = by_class(dict.fromkeys(_STEPS_OF, no_squares) | _SQUARES_OF)
-"""Take the mean square of gradients into the optimiser's own mean, before a step."""
+_move = by_class({row.kind: row.step for row in OPTIMIZERS.values()})
+_move_squares = by_class({row.kind: row.squares for row in OPTIMIZERS.values() if row.squares})

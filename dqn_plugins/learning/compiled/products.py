@@ -1,10 +1,10 @@
-"""Products of matrices in compiled code: small ones, for one thread."""
+"""Arithmetic in compiled code: small products of matrices, and numbers too small to matter."""
 
 import numpy as np
 
 from dqn_plugins.learning.compiled.compilation import Floats, compiled
 
-__all__ = ["add_product", "multiply_by_rows"]
+__all__ = ["add_product", "flushed", "multiply_by_rows"]
 
 
 @compiled
@@ -101,3 +101,14 @@ def multiply_by_rows(
             outputs[to + unit], outputs[beside + unit] = a, e
             unit += 1
         row += pair
+
+
+@compiled
+def flushed(value: np.float32) -> np.float32:
+    """
+    Replace a number that no longer matters by zero.
+
+    What decays step by step, such as the moments and traces of an inactive unit, ends among the
+    denormal numbers, with which processors compute many times slower.
+    """
+    return value if abs(value) > np.float32(1e-30) else np.float32(0.0)

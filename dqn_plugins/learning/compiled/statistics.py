@@ -1,13 +1,27 @@
-"""Running statistics in compiled code: what ``RunningStatistics`` computes."""
+"""Running statistics and the scale of rewards in compiled code, as the policies compute them."""
+
+from typing import NamedTuple
 
 import numpy as np
 
 from dqn_plugins.learning.compiled.compilation import Doubles, Floats, compiled
 from dqn_plugins.policies import RunningStatistics
 
-__all__ = ["STATISTICS_EPSILON", "standard_deviation", "update_statistics"]
+__all__ = [
+    "SCALES",
+    "Rewards",
+    "cost_share",
+    "look_at_reward",
+    "scale_of_rewards",
+    "standard_deviation",
+    "update_statistics",
+]
 
 STATISTICS_EPSILON = RunningStatistics.EPSILON
+
+# Kinds of scales
+NO_SCALE, RETURN_DEVIATION, REWARD_RMS, BLEND = range(4)
+SCALES = {"return_deviation": RETURN_DEVIATION, "reward_rms": REWARD_RMS, "blend": BLEND}
 
 
 @compiled
@@ -27,3 +41,72 @@ def update_statistics(
         deviation = elements[i] - mean[i]
         mean[i] += deviation / count[0]
         squared_deviations[i] += deviation * (elements[i] - mean[i])
+
+
+class Rewards(NamedTuple):
+    """
+    What rewards are scaled by.
+
+    :param scale: One of ``NO_SCALE``, ``RETURN_DEVIATION``, ``REWARD_RMS`` and ``BLEND``.
+    :param returns: Discounted return so far of each environment, shape (n_envs,).
+    :param return_mean: Mean of these returns, shape (1,), or empty where there is no scale.
+    :param return_squared_deviations: Sum of squared deviations from it, of the same shape.
+    :param return_count: How many returns these come from, of the same shape.
+    :param reward_mean: Mean of the rewards, of the same shape.
+    :param reward_squared_deviations: Sum of squared deviations from it, of the same shape.
+    :param reward_count: How many rewards these come from, of the same shape.
+    """
+
+    scale: int
+    returns: Doubles
+    return_mean: Doubles
+    return_squared_deviations: Doubles
+    return_count: Doubles
+    reward_mean: Doubles
+    reward_squared_deviations: Doubles
+    reward_count: Doubles
+
+
+@compiled
+def look_at_reward(rewards: Rewards, env: int, reward: float, gamma: float) -> None:
+    """Take a reward of an environment into the statistics."""
+    if rewards.scale == NO_SCALE:
+        return
+    rewards.returns[env] = gamma * rewards.returns[env] + reward
+    update_statistics(
+        rewards.returns[env : env + 1],
+        rewards.return_mean,
+        rewards.return_squared_deviations,
+        rewards.return_count,
+    )
+    count, deviation = rewards.reward_count, reward - rewards.reward_mean[0]
+    count[0] += 1.0
+    rewards.reward_mean[0] += deviation / count[0]
+    rewards.reward_squared_deviations[0] += deviation * (reward - rewards.reward_mean[0])
+
+
+@compiled
+def scale_of_rewards(rewards: Rewards) -> float:
+    """Compute what rewards are divided by."""
+    if rewards.scale == NO_SCALE:
+        return 1.0
+    deviation = standard_deviation(rewards.return_squared_deviations[0], rewards.return_count[0])
+    if rewards.scale == RETURN_DEVIATION or rewards.reward_count[0] == 0:
+        return deviation
+    share = 1.0 if rewards.scale == REWARD_RMS else cost_share(rewards)
+    return float(deviation ** (1.0 - share) * np.sqrt(mean_square(rewards)) ** share)
+
+
+@compiled
+def cost_share(rewards: Rewards) -> float:
+    """Compute how much of the rewards' mean square is that of a constant cost."""
+    if rewards.scale == NO_SCALE:
+        return 0.0
+    return float(min(rewards.reward_mean[0], 0.0) ** 2 / mean_square(rewards))
+
+
+@compiled
+def mean_square(rewards: Rewards) -> float:
+    """Compute the mean square of the rewards, kept above zero."""
+    variance = rewards.reward_squared_deviations[0] / max(rewards.reward_count[0], 1.0)
+    return float(rewards.reward_mean[0] ** 2 + variance + STATISTICS_EPSILON)

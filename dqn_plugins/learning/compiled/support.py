@@ -34,7 +34,6 @@ compiled code is 2.2 times as fast with 0.04 million products (MinAtar's network
 0.4 times with 3 million (84×84).
 """
 
-COMPILED_RULES: tuple[type[Rule], ...] = (NaiveRule, StreamRule, RolloutRule)
 EXTRACTORS = (FlattenExtractor, ImageExtractor)
 
 
@@ -49,7 +48,7 @@ def reason_against_compiling(policy: QPolicy, rule: Rule) -> str | None:
     :param rule: The rule.
     :return: The reason, with what would be needed instead; None if there is none.
     """
-    if type(rule) not in COMPILED_RULES:
+    if type(rule) not in (NaiveRule, StreamRule, RolloutRule):
         return f"there is no compiled code for {type(rule).__name__}"
     if policy.device.type != "cpu":
         return f"the policy is on {policy.device}, it must be on the CPU"
@@ -75,12 +74,7 @@ def reason_against_compiling(policy: QPolicy, rule: Rule) -> str | None:
 
 
 def reason_against_optimizer(policy: QPolicy) -> str | None:
-    """
-    Tell why compiled code cannot take the steps of a policy's optimiser.
-
-    :param policy: The policy.
-    :return: The reason, with what would be needed instead; None if there is none.
-    """
+    """Tell why compiled code cannot take the steps of a policy's optimiser, likewise."""
     optimizer = policy.optimizer
     known = OPTIMIZERS.get(type(optimizer))
     if known is None:
@@ -99,24 +93,12 @@ def reason_against_optimizer(policy: QPolicy) -> str | None:
 
 
 def is_faster_in_torch(policy: QPolicy, rule: Rule) -> bool:
-    """
-    Tell whether a policy's convolutions are so large that torch computes them faster.
-
-    :param policy: A policy that :func:`reason_against_compiling` has nothing against.
-    :param rule: The rule that it learns by.
-    :return: Whether they are.
-    """
-    in_batches = isinstance(rule, RolloutRule)
-    most = MOST_PRODUCTS_IN_BATCHES if in_batches else MOST_PRODUCTS
+    """Tell whether the convolutions of a policy are so large that torch computes them faster."""
+    most = MOST_PRODUCTS_IN_BATCHES if isinstance(rule, RolloutRule) else MOST_PRODUCTS
     return products_of(policy.q_net) > most
 
 
 def hooks_of(q_net: QNetwork) -> list[dict[int, Any]]:
-    """
-    Collect where torch keeps the hooks of a network's modules.
-
-    :param q_net: The network.
-    :return: The dictionaries, which are empty where there are no hooks.
-    """
+    """Collect where torch keeps the hooks of a network's modules, empty where there are none."""
     names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return [getattr(module, name) for module in q_net.modules() for name in names]

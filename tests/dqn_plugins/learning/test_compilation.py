@@ -156,7 +156,7 @@ def test_code_is_kept_and_made_anew_when_another_file_of_it_has_changed(tmp_path
     assert digest() == kept
     # What Python calls lies in another file, acting.py, which stays as it is.
     source = package / "learning" / "compiled" / "layers.py"
-    old = "outputs[unit] = total + weights[bias + unit]"
+    old = "outputs[unit] = total + added[unit]"
     assert source.read_text().count(old) == 1
     source.write_text(source.read_text().replace(old, "outputs[unit] = -total"))
     assert ran(ACTS)[0] != [actions]

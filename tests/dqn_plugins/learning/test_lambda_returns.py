@@ -11,16 +11,10 @@ def as_column(*numbers: float) -> th.Tensor:
     return th.tensor(numbers, dtype=th.float64).unsqueeze(1)
 
 
-def returns_of(rewards, next_values, terminated, dones, gamma, q_lambda) -> list[float]:
+def returns_of(rewards, next_values, terminated, dones, gamma=0.5, q_lambda=0.75) -> list[float]:
     """The returns of one environment."""
-    returns = lambda_returns(
-        as_column(*rewards),
-        as_column(*next_values),
-        as_column(*terminated).bool(),
-        as_column(*dones).bool(),
-        gamma,
-        q_lambda,
-    )
+    flags = as_column(*terminated).bool(), as_column(*dones).bool()
+    returns = lambda_returns(as_column(*rewards), as_column(*next_values), *flags, gamma, q_lambda)
     assert returns.dtype == th.float64
     return returns.squeeze(1).tolist()
 
@@ -28,25 +22,25 @@ def returns_of(rewards, next_values, terminated, dones, gamma, q_lambda) -> list
 def test_a_rollout_without_an_end():
     # G2 = 3 + 0.5·8 = 7; G1 = 2 + 0.5·(0.25·6 + 0.75·7) = 5.375;
     # G0 = 1 + 0.5·(0.25·4 + 0.75·5.375) = 3.515625
-    assert returns_of([1, 2, 3], [4, 6, 8], [0] * 3, [0] * 3, 0.5, 0.75) == [3.515625, 5.375, 7.0]
+    assert returns_of([1, 2, 3], [4, 6, 8], [0] * 3, [0] * 3) == [3.515625, 5.375, 7.0]
 
 
 def test_nothing_comes_back_over_a_termination():
     # G3 = 4 + 0.5·8 = 8; G2 = 3 + 0.5·(0.25·7 + 0.75·8) = 6.875; G1 = 2, whatever 6 is;
     # G0 = 1 + 0.5·(0.25·4 + 0.75·2) = 2.25
-    returns = returns_of([1, 2, 3, 4], [4, 6, 7, 8], [0, 1, 0, 0], [0, 1, 0, 0], 0.5, 0.75)
+    returns = returns_of([1, 2, 3, 4], [4, 6, 7, 8], [0, 1, 0, 0], [0, 1, 0, 0])
     assert returns == [2.25, 2.0, 6.875, 8.0]
 
 
 def test_a_truncation_bootstraps_from_its_last_observation_alone():
     # G1 = 2 + 0.5·6 = 5: 6 is the value of the last observation; G0 = 1 + 0.5·(0.25·4 + 0.75·5)
-    returns = returns_of([1, 2, 3, 4], [4, 6, 7, 8], [0] * 4, [0, 1, 0, 0], 0.5, 0.75)
+    returns = returns_of([1, 2, 3, 4], [4, 6, 7, 8], [0] * 4, [0, 1, 0, 0])
     assert returns == [3.375, 5.0, 6.875, 8.0]
 
 
 def test_ends_at_the_last_step_of_a_rollout():
-    assert returns_of([1, 2], [4, 6], [0, 1], [0, 1], 0.5, 0.75) == [2.25, 2.0]
-    assert returns_of([1, 2], [4, 6], [0, 0], [0, 1], 0.5, 0.75) == [3.375, 5.0]
+    assert returns_of([1, 2], [4, 6], [0, 1], [0, 1]) == [2.25, 2.0]
+    assert returns_of([1, 2], [4, 6], [0, 0], [0, 1]) == [3.375, 5.0]
 
 
 def test_lambda_0_is_one_step_and_lambda_1_all_rewards():
