@@ -6,6 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Mapping
