@@ -11,7 +11,9 @@ __all__ = [
     "DriftEnv",
     "FaultyEnv",
     "RecordingEnv",
+    "SampledEnv",
     "ScriptedEnv",
+    "SpacesEnv",
     "Transition",
     "observing",
     "raising",
@@ -27,6 +29,45 @@ class Transition(NamedTuple):
     reward: float
     next_obs: Any
     terminated: bool
+
+
+class SpacesEnv(gym.Env[Any, Any]):
+    """
+    The spaces of a problem; nothing steps it.
+
+    :param observation_space: Observation space.
+    :param action_space: Action space, or the number of actions.
+    """
+
+    def __init__(self, observation_space: Any, action_space: Any = 2) -> None:
+        is_number = isinstance(action_space, int)
+        self.observation_space = observation_space
+        self.action_space = spaces.Discrete(action_space) if is_number else action_space
+
+
+class SampledEnv(SpacesEnv):
+    """
+    Observations drawn from a space, rewards of another size than 1, and episodes of six steps.
+
+    :param observation_space: The space.
+    :param n_actions: Number of actions.
+    :param info: What it tells at every step and reset.
+    """
+
+    def __init__(self, observation_space: Any, n_actions: int = 3, info: Any = None) -> None:
+        super().__init__(observation_space, n_actions)
+        observation_space.seed(0)
+        self.info = info or {}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.n_steps = 0
+        return self.observation_space.sample(), self.info
+
+    def step(self, action: Any) -> Any:
+        self.n_steps += 1
+        obs, reward = self.observation_space.sample(), float(self.np_random.normal(30.0, 50.0))
+        return obs, reward, False, self.n_steps == 6, self.info
 
 
 class ScriptedEnv(gym.Env[np.ndarray, np.int64]):

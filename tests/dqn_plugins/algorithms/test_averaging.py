@@ -46,24 +46,14 @@ def decaying_average(seen: list[np.ndarray]) -> np.ndarray:
     return np.average(seen, axis=0, weights=shares)
 
 
-def test_past_the_window_it_is_an_exponential_average(backend):
-    model = make(backend, averaging_window=20)
+@pytest.mark.parametrize(("n_envs", "last_fading"), [(1, 96), (2, 46)])
+def test_past_the_window_it_is_an_exponential_average(backend, n_envs, last_fading):
+    # 20 transitions of two environments are ten averaged updates: 5 / (46 + 4) is 1 / 10.
+    model = make(backend, n_envs=n_envs, averaging_window=20)
     seen = learned(model, 200)
-    last_fading = 96  # 5 / (96 + 4) is 1 / 20
     expected = decaying_average(seen[:last_fading])
     for newest in seen[last_fading:]:
-        expected += (newest - expected) / 20
-    assert np.abs(average(model) - expected).max() < 1e-6
-
-
-def test_the_window_is_as_many_transitions_with_averaged_updates(backend):
-    # 20 transitions of two environments are ten updates.
-    model = make(backend, n_envs=2, averaging_window=20)
-    seen = learned(model, 200)
-    last_fading = 46  # 5 / (46 + 4) is 1 / 10
-    expected = decaying_average(seen[:last_fading])
-    for newest in seen[last_fading:]:
-        expected += (newest - expected) / 10
+        expected += (newest - expected) * n_envs / 20
     assert np.abs(average(model) - expected).max() < 1e-6
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
@@ -18,7 +17,15 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from dqn_plugins import DivergenceError, NaiveDQN, NonFiniteTransitionError, StreamQ
 from dqn_plugins.policies import ObGD
 from tests.algorithms import ALGORITHMS, each_algorithm, each_online_algorithm
-from tests.environments import FaultyEnv, RecordingEnv, Transition, observing, raising, rewarding
+from tests.environments import (
+    FaultyEnv,
+    RecordingEnv,
+    SpacesEnv,
+    Transition,
+    observing,
+    raising,
+    rewarding,
+)
 from tests.helpers import (
     complete_state,
     differences,
@@ -142,13 +149,6 @@ def test_the_compiled_backend_is_refused_where_it_cannot_work(row):
         assert not np.array_equal(weights(model.learn(8)), before)
 
 
-class Shaped(gym.Env[Any, Any]):
-    """An environment of the given spaces; nothing steps it."""
-
-    def __init__(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
-        self.observation_space, self.action_space = observation_space, action_space
-
-
 BOX = spaces.Box(-1.0, 1.0, (3,), np.float32)
 
 
@@ -160,13 +160,13 @@ BOX = spaces.Box(-1.0, 1.0, (3,), np.float32)
 def test_actions_that_are_not_discrete_are_refused_as_sb3_refuses_them(action_space):
     # Stable-Baselines3's base class asserts; scripts that catch its exception keep working.
     with pytest.raises(AssertionError, match=r"only supports .*Discrete.* as action spaces") as e:
-        NaiveDQN("MlpPolicy", Shaped(BOX, action_space))
+        NaiveDQN("MlpPolicy", SpacesEnv(BOX, action_space))
     assert type(action_space).__name__ in str(e.value)
 
 
 def test_actions_that_do_not_start_at_zero_are_refused():
     with pytest.raises(ValueError, match=r"action_space: received Discrete\(3, start=2\).*at 0"):
-        NaiveDQN("MlpPolicy", Shaped(BOX, spaces.Discrete(3, start=2)))
+        NaiveDQN("MlpPolicy", SpacesEnv(BOX, spaces.Discrete(3, start=2)))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from dqn_plugins.learning import Transition
 from tests.environments import ScriptedEnv
 
 N_ACTIONS = 50
+BAD = (-200.0, 1)
 ENDLESS = [([-1.0] * 100_000, "truncated")]
 
 
@@ -111,41 +112,31 @@ def test_an_exploration_rate_that_is_asked_for_is_taken_as_it_is():
 
 
 @pytest.mark.parametrize(
-    ("returns", "stuck"),
+    ("episodes", "stuck"),
     [
+        # returns of episodes of one step
         ([], 0.0),
-        ([-200.0], 0.0),
-        ([-200.0] * 2, 1.0),
-        ([-200.0, -100.0], 0.0),
-        ([-200.0] * 20, 1.0),
-        ([-200.0] * 20 + [-190.0], 18 / 19),
-        ([-200.0] * 20 + [-190.0] * 18, 1 / 19),
-        ([-200.0] * 20 + [-190.0] * 20, 0.0),
-        ([-200.0] * 20 + [-201.0], 0.0),
-        ([9.0] + [500.0] * 20, 0.0),  # it has arrived
+        ([BAD], 0.0),
+        ([BAD] * 2, 1.0),
+        ([BAD, (-100.0, 1)], 0.0),
+        ([BAD] * 20, 1.0),
+        ([BAD] * 20 + [(-190.0, 1)], 18 / 19),
+        ([BAD] * 20 + [(-190.0, 1)] * 18, 1 / 19),
+        ([BAD] * 20 + [(-190.0, 1)] * 20, 0.0),
+        ([BAD] * 20 + [(-201.0, 1)], 0.0),
+        ([(9.0, 1)] + [(500.0, 1)] * 20, 0.0),  # it has arrived
+        # and lengths: stuck is who has all the time there is
+        ([(0.0, 200)] * 20, 1.0),
+        ([(0.0, 200)] * 20 + [(0.0, 50)], 18 / 19),
+        ([(0.0, 200)] + [(0.0, 6)] * 20, 0.0),  # it fails early, and could do better later
+        ([(0.0, 6)] * 20 + [(0.0, 7)], 0.0),
     ],
 )
-def test_stuck_is_who_ends_as_badly_as_ever(returns, stuck):
-    env = Noting([([r], "terminated") for r in [*returns, 0.0]])
-    model = model_of(env)
-    model.learn(0)
-    if returns:
-        model.learn(len(returns), reset_num_timesteps=False)
-    assert model._explorer.episodes.stuck == pytest.approx(stuck)
-
-
-@pytest.mark.parametrize(
-    ("lengths", "stuck"),
-    [
-        ([200] * 20, 1.0),
-        ([200] * 20 + [50], 18 / 19),
-        ([200] + [6] * 20, 0.0),  # it fails early, and could do better by failing later
-        ([6] * 20 + [7], 0.0),
-    ],
-)
-def test_stuck_is_who_has_all_the_time_there_is(lengths, stuck):
-    env = Noting([([0.0] * length, "terminated") for length in [*lengths, 1]])
-    model = model_of(env).learn(sum(lengths))
+def test_stuck_is_who_ends_as_badly_and_as_late_as_ever(episodes, stuck):
+    env = Noting([([value / n] * n, "terminated") for value, n in [*episodes, (0.0, 1)]])
+    model = model_of(env).learn(0)
+    n_steps = sum(length for _, length in episodes)
+    model.learn(n_steps, reset_num_timesteps=False)
     assert model._explorer.episodes.stuck == pytest.approx(stuck)
 
 

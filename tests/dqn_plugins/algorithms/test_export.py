@@ -4,7 +4,6 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
@@ -14,6 +13,7 @@ from gymnasium.error import DependencyNotInstalled
 from dqn_plugins import NaiveDQN, StreamQ
 from dqn_plugins.cli import main
 from tests.algorithms import ALGORITHMS, Row, each_algorithm
+from tests.environments import SampledEnv
 from tests.helpers import through_a_file
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")
@@ -38,32 +38,14 @@ DICTIONARY = spaces.Dict(
 )
 
 
-class Noise(gym.Env[Any, Any]):
-    """Gives any observations, rewards of another size than 1, and masks if it shall."""
-
-    def __init__(self, observation_space: spaces.Space[Any], is_masked: bool = False):
-        self.observation_space = observation_space
-        self.action_space = spaces.Discrete(N_ACTIONS)
-        self.info = {"action_mask": np.array([1, 0, 1, 1])} if is_masked else {}
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        super().reset(seed=seed)
-        if seed is not None:
-            self.observation_space.seed(seed)
-        return self.observation_space.sample(), self.info
-
-    def step(self, action: Any) -> Any:
-        reward, draw = self.np_random.normal(30.0, 50.0), self.np_random.random()
-        return self.observation_space.sample(), float(reward), draw < 0.1, False, self.info
-
-
 def trained(row: Row, space: spaces.Space[Any], is_masked: bool = False, steps: int = 40) -> Any:
     policy = "MlpPolicy"
     if space is IMAGE:
         policy = "CnnPolicy"
     elif space is DICTIONARY:
         policy = "MultiInputPolicy"
-    return row.make(Noise(space, is_masked), policy).learn(steps)
+    info = {"action_mask": np.array([1, 0, 1, 1])} if is_masked else {}
+    return row.make(SampledEnv(space, N_ACTIONS, info), policy).learn(steps)
 
 
 def observations(model: Any, count: int) -> Any:
@@ -145,7 +127,7 @@ def test_inputs_and_outputs_have_names_of_their_own(tmp_path: Path) -> None:
 
 
 def test_the_statistics_of_the_moment_are_inside_and_the_model_goes_on(tmp_path: Path) -> None:
-    model = StreamQ("MlpPolicy", Noise(VECTOR), seed=0).learn(100)
+    model = StreamQ("MlpPolicy", SampledEnv(VECTOR, N_ACTIONS), seed=0).learn(100)
     batch = observations(model, 10)
     before, _ = run(model.export_onnx(tmp_path / "before"), batch)
     model.learn(50, reset_num_timesteps=False)
@@ -189,7 +171,7 @@ def test_a_network_that_is_no_onnx_is_refused_before_there_is_a_file(tmp_path: P
             return x if x.sum().item() > 0 else -x
 
     kwargs = {"net_arch": [4], "activation_fn": Branching}
-    model = NaiveDQN("MlpPolicy", Noise(VECTOR), seed=0, policy_kwargs=kwargs)
+    model = NaiveDQN("MlpPolicy", SampledEnv(VECTOR, N_ACTIONS), seed=0, policy_kwargs=kwargs)
     with pytest.raises(ValueError, match=r"policy: received a network .* cannot write as ONNX"):
         model.export_onnx(tmp_path / "policy")
     assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
@@ -11,13 +10,14 @@ from gymnasium import spaces
 
 from dqn_plugins import NOTEBOOK_HYPERPARAMETERS, NaiveDQN
 from dqn_plugins.policies import KerasAdam
-from tests.environments import Transition
+from tests.environments import SpacesEnv, Transition
 from tests.helpers import weights
 
 pytestmark = pytest.mark.numerics
 
 SNAPSHOTS = (1, 2, 5, 10, 50, 100, 500, 1000, 2000)
 GOOD = 1e-3
+LUNAR_LANDER = SpacesEnv(spaces.Box(-np.inf, np.inf, (8,), np.float32), 4)
 
 
 @pytest.fixture(scope="module")
@@ -26,20 +26,13 @@ def trace() -> dict[str, np.ndarray]:
         return dict(file)
 
 
-class TraceSpaces(gym.Env[np.ndarray, np.int64]):
-    """The shapes of LunarLander; nothing steps it."""
-
-    observation_space = spaces.Box(-np.inf, np.inf, (8,), np.float32)
-    action_space = spaces.Discrete(4)
-
-
 def keras_weights(trace: dict[str, np.ndarray], prefix: str) -> np.ndarray:
     # Keras keeps kernels as (in, out), torch as (out, in).
     return np.concatenate([trace[f"{prefix}_{i}"].T.ravel() for i in range(6)])
 
 
 def model_at_the_start(trace: dict[str, np.ndarray], **kwargs: Any) -> NaiveDQN:
-    model = NaiveDQN("MlpPolicy", TraceSpaces(), **{**NOTEBOOK_HYPERPARAMETERS, **kwargs})
+    model = NaiveDQN("MlpPolicy", LUNAR_LANDER, **{**NOTEBOOK_HYPERPARAMETERS, **kwargs})
     model.policy.load_from_vector(keras_weights(trace, "init"))
     return model
 
@@ -141,7 +134,7 @@ def test_the_trace_has_terminal_states_to_mask(trace):
 
 
 def test_the_notebooks_settings_start_like_keras():
-    model = NaiveDQN("MlpPolicy", TraceSpaces(), seed=0, **NOTEBOOK_HYPERPARAMETERS)
+    model = NaiveDQN("MlpPolicy", LUNAR_LANDER, seed=0, **NOTEBOOK_HYPERPARAMETERS)
     layers = [layer for layer in model.q_net.q_net if isinstance(layer, th.nn.Linear)]
     assert [(layer.in_features, layer.out_features) for layer in layers] == [
         (8, 16),

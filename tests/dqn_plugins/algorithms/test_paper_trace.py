@@ -8,25 +8,18 @@ the authors' code and the paper differ, this follows what docs/stream_q.md says 
 
 from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
 
 from dqn_plugins import STREAM_Q_PAPER_HYPERPARAMETERS, StreamQ
+from tests.environments import SpacesEnv
 from tests.helpers import weights
 
 pytestmark = pytest.mark.numerics
 
 GAMMA, LAMBDA, ALPHA, KAPPA = 0.99, 0.8, 1.0, 2.0
 SNAPSHOTS = (1, 2, 10, 100, 500, 1000, 2000)
-
-
-class LunarLanderSpaces(gym.Env[np.ndarray, np.int64]):
-    """The shapes of LunarLander; nothing steps it."""
-
-    observation_space = spaces.Box(-np.inf, np.inf, (8,), np.float32)
-    action_space = spaces.Discrete(4)
 
 
 class SampleMeanStd:
@@ -121,7 +114,7 @@ def recording() -> list[tuple]:
 def model_of_the_paper(backend: str) -> StreamQ:
     return StreamQ(
         "MlpPolicy",
-        LunarLanderSpaces(),
+        SpacesEnv(spaces.Box(-np.inf, np.inf, (8,), np.float32), 4),
         **STREAM_Q_PAPER_HYPERPARAMETERS,
         seed=0,
         backend=backend,

@@ -5,7 +5,6 @@ import json
 import zipfile
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
@@ -16,29 +15,10 @@ from torch import nn
 
 from dqn_plugins import NaiveDQN
 from tests.algorithms import each_algorithm
-from tests.environments import RecordingEnv, ScriptedEnv
+from tests.environments import RecordingEnv, SampledEnv, ScriptedEnv
 from tests.helpers import everything, learn_all, optimizer_numbers, through_a_file, weights
 
 OBSERVATIONS = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
-
-
-class Sampled(gym.Env[Any, Any]):
-    """Observations drawn from a space; episodes of six steps."""
-
-    action_space = spaces.Discrete(3)
-
-    def __init__(self, observation_space: spaces.Space[Any]) -> None:
-        self.observation_space = observation_space
-        observation_space.seed(0)
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        super().reset(seed=seed)
-        self.n_steps = 0
-        return self.observation_space.sample(), {}
-
-    def step(self, action: Any) -> Any:
-        self.n_steps += 1
-        return self.observation_space.sample(), 1.0, False, self.n_steps > 5, {}
 
 
 # Arguments
@@ -89,7 +69,7 @@ POLICIES: dict[str, tuple[str, spaces.Space[Any], dict[str, Any]]] = {
 def test_a_policy_is_saved_and_loaded_alone(row, case, tmp_path):
     name, space, policy_kwargs = POLICIES[case]
     changed = row.changed["policy_kwargs"] if case == "vectors" else policy_kwargs
-    model = row.make(Sampled(space), name, policy_kwargs=changed)
+    model = row.make(SampledEnv(space), name, policy_kwargs=changed)
     before = weights(model)
     assert not np.array_equal(weights(model.learn(8)), before)
     policy = model.policy
@@ -106,7 +86,7 @@ def test_a_policy_is_saved_and_loaded_alone(row, case, tmp_path):
     for _ in range(10):
         obs = space.sample()
         assert loaded.predict(obs)[0] == model.predict(obs, deterministic=True)[0]
-    evaluate_policy(loaded, Sampled(space), 1, warn=False)
+    evaluate_policy(loaded, SampledEnv(space), 1, warn=False)
     # The whole model as well
     assert everything(through_a_file(model)) == everything(model)
 
@@ -127,7 +107,7 @@ def test_every_argument_of_the_policy_is_among_the_changed_ones(row):
 @each_algorithm
 def test_features_dim_is_the_layer_that_sb3s_users_mean(row):
     kwargs = POLICIES["images as features"][2]
-    q_net = row.make(Sampled(IMAGE), "CnnPolicy", policy_kwargs=kwargs).q_net
+    q_net = row.make(SampledEnv(IMAGE), "CnnPolicy", policy_kwargs=kwargs).q_net
     layers = [(m.in_features, m.out_features) for m in q_net.modules() if type(m) is nn.Linear]
     # 16 filters of 3×3 leave 34×34 places; NatureCNN, too, ends with a layer and its activation.
     assert layers == [(16 * 34 * 34, 32), (32, 3)]

@@ -9,7 +9,6 @@ import runpy
 import warnings
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
@@ -41,7 +40,7 @@ from stable_baselines3.dqn.policies import QNetwork as SB3QNetwork
 from dqn_plugins import NaiveDQN
 from dqn_plugins.policies import MlpPolicy
 from tests.algorithms import each_algorithm
-from tests.environments import FaultyEnv, RecordingEnv, ScriptedEnv, raising
+from tests.environments import FaultyEnv, RecordingEnv, ScriptedEnv, SpacesEnv, raising
 from tests.helpers import learn_all, through_a_file, weights
 from tests.sb3_suite import LEFT_OUT
 
@@ -403,13 +402,7 @@ def test_reading_the_model_as_a_dqn_script_does():
     assert model.logger is not None
 
 
-class VectorsEnv(gym.Env):
-    """The shapes of a problem whose observations are a dictionary of vectors."""
-
-    observation_space = spaces.Dict(
-        {"place": spaces.Box(-1.0, 1.0, (2,)), "speed": spaces.Box(-1.0, 1.0, (3,))}
-    )
-    action_space = spaces.Discrete(2)
+VECTOR = spaces.Box(-1.0, 1.0, (2,))
 
 
 class OwnMlpPolicy(MlpPolicy):
@@ -422,7 +415,7 @@ class OwnMlpPolicy(MlpPolicy):
         ("MlpPolicy", RecordingEnv, "cpu"),
         (OwnMlpPolicy, RecordingEnv, "cpu"),
         ("MultiInputPolicy", lambda: SimpleMultiObsEnv(random_start=False), "gpu"),
-        ("MultiInputPolicy", VectorsEnv, "cpu"),
+        ("MultiInputPolicy", lambda: SpacesEnv(spaces.Dict(a=VECTOR, b=VECTOR)), "cpu"),
         ("CnnPolicy", lambda: FakeImageEnv(3, screen_height=36, screen_width=36), "gpu"),
         ("MlpPolicy", lambda: FakeImageEnv(3, screen_height=8, screen_width=8), "cpu"),
     ],

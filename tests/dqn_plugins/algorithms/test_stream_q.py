@@ -26,7 +26,7 @@ from dqn_plugins.policies import (
     glorot_uniform,
 )
 from tests.algorithms import ALGORITHMS
-from tests.environments import RecordingEnv, ScriptedEnv
+from tests.environments import RecordingEnv, ScriptedEnv, SpacesEnv
 from tests.helpers import everything, statistics, through_a_file, traces, weights
 
 (make,) = (row.make for row in ALGORITHMS if row.algorithm is StreamQ)
@@ -292,7 +292,8 @@ def test_the_exploration_rate_stays_known_when_another_number_changes():
 def test_action_values_are_in_the_units_of_the_rewards(backend, reward):
     # Each step is an episode, so that an action's value is its reward.
     obs = np.ones(1, np.float32)
-    model = StreamQ("MlpPolicy", OneState(), learning_rate=3e-3, seed=0, backend=backend)
+    env = SpacesEnv(spaces.Box(0.0, 1.0, (1,), np.float32))
+    model = StreamQ("MlpPolicy", env, learning_rate=3e-3, seed=0, backend=backend)
     for i in range(1_000):
         td_error = model.learn_one(obs, i % 2, reward * (0.5 + i % 2), obs, True)
     values = 0.5 * reward, 1.5 * reward
@@ -301,13 +302,6 @@ def test_action_values_are_in_the_units_of_the_rewards(backend, reward):
     before = model.q_net(th.ones(1, 1))[0, 0].item()
     td_error = model.learn_one(obs, 0, 2 * reward, obs, True)
     assert td_error == pytest.approx(2 * reward - before, rel=0.01)
-
-
-class OneState(gym.Env[np.ndarray, np.int64]):
-    """The shapes of a problem with one state; nothing steps it."""
-
-    observation_space = spaces.Box(0.0, 1.0, (1,), np.float32)
-    action_space = spaces.Discrete(2)
 
 
 # Learning

@@ -7,9 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
-from stable_baselines3.common.callbacks import EvalCallback
-from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecNormalize, VecVideoRecorder
+from stable_baselines3.common.vec_env import VecNormalize
 
 from dqn_plugins import NaiveDQN, StreamQ, make_vec_env
 from dqn_plugins.environments import TransitionStream
@@ -17,7 +15,7 @@ from dqn_plugins.environments.envpool_vec_env import EnvPoolVecEnv
 from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
 from dqn_plugins.environments.turns import TurnTakingVecEnv
 from dqn_plugins.learning import Transition
-from tests.helpers import everything, weights
+from tests.helpers import weights
 
 envpool = pytest.importorskip("envpool", reason="EnvPool is not installed")
 
@@ -140,36 +138,6 @@ def test_without_a_seed_no_two_are_the_same():
     one, other = (make_vec_env("CartPole-v1", 2, "envpool").reset() for _ in range(2))
     assert not np.array_equal(one, other)
     assert not np.array_equal(one[0], one[1])
-
-
-def test_it_works_with_what_sb3_offers(tmp_path):
-    kwargs = {"n_envs": 4, "vectorization": "envpool"}
-    model = StreamQ("MlpPolicy", "CartPole-v1", seed=0, **kwargs)
-    evaluation = EvalCallback(
-        make_vec_env("CartPole-v1", 2, "envpool", seed=1), eval_freq=100, verbose=0
-    )
-    model.learn(1_000, callback=evaluation)
-    assert evaluation.last_mean_reward >= 8
-    assert len(model.ep_info_buffer) > 3
-    returns, lengths = evaluate_policy(
-        model, model.get_env(), n_eval_episodes=6, return_episode_rewards=True
-    )
-    assert returns == lengths  # a point for every step
-    model.learn(100, reset_num_timesteps=False)
-    model.save(tmp_path / "model")
-    loaded = StreamQ.load(tmp_path / "model", env=make_vec_env("CartPole-v1", 4, "envpool"))
-    assert everything(loaded) == everything(model)
-    assert not np.array_equal(weights(loaded.learn(100)), weights(model))
-
-
-def test_it_can_be_recorded(tmp_path):
-    env = make_vec_env("CartPole-v1", 4, "envpool", env_kwargs={"render_mode": "rgb_array"})
-    recorder = VecVideoRecorder(env, str(tmp_path), lambda step: step == 0, video_length=5)
-    recorder.reset()
-    for _ in range(6):
-        recorder.step(np.zeros(4, np.int64))
-    recorder.close()
-    assert [path.suffix for path in tmp_path.iterdir()] == [".mp4"]
 
 
 def test_sb3s_wrappers_around_it_are_heeded():

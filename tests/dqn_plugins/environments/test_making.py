@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecVideoRecorder
 
 from dqn_plugins import NaiveDQN
 from dqn_plugins.environments import RenderOnDemand, make_env
+from tests.environments import SpacesEnv
 
 
 def particles(env: gym.Env) -> int:
@@ -72,15 +73,8 @@ def test_a_model_of_an_id_is_fast_and_can_be_recorded(tmp_path):
 
 
 def test_an_environment_without_pictures_is_left_as_it_is():
-    gym.register("NoPictures-v0", entry_point=lambda: NoPictures())
+    gym.register("NoPictures-v0", entry_point=lambda: SpacesEnv(gym.spaces.Discrete(2)))
     assert not isinstance(make_env("NoPictures-v0"), RenderOnDemand)
-
-
-class NoPictures(gym.Env):
-    """An environment that cannot be rendered."""
-
-    observation_space = gym.spaces.Box(0.0, 1.0, (1,))
-    action_space = gym.spaces.Discrete(2)
 
 
 def test_its_spec_makes_it_again():

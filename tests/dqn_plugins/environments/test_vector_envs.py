@@ -17,7 +17,13 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecVideoRecorder
 
-from dqn_plugins import EnvironmentStepError, NaiveDQN, NonFiniteTransitionError, StreamQ
+from dqn_plugins import (
+    EnvironmentStepError,
+    NaiveDQN,
+    NonFiniteTransitionError,
+    StreamQ,
+    make_vec_env,
+)
 from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
 from tests.environments import FaultyEnv, RecordingEnv, ScriptedEnv, observing, raising
 from tests.helpers import everything, weights
@@ -84,14 +90,22 @@ def test_what_is_handed_out_does_not_change_later(mode):
     assert all(np.array_equal(obs, copy) for obs, copy in zip(handed_out, kept, strict=True))
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("cls", [SyncVectorEnv, AsyncVectorEnv])
-def test_it_works_with_what_sb3_offers(tmp_path, mode, cls):
-    env = cart_poles(mode, cls)
+def pools() -> Any:
+    pytest.importorskip("envpool")
+    kwargs = {"max_episode_steps": 30, "render_mode": "rgb_array"}
+    return make_vec_env("CartPole-v1", 3, "envpool", 1, env_kwargs=kwargs)
+
+
+OFFERED = [partial(cart_poles, m, c) for m in MODES for c in (SyncVectorEnv, AsyncVectorEnv)]
+
+
+@pytest.mark.parametrize("make", [*OFFERED, pools])
+def test_it_works_with_what_sb3_offers(tmp_path, make):
+    env, evaluated = make(), make()
     model = StreamQ("MlpPolicy", env, seed=0)
-    evaluation = EvalCallback(
-        GymnasiumVecEnv(cart_poles(mode)), n_eval_episodes=3, eval_freq=50, verbose=0
-    )
+    if isinstance(evaluated, VectorEnv):
+        evaluated = GymnasiumVecEnv(evaluated)
+    evaluation = EvalCallback(evaluated, n_eval_episodes=3, eval_freq=50, verbose=0)
     model.learn(300, callback=[evaluation, StopTrainingOnMaxEpisodes(1_000)])
     assert len(model.ep_info_buffer) > 3
     assert 8 <= evaluation.last_mean_reward <= 30
