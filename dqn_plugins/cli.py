@@ -14,12 +14,12 @@ from rich.console import Console
 from tyro.conf import Positional, Suppress, UseAppendAction
 
 from dqn_plugins import __version__
-from dqn_plugins.comparison.settings import ComparisonSettings
+from dqn_plugins.comparison.settings import ComparisonSettings, read_settings
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.algorithms import ALGORITHMS
 from dqn_plugins.experiments.export import ExportSettings, export
 from dqn_plugins.experiments.record import RecordSettings, record
-from dqn_plugins.experiments.settings import RunSettings, read_settings
+from dqn_plugins.experiments.settings import RunSettings
 from dqn_plugins.experiments.train import TrainSettings, train
 from dqn_plugins.experiments.watch import WatchSettings, watch
 
@@ -164,7 +164,7 @@ def _settings_in_config(arguments: list[str]) -> ComparisonSettings:
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", type=Path, nargs="?")
     path = parser.parse_known_args(arguments)[0].config if arguments[:1] == ["compare"] else None
-    return read_settings(path, ComparisonSettings) if path else ComparisonSettings()
+    return read_settings(path) if path else ComparisonSettings()
 
 
 def _compare(settings: Compare, command: str, console: Console) -> int:

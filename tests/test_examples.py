@@ -25,10 +25,9 @@ SHELL = os.environ | {"COLUMNS": "120", "PYTHONIOENCODING": "utf-8"}
 
 
 def run(folder: Path, script: str, *arguments: object) -> str:
-    """Run an example, or what ``-m`` names, in a folder; what it printed."""
-    given = (script if script == "-m" else EXAMPLES / script, *arguments)
+    """Run an example in a folder; what it printed."""
     result = subprocess.run(
-        [*PYTHON, *map(str, given)],
+        [*PYTHON, str(EXAMPLES / script), *map(str, arguments)],
         cwd=folder,
         env=SHELL,
         stdout=subprocess.PIPE,
@@ -103,12 +102,20 @@ def test_seed_notebook_script(tmp_path: Path) -> None:
 def test_demo(tmp_path: Path) -> None:
     """What `make demo` runs, with fewer steps: a table, the curves and the videos side by side."""
     recipe = next(line for line in MAKEFILE.splitlines() if "configs/demo.yaml" in line)
-    config = ("dqn_plugins", *recipe.split()[1:3], EXAMPLES / "configs/demo.yaml")
-    budget = ("--timesteps", 1_000, "--seeds", 1, "--final-evaluation-episodes", 2)
-    printed = run(tmp_path, "-m", *config, *budget)
+    command = [sys.executable, "-m", "dqn_plugins", *recipe.split()[1:3]]
+    arguments = ["--timesteps", "1000", "--seeds", "1", "--final-evaluation-episodes", "2"]
+    result = subprocess.run(
+        [*command, str(EXAMPLES / "configs/demo.yaml"), *arguments],
+        cwd=tmp_path,
+        env=SHELL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
     folder = tmp_path / "runs/demo"
     for name in ("stream_q", "naive_dqn", "dqn"):
-        assert f" {name} " in printed
+        assert f" {name} " in result.stdout
         assert (folder / f"LunarLander-v3/{name}/seed_0/model.zip").is_file()
     with Image.open(folder / "curves.png") as picture:
         assert len(picture.getcolors(2**24)) > 100

@@ -66,9 +66,8 @@ class Cell:
     :param algorithm: Name of the variant.
     :param seed: Of the training.
     :param folder: Where its files are, or would be.
-    :param status: ``"finished"``; ``"failed"`` (it raised); ``"unfinished"`` (begun, neither
-        finished nor failed); ``"missing"`` (not begun); ``"damaged"`` (marked as finished, but its
-        files cannot be read). Only finished cells enter a statistic.
+    :param status: What became of it. Only finished cells enter a statistic; damaged ones are marked
+        as finished, but cannot be read.
     :param error: Why it failed or is damaged, in one line.
     :param traceback: Of the failure.
     :param settings: Content of its ``settings.json``, empty if that is not there.

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from dqn_plugins.errors import SettingsError
+from dqn_plugins.experiments.hyperparameters import read_yaml
+from dqn_plugins.experiments.names import nearest_names
 from dqn_plugins.experiments.running import FIRST_EVALUATION_SEED, check_at_least, check_tensorboard
-from dqn_plugins.experiments.settings import RunSettings
+from dqn_plugins.experiments.settings import RunSettings, variants_in
 
-__all__ = ["ComparisonSettings", "RunProtocol"]
+__all__ = ["ComparisonSettings", "RunProtocol", "read_settings"]
 
 Backend = Literal["local", "dask"]
 
@@ -124,3 +126,37 @@ class ComparisonSettings(RunProtocol, RunSettings):
                 raise SettingsError(f"{flag}: received {values}, each may be there once.")
         if self.tensorboard:
             check_tensorboard()
+
+
+def read_settings(path: Path) -> ComparisonSettings:
+    """
+    Read a study from a YAML file. Its keys are arguments of :class:`ComparisonSettings`, those that
+    may be repeated being one value or a list, and ``algorithms``, see
+    :func:`~dqn_plugins.experiments.settings.variants_in`. Keys that begin with ``x-`` are skipped:
+    anchors can be kept there.
+
+    :param path: The file.
+    :return: The settings.
+    :raises SettingsError: If it cannot be read, a key is unknown or a value of another kind.
+    """
+    known = {each.name: each for each in fields(ComparisonSettings)}
+    content: dict[str, Any] = {}
+    for key, value in read_yaml(path).items():
+        if str(key).startswith("x-") or key == "algorithms":
+            continue
+        if key not in known or key in ("variants", "config"):
+            hint = nearest_names(str(key), [*known, "algorithms"])
+            raise SettingsError(f"config: received {key!r} in {path}, which is no setting.{hint}")
+        default = known[key].default
+        if isinstance(default, tuple) and not isinstance(value, Mapping):
+            listed = value if isinstance(value, list) else [value]
+            value = tuple(each if isinstance(each, Mapping) else str(each) for each in listed)
+            value = tuple(map(Path, value)) if key == "zoo" else value
+        elif isinstance(default, Path):
+            value = Path(str(value))
+        elif isinstance(default, (bool, str)) and not isinstance(value, type(default)):
+            raise SettingsError(
+                f"config: {path}: {key}: received {value!r}, it must be such as {default!r}."
+            )
+        content[key] = value
+    return ComparisonSettings(**{**content, "variants": variants_in(path)})

@@ -50,15 +50,13 @@ class EnvironmentSettings:
 
     :param env_kwargs: Keyword arguments of ``gymnasium.make``.
     :param wrappers: Wrappers around it, the innermost first: each a dotted name in one of
-        ``gymnasium.wrappers``, ``stable_baselines3.common``, ``sb3_contrib.common`` and
-        ``dqn_plugins.wrappers``, ``module:Name`` for one of your own, or a mapping from such a
-        name to keyword arguments, as in RL Zoo.
+        :data:`WRAPPER_PACKAGES`, ``module:Name`` for one of your own, or a mapping from such a name
+        to keyword arguments, as in RL Zoo.
     :param n_envs: Copies to learn from at the same time.
     :param vectorization: Whether they take turns in one process (``"sync"``), have one each
         (``"async"``) or are EnvPool's (``"envpool"``, for this package's algorithms and without
         wrappers). Episodes that are evaluated are Gymnasium's.
-    :param normalize: Whether Stable-Baselines3's ``VecNormalize`` is around them, or its keyword
-        arguments. ``StreamQ`` normalises by itself.
+    :param normalize: Whether ``VecNormalize`` is around them, or its keyword arguments.
     :param frame_stack: Observations that are stacked by ``VecFrameStack``; 1 for none.
     """
 

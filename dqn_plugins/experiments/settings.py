@@ -1,18 +1,16 @@
 """What `train` and `compare` are asked alike, and the files it is read from."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.environments import EnvironmentSettings, Vectorization
 from dqn_plugins.experiments.hyperparameters import parse_value, read_yaml
-from dqn_plugins.experiments.names import nearest_names
 
-__all__ = ["RunSettings", "read_settings", "variants_in"]
+__all__ = ["RunSettings", "variants_in"]
 
-Settings = TypeVar("Settings")
 Assignments: TypeAlias = Mapping[str, Any] | tuple[str | tuple[str, Any], ...]
 """Values by name: a mapping, or "NAME:VALUE" each, as they are typed. Read once, they are pairs."""
 
@@ -90,42 +88,6 @@ def _pairs(flag: str, given: Assignments, example: str) -> tuple[tuple[str, Any]
             raise SettingsError(f"{flag}: received {entry!r}, it must be such as {example}.")
         pairs.append((name.strip(), parse_value(text) if isinstance(entry, str) else entry[1]))
     return tuple(pairs)
-
-
-def read_settings(path: Path, kind: type[Settings]) -> Settings:
-    """
-    Read settings from a YAML file.
-
-    Its keys are the arguments of the settings, all of them optional, those that may be repeated
-    being one value or a list, and ``algorithms``, see :func:`variants_in`. Keys that begin with
-    ``x-`` are skipped: anchors can be kept there.
-
-    :param path: The file.
-    :param kind: Class of the settings.
-    :return: The settings.
-    :raises SettingsError: If it cannot be read, a key is unknown or a value of another kind.
-    """
-    known = {each.name: each for each in fields(kind)}  # type: ignore[arg-type]
-    content: dict[str, Any] = {}
-    for key, value in read_yaml(path).items():
-        if str(key).startswith("x-") or key == "algorithms":
-            continue
-        if key not in known or key in ("variants", "config"):
-            hint = nearest_names(str(key), [*known, "algorithms"])
-            raise SettingsError(f"config: received {key!r} in {path}, which is no setting.{hint}")
-        default = known[key].default
-        if isinstance(default, tuple) and not isinstance(value, Mapping):
-            listed = value if isinstance(value, list) else [value]
-            value = tuple(each if isinstance(each, Mapping) else str(each) for each in listed)
-            value = tuple(map(Path, value)) if key == "zoo" else value
-        elif isinstance(default, Path):
-            value = Path(str(value))
-        elif isinstance(default, (bool, str)) and not isinstance(value, type(default)):
-            raise SettingsError(
-                f"config: {path}: {key}: received {value!r}, it must be such as {default!r}."
-            )
-        content[key] = value
-    return kind(**{**content, "variants": variants_in(path)})
 
 
 def variants_in(path: Path) -> dict[str, Mapping[str, Any]]:

@@ -8,8 +8,8 @@ import pytest
 from dqn_plugins.comparison import ComparisonSettings, run_comparison
 from dqn_plugins.comparison.cell import identity_of
 from dqn_plugins.comparison.results import read_study
+from dqn_plugins.comparison.settings import read_settings
 from dqn_plugins.errors import SettingsError
-from dqn_plugins.experiments.settings import read_settings
 from dqn_plugins.files import read_json
 from tests.dqn_plugins.comparison.studies import ENVIRONMENT, results
 
@@ -45,7 +45,7 @@ def out(tmp_path: Path) -> Path:
 def settings_of(out: Path, seeds: int = 2, timesteps: int = 60) -> ComparisonSettings:
     config = out.with_name("study.yaml")
     config.write_text(CONFIG.format(seeds=seeds, timesteps=timesteps, out=out))
-    return read_settings(config, ComparisonSettings)
+    return read_settings(config)
 
 
 def test_it_is_read(out: Path) -> None:

@@ -12,11 +12,11 @@ from rich.console import Console
 from dqn_plugins import NOTEBOOK_HYPERPARAMETERS, NaiveDQN
 from dqn_plugins.cli import main
 from dqn_plugins.comparison import ComparisonSettings, run_comparison
+from dqn_plugins.comparison.settings import read_settings
 from dqn_plugins.comparison.study import plan
 from dqn_plugins.experiments.algorithms import make_model, resolve
 from dqn_plugins.experiments.hyperparameters import describe
 from dqn_plugins.experiments.names import folder_name, is_file_safe
-from dqn_plugins.experiments.settings import read_settings
 from tests.dqn_plugins.comparison.studies import small_study
 
 CONFIGS = Path(__file__).parents[3] / "examples" / "configs"
@@ -106,7 +106,7 @@ def test_a_study_is_a_file(tmp_path):
         "  small: {algorithm: dqn, policy_kwargs: {net_arch: [8]}, train_freq: [1, episode]}\n"
         "  ppo:\n"
     )
-    settings = read_settings(path, ComparisonSettings)
+    settings = read_settings(path)
     assert settings.env == ("CartPole-v1", "Acrobot-v1")
     assert (settings.seeds, settings.cpu_seconds, settings.timesteps) == (3, 20, None)
     study, cells = plan(settings, Console(quiet=True))
@@ -134,11 +134,11 @@ def test_a_study_that_says_what_nobody_knows_is_refused(tmp_path, text, message)
     path = tmp_path / "study.yaml"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
-        read_settings(path, ComparisonSettings)
+        read_settings(path)
 
 
 def test_the_ladder_begins_with_the_notebook_and_ends_with_stream_q():
-    settings = read_settings(CONFIGS / "ladder.yaml", ComparisonSettings)
+    settings = read_settings(CONFIGS / "ladder.yaml")
     notebook = resolve("1_notebook", settings.env[0], settings.variants)
     assert describe(notebook.arguments) == describe(NOTEBOOK_HYPERPARAMETERS)
     last = resolve(list(settings.variants)[-1], settings.env[0], settings.variants)
@@ -158,7 +158,7 @@ def test_the_zoo_file_says_what_the_zoo_says():
     zoo = pytest.importorskip("rl_zoo3")
     file = Path(zoo.__file__).parent / "hyperparams" / "dqn.yml"
     theirs = yaml.safe_load(file.read_text())
-    settings = read_settings(CONFIGS / "dqn_rl_zoo.yaml", ComparisonSettings)
+    settings = read_settings(CONFIGS / "dqn_rl_zoo.yaml")
     ours = settings.variants["dqn_rl_zoo"]
     assert set(settings.env) == ours["environments"].keys()
     assert ours["policy_kwargs"] == {"net_arch": [256, 256]}
