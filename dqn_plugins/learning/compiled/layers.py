@@ -547,7 +547,7 @@ def rectifier_slope(x: np.float32, y: np.float32, factor: np.float32) -> np.floa
 @compiled
 def tanh(x: np.float32, constant: np.float32) -> np.float32:
     """Hyperbolic tangent."""
-    return np.tanh(x)
+    return np.tanh(x)  # type: ignore[no-any-return]
 
 
 @compiled
@@ -559,11 +559,11 @@ def tanh_slope(x: np.float32, y: np.float32, constant: np.float32) -> np.float32
 @compiled
 def silu(x: np.float32, constant: np.float32) -> np.float32:
     """SiLU, also called swish: x times its logistic function."""
-    return x / (np.float32(1.0) + np.exp(-x))
+    return x / (np.float32(1.0) + np.exp(-x))  # type: ignore[no-any-return]
 
 
 @compiled
 def silu_slope(x: np.float32, y: np.float32, constant: np.float32) -> np.float32:
     """Its derivative."""
     logistic = np.float32(1.0) / (np.float32(1.0) + np.exp(-x))
-    return logistic + y * (np.float32(1.0) - logistic)
+    return logistic + y * (np.float32(1.0) - logistic)  # type: ignore[no-any-return]

@@ -8,7 +8,6 @@ from typing_extensions import override
 
 from dqn_plugins.errors import DivergenceError
 from dqn_plugins.learning.compiled import rules
-from dqn_plugins.learning.compiled.acting import greedy_actions, observe
 from dqn_plugins.learning.compiled.announcing import announced
 from dqn_plugins.learning.compiled.compilation import by_reference
 from dqn_plugins.learning.compiled.memory import Memory
@@ -68,8 +67,8 @@ class CompiledLearner(Learner):
                 self._learn(self._structure, rows, indices, rewards, indices, 0, self._no_values)
             else:
                 masks = np.empty((0, 1), np.bool_) if masked else None
-                observe(self._network, rows)
-                greedy_actions(self._network, rows, indices, masks)
+                rules.observe(self._network, rows)
+                rules.greedy_actions(self._network, rows, indices, masks)
                 transitions = rows, indices, rewards, rows, flags, flags, flags
                 self._learn(self._structure, *transitions, 0, masks, masks)
         self._compiled_for.add(masked)
@@ -83,7 +82,7 @@ class CompiledLearner(Learner):
     def _observe(self, obs: Observation) -> None:
         if not self._compiled_for:
             self.compile()
-        observe(self._network, as_rows(obs))
+        rules.observe(self._network, as_rows(obs))
 
     @override
     def greedy_actions(
@@ -93,7 +92,7 @@ class CompiledLearner(Learner):
             return super().greedy_actions(obs, action_masks)
         rows = as_rows(obs)
         actions = np.empty(len(rows), np.int64)
-        greedy_actions(self._network, rows, actions, action_masks)
+        rules.greedy_actions(self._network, rows, actions, action_masks)
         return actions
 
     @override

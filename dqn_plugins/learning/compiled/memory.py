@@ -52,7 +52,7 @@ class Memory:
         self.average = self._bind_average()
         self.traces = self._bind_traces(n_envs)
         mean_square = getattr(policy, "td_errors", None)
-        self.td_errors = (
+        self.td_errors: tuple[np.ndarray, np.ndarray] = (
             (NO_DOUBLES, NO_DOUBLES)
             if mean_square is None
             else (mean_square.total.numpy(), mean_square.weight.numpy())

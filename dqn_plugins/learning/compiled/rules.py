@@ -1,11 +1,10 @@
-"""The update rules in compiled code: one entry point for each, and what they all work on."""
+"""What Python calls of compiled code: acting, observing, and the update rules, over one state."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from dqn_plugins.learning.compiled.acting import best_action, best_value, observe_one
 from dqn_plugins.learning.compiled.compilation import (
     Bools,
     Doubles,
@@ -38,6 +37,7 @@ from dqn_plugins.learning.compiled.statistics import (
     cost_share,
     look_at_reward,
     scale_of_rewards,
+    update_statistics,
 )
 from dqn_plugins.learning.limits import LARGE_TD_ERROR, LARGEST_GRADIENT
 from dqn_plugins.learning.rules import GAP_OF_COSTS, NaiveRule, RolloutRule, Rule, StreamRule
@@ -49,7 +49,9 @@ __all__ = [
     "NOT_FINITE",
     "RULES",
     "State",
+    "greedy_actions",
     "numbers_of",
+    "observe",
     "state_of",
 ]
 
@@ -176,6 +178,34 @@ def numbers_of(rule: Any) -> list[float]:
 
 
 @entry_point
+def greedy_actions(network: Network, obs: Floats, actions: Ints, masks: Bools | None) -> None:
+    """
+    Find the actions of the highest values, of one observation after the other, as they are learned
+    from.
+
+    :param network: The network.
+    :param obs: Observations, shape (n, n_inputs).
+    :param actions: Written: the actions, the first of them where several are, shape (n,).
+    :param masks: Which actions are possible, shape (n, n_actions); None for all.
+    """
+    sample = sample_in(network.scratch)
+    for row in range(obs.shape[0]):
+        actions[row] = best_action(forward(network, sample, obs[row], None), masks, row)
+
+
+@entry_point
+def observe(network: Network, obs: Floats) -> None:
+    """
+    Take observations into the running statistics, where there are any.
+
+    :param network: The network.
+    :param obs: Observations, shape (n, n_inputs).
+    """
+    for row in range(obs.shape[0]):
+        observe_one(network, obs[row])
+
+
+@entry_point
 def learn_naive(
     state: State,
     obs: Floats,
@@ -272,7 +302,8 @@ def learn_stream(
     """
     if not (all_finite(obs) and all_finite(rewards) and all_finite(next_obs)):
         return NOT_FINITE
-    network, numbers, optimizer = state.network, state.numbers, state.optimizer
+    network, numbers = state.network, state.numbers
+    optimizer: Any = state.optimizer  # torch takes no such steps
     td_errors, traces = state.td_errors, state.traces[first_env_index:]
     gamma, trace_cut = numbers[GAMMA], numbers[TRACE_CUT]
     n_envs, size = len(actions), group_size(numbers, len(actions))
@@ -421,6 +452,37 @@ def learn_minibatches(
         step = Step(network.weights, state.gradient, state.descent, 1)
         take_step(state.optimizer, step, state.average)
     return LEARNED
+
+
+@compiled
+def best_action(values: Floats, masks: Bools | None, row: int) -> int:
+    """Find the possible action of the highest value, the first of them where several are."""
+    best = 0
+    if masks is not None:
+        while best < values.size - 1 and not masks[row, best]:
+            best += 1
+    for action in range(best + 1, values.size):
+        if masks is not None and not masks[row, action]:
+            continue
+        if values[action] > values[best] or np.isnan(values[action]) > np.isnan(values[best]):
+            best = action
+    return best
+
+
+@compiled
+def best_value(values: Floats, masks: Bools | None, row: int) -> np.float32:
+    """Find the highest value of a possible action; 0 if none is possible."""
+    best = best_action(values, masks, row)
+    if masks is not None and not masks[row, best]:
+        return np.float32(0.0)
+    return values[best]  # type: ignore[no-any-return]
+
+
+@compiled
+def observe_one(network: Network, obs: Floats) -> None:
+    """Take one observation into the running statistics, where there are any."""
+    if network.obs_mean.size > 0:
+        update_statistics(obs, network.obs_mean, network.obs_squared_deviations, network.obs_count)
 
 
 @compiled

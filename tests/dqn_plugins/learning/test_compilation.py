@@ -154,9 +154,12 @@ def test_code_is_kept_and_made_anew_when_another_file_of_it_has_changed(tmp_path
     # The process that compiles learns, bit for bit, what those that load learn, without a word.
     assert ran(LEARNS) == ([actions, compiled], "")
     assert digest() == kept
-    # What Python calls lies in another file, acting.py, which stays as it is.
+    # What Python calls lies in another file, rules.py, which stays as it is.
     source = package / "learning" / "compiled" / "layers.py"
     old = "outputs[unit] = total + added[unit]"
     assert source.read_text().count(old) == 1
     source.write_text(source.read_text().replace(old, "outputs[unit] = -total"))
+    # Nor is there any more a class that it was compiled for.
+    for file in source.parent.glob("*.py"):
+        file.write_text(file.read_text().replace("Rewards", "Earnings"))
     assert ran(ACTS)[0] != [actions]
