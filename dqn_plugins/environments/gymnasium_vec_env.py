@@ -1,8 +1,9 @@
 """Gymnasium's vector environments as ``VecEnv``."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -14,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 from typing_extensions import override
 
-__all__ = ["GymnasiumVecEnv"]
+__all__ = ["GymnasiumVecEnv", "each_part", "rows_of"]
 
 
 class GymnasiumVecEnv(VecEnv):
@@ -145,7 +146,7 @@ class GymnasiumVecEnv(VecEnv):
             self._describe_episodes(ended, obs, truncations & ~terminations, infos)
             if self._mode is AutoresetMode.DISABLED:
                 first_obs, first_infos = self._reset_env(None, {"reset_mask": dones})
-                obs = _with_rows(obs, dones, first_obs)
+                obs = each_part(partial(_with_rows, dones), obs, first_obs)
                 for row, info in enumerate(rows_of(first_infos, self.num_envs)):
                     if dones[row]:
                         self.reset_infos[row] = info
@@ -158,7 +159,7 @@ class GymnasiumVecEnv(VecEnv):
         elapsed = round(time.time() - self._start_time, 6)
         for row in ended:
             info = infos[row]
-            last_obs = _row(obs, row)
+            last_obs = each_part(lambda part, row=row: part[row].copy(), obs)
             if self._mode is AutoresetMode.SAME_STEP:
                 # What else is there is about the next episode.
                 last_obs = info["final_obs"]
@@ -267,16 +268,22 @@ def rows_of(infos: Any, n_envs: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(obs: Any, row: int) -> Any:
-    if isinstance(obs, dict):
-        return {key: value[row].copy() for key, value in obs.items()}
-    return obs[row].copy()
+def each_part(function: Callable[..., Any], *observations: Any) -> Any:
+    """
+    Do something with arrays of observations, or with each key's of dictionaries.
+
+    :param function: Called with an array of each.
+    :param observations: Arrays, or dictionaries with the same keys.
+    :return: What the function returns, in a dictionary if they are.
+    """
+    first = observations[0]
+    if isinstance(first, dict):
+        return {key: function(*(each[key] for each in observations)) for key in first}
+    return function(*observations)
 
 
-def _with_rows(obs: Any, rows: np.ndarray, values: Any) -> Any:
-    """Put rows of other observations in the place of these."""
-    if isinstance(obs, dict):
-        return {key: _with_rows(obs[key], rows, values[key]) for key in obs}
-    result = obs.copy()
-    result[rows] = values[rows]
+def _with_rows(rows: np.ndarray, values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Put rows of other values in the place of these."""
+    result = values.copy()
+    result[rows] = others[rows]
     return result

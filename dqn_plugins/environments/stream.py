@@ -9,7 +9,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from dqn_plugins.environments.action_masks import ActionMasks
 from dqn_plugins.environments.failure import environment_failure, step_watched
-from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
+from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv, each_part
 from dqn_plugins.environments.single_env import NUMBERS, SingleVecEnv, SyncVecEnv
 from dqn_plugins.environments.turns import TurnTakingVecEnv
 from dqn_plugins.errors import MalformedTransitionError
@@ -170,11 +170,7 @@ def true_next_observation(
     if True not in dones.tolist():
         return new_obs, dones
     terminated = dones.copy()
-    next_obs = (
-        {key: value.copy() for key, value in new_obs.items()}
-        if isinstance(new_obs, dict)
-        else new_obs.copy()
-    )
+    next_obs: Observation = each_part(np.copy, new_obs)
     for env_index in np.flatnonzero(dones):
         info = infos[env_index]
         terminated[env_index] = not info.get("TimeLimit.truncated", False)
@@ -187,19 +183,15 @@ def true_next_observation(
                 f"missing; the keys are {sorted(info)}. A VecEnv that resets by itself must put "
                 "the last observation there, as Stable-Baselines3's DummyVecEnv does."
             )
-        if isinstance(next_obs, dict):
-            for key, values in next_obs.items():
-                _put_last(values, int(env_index), last_obs[key])
-        else:
-            _put_last(next_obs, int(env_index), last_obs)
+        each_part(partial(_put_last, int(env_index)), next_obs, last_obs)
     return next_obs, terminated
 
 
-def _put_last(values: np.ndarray, env_index: int, last_obs: Any) -> None:
+def _put_last(env_index: int, values: np.ndarray, last_obs: Any) -> None:
     if np.shape(last_obs) != values.shape[1:]:  # NumPy would repeat a single number
         raise MalformedTransitionError(
             "last observation",
-            int(env_index),
+            env_index,
             f"shape {np.shape(last_obs)}",
             f"of shape {values.shape[1:]}",
         )
@@ -221,13 +213,11 @@ def raise_if_malformed(
     :param space: The observation space.
     :raises MalformedTransitionError: If a shape is another one, or something is no real number.
     """
+    named: dict[str, Any] = {"observation": (obs, space)}
     if isinstance(space, spaces.Dict):
-        assert isinstance(obs, dict)
-        for key, part in space.spaces.items():
-            _raise_if_misshapen(f"observation {key!r}", obs[key], part.shape or ())
-    else:
-        assert isinstance(obs, np.ndarray)
-        _raise_if_misshapen("observation", obs, space.shape or ())
+        named = {f"observation {key!r}": (obs[key], space[key]) for key in space}  # type: ignore[index]
+    for name, (values, part) in named.items():
+        _raise_if_misshapen(name, values, part.shape or ())
     if rewards is not None and dones is not None:
         _raise_if_misshapen("reward", rewards, ())
         _raise_if_misshapen("done flag", dones, ())

@@ -9,7 +9,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 from typing_extensions import override
 
-from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
+from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv, each_part
 from dqn_plugins.learning.transition import Observation
 
 __all__ = ["Turn", "TurnTakingVecEnv"]
@@ -135,7 +135,7 @@ class TurnTakingVecEnv(VecEnv):
             group.finish()
             group.obs = group.env.reset()
         self.reset_infos = [info for group in self.groups for info in group.env.reset_infos]
-        return _concatenated([group.obs for group in self.groups])
+        return each_part(_concatenated, *(group.obs for group in self.groups))
 
     def step_async(self, actions: np.ndarray) -> None:
         """
@@ -157,7 +157,8 @@ class TurnTakingVecEnv(VecEnv):
         results = [group.finish().result for group in self.groups]
         obs, rewards, dones, infos = zip(*results, strict=True)
         all_infos = [info for part in infos for info in part]
-        return _concatenated(obs), np.concatenate(rewards), np.concatenate(dones), all_infos
+        obs = each_part(_concatenated, *obs)
+        return obs, np.concatenate(rewards), np.concatenate(dones), all_infos
 
     @override
     def close(self) -> None:
@@ -214,7 +215,5 @@ class TurnTakingVecEnv(VecEnv):
         return [value for group in self.groups for value in ask(group)]
 
 
-def _concatenated(parts: Sequence[Any]) -> Any:
-    if isinstance(parts[0], dict):
-        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+def _concatenated(*parts: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)

@@ -39,6 +39,7 @@ def telling_last() -> TellLastActionMask[Any, Any]:
 
 VECTORS: dict[str, Callable[[list[Callable[[], Any]]], Any]] = {
     "dummy": DummyVecEnv,
+    "wrapped": lambda makers: VecNormalize(DummyVecEnv(makers)),
     "processes": partial(SubprocVecEnv, start_method="fork"),
     "next step": SyncVectorEnv,
     "same step": partial(SyncVectorEnv, autoreset_mode=AutoresetMode.SAME_STEP),
@@ -72,11 +73,6 @@ def test_environments_made_from_an_id_tell_their_last_mask_from_worker_processes
         env.close()
     finally:
         del gym.registry["tests/Masking-v0"]
-
-
-def test_masks_are_found_through_the_wrappers_of_a_vec_env():
-    env = VecNormalize(DummyVecEnv([informing] * 2))
-    dqn_plugins.NaiveDQN("MlpPolicy", env, seed=0).learn(100)
 
 
 # What is learned

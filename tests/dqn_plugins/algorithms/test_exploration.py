@@ -247,35 +247,31 @@ def after(ended: list[int], *running: int, reward: float = -1.0) -> EpsilonGreed
 
 
 @pytest.mark.parametrize(
-    ("ended", "running", "stuck"),
+    ("ended", "running", "reward", "stuck"),
     [
         # As long as the longest, or not yet twice: the episode may be about to end.
-        ([10, 4], [10], 0.0),
-        ([10, 4], [19], 0.0),
+        ([10, 4], [10], -1.0, 0.0),
+        ([10, 4], [19], -1.0, 0.0),
         # It counts as two episodes, the longest that ended as one, of which one is left out.
-        ([10, 4], [20], 2 / 3),
-        ([10, 4], [39], 3 / 4),
-        ([4] * 19 + [10], [30], 3 / 22),
-        ([4] * 19 + [10], [1_000], 100 / 119),
-        ([10, 4], [25, 3], 2 / 3),
-        ([10, 4], [25, 25], 4 / 5),
+        ([10, 4], [20], -1.0, 2 / 3),
+        ([10, 4], [39], -1.0, 3 / 4),
+        ([4] * 19 + [10], [30], -1.0, 3 / 22),
+        ([4] * 19 + [10], [1_000], -1.0, 100 / 119),
+        ([10, 4], [25, 3], -1.0, 2 / 3),
+        ([10, 4], [25, 25], -1.0, 4 / 5),
         # Before any has ended, 1,000 steps stand for the longest.
-        ([], [1_999], 0.0),
-        ([], [2_000], 1.0),
+        ([], [1_999], -1.0, 0.0),
+        ([], [2_000], -1.0, 1.0),
+        # It is no worse than the worst.
+        *[(*long, reward, 0.0) for long in (([10, 4], [100]), ([], [5_000])) for reward in (0, 1)],
     ],
 )
-def test_an_episode_that_does_not_end_counts_as_stuck(ended, running, stuck):
-    explorer = after(ended, *running)
+def test_an_episode_that_does_not_end_counts_as_stuck(ended, running, reward, stuck):
+    explorer = after(ended, *running, reward=reward)
     assert explorer.episodes.stuck == pytest.approx(stuck)
     assert explorer.smallest_rate == pytest.approx(0.2 * stuck)
     explorer.begin(1)  # it is given up
     assert (explorer.episodes.stuck, explorer.episodes.lingering) == (0.0, 0.0)
-
-
-@pytest.mark.parametrize("reward", [0.0, 1.0])
-@pytest.mark.parametrize(("ended", "running"), [([10, 4], 100), ([], 5_000)])
-def test_a_long_episode_that_is_no_worse_is_none(reward, ended, running):
-    assert after(ended, running, reward=reward).episodes.stuck == 0.0
 
 
 def test_a_long_episode_that_ends_well_is_stuck_no_longer():

@@ -257,18 +257,20 @@ class Doubled(BaseFeaturesExtractor):
 
 
 @each_algorithm
-def test_a_features_extractor_of_ones_own_is_trained_saved_and_loaded(row):
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_features_extractor_of_ones_own_is_trained_unless_it_is_frozen(row, frozen):
     policy_kwargs = {
         "features_extractor_class": Doubled,
-        "features_extractor_kwargs": {"factor": 2},
+        "features_extractor_kwargs": {"factor": 2, "frozen": frozen},
     }
     model = row.make(policy_kwargs=policy_kwargs)
-    extractor = model.q_net.features_extractor
+    extractor, before = model.q_net.features_extractor, weights(model)
     assert isinstance(extractor, Doubled)
     assert extractor.features_dim == 6
-    before = extractor.linear.weight.detach().clone()
+    first = extractor.linear.weight.detach().clone()
     model.learn(8)
-    assert not th.equal(extractor.linear.weight, before)
+    assert th.equal(extractor.linear.weight, first) is frozen
+    assert not np.array_equal(weights(model), before)
     assert everything(through_a_file(model)) == everything(model)
 
 
@@ -347,20 +349,6 @@ def test_hooks_are_called_while_learning(row, when):
         hook()
     model.learn(16, callback=hook)
     assert max(calls) > 8
-
-
-@each_algorithm
-def test_a_frozen_features_extractor_is_never_changed(row):
-    policy_kwargs = {
-        "features_extractor_class": Doubled,
-        "features_extractor_kwargs": {"frozen": True},
-    }
-    model = row.make(policy_kwargs=policy_kwargs)
-    extractor, rest = model.q_net.features_extractor.linear.weight, weights(model)
-    before = extractor.detach().clone()
-    model.learn(8)
-    assert th.equal(extractor, before)
-    assert not np.array_equal(weights(model), rest)
 
 
 @each_algorithm
