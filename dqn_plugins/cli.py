@@ -17,8 +17,7 @@ from dqn_plugins import __version__
 from dqn_plugins.comparison.settings import ComparisonSettings, read_settings
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.algorithms import ALGORITHMS
-from dqn_plugins.experiments.export import ExportSettings, export
-from dqn_plugins.experiments.record import RecordSettings, record
+from dqn_plugins.experiments.record import ExportSettings, RecordSettings, export, record
 from dqn_plugins.experiments.settings import RunSettings
 from dqn_plugins.experiments.train import TrainSettings, train
 from dqn_plugins.experiments.watch import WatchSettings, watch

@@ -1,4 +1,4 @@
-"""Record episodes of saved models."""
+"""What is made of saved models: films of their episodes, and ONNX files."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from dqn_plugins.experiments.running import FIRST_FINAL_EVALUATION_SEED, check_a
 from dqn_plugins.files import read_json, write_json
 from dqn_plugins.values import value_kind
 
-__all__ = ["RecordSettings", "check_spaces", "record", "trained_on"]
+__all__ = ["ExportSettings", "RecordSettings", "check_spaces", "export", "record", "trained_on"]
 
 
 @dataclass(frozen=True)
@@ -156,3 +156,39 @@ def check_spaces(model: Any, env: Any, env_id: str) -> None:
                 f"env: received {env_id!r}, whose {name.replace('_', ' ')} is {there}; the model "
                 f"has {its}. Pass the environment it was trained on."
             )
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """
+    Export the greedy policy of a saved model to ONNX.
+
+    :param model: File that `save` wrote, or folder of a training run or of a cell of a comparison.
+    :param output: The ONNX file; by default beside the model, with its name.
+    """
+
+    model: Path
+    output: Path | None = None
+
+
+def export(settings: ExportSettings, console: Console | None = None) -> Path:
+    """
+    Export the greedy policy of a saved model to ONNX, see the algorithms' ``export_onnx``.
+
+    :param settings: What to export.
+    :param console: Where the file's name is shown; standard error by default.
+    :return: The file.
+    :raises SettingsError: If there is no such model, or its algorithm cannot be exported.
+    """
+    console = console or Console(stderr=True, highlight=False)
+    model = load_model(settings.model)
+    if not hasattr(model, "export_onnx"):
+        raise SettingsError(
+            f"model: received one of {type(model).__name__}, it must be of an algorithm of this "
+            "package. Stable-Baselines3 tells how to export its own: "
+            "https://stable-baselines3.readthedocs.io/en/master/guide/export.html"
+        )
+    source = settings.model / "model.zip" if settings.model.is_dir() else settings.model
+    path: Path = model.export_onnx(settings.output or source.with_suffix(".onnx"))
+    console.print(f"Exported: {path}", markup=False, soft_wrap=True)
+    return path
