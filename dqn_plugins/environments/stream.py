@@ -215,7 +215,7 @@ def raise_if_malformed(
     """
     named: dict[str, Any] = {"observation": (obs, space)}
     if isinstance(space, spaces.Dict):
-        named = {f"observation {key!r}": (obs[key], space[key]) for key in space}  # type: ignore[index]
+        named = {f"observation {key!r}": (obs[key], space[key]) for key in space}
     for name, (values, part) in named.items():
         _raise_if_misshapen(name, values, part.shape or ())
     if rewards is not None and dones is not None:
