@@ -622,12 +622,8 @@ class QAlgorithm(BaseAlgorithm):
             self._explorer.seed = self.seed
             self._explorer.set_random_seed(self.seed)
 
+    @override
     def set_random_seed(self, seed: int | None = None) -> None:
-        """
-        Seed everything random: Python, NumPy, torch, the environment and the exploration.
-
-        :param seed: The seed; None changes nothing.
-        """
         seed = _as_seed(seed)
         super().set_random_seed(seed)
         if seed is not None:

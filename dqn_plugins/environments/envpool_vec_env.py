@@ -49,13 +49,8 @@ class EnvPoolVecEnv(GymnasiumVecEnv):
         self._make = make
         super().__init__(pool, observation_space)
 
+    @override
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
-        """
-        Seed the environments.
-
-        :param seed: The seed of the first one; the others' follow. None changes nothing.
-        :return: Their seeds.
-        """
         if seed is not None and seed != self.pool.config["seed"]:
             if self._make is None:
                 warnings.warn(

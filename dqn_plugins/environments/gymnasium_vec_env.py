@@ -224,16 +224,11 @@ class GymnasiumVecEnv(VecEnv):
                 "be asked as a whole. Take make_vec_env of Stable-Baselines3 to ask a single one."
             )
 
+    @override
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
-        """
-        Tell whether the environments have a wrapper.
-
-        :param wrapper_class: The wrapper's class.
-        :param indices: Which environments; None for all.
-        :return: True for ``Monitor``, whose work this class does; otherwise False.
-        """
+        # This class does what a monitor does.
         return [issubclass(Monitor, wrapper_class) for _ in self._get_indices(indices)]
 
     @override
