@@ -50,7 +50,7 @@ class View(Observer):
         super().__init__(env, **arguments)  # type: ignore[call-arg]
         check_pictures(env)
         self._render_mode: str | None = env.render_mode
-        self._observe(getattr(env, "num_envs", 1))
+        self._observe()
         self._owned_page = None
         if page is None:
             page = self._owned_page = LivePage(host, port, open_browser=open_browser)

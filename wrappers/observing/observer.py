@@ -47,7 +47,8 @@ class Observer:
     #: Whether an episode that ended has been followed by the next within the same step.
     _resets_within_step = False
 
-    def _observe(self, n_envs: int, gamma: float | None = None) -> None:
+    def _observe(self, gamma: float | None = None) -> None:
+        n_envs = 1 if isinstance(self, gym.Env) else self.num_envs  # type: ignore[attr-defined]
         self._episodes = [RunningEpisode(gamma, index) for index in range(n_envs)]
 
     def _before_reset(self, indices: Sequence[int]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -69,9 +68,6 @@ class EpisodeReward(EpisodeStatistics, ObservedEnv[ObsType, ActType]):
         from dqn_plugins.wrappers.rewards.monitors_place import with_a_monitor
 
         return with_a_monitor(env)
-
-    def _log_name(self, log_file: str | os.PathLike[str], index: int) -> str | os.PathLike[str]:
-        return log_file
 
     @property
     def episode_return(self) -> float:

@@ -30,6 +30,16 @@ from dqn_plugins.wrappers.rewards.episode_log import SUFFIX, EpisodeLog
 __all__ = ["EpisodeStatistics", "SeveralRunningEpisodes"]
 
 
+def numbered_log_file(log_file: str | os.PathLike[str], index: int) -> str:
+    """Name the log of one of several environments."""
+    text = os.fspath(log_file)
+    if os.path.isdir(text):
+        return os.path.join(text, f"{index}.{SUFFIX}")
+    folder, name = os.path.split(text)
+    stem = name.removesuffix(SUFFIX).removesuffix(".")
+    return os.path.join(folder, f"{stem}.{index}.{SUFFIX}".removeprefix("."))
+
+
 def mean(values: Sequence[float]) -> float:
     """Average over the window."""
     return math.fsum(values) / len(values) if values else math.nan
@@ -40,9 +50,6 @@ def told_above(key: str) -> bool:
     Find out whether a ``RecordEpisodeStatistics`` of Gymnasium's around the wrapper that takes a
     step will write the same entry into the info: it refuses an info that has it. A wrapper knows
     only what it wraps, so the callers tell.
-
-    :param key: The entry, ``"episode"`` as a rule.
-    :return: True if the entry must be left to the wrapper above.
     """
     frame: Any = sys._getframe(2)
     peers = (RecordEpisodeStatistics, VectorRecordEpisodeStatistics)
@@ -106,8 +113,7 @@ class EpisodeStatistics(Observer):
                 f"gamma: received {gamma!r}, it must be in [0, 1]. Pass the gamma of the "
                 "algorithm, such as 0.99, or None for no discounted return."
             )
-        n_envs = getattr(env, "num_envs", 1)
-        self._observe(n_envs, gamma)
+        self._observe(gamma)
         self._report_every, self._report = report_every, print if report is None else report
         self._stats_key = stats_key
         length = window if buffer_length is None else buffer_length
@@ -123,22 +129,14 @@ class EpisodeStatistics(Observer):
         self._reported = [0.0, 0.0, 0.0]
         self._logs: list[EpisodeLog] = []
         if log_file is not None:
-            env_id = id_of(env)
-            for index in range(n_envs):
-                self._logs.append(EpisodeLog(self._log_name(log_file, index), env_id, append))
+            files = [log_file]
+            if not isinstance(self, gym.Env):
+                files = [numbered_log_file(log_file, each.environment) for each in self._episodes]
+            self._logs = [EpisodeLog(file, id_of(env), append) for file in files]
 
     def _within(self, env: Any, stats_key: str) -> Any:
         """Put something between the environment and this wrapper."""
         return env
-
-    def _log_name(self, log_file: str | os.PathLike[str], index: int) -> str | os.PathLike[str]:
-        """Name the log of one environment."""
-        text = os.fspath(log_file)
-        if os.path.isdir(text):
-            return os.path.join(text, f"{index}.{SUFFIX}")
-        folder, name = os.path.split(text)
-        stem = name.removesuffix(SUFFIX).removesuffix(".")
-        return os.path.join(folder, f"{stem}.{index}.{SUFFIX}".removeprefix("."))
 
     def _finish(self, index: int, interventions: str = "") -> EpisodeRecord:
         """

@@ -120,7 +120,7 @@ class Recording(Observer):
         self.name_prefix = name_prefix
         self._size = None if size is None else checked_size(size)
         self._environment_id = id_of(env)
-        self._observe(getattr(env, "num_envs", 1))
+        self._observe()
 
     @property
     def recording(self) -> bool:
@@ -448,9 +448,9 @@ class RecordingSeveral(Recording):
             self._add_frames(frames, self._seen() if len(frames) == len(self._indices) else None)
 
     def _begin_video(self) -> None:
+        super()._begin_video()
         if self._resets_within_step:
             keep_terminal_frames(self.env, self._indices)
-        super()._begin_video()
 
     def _finish(self) -> Path | None:
         if self.recording and self._resets_within_step:

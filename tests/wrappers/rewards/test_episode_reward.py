@@ -275,6 +275,17 @@ def test_an_early_reset_is_booked_as_incomplete() -> None:
     assert env.incomplete_count == 1
 
 
+def test_one_environment_is_one_whatever_it_says_of_itself(tmp_path: Path) -> None:
+    class Claims(Scripted):
+        num_envs = 4
+
+    env = EpisodeReward(Claims(), log_file=tmp_path / "run")
+    play(env, 2)
+    env.close()
+    assert env.returns == RETURNS[:2]
+    assert [path.name for path in tmp_path.iterdir()] == ["run.monitor.csv"]
+
+
 def test_closing_books_what_is_running() -> None:
     env = EpisodeReward(Scripted())
     env.reset()

@@ -230,6 +230,19 @@ def test_a_recorder_that_is_forgotten_finishes_its_video(tmp_path: Path, form: s
     assert close_colours(colours(path), STATES[:6])
 
 
+@pytest.mark.parametrize("form", ["dummy", SAME_STEP])
+def test_a_recording_that_ends_the_one_before_has_terminal_states(
+    tmp_path: Path, form: str
+) -> None:
+    recorder = FORMS[form](Scripted, tmp_path, video_length=20)
+    recorder.reset()
+    recorder.start_recording(*([] if form == "dummy" else ["second"]))
+    for _ in range(4):
+        recorder.step(np.zeros(1, int))
+    recorder.close()
+    assert close_colours(colours(recorder.video_path), STATES[1:6])
+
+
 class Imaginary(Scripted):
     def render(self) -> Any:
         return super().render() * 1j if self.t else super().render()
