@@ -378,14 +378,16 @@ def accumulate_linear_gradient(
         return
     n_in, n_out = inputs.size // n_rows, deltas.size // n_rows
     fade(gradient[weight : weight + n_in * n_out], kept)
+    by_weights = gradient[weight:]
+    columns = np.zeros(n_in * n_out if n_in < n_out else 0, np.float32)
+    factors, n, source, target, width = deltas, n_out, inputs, by_weights, n_in
+    if n_in < n_out:  # rows as long as possible
+        factors, n, source, target, width = inputs, n_in, deltas, columns, n_out
+    add_product(factors, n, n_rows, 1, n, source, target, width)
     if n_in < n_out:
-        columns = np.zeros(n_in * n_out, np.float32)
-        add_product(inputs, n_in, n_rows, 1, n_in, deltas, columns, n_out)
         for unit in range(n_out):
             for i in range(n_in):
-                gradient[weight + unit * n_in + i] += columns[i * n_out + unit]
-    else:
-        add_product(deltas, n_out, n_rows, 1, n_out, inputs, gradient[weight:], n_in)
+                by_weights[unit * n_in + i] += columns[i * n_out + unit]
     if bias == NONE:
         return
     by_biases = gradient[bias : bias + n_out]

@@ -93,8 +93,8 @@ class CompiledOptimizer:
     :param scalars: Keys of its state that are one number per parameter, with the field of each.
     :param required: Options that compiled code leaves out, with the value that turns each off.
     :param squares: Takes the mean square of the transitions' gradients into the optimiser's own
-        mean before a step: a function of the optimiser, these squares and γλ; None for one that
-        needs none.
+        mean before a step: a function of the optimiser and γλ; None for one that needs no such
+        squares.
     """
 
     kind: type[Optimizer]
@@ -360,23 +360,23 @@ def take_in_gradient(
 def take_in_squares(optimizer: Optimizer, squares: Floats | None, decay: float) -> None:
     """Take the mean square of gradients into the optimiser's own mean, before a step."""
     if squares is not None:
-        _move_squares(optimizer, squares, decay)
+        _move_squares(optimizer, decay)
 
 
 @compiled
-def adaptive_q_squares(optimizer: Optimizer, squares: Floats, decay: float) -> None:
+def adaptive_q_squares(optimizer: Any, decay: float) -> None:
     """Take the mean square of gradients into its running mean, before a step."""
-    exp_avg_sq = optimizer.exp_avg_sq
+    exp_avg_sq, squares = optimizer.exp_avg_sq, optimizer.squares
     kept, share = np.float32(decay), np.float32(1.0 - decay)
     for i in range(squares.size):
         exp_avg_sq[i] = flushed(kept * exp_avg_sq[i] + share * squares[i])
 
 
 @compiled
-def intentional_squares(optimizer: Optimizer, squares: Floats, decay: float) -> None:
+def intentional_squares(optimizer: Any, decay: float) -> None:
     """Take the mean square of gradients into its running mean, and the norm into its own."""
-    exp_avg_sq, numbers, scales = optimizer.exp_avg_sq, optimizer.numbers, optimizer.update
-    count = optimizer.steps[0] + 1.0
+    exp_avg_sq, squares = optimizer.exp_avg_sq, optimizer.squares
+    numbers, scales, count = optimizer.numbers, optimizer.update, optimizer.steps[0] + 1.0
     beta2, floor = numbers[BETA2], np.float32(numbers[EPS])
     decay2, weight2 = np.float32(beta2), np.float32(1.0 - beta2)
     correction = np.float32(1.0 / (1.0 - beta2**count))

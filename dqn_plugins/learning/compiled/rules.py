@@ -244,16 +244,16 @@ def learn_naive(
             state.td_errors[env] = np.float32(0.0)
             if not valid[env]:
                 continue
-            next_value = np.float32(0.0)
-            if numbers[BOOTSTRAP_AT_TERMINAL] or not terminated[env]:
-                q_values = forward(network, sample_in(network.scratch), next_obs[env], None)
-                next_value = best_value(q_values, next_masks, env)
-            sample = sample_in(state.samples[env - start])
-            q_values = forward(network, sample, obs[env], None)
+            best = next_value = np.float32(0.0)
+            for is_next in range(1, -1, -1):  # a loop, so that the network is compiled once
+                if not is_next and (numbers[BOOTSTRAP_AT_TERMINAL] or not terminated[env]):
+                    next_value = best
+                sample = sample_in(network.scratch if is_next else state.samples[env - start])
+                q_values = forward(network, sample, next_obs[env] if is_next else obs[env], None)
+                best = best_value(q_values, next_masks if is_next else masks, env)
             target = rewards[env] + np.float32(numbers[GAMMA]) * next_value
             taken = q_values[actions[env]]
-            gap = best_value(q_values, masks, env) - taken
-            td_error = target - taken - np.float32(numbers[ADVANTAGE_GAP]) * gap
+            td_error = target - taken - np.float32(numbers[ADVANTAGE_GAP]) * (best - taken)
             state.td_errors[env] = td_error
             loss_scale = -2.0 * numbers[Q_STEP_SIZE] / (len(q_values) * n_valid)
             derivatives = output_derivatives(network, sample, None)
@@ -314,47 +314,46 @@ def learn_stream(
         if np.isnan(advantage_gap):
             advantage_gap = GAP_OF_COSTS * cost_share(state.rewards)
 
-        # The action values, normalised by what was known when the observations came, and ∇Q(s, a)
-        for env in range(start, stop):
-            if valid[env]:
-                sample = sample_in(state.samples[env - start])
-                q_values = forward(network, sample, obs[env], None)
-                taken = float(q_values[actions[env]])
-                gap = value_of(q_values, masks, env, numbers) - taken
-                td_errors[env] = -taken - advantage_gap * gap
-                state.explored[env] = actions[env] != best_action(q_values, masks, env)
-                derivatives = output_derivatives(network, sample, None)
-                for action in range(len(derivatives)):
-                    derivatives[action] = np.float32(action == actions[env])
-                backward(network, sample, None)
-
-        # The TD errors, after a look at the next observations and at the scale of the rewards
-        keep_statistics(state)
-        for env in range(start, stop):
-            if valid[env]:
-                observe_one(network, next_obs[env])
-                look_at_reward(state.rewards, first_env_index + env, rewards[env], gamma)
-        scale = scale_of_rewards(state.rewards)
-        for env in range(start, stop):
-            state.clipped_td_errors[env] = np.float32(0.0)
-            if not valid[env]:
-                td_errors[env] = np.float32(0.0)
-                continue
-            next_value = 0.0
-            if not terminated[env]:
-                q_values = forward(network, sample_in(network.scratch), next_obs[env], None)
-                next_value = value_of(q_values, next_masks, env, numbers)
-            td_errors[env] += np.float64(rewards[env]) / scale + gamma * next_value
-            state.clipped_td_errors[env] = clipped(state, np.float64(td_errors[env]))
-            bound = gradient_bound(network, sample_in(state.samples[env - start]))
-            if abs(td_errors[env]) > LARGE_TD_ERROR:
-                bound += largest_of(traces[env])
-            bound *= max(abs(td_errors[env]), 1.0)
-            finite = np.isfinite(td_errors[env])
-            td_errors[env] *= scale
-            if not (finite and bound < LARGEST_GRADIENT):
-                restore_statistics(state)
-                return env
+        # First the values of the states, by what was known when they came, and ∇Q(s, a). Then,
+        # after a look at the next states and at the rewards, the TD errors. It is a loop, so that
+        # the network is compiled once.
+        scale = 1.0
+        for is_next in range(2):
+            if is_next:
+                keep_statistics(state)
+                for env in range(start, stop):
+                    if valid[env]:
+                        observe_one(network, next_obs[env])
+                        look_at_reward(state.rewards, first_env_index + env, rewards[env], gamma)
+                scale = scale_of_rewards(state.rewards)
+            for env in range(start, stop):
+                if not valid[env]:
+                    td_errors[env] = state.clipped_td_errors[env] = np.float32(0.0)
+                    continue
+                sample = sample_in(network.scratch if is_next else state.samples[env - start])
+                q_values = forward(network, sample, next_obs[env] if is_next else obs[env], None)
+                value = value_of(q_values, next_masks if is_next else masks, env, numbers)
+                if not is_next:
+                    taken = float(q_values[actions[env]])
+                    td_errors[env] = -taken - advantage_gap * (value - taken)
+                    state.explored[env] = actions[env] != best_action(q_values, masks, env)
+                    derivatives = output_derivatives(network, sample, None)
+                    for action in range(len(derivatives)):
+                        derivatives[action] = np.float32(action == actions[env])
+                    backward(network, sample, None)
+                    continue
+                next_value = 0.0 if terminated[env] else value
+                td_errors[env] += np.float64(rewards[env]) / scale + gamma * next_value
+                state.clipped_td_errors[env] = clipped(state, np.float64(td_errors[env]))
+                bound = gradient_bound(network, sample_in(state.samples[env - start]))
+                if abs(td_errors[env]) > LARGE_TD_ERROR:
+                    bound += largest_of(traces[env])
+                bound *= max(abs(td_errors[env]), 1.0)
+                finite = np.isfinite(td_errors[env])
+                td_errors[env] *= scale
+                if not (finite and bound < LARGEST_GRADIENT):
+                    restore_statistics(state)
+                    return env
 
         # The traces: fade, and take in the gradient
         decay, kept = gamma * numbers[TRACE_DECAY], 0.0
