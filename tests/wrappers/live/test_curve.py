@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import io
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock
 
 import numpy as np
 from PIL import Image
 
+from dqn_plugins.wrappers.live.server.browser import Browser
 from dqn_plugins.wrappers.live.server.curve import MOST_POINTS, MOST_RECENT, Curve
 from dqn_plugins.wrappers.live.server.feed import Feed
 from dqn_plugins.wrappers.live.server.pictures import WIDEST, encoded
@@ -51,6 +57,21 @@ def test_a_browser_that_follows_has_the_same_curve_as_one_that_comes_late() -> N
         feed._take({"episodes": [episode(number + each) for each in range(3)]})
     assert len(points) > MOST_POINTS / 2
     assert points == feed.snapshot()["points"]
+
+
+def test_a_state_without_a_picture_leaves_the_picture_before_it() -> None:
+    sent: list[bytes] = []
+    socket: Any = SimpleNamespace(send_bytes=AsyncMock(side_effect=sent.append))
+
+    async def send() -> None:
+        browser = Browser(socket, list)
+        for picture, message in ((1, b"P1"), (0, b"S1"), (1, b"P2"), (0, b"S2"), (0, b"S3")):
+            browser.tell_newest((0, bool(picture)), message)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(browser.send(), 0.1)
+
+    asyncio.run(send())
+    assert sent == [b"P2", b"S3"]
 
 
 def test_small_frames_keep_every_pixel_and_large_ones_are_made_smaller() -> None:

@@ -142,6 +142,22 @@ def test_the_picture_is_the_environment_s(browser: Any) -> None:
         length = env.unwrapped.steps
         until(lambda: page.text("length") == str(length))
         until(lambda: page.pixel() == [length] * 3, "the picture of the state it is paused in")
+        # Of two pictures at once the last one stays.
+        browser.execute_script(
+            """
+            const picture = async (colour) => {
+              const canvas = new OffscreenCanvas(60, 40);
+              const pen = canvas.getContext("2d");
+              pen.fillStyle = colour;
+              pen.fillRect(0, 0, 60, 40);
+              return new Uint8Array(await (await canvas.convertToBlob()).arrayBuffer());
+            };
+            Promise.all([picture("#f00"), picture("#00f")]).then((both) => {
+              for (const each of both) runs[0].draw(each);
+            });
+            """
+        )
+        until(lambda: page.pixel() == [0, 0, 255])
         until(lambda: "No model is attached" in page.text("no-values"))
         assert page.button("save").get_attribute("aria-disabled") == "true"
         page.press(" ")

@@ -342,7 +342,8 @@ class Run {
   }
 
   async draw(picture) {
-    if (this.isDecoding) return; // a newer one will come
+    this.newest = picture;
+    if (this.isDecoding) return;
     this.isDecoding = true;
     try {
       const bitmap = await createImageBitmap(new Blob([picture]));
@@ -360,6 +361,7 @@ class Run {
     } finally {
       this.isDecoding = false;
     }
+    if (this.newest !== picture) this.draw(this.newest); // in a pause no other one comes
   }
 
   // What is on the page, from one press to the next, as a file.

@@ -40,6 +40,7 @@ class Browser:
 
     def tell_newest(self, kind: Any, message: dict[str, Any] | bytes) -> None:
         """Have an event or a picture sent, unless the next of its kind is there before its turn."""
+        self._newest.pop(kind, None)  # or else it would keep the place of the one before
         self._newest[kind] = message
         self._something.set()
 

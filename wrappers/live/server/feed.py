@@ -28,7 +28,7 @@ class Feed:
         number: int,
         known: dict[str, Any],
         publish: Callable[[dict[str, Any]], None],
-        show: Callable[[int, bytes], None],
+        show: Callable[[Any, bytes], None],
     ):
         self.number = number
         self.curve = Curve()
@@ -96,9 +96,11 @@ class Feed:
             await self._answered.wait()
             self._is_awaited = False
             self._memory[WANTED] = 0
-            if self._size is not None:
-                self._picture = await asyncio.to_thread(encoded, *self._frame())
-            self._show(self.number, self._packed(b"" if self._size is None else self._picture))
+            picture, has_picture = b"", self._size is not None
+            if has_picture:
+                picture = self._picture = await asyncio.to_thread(encoded, *self._frame())
+            # A state without a picture must not take the place of one that has it.
+            self._show((self.number, has_picture), self._packed(picture))
             due = max(due + 1 / FRAMES_PER_SECOND, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
 

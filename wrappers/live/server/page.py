@@ -102,10 +102,10 @@ class Page:
             else:
                 browser.tell_newest((event["run"], newest), event)
 
-    def _show(self, run: int, picture: bytes) -> None:
+    def _show(self, kind: Any, picture: bytes) -> None:
         for browser in self.browsers:
             if browser.wants_pictures:
-                browser.tell_newest(run, picture)
+                browser.tell_newest(kind, picture)
 
     @property
     def is_over(self) -> bool:
@@ -139,7 +139,7 @@ class Page:
         browser = Browser(socket, self._everything)
         for feed in self.feeds:
             if (picture := feed.last_picture()) is not None:
-                browser.tell_newest(feed.number, picture)
+                browser.tell_newest((feed.number, True), picture)
         self._come(browser)
         sender = asyncio.create_task(browser.send())
         try:
