@@ -23,11 +23,13 @@ __all__ = [
     "LARGEST_LEARNING_RATE",
     "AutogradLearner",
     "Backend",
+    "BackendLearner",
     "CompiledLearner",
     "Learner",
     "NaiveRule",
     "Observation",
     "Rollout",
+    "RolloutLearner",
     "RolloutRule",
     "Rule",
     "StreamRule",
@@ -40,3 +42,6 @@ __all__ = [
     "lambda_returns",
     "raise_if_not_finite",
 ]
+
+BackendLearner = RolloutLearner = Learner
+"""Earlier names: one class serves either backend, with a rollout or without."""

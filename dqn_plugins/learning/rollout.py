@@ -44,7 +44,11 @@ class Rollout:
         self.resize(n_steps)
 
     def resize(self, n_steps: int) -> None:
-        """Begin a rollout of so many steps of each environment."""
+        """
+        Begin a rollout of another length.
+
+        :param n_steps: Steps of each environment that make it.
+        """
         self.n_steps = n_steps
         self.obs = {}
         self._arrays: dict[str, np.ndarray] = {}
@@ -60,7 +64,11 @@ class Rollout:
         """Which actions are possible in these, shape (n_actions,) each, if there are masks."""
 
     def move_to(self, device: th.device) -> None:
-        """Keep observations on another device from now on."""
+        """
+        Keep observations on another device from now on.
+
+        :param device: The device.
+        """
         self.device = device
         self.obs = {key: part.to(device) for key, part in self.obs.items()}
         self._find_views()
@@ -109,11 +117,21 @@ class Rollout:
             self.length += 1
 
     def array(self, name: str) -> np.ndarray:
-        """Return a field of all transitions, one of :data:`ARRAYS`: a view, (n_steps, n_envs)."""
+        """
+        Return one number of each transition.
+
+        :param name: "actions", "rewards", "terminated", "dones" or "valid".
+        :return: The numbers, shape (n_steps, n_envs). A view.
+        """
         return self._arrays[name]
 
     def tensor(self, name: str) -> th.Tensor:
-        """Return the same on the device of the network."""
+        """
+        Return the same on the device of the network.
+
+        :param name: See :meth:`array`.
+        :return: The numbers, shape (n_steps, n_envs).
+        """
         return th.from_numpy(self.array(name)).to(self.device)
 
     def _take_memory(self, obs: Observation) -> None:
