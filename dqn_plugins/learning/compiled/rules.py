@@ -409,8 +409,9 @@ def learn_minibatches(
     network, max_norm, gradient = state.network, state.numbers[MAX_GRAD_NORM], state.gradient[0]
     n_inputs, flat_obs, n_units = obs.shape[1], obs.reshape(-1), network.scratch.shape[1]
     flat_values = values.reshape(-1)
-    sample = sample_in(np.empty((3, ROWS_AT_ONCE * n_units), np.float32))
-    inputs = np.empty(ROWS_AT_ONCE * n_inputs, np.float32)
+    n_at_once = min(ROWS_AT_ONCE, max(len(order), 1))
+    sample = sample_in(np.empty((3, n_at_once * n_units), np.float32))
+    inputs = np.empty(n_at_once * n_inputs, np.float32)
     size, n_longer = divmod(len(order), max(n_batches, 1))
     start = 0
     for batch in range(max(n_batches, 1)):
@@ -418,7 +419,7 @@ def learn_minibatches(
         slope = np.float32(2.0 / max(stop - start, 1))
         kept = 0.0
         while start < stop:
-            rows = order[start : min(start + ROWS_AT_ONCE, stop)]
+            rows = order[start : min(start + n_at_once, stop)]
             n = len(rows)
             for i in range(n):
                 for k in range(n_inputs):
