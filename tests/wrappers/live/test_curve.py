@@ -59,6 +59,14 @@ def test_a_browser_that_follows_has_the_same_curve_as_one_that_comes_late() -> N
     assert points == feed.snapshot()["points"]
 
 
+def test_an_answer_without_a_frame_leaves_the_frame_before_it() -> None:
+    feed = Feed(0, {}, lambda event: None, lambda kind, picture: None)
+    feed._is_awaited = True
+    for frame in ([40, 60], None):
+        feed._take({"state": {}, "frame": frame})
+    assert feed._size == (40, 60)
+
+
 def test_a_state_without_a_picture_leaves_the_picture_before_it() -> None:
     sent: list[bytes] = []
     socket: Any = SimpleNamespace(send_bytes=AsyncMock(side_effect=sent.append))

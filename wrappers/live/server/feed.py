@@ -43,6 +43,7 @@ class Feed:
         self._picture = b""
         self._answered = asyncio.Event()
         self._is_awaited = False
+        #: Of the frame that is to be taken; the training gives none twice.
         self._size: tuple[int, int] | None = None
         self._heard = time.monotonic()
         self._measured = (time.monotonic(), 0)
@@ -98,7 +99,8 @@ class Feed:
             self._memory[WANTED] = 0
             picture, has_picture = b"", self._size is not None
             if has_picture:
-                picture = self._picture = await asyncio.to_thread(encoded, *self._frame())
+                frame, self._size = self._frame(), None
+                picture = self._picture = await asyncio.to_thread(encoded, *frame)
             # A state without a picture must not take the place of one that has it.
             self._show((self.number, has_picture), self._packed(picture))
             due = max(due + 1 / FRAMES_PER_SECOND, time.monotonic())
@@ -132,8 +134,8 @@ class Feed:
     def _take(self, message: dict[str, Any]) -> None:
         if "state" in message:
             self._state = message["state"]
-            size = message.get("frame")
-            self._size = None if size is None else (size[0], size[1])
+            if (size := message.get("frame")) is not None:
+                self._size = (size[0], size[1])  # until it is taken, whatever comes after it
             if "raised" in self._known:  # it goes on all the same
                 del self._known["raised"]
                 self.publish({"raised": None})
