@@ -149,24 +149,23 @@ def forward(network: Network, sample: Sample, inputs: Floats, n_rows: Rows) -> F
         all_above = _outputs(layers, index, units, n_rows)
         if layer.kind == LINEAR:
             linear(layer, weights, all_below, all_above, n_rows)
-            continue
-        if layer.kind == LAYER_NORM:
+        elif layer.kind == LAYER_NORM:
             layer_norm(layer, all_below, all_above, sample.scales[index * n :], n_rows)
-            continue
-        for row in range(n):
-            below, above = _part(all_below, row, n_rows), _part(all_above, row, n_rows)
-            if layer.kind == RECTIFIER:
-                activate(rectifier, layer, below, above)
-            elif layer.kind == TANH:
-                activate(tanh, layer, below, above)
-            elif layer.kind == SILU:
-                activate(silu, layer, below, above)
-            elif layer.kind == SCALE:
-                scale(layer, weights, below, above)
-            elif layer.kind == CONVOLUTION:
-                convolution(layer, weights, below, above, network.patches)
-            elif layer.kind == LOCAL_FEATURES:
-                local_features(below, above, network.rewards)
+        elif layer.kind == RECTIFIER:
+            activate(rectifier, layer, all_below, all_above)
+        elif layer.kind == TANH:
+            activate(tanh, layer, all_below, all_above)
+        elif layer.kind == SILU:
+            activate(silu, layer, all_below, all_above)
+        else:
+            for row in range(n):
+                below, above = _part(all_below, row, n_rows), _part(all_above, row, n_rows)
+                if layer.kind == SCALE:
+                    scale(layer, weights, below, above)
+                elif layer.kind == CONVOLUTION:
+                    convolution(layer, weights, below, above, network.patches)
+                elif layer.kind == LOCAL_FEATURES:
+                    local_features(below, above, network.rewards)
     return _outputs(layers, layers.shape[0] - 1, units, n_rows)
 
 
@@ -185,29 +184,27 @@ def backward(network: Network, sample: Sample, n_rows: Rows) -> None:
         layer = _layer(network, index)
         all_above = _outputs(layers, index, deltas, n_rows)
         all_below = _inputs(layers, index, deltas, n_rows)
+        inputs = _inputs(layers, index, units, n_rows)
+        outputs = _outputs(layers, index, units, n_rows)
         if layer.kind == LINEAR:
             if layer.bias != NONE:
                 linear_backward(layer, weights, all_above, all_below, n_rows)
-            continue
-        all_inputs = _inputs(layers, index, units, n_rows)
-        all_outputs = _outputs(layers, index, units, n_rows)
-        if layer.kind == LAYER_NORM:
+        elif layer.kind == LAYER_NORM:
             scales = sample.scales[index * n :]
-            layer_norm_backward(scales, all_outputs, all_above, all_below, n_rows)
-            continue
-        for row in range(n):
-            above, below = _part(all_above, row, n_rows), _part(all_below, row, n_rows)
-            inputs, outputs = _part(all_inputs, row, n_rows), _part(all_outputs, row, n_rows)
-            if layer.kind == RECTIFIER:
-                differentiate(rectifier_slope, layer, inputs, outputs, above, below)
-            elif layer.kind == TANH:
-                differentiate(tanh_slope, layer, inputs, outputs, above, below)
-            elif layer.kind == SILU:
-                differentiate(silu_slope, layer, inputs, outputs, above, below)
-            elif layer.kind == SCALE:
-                scale_backward(layer, weights, above, below)
-            elif layer.kind == CONVOLUTION:
-                convolution_backward(layer, weights, above, below, network.patches)
+            layer_norm_backward(scales, outputs, all_above, all_below, n_rows)
+        elif layer.kind == RECTIFIER:
+            differentiate(rectifier_slope, layer, inputs, outputs, all_above, all_below)
+        elif layer.kind == TANH:
+            differentiate(tanh_slope, layer, inputs, outputs, all_above, all_below)
+        elif layer.kind == SILU:
+            differentiate(silu_slope, layer, inputs, outputs, all_above, all_below)
+        else:
+            for row in range(n):
+                above, below = _part(all_above, row, n_rows), _part(all_below, row, n_rows)
+                if layer.kind == SCALE:
+                    scale_backward(layer, weights, above, below)
+                elif layer.kind == CONVOLUTION:
+                    convolution_backward(layer, weights, above, below, network.patches)
 
 
 @compiled
