@@ -36,7 +36,7 @@ class CompiledLearner(Learner):
         self._numbers, self._td_errors = state.numbers, state.td_errors
         self._network, self._steps_in_torch = memory.network, memory.optimizer is None
         self._structure, self._learn = by_reference(state), rules.RULES[type(rule)]
-        self._no_values = np.empty((0, int(policy.action_space.n)), np.float32)
+        self._no_values = np.empty((0, int(policy.q_net.action_space.n)), np.float32)
         self._compiled_for: set[bool] = set()
 
     @override
