@@ -14,14 +14,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
 from dqn_plugins.environments.single_env import NUMBERS
 from dqn_plugins.errors import MalformedTransitionError
+from dqn_plugins.wrappers.observing.infos import KEY, METHOD
 
-__all__ = ["KEY", "METHOD", "ActionMasks", "TellLastActionMask", "tell_last_action_mask"]
-
-METHOD = "action_masks"
-"""What sb3-contrib calls the method that tells them."""
-
-KEY = "action_mask"
-"""Where Gymnasium's environments tell them in ``info``."""
+__all__ = ["ActionMasks", "TellLastActionMask", "tell_last_action_mask"]
 
 BOOL = np.dtype(np.bool_)
 

@@ -15,7 +15,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 from typing_extensions import override
 
-__all__ = ["GymnasiumVecEnv", "each_part", "rows_of"]
+from dqn_plugins.wrappers.observing.infos import rows_of
+
+__all__ = ["GymnasiumVecEnv", "each_part"]
 
 
 class GymnasiumVecEnv(VecEnv):
@@ -235,32 +237,6 @@ class GymnasiumVecEnv(VecEnv):
     def get_images(self) -> Sequence[np.ndarray | None]:
         frames: Iterable[np.ndarray] | None = self.env.render()  # type: ignore[assignment]
         return [None] * self.num_envs if frames is None else list(frames)
-
-
-def rows_of(infos: Any, n_envs: int) -> list[dict[str, Any]]:
-    """
-    Tell of each environment what a ``VectorEnv`` tells of all; what is of none is of each.
-
-    :param infos: What it tells: a dictionary, or from ``DictInfoToList`` a list already.
-    :param n_envs: Number of environments.
-    :return: A dictionary for each.
-    """
-    if not isinstance(infos, dict):
-        return list(infos)
-    rows: list[dict[str, Any]] = [{} for _ in range(n_envs)]
-    for key, value in infos.items():
-        if key.startswith("_"):  # says which environments have told the rest of its name
-            continue
-        values: Any = [value] * n_envs
-        if isinstance(value, dict):
-            values = rows_of(value, n_envs)
-        elif isinstance(value, np.ndarray) and value.shape[:1] == (n_envs,):
-            values = value
-        told = infos.get(f"_{key}", [True] * n_envs)
-        for row, one, has_told in zip(rows, values, told, strict=True):
-            if has_told:
-                row[key] = one
-    return rows
 
 
 def each_part(function: Callable[..., Any], *observations: Any) -> Any:

@@ -178,6 +178,7 @@ class Player:
         from dqn_plugins.wrappers import FrameDetails, VideoWriter
         from dqn_plugins.wrappers.drawing.lettering import signed
         from dqn_plugins.wrappers.drawing.overlay import Overlay
+        from dqn_plugins.wrappers.observing.infos import possible_actions
 
         env = self.envs[0]
 
@@ -191,7 +192,8 @@ class Player:
             now = env.episode or self._finished[-1]
             is_named = isinstance(observations, dict)
             seen = {k: v[0] for k, v in observations.items()} if is_named else observations[0]
-            details = FrameDetails(0, now.length, now.reward, now.episode_return, seen)
+            (mask,) = possible_actions([{}], env)
+            details = FrameDetails(0, now.length, now.reward, now.episode_return, seen, mask)
             frame: Any = env.render()
             writer.write(overlay.draw(frame, details))
 

@@ -70,6 +70,42 @@ class Scripted(gym.Env[npt.NDArray[np.float32], int]):
         return np.full((*self.size, 3), colour_of(self.episode, self.t), dtype=np.uint8)
 
 
+def mask_of(observation: Any) -> npt.NDArray[np.bool_]:
+    """Which of three actions are possible: in each state another one is not."""
+    return np.arange(3) != observation.sum() % 3
+
+
+class ThreeActions(Scripted):
+    """Begins with another episode for each seed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action_space = gym.spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.episode = self.episode if seed is None else seed
+        return super().reset(seed=seed)
+
+
+class TellsByMethod(ThreeActions):
+    """Tells masks of possible actions as sb3-contrib asks for them."""
+
+    def action_masks(self) -> Any:
+        return mask_of(self._observation())
+
+
+class TellsInInfo(ThreeActions):
+    """Tells them as Gymnasium's environments do."""
+
+    def reset(self, **kwargs: Any) -> Any:
+        observation, _ = super().reset(**kwargs)
+        return observation, {"action_mask": mask_of(observation).astype(np.int8)}
+
+    def step(self, action: int) -> Any:
+        observation, *rest, _ = super().step(action)
+        return observation, *rest, {"action_mask": mask_of(observation).astype(np.int8)}
+
+
 class BareVecEnv(VecEnv):
     """One Scripted environment with no more than what Stable-Baselines3 itself asks a VecEnv."""
 

@@ -30,6 +30,8 @@ class FrameDetails:
     :param reward: Reward of the last step.
     :param episode_return: Sum of the episode's rewards so far.
     :param observation: What the agent sees in this frame.
+    :param action_mask: Which actions are possible there, shape (n_actions,), bool; None if nothing
+        tells.
     """
 
     episode: int
@@ -37,6 +39,7 @@ class FrameDetails:
     reward: float
     episode_return: float
     observation: Any
+    action_mask: npt.NDArray[np.bool_] | None = None
 
 
 CaptionOption: TypeAlias = bool | Callable[[FrameDetails], Mapping[str, str]]
@@ -80,6 +83,8 @@ class Overlay:
         :class:`FrameDetails` to labels and texts for a caption of one's own; False for none.
     :param model: A model with ``policy.q_net``, or a function from one observation to its
         Q-values, shape (n_actions,); None for no Q-values. The greedy action's bar is in colour.
+        Where ``details.action_mask`` says that an action is impossible, its name is struck out, and
+        it has no bar.
     :param action_names: One name per action; numbers by default.
     :raises TypeError: If ``model`` cannot be asked for Q-values, or ``caption`` is something else.
 
@@ -142,13 +147,15 @@ class Overlay:
         if factor > 1:
             picture = picture.repeat(factor, axis=0).repeat(factor, axis=1)
         caption = self._caption(details) if callable(self._caption) else {}
-        values = self._ask(details.observation)
+        values, possible = self._ask(details.observation), details.action_mask
+        if values is not None and np.shape(possible) != values.shape:  # none, or of something else
+            possible = np.ones(values.shape, np.bool_)
         layout = (picture.shape[1], tuple(caption), self._names(values))
         panel = self._panel
         if panel is None or (panel.width, panel.labels, panel.action_names) != layout:
             panel = self._panel = Panel(*layout)
         texts = [str(text) for text in caption.values()]
-        return np.concatenate([picture, panel.draw(texts, values, self._axis)])
+        return np.concatenate([picture, panel.draw(texts, values, possible, self._axis)])
 
     def _ask(self, observation: Any) -> npt.NDArray[np.float64] | None:
         if self._q_values is None:

@@ -18,6 +18,7 @@ TRACK = (31, 36, 49)
 BAR = (96, 110, 140)
 ACCENT = (255, 176, 59)
 QUIET = (140, 149, 170)
+DIM = (104, 113, 135)
 BRIGHT = (240, 243, 250)
 
 # The width all sizes are given for; other widths scale them.
@@ -131,6 +132,7 @@ class Panel:
         self,
         texts: Sequence[str],
         values: npt.NDArray[np.float64] | None,
+        possible: npt.NDArray[np.bool_] | None,
         axis: Axis,
     ) -> Frame:
         """Draw the strip for one frame."""
@@ -138,11 +140,13 @@ class Panel:
         for text, (left, top) in zip(texts, self._cells, strict=True):
             text = fitted(text, self._large, self._column)
             write(image, (left, top + self._px(14)), text, self._large, BRIGHT)
-        if values is not None:
+        if values is not None and possible is not None:
+            choices = values[possible]
             # With a NaN among the values, what an argmax would take is not a choice.
-            greedy = -1 if np.isnan(values).any() else int(np.argmax(values))
+            is_open = choices.size == 0 or np.isnan(choices).any()
+            greedy = -1 if is_open else int(np.flatnonzero(possible)[np.argmax(choices)])
             draw_bars = self._draw_rows if self._as_rows else self._draw_columns
-            draw_bars(image, values, greedy, axis.follow(values))
+            draw_bars(image, values, possible, greedy, axis.follow(choices))
         return np.asarray(image)
 
     def _draw_dot(self, pen: ImageDraw.ImageDraw, middle: int) -> None:
@@ -150,10 +154,24 @@ class Panel:
         centre = self._left + radius
         pen.ellipse([centre - radius, middle - radius, centre + radius, middle + radius], ACCENT)
 
+    def _strike_out(
+        self,
+        image: Image.Image,
+        position: tuple[float, float],
+        name: str,
+        size: int,
+        anchor: str,
+    ) -> None:
+        write(image, position, name, size, DIM, anchor)
+        width, (left, middle) = text_width(name, size), position
+        left -= width / 2 if anchor[0] == "m" else 0
+        ImageDraw.Draw(image).line([(left - 1, middle), (left + width, middle)], fill=DIM)
+
     def _draw_rows(
         self,
         image: Image.Image,
         values: npt.NDArray[np.float64],
+        possible: npt.NDArray[np.bool_],
         greedy: int,
         axis: tuple[float, float, float],
     ) -> None:
@@ -164,10 +182,17 @@ class Panel:
         half = self._px(5)
         for index, value in enumerate(values):
             middle = round(self._bars_top + self._pitch * (index + 0.5))
+            name = (self._name_left, middle), self._names[index], self._normal
+            if not possible[index]:
+                self._strike_out(image, *name, "lm")
+                for left in range(self._bars_left, self._bars_right - 2 * half, self._px(5)):
+                    pen.line([(left, middle + half), (left + 2 * half, middle - half)], fill=TRACK)
+                write(image, (self._right, middle), "impossible", self._small, DIM, "rm")
+                continue
             ink = BRIGHT if index == greedy else QUIET
             if index == greedy:
                 self._draw_dot(pen, middle)
-            write(image, (self._name_left, middle), self._names[index], self._normal, ink, "lm")
+            write(image, *name, ink, "lm")
             track = [self._bars_left, middle - half, self._bars_right, middle + half]
             pen.rounded_rectangle(track, self._px(2), TRACK)
             if np.isfinite(value):
@@ -183,6 +208,7 @@ class Panel:
         self,
         image: Image.Image,
         values: npt.NDArray[np.float64],
+        possible: npt.NDArray[np.bool_],
         greedy: int,
         axis: tuple[float, float, float],
     ) -> None:
@@ -205,11 +231,14 @@ class Panel:
             write(image, (self._right, middle), text, self._normal, BRIGHT, "rm")
         for index, value in enumerate(values):
             centre = round(self._left + pitch * (index + 0.5))
+            name = (centre, bottom + self._px(11)), self._names[index], self._small
+            if not possible[index]:
+                self._strike_out(image, *name, "mm")
+                continue
             pen.rectangle([centre - half, top, centre + half, bottom], TRACK)
             if np.isfinite(value):
                 end = round(bottom - (min(max(value, low), high) - low) * per_unit)
                 bar = [centre - half, min(start, end), centre + half, max(start, end)]
                 pen.rectangle(bar, ACCENT if index == greedy else BAR)
             ink = BRIGHT if index == greedy else QUIET
-            place = (centre, bottom + self._px(11))
-            write(image, place, self._names[index], self._small, ink, "mm")
+            write(image, *name, ink, "mm")

@@ -143,9 +143,7 @@ class View(Observer):
 
     def _after_begin(self, indices: Sequence[int], when: str) -> None:
         scene = self._scene
-        told = {index: self._reset_infos[index] for index in indices}
-        scene.seen = self._observations
-        scene.infos = [told.get(index, info) for index, info in enumerate(scene.infos)]
+        scene.seen, scene.infos = self._observations, self._infos
 
     def _after_step(self, ended: Sequence[int], infos: Any) -> None:
         scene, training = self._scene, self._training

@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
+from dqn_plugins.wrappers.observing.infos import possible_actions
 from dqn_plugins.wrappers.rewards.episode import RunningEpisode
 from dqn_plugins.wrappers.video.video_writer import to_rgb
 
@@ -50,16 +51,9 @@ class Scene:
         return self._select(self.seen, index)
 
     def possible_actions(self, index: int) -> npt.NDArray[np.bool_] | None:
-        """
-        Tell which actions the environment can take where it is: ``info["action_mask"]``, or what
-        its method ``action_masks`` says.
-        """
-        mask = self.infos[index].get("action_mask")
-        if mask is None and index < len(self.environments):
-            env = self.environments[index]
-            if env.has_wrapper_attr("action_masks"):
-                mask = env.get_wrapper_attr("action_masks")()
-        mask = None if mask is None else np.asarray(mask, bool).reshape(-1)
+        """Tell which actions the environment can take where it is."""
+        env = self.environments[index] if index < len(self.environments) else None
+        (mask,) = possible_actions([self.infos[index]], env)
         return mask if mask is not None and mask.any() else None
 
     def pictures(self, indices: Sequence[int]) -> list[Any]:

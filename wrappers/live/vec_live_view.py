@@ -120,7 +120,7 @@ class VecLiveView(View, ObservedVecEnv):
         """Do what a sub-environment does at a time limit: its last observation is not terminal."""
         last = observation_of(observations, index)
         first, told = self.venv.env_method("reset", indices=[index])[0]
-        self._reset_infos = {index: told}
+        self._infos = [told if i == index else other for i, other in enumerate(self._infos)]
         info["terminal_observation"] = _copied(last)
         info["TimeLimit.truncated"] = True
         if isinstance(observations, dict):

@@ -13,6 +13,7 @@ from gymnasium.utils import RecordConstructorArgs
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from typing_extensions import override
 
+from dqn_plugins.wrappers.observing.infos import masks_in
 from dqn_plugins.wrappers.rewards.episode import RunningEpisode
 
 __all__ = ["ObservedEnv", "ObservedVectorEnv", "Observer", "SharedReference"]
@@ -42,8 +43,8 @@ class Observer:
     _episodes: list[RunningEpisode]
     #: What the agent sees at this moment, of all environments.
     _observations: Any = None
-    #: What the environments told with the first states of their episodes.
-    _reset_infos: Any = ()
+    #: What the environments told with it, one dictionary for each; of Gymnasium's, one for all.
+    _infos: Any = ()
     #: Whether an episode that ended has been followed by the next within the same step.
     _resets_within_step = False
 
@@ -123,7 +124,7 @@ class ObservedEnv(Observer, gym.Wrapper[ObsType, ActType, ObsType, ActType], Rec
     ) -> tuple[ObsType, dict[str, Any]]:
         self._before_reset((0,))
         self._observations, info = self._ask(self.env.reset, seed=seed, options=options)
-        self._reset_infos = (info,)
+        self._infos = (info,)
         self._begin((0,), (seed,))
         return self._observations, info
 
@@ -134,7 +135,7 @@ class ObservedEnv(Observer, gym.Wrapper[ObsType, ActType, ObsType, ActType], Rec
         except Exception as error:
             self._after_failure(error)
             raise
-        self._observations = observation
+        self._observations, self._infos = observation, (info,)
         episode = self._episodes[0]
         ended: Sequence[int] = ()
         try:
@@ -144,7 +145,7 @@ class ObservedEnv(Observer, gym.Wrapper[ObsType, ActType, ObsType, ActType], Rec
         if terminated or truncated:
             episode.end(bool(terminated), bool(truncated))
             ended = (0,)
-        self._after_step(ended, (info,))
+        self._after_step(ended, self._infos)
         return observation, reward, terminated, truncated, info
 
 
@@ -171,16 +172,23 @@ class ObservedVectorEnv(Observer, VectorWrapper[ObsType, ActType, ObsType, ActTy
         indices = list(range(self.num_envs)) if mask is None else np.flatnonzero(mask).tolist()
         self._before_reset(indices)
         self._observations, infos = self._ask(self.env.reset, seed=seed, options=options)
+        self._infos = infos if mask is None else self._with_others(infos, indices)
         seeds: Any = seed
         if seed is None or isinstance(seed, int | np.integer):
             seeds = [None if seed is None else int(seed) + index for index in range(self.num_envs)]
         self._begin(indices, [seeds[index] for index in indices])
         return self._observations, infos
 
+    def _with_others(self, infos: Any, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Keep what is known of environments that are not reset."""
+        now, before = (masks_in(each, self.num_envs) for each in (infos, self._infos))
+        return [now[i] if i in indices else told for i, told in enumerate(before)]
+
     @override
     def step(self, actions: ActType) -> tuple[ObsType, Any, Any, Any, dict[str, Any]]:
         results = self._ask(self.env.step, actions)
         self._observations, rewards, terminations, truncations, infos = results
+        self._infos = infos
         begun: list[int] = []
         if self._mode is AutoresetMode.NEXT_STEP:
             begun = [episode.environment for episode in self._episodes if episode.over]

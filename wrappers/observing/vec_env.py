@@ -39,7 +39,7 @@ class ObservedVecEnv(Observer, VecEnvWrapper):
         # A VecEnv forgets its seeds in the reset that uses them.
         seeds = list(getattr(self.venv.unwrapped, "_seeds", ()))
         self._observations = self._ask(self.venv.reset)
-        self._reset_infos = self.venv.unwrapped.reset_infos
+        self._infos = self.venv.unwrapped.reset_infos
         self._begin(indices, seeds)
         return self._observations  # type: ignore[no-any-return]
 
@@ -55,9 +55,13 @@ class ObservedVecEnv(Observer, VecEnvWrapper):
         begun: list[int] = []
         if isinstance(is_step, np.ndarray):  # otherwise an environment's own
             begun, first = np.flatnonzero(~is_step).tolist(), below.begun
+        if ended and first is not None:
+            told = below.reset_infos
+            self._infos = [told[i] if first[i] else info for i, info in enumerate(infos)]
+        else:
+            self._infos = infos
         self._add(rewards, {index: (not cut, cut) for index, cut in cuts.items()}, begun)
         self._after_step(ended, infos)
         if ended and first is not None:
-            self._reset_infos = below.reset_infos
             self._begin([index for index in ended if first[index]], when="after step")
         return observations, rewards, dones, infos

@@ -87,7 +87,7 @@ class RecordVideo(RecordingEpisodes, ObservedEnv[ObsType, ActType]):
                 return
             self.render_history.extend(frame)
             frame = frame[-1]
-        self._add_frames([frame], [self._observations])
+        self._add_frames([frame], self._seen())
 
     def render(self) -> Any:
         """

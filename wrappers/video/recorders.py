@@ -9,7 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +18,20 @@ from gymnasium import logger
 from dqn_plugins.files import checked_folder
 from dqn_plugins.wrappers.drawing.overlay import CaptionOption, FrameDetails, Overlay
 from dqn_plugins.wrappers.environment_id import check_pictures, environment_metadata, id_of
+from dqn_plugins.wrappers.observing.infos import possible_actions
 from dqn_plugins.wrappers.observing.observer import Observer, SharedReference
 from dqn_plugins.wrappers.rewards.episode import RunningEpisode
 from dqn_plugins.wrappers.video.recording import Video, checked_size
 from dqn_plugins.wrappers.video.terminal_frame import (
+    TerminalFrame,
     keep_terminal_frames,
     stop_keeping_terminal_frames,
 )
 from dqn_plugins.wrappers.video.tiling import scaled, tile_frames
 from dqn_plugins.wrappers.video.video_writer import checked_fps, find_encoder
+
+Seen: TypeAlias = tuple[Any, npt.NDArray[np.bool_] | None]
+"""An observation, and which actions are possible there."""
 
 # Frames that a render mode ending in "_list" has handed to the recording and that the program may
 # still ask for; Gymnasium's wrapper keeps all of them.
@@ -247,7 +252,17 @@ class Recording(Observer):
             )
         self._finish()
 
-    def _add_frames(self, frames: Sequence[Any], observations: Sequence[Any] | None = None) -> None:
+    def _seen(self) -> list[Seen]:
+        """Tell of what the agent sees, and what is possible there, if it is to be drawn."""
+        masks: Sequence[Any] = [None] * len(self._episodes)
+        if self._overlay is not None:
+            masks = possible_actions(self._infos, self.env)
+        return [(self._observation_of(index), masks[index]) for index in self._indices]
+
+    def _observation_of(self, index: int) -> Any:
+        return self._observations
+
+    def _add_frames(self, frames: Sequence[Any], seen: Sequence[Seen] | None = None) -> None:
         """Record a frame, and finish if it was the last."""
         frames = [np.asarray(each) if hasattr(each, "__array__") else each for each in frames]
         if not all(isinstance(frame, np.ndarray) for frame in frames):
@@ -259,7 +274,7 @@ class Recording(Observer):
         assert video is not None
         with self._finished_on_failure():
             episodes = [self._episodes[index] for index in self._indices]
-            picture = self._drawn(frames, episodes, observations)
+            picture = self._drawn(frames, episodes, seen)
             video.write(picture, episodes, self._folder, self._fps, self._environment_id)
             assert video.writer is not None
             self._path = video.writer.path
@@ -270,10 +285,10 @@ class Recording(Observer):
         self,
         pictures: Sequence[npt.NDArray[Any]],
         episodes: Sequence[RunningEpisode],
-        observations: Sequence[Any] | None,
+        seen: Sequence[Seen] | None,
     ) -> npt.NDArray[Any]:
         """Make one frame: a single picture, or several tiled into a grid."""
-        if self._overlay is not None and observations is not None:
+        if self._overlay is not None and seen is not None:
             if self._size is not None and len(pictures) == 1:  # before it is written on
                 pictures = [scaled(pictures[0], self._size, crop=True)]
             pictures = [
@@ -284,10 +299,13 @@ class Recording(Observer):
                         step=episode.length,
                         reward=episode.last_reward,
                         episode_return=episode.episode_return,
-                        observation=seen,
+                        observation=observation,
+                        action_mask=mask,
                     ),
                 )
-                for picture, episode, seen in zip(pictures, episodes, observations, strict=True)
+                for picture, episode, (observation, mask) in zip(
+                    pictures, episodes, seen, strict=True
+                )
             ]
         frame = tile_frames(pictures, aspect=self._aspect)
         return frame if self._size is None else scaled(frame, self._size)
@@ -409,7 +427,7 @@ class RecordingSeveral(Recording):
         with self._finished_on_failure():
             return self._render()
 
-    def _last_frame(self, infos: Any, index: int) -> Any:
+    def _last_frame(self, infos: Any, index: int) -> TerminalFrame | None:
         """Take the picture of the state that an episode ended in; None if there is none."""
         raise NotImplementedError
 
@@ -425,22 +443,22 @@ class RecordingSeveral(Recording):
     def _capture_step(self, ended: Sequence[int], infos: Any) -> None:
         replaced = set(self._indices).intersection(ended) if self._resets_within_step else set()
         found = {index: self._last_frame(infos, index) for index in sorted(replaced)}
-        last = {index: frame for index, frame in found.items() if frame is not None}
+        last = {index: each for index, each in found.items() if each and each[0] is not None}
         # A subclass that takes its own pictures takes all of them.
         if not last or type(self)._capture_frame is not RecordingSeveral._capture_frame:
             if not (self._single and replaced):
                 self._capture_frame()
             return
-        frames = list(last.values()) if self._single else self._draw()
+        frames = [None] if self._single else self._draw()
         seen = self._seen()
-        for index, frame in last.items():
+        for index, (frame, mask) in last.items():
             position = self._indices.index(index)
             frames[position] = frame
-            seen[position] = self._last_observation(infos, index)
+            seen[position] = self._last_observation(infos, index), mask
         self._add_frames(frames, seen)
 
-    def _seen(self) -> list[Any]:
-        return [observation_of(self._observations, index) for index in self._indices]
+    def _observation_of(self, index: int) -> Any:
+        return observation_of(self._observations, index)
 
     def _capture_frame(self) -> None:
         if self.recording:

@@ -15,16 +15,27 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 from gymnasium import logger
 
 from dqn_plugins.wrappers.environment_id import sub_environments
+from dqn_plugins.wrappers.observing.infos import possible_actions
 
-__all__ = ["TERMINAL_FRAME", "keep_terminal_frames", "stop_keeping_terminal_frames"]
+__all__ = [
+    "TERMINAL_FRAME",
+    "TerminalFrame",
+    "keep_terminal_frames",
+    "stop_keeping_terminal_frames",
+]
 
 #: Key of the picture in the info of an episode's last step; no environment's own.
 TERMINAL_FRAME = "dqn_plugins.terminal_frame"
+
+TerminalFrame: TypeAlias = tuple[Any, npt.NDArray[np.bool_] | None]
+"""The picture, and which actions are possible there."""
 
 
 class _StepWithTerminalFrame:
@@ -37,7 +48,8 @@ class _StepWithTerminalFrame:
     def __call__(self, action: Any) -> Any:
         observation, reward, terminated, truncated, info = self.step(action)
         if terminated or truncated:
-            info[TERMINAL_FRAME] = self.env.render()
+            (mask,) = possible_actions([info], self.env)
+            info[TERMINAL_FRAME] = self.env.render(), mask
         return observation, reward, terminated, truncated, info
 
 
@@ -92,7 +104,7 @@ def _visit(venv: Any, indices: Sequence[int], visitor: Any) -> list[int]:
 
 def keep_terminal_frames(venv: Any, indices: Sequence[int]) -> None:
     """
-    From now on, the info of an episode's last step holds the picture of its terminal state under
+    From now on, the info of an episode's last step holds a :data:`TerminalFrame` under
     :data:`TERMINAL_FRAME`.
     """
     left_out = _visit(venv, indices, KeepTerminalFrames)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from stable_baselines3.common.vec_env import VecNormalize
 
+from dqn_plugins import NaiveDQN
 from dqn_plugins.experiments.algorithms import make_model, resolve
 from dqn_plugins.experiments.environments import EnvironmentSettings, TrainingEnvironment
 from dqn_plugins.experiments.rollout import Player, save_episodes
 from dqn_plugins.experiments.training_clock import TrainingClock
-from dqn_plugins.wrappers import read_frames
+from dqn_plugins.wrappers import Overlay, read_frames
 
 PLAIN = EnvironmentSettings()
 
@@ -133,6 +134,17 @@ def test_impossible_actions_are_neither_learned_from_nor_played(tmp_path, tells,
     TrainingClock(64).train(model)  # another action than the first raises
     environment.env.close()
     Player("CartPole-v1", variant.environment, 100, n_envs=2).play(model, [1, 2, 3])
+
+
+@pytest.mark.parametrize("tells", ["Method", "Info"])
+def test_films_are_told_what_is_possible(tmp_path, monkeypatch, tells):
+    drawn, draw = [], Overlay.draw
+    monkeypatch.setattr(Overlay, "draw", lambda *args: (drawn.append(args[2]), draw(*args))[1])
+    settings = EnvironmentSettings(wrappers=(f"{__name__}:OnlyLeft{tells}",))
+    player = Player("CartPole-v1", settings, 5, render_mode="rgb_array")
+    model = NaiveDQN("MlpPolicy", "CartPole-v1", seed=0)
+    player.record(model, 1, tmp_path / "episode.mp4", with_q_values=True)
+    assert [each.action_mask.tolist() for each in drawn] == [[True, False]] * 6
 
 
 class OnlyLeft(gym.Wrapper):

@@ -15,7 +15,7 @@ from dqn_plugins import StreamQ
 from dqn_plugins.wrappers import FrameDetails, Overlay, QValueOverlay
 from dqn_plugins.wrappers.drawing.lettering import fitted, signed, text_width
 from dqn_plugins.wrappers.drawing.overlay import q_value_function
-from dqn_plugins.wrappers.drawing.panel import ACCENT, BAR, Axis
+from dqn_plugins.wrappers.drawing.panel import ACCENT, BAR, TRACK, Axis
 
 FRAME = np.full((400, 600, 3), 77, dtype=np.uint8)
 
@@ -81,6 +81,29 @@ def test_many_actions_stand_side_by_side() -> None:
     marked = has_colour(picture[430:], ACCENT).any(axis=0)
     assert marked[560:].any()
     assert not marked[:540].any()
+
+
+def test_impossible_actions_have_no_bar_and_no_part_in_the_scale() -> None:
+    values = np.array([np.nan, 2.0, 8.0, 4.0])
+    overlay = QValueOverlay(lambda observation: values, ["a", "b", "c", "d"])
+    mask = np.array([False, True, False, True])
+    bars = bar_lengths(overlay.draw(FRAME, details(action_mask=mask)))
+    assert [marked for _, marked in bars] == [False, True]
+    alone = QValueOverlay(lambda observation: values[mask], ["b", "d"])
+    np.testing.assert_allclose(bars, bar_lengths(alone.draw(FRAME, details())), atol=1)
+    assert not bar_lengths(overlay.draw(FRAME, details(action_mask=np.zeros(4, bool))))
+
+
+def test_impossible_actions_of_many_have_no_column() -> None:
+    overlay = QValueOverlay(lambda observation: np.arange(1.0, 19.0))
+    possible = np.isin(np.arange(18), (3, 10))
+    picture = overlay.draw(FRAME, details(action_mask=possible))[432:]
+    columns = [has_colour(picture, colour).any(axis=0) for colour in (TRACK, BAR, ACCENT)]
+    pitch = (584 - 256) / 18
+    for index in range(18):
+        middle = round(256 + pitch * (index + 0.5))
+        seen = [bool(column[middle]) for column in columns]
+        assert seen == [index == 3, index == 3, index == 10], index
 
 
 def test_the_values_are_those_of_the_network() -> None:

@@ -41,22 +41,28 @@ from stable_baselines3.common.vec_env import (
 from dqn_plugins.environments import wrap_env
 from dqn_plugins.wrappers import (
     EpisodeReward,
+    FrameDetails,
     RecordVideo,
     VecEpisodeReward,
     VecRecordVideo,
     VectorRecordVideo,
     read_frames,
 )
+from dqn_plugins.wrappers.drawing.panel import Panel
 from dqn_plugins.wrappers.environment_id import id_of
 from dqn_plugins.wrappers.rewards.episode import RunningEpisode
 from dqn_plugins.wrappers.video.recording import Video
 from tests.wrappers.scripted import (
     BareVecEnv,
     Scripted,
+    TellsByMethod,
+    TellsInInfo,
+    ThreeActions,
     close_colours,
     colour_of,
     colours,
     describe,
+    mask_of,
     play,
     videos,
 )
@@ -113,6 +119,7 @@ FORMS: dict[str, Any] = {
     },
 }
 SAME_STEP = f"sync, {AutoresetMode.SAME_STEP.value}"
+GRIDS = [("dummy", None), ("subproc", None), (SAME_STEP, None)]
 forms = pytest.mark.parametrize("form", FORMS)
 three_forms = pytest.mark.parametrize("form", ["env", "dummy", SAME_STEP])
 
@@ -839,6 +846,64 @@ def test_environments_of_one_piece_with_captions(tmp_path: Path, index: int | No
     assert frames[0].shape[0] > 400 * (2 if index is None else 1)
     sidecar = json.loads(Path(str(env.video_path)).with_suffix(".json").read_text())
     assert sidecar["environment_id"] == "CartPole-v1"
+
+
+@pytest.mark.parametrize("make", [TellsByMethod, TellsInInfo])
+@pytest.mark.parametrize(("form", "index"), [*((form, 1) for form in FORMS), *GRIDS])
+def test_each_frame_has_the_mask_of_its_observation(
+    tmp_path: Path, make: Any, form: str, index: int | None
+) -> None:
+    drawn: list[FrameDetails] = []
+    several: dict[str, Any] = {} if form == "env" else {"n_envs": 2, "env_index": index}
+    recorder = FORMS[form](
+        make, tmp_path, caption=lambda details: drawn.append(details) or {"": ""},
+        model=lambda observation: observation[[0, 1, 1]], video_length=9, **several,
+    )  # fmt: skip
+    run(recorder, 12)
+    recorder.close()
+    assert len(drawn) == (9 if index else 18)
+    for details in drawn:
+        assert np.array_equal(details.action_mask, mask_of(details.observation)), details
+
+
+class TellsSomethingElse(ThreeActions):
+    """Uses the same key, and a method of the same name, for something of its own."""
+
+    told: Any
+
+    def reset(self, **kwargs: Any) -> Any:
+        return super().reset(**kwargs)[0], {"action_mask": self.told}
+
+    def step(self, action: int) -> Any:
+        return *super().step(action)[:4], {"action_mask": self.told}
+
+    def action_masks(self) -> Any:
+        raise RuntimeError("not now")
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["all", {"left": 1}, [[1], [1, 0]], 1, None, [0, 1, 2], [0.5, 1, 1], [[1, 1, 1]], [0, 1]],
+)
+@pytest.mark.parametrize("form", ["env", "dummy", SAME_STEP])
+def test_what_is_no_mask_is_left_out(
+    tmp_path: Path, monkeypatch: Any, form: str, told: Any
+) -> None:
+    drawn = []
+    draw = Panel.draw
+
+    def draw_panel(panel: Any, texts: Any, values: Any, possible: Any, axis: Any) -> Any:
+        drawn.append(possible)
+        return draw(panel, texts, values, possible, axis)
+
+    monkeypatch.setattr(Panel, "draw", draw_panel)
+    monkeypatch.setattr(TellsSomethingElse, "told", told, raising=False)
+    model: Any = lambda observation: [1.0, 2.0, 3.0]  # noqa: E731
+    recorder = FORMS[form](TellsSomethingElse, tmp_path, model=model, video_length=6)
+    run(recorder, 6)
+    recorder.close()
+    assert len(drawn) == 6
+    assert all(np.array_equal(possible, [True] * 3) for possible in drawn)
 
 
 # --- what else programs do with a recorder ---
