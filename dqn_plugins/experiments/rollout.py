@@ -176,6 +176,7 @@ class Player:
         :return: The file, and the episode.
         """
         from dqn_plugins.wrappers import FrameDetails, VideoWriter
+        from dqn_plugins.wrappers.drawing.action_names import action_names_of
         from dqn_plugins.wrappers.drawing.lettering import signed
         from dqn_plugins.wrappers.drawing.overlay import Overlay
         from dqn_plugins.wrappers.observing.infos import possible_actions
@@ -197,7 +198,7 @@ class Player:
             frame: Any = env.render()
             writer.write(overlay.draw(frame, details))
 
-        overlay = Overlay(caption=caption, model=model if with_q_values else None)
+        overlay = Overlay(caption, model if with_q_values else None, action_names_of(env))
         fps = float(env.metadata.get("render_fps") or DEFAULT_FPS)
         with VideoWriter(path, fps) as writer:
             (episode,) = self.play(model, [seed], partial(write, writer, overlay))

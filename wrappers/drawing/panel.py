@@ -143,8 +143,8 @@ class Panel:
         if values is not None and possible is not None:
             choices = values[possible]
             # With a NaN among the values, what an argmax would take is not a choice.
-            is_open = choices.size == 0 or np.isnan(choices).any()
-            greedy = -1 if is_open else int(np.flatnonzero(possible)[np.argmax(choices)])
+            is_undecided = choices.size == 0 or np.isnan(choices).any()
+            greedy = -1 if is_undecided else int(np.flatnonzero(possible)[np.argmax(choices)])
             draw_bars = self._draw_rows if self._as_rows else self._draw_columns
             draw_bars(image, values, possible, greedy, axis.follow(choices))
         return np.asarray(image)

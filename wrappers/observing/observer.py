@@ -44,7 +44,7 @@ class Observer:
     #: What the agent sees at this moment, of all environments.
     _observations: Any = None
     #: What the environments told with it, one dictionary for each; of Gymnasium's, one for all.
-    _infos: Any = ()
+    _infos: Any = ({},)
     #: Whether an episode that ended has been followed by the next within the same step.
     _resets_within_step = False
 
