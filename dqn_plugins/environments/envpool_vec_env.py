@@ -9,7 +9,8 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from typing_extensions import override
 
-from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv, rows_of
+from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
+from dqn_plugins.wrappers.observing.infos import rows_of
 
 __all__ = ["EnvPoolVecEnv"]
 

@@ -148,7 +148,7 @@ class Overlay:
             picture = picture.repeat(factor, axis=0).repeat(factor, axis=1)
         caption = self._caption(details) if callable(self._caption) else {}
         values, possible = self._ask(details.observation), details.action_mask
-        if values is not None and np.shape(possible) != values.shape:  # none, or of something else
+        if values is not None and (possible is None or np.shape(possible) != values.shape):
             possible = np.ones(values.shape, np.bool_)
         layout = (picture.shape[1], tuple(caption), self._names(values))
         panel = self._panel

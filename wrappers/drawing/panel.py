@@ -231,9 +231,9 @@ class Panel:
             write(image, (self._right, middle), text, self._normal, BRIGHT, "rm")
         for index, value in enumerate(values):
             centre = round(self._left + pitch * (index + 0.5))
-            name = (centre, bottom + self._px(11)), self._names[index], self._small
+            label = (centre, bottom + self._px(11)), self._names[index], self._small
             if not possible[index]:
-                self._strike_out(image, *name, "mm")
+                self._strike_out(image, *label, "mm")
                 continue
             pen.rectangle([centre - half, top, centre + half, bottom], TRACK)
             if np.isfinite(value):
@@ -241,4 +241,4 @@ class Panel:
                 bar = [centre - half, min(start, end), centre + half, max(start, end)]
                 pen.rectangle(bar, ACCENT if index == greedy else BAR)
             ink = BRIGHT if index == greedy else QUIET
-            write(image, *name, ink, "mm")
+            write(image, *label, ink, "mm")

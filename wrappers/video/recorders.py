@@ -100,6 +100,7 @@ class Recording(Observer):
     _aspect: float | None = None
     #: The environments that are recorded.
     _indices: Sequence[int] = (0,)
+    env: Any
     video_length: float
     name_prefix: str
     step_id: int
@@ -407,8 +408,6 @@ class RecordingEpisodes(Recording):
 
 class RecordingSeveral(Recording):
     """Records a grid of several environments, or one of them."""
-
-    env: Any
 
     def _choose(self, n_envs: int, env_index: int | None) -> None:
         """Check which environment is to be recorded."""

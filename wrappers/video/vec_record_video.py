@@ -24,7 +24,7 @@ from dqn_plugins.wrappers.video.recorders import (
     checked_video_length,
     observation_of,
 )
-from dqn_plugins.wrappers.video.terminal_frame import TERMINAL_FRAME, TerminalFrame
+from dqn_plugins.wrappers.video.terminal_frame import TERMINAL_FRAME
 
 __all__ = ["VecRecordVideo", "observation_of"]
 
@@ -133,7 +133,7 @@ class VecRecordVideo(RecordingSeveral, ObservedVecEnv):
             return [rendered(self.venv, self._indices[0])]
         return all_rendered(self.venv)
 
-    def _last_frame(self, infos: Any, index: int) -> TerminalFrame | None:
+    def _last_frame(self, infos: Any, index: int) -> Any:
         return infos[index].pop(TERMINAL_FRAME, None)
 
     def _last_observation(self, infos: Any, index: int) -> Any:

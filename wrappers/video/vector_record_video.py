@@ -13,7 +13,7 @@ from dqn_plugins.wrappers.drawing.overlay import CaptionOption
 from dqn_plugins.wrappers.environment_id import sub_environments
 from dqn_plugins.wrappers.observing.observer import ObservedVectorEnv
 from dqn_plugins.wrappers.video.recorders import RecordingEpisodes, RecordingSeveral
-from dqn_plugins.wrappers.video.terminal_frame import TERMINAL_FRAME, TerminalFrame
+from dqn_plugins.wrappers.video.terminal_frame import TERMINAL_FRAME
 
 __all__ = ["VectorRecordVideo"]
 
@@ -111,7 +111,7 @@ class VectorRecordVideo(RecordingSeveral, RecordingEpisodes, ObservedVectorEnv[O
         self._last_frames = told.pop(TERMINAL_FRAME, dict.fromkeys(ended))
         super()._capture_step(ended, infos)
 
-    def _last_frame(self, infos: Any, index: int) -> TerminalFrame | None:
+    def _last_frame(self, infos: Any, index: int) -> Any:
         if not isinstance(infos, dict):  # of DictInfoToList, one for each
             return infos[index]["final_info"].pop(TERMINAL_FRAME, None)
         return self._last_frames[index]
