@@ -24,8 +24,8 @@ class Taxi(gym.Wrapper[np.ndarray, np.int64, Any, np.int64]):
     """
     Taxi, whose 500 states are 500 numbers of which one is not 0.
 
-    Taxi tells which actions are possible in ``info["action_mask"]``, which StreamQ finds. The
-    method says the same to sb3-contrib's MaskablePPO, which asks for it.
+    Taxi tells which actions are possible in ``info["action_mask"]``, where StreamQ finds it. The
+    method ``action_masks`` tells sb3-contrib's MaskablePPO the same.
 
     :param scale: The number that is not 0.
     """
@@ -37,7 +37,7 @@ class Taxi(gym.Wrapper[np.ndarray, np.int64, Any, np.int64]):
         self.observation_space = spaces.Box(0.0, scale, (500,), np.float32)
 
     def step(self, action: np.int64) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
-        """Take a step; what a state is seen as is floats."""
+        """Take a step; the observation is floats."""
         obs, *rest = self.env.step(action)
         return obs * self.scale, *rest
 
@@ -53,7 +53,7 @@ class Taxi(gym.Wrapper[np.ndarray, np.int64, Any, np.int64]):
 
 
 def greedy_return(model: Any, is_masked: bool, n_episodes: int) -> float:
-    """Play greedy episodes; the mean return. 7.9 is about the best that is possible."""
+    """Play greedy episodes; the mean return. About 7.9 is the best possible."""
     env, returns = Taxi(model.observation_space.high[0]), []
     for episode in range(n_episodes):
         obs, _ = env.reset(seed=1_000_000 + episode)
@@ -69,11 +69,11 @@ def greedy_return(model: Any, is_masked: bool, n_episodes: int) -> float:
 
 def stream_q(seed: int, use_action_masks: bool) -> StreamQ:
     """
-    Make StreamQ with a weight for each state and action; masks that are there are used.
+    Make StreamQ with a weight for each state and action.
 
     Without hidden layers, traces and normalisation this is Q-learning with a table, and each
-    update takes a fifth of the TD error away. All states share the bias, too; beside 100 its part
-    in a value hardly counts.
+    update takes a fifth of the TD error away. All states share the bias as well, but beside inputs
+    of 100 it hardly counts.
     """
     return StreamQ(
         "MlpPolicy",
@@ -96,7 +96,7 @@ def stream_q(seed: int, use_action_masks: bool) -> StreamQ:
 def curve(
     make: Callable[[], Any], is_masked: bool, steps: int, every: int, n_episodes: int
 ) -> tuple[list[int], list[float]]:
-    """Learn, and look every so many steps: the steps, and the greedy returns."""
+    """Learn, and evaluate every so many steps: the steps, and the greedy returns."""
     at: list[int] = []
     returns: list[float] = []
     model = make()
@@ -115,7 +115,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Taxi with and without masks.")
     parser.add_argument("--steps", type=int, default=100_000, help="environment steps of each")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random")
-    parser.add_argument("--every", type=int, default=10_000, help="steps between two looks")
+    parser.add_argument("--every", type=int, default=10_000, help="steps between evaluations")
     arguments = parser.parse_args()
     seed = arguments.seed
     models: dict[str, tuple[Callable[[], Any], bool]] = {

@@ -23,7 +23,7 @@ squared_td_errors = 0.0
 # The seed goes in once; later episodes go on with the environment's random numbers.
 obs, info = env.reset(seed=arguments.seed)
 for _ in range(arguments.steps):
-    # By the newest weights; `predict` would act by their average. With the number of steps in all,
+    # By the newest weights; `predict` would act by their average. Given the total number of steps,
     # exploration fades as in `learn`, and this loop learns what `learn` learns, bit for bit.
     action = model.act(obs, total_timesteps=arguments.steps)
     next_obs, reward, terminated, truncated, info = env.step(action)

@@ -1,17 +1,17 @@
 """
 The naive online DQN of the introductory notebook, run as the notebook runs it.
 
-``NOTEBOOK_HYPERPARAMETERS`` holds its settings to the number: network, initial weights, Keras's
-form of Adam, α = 0.1, γ = 0.95, ε = 0.3, and the bootstrapping through the end of an episode. A
-line every 500 episodes reports their last rewards, then five greedy episodes are filmed.
+``NOTEBOOK_HYPERPARAMETERS`` holds its exact settings: network, initial weights, Keras's form of
+Adam, α = 0.1, γ = 0.95, ε = 0.3, and the bootstrapping through the end of an episode. A line every
+500 episodes reports their last rewards; then five greedy episodes are filmed.
 
 Run it with ``python examples/seed_notebook.py``. The notebook's 50,000 episodes take an hour or
 more, ``--episodes 1000`` a minute or two. Model and videos go to ``runs/seed_notebook``; a second
-run replaces the model and numbers its videos on.
+run replaces the model and keeps the earlier videos.
 
 A last reward of -100 is a crash, +100 a landing, and near 0 a flight that the clock cut off. The
-notebook's mean stayed at -100. What a run gets depends on its seed: with the default it
-crashes as the notebook's did, with some others, such as 0, it hovers.
+notebook's mean stayed at -100. The outcome depends on the seed: with the default it crashes as the
+notebook's did, with some others, such as 0, it hovers.
 """
 
 import argparse
