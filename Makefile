@@ -136,12 +136,12 @@ typecheck: $(INSTALLED)  ## Check types with mypy
 	ln -s $(CURDIR)/dqn_plugins/* $(CURDIR)/policies $(CURDIR)/wrappers build/typecheck/dqn_plugins/
 	cd build/typecheck && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml -p dqn_plugins
 
-bench: bench-speed bench-learning bench-comparison bench-wrappers bench-streams bench-pqn bench-live bench-devices  ## Run all benchmarks
+bench: bench-speed bench-learning bench-comparison bench-wrappers bench-streams bench-pqn bench-live bench-devices  ## Run all benchmarks but those of search, MinAtar and masks
 
 bench-speed: $(INSTALLED)  ## Measure steps per second and memory
 	$(BIN)/python benchmarks/speed.py
 
-bench-learning: $(INSTALLED)  ## Measure what is learned, against SB3's DQN (resumable)
+bench-learning: $(INSTALLED)  ## Measure what StreamQ learns with its defaults (resumable)
 	$(BIN)/python benchmarks/learning.py
 
 bench-search: $(INSTALLED)  ## Measure other settings than StreamQ's defaults (resumable)
@@ -190,7 +190,7 @@ bench-minatar: $(INSTALLED)  ## Measure what is learned of MinAtar from images (
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[minatar]"
 	nice -n 19 $(BIN)/python -W ignore benchmarks/minatar_games.py $(MINATAR)
 
-# MASKS="--seeds 32" measures more of them.
+# MASKS="--steps 1000000" counts over more steps.
 bench-masks: $(INSTALLED)  ## Count impossible actions, and measure what masks do for Taxi
 	$(BIN)/python -W ignore benchmarks/masks.py $(MASKS)
 
