@@ -178,7 +178,7 @@ docs: $(INSTALLED)  ## Build the site into build/site; a warning or a broken lin
 	@echo "Open build/site/index.html"
 
 numbers: $(INSTALLED)  ## Write what the benchmarks measured into README and the pages
-	$(BIN)/python docs/numbers.py
+	$(BIN)/python docs/write_numbers.py
 
 seed-page: $(INSTALLED)  ## Run the notebook and write it, with what it drew, into docs/seed.md
 	$(BIN)/python -W ignore docs/execute_notebook.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import sys
 import textwrap
 from collections.abc import Iterator
 from importlib import import_module
@@ -186,7 +187,7 @@ def test_arguments_that_go_are_named_and_those_that_stay_are_there() -> None:
 
 def numbers_module() -> Any:
     """The program that ``make numbers`` runs."""
-    spec = spec_from_file_location("numbers_of_pages", ROOT / "docs" / "numbers.py")
+    spec = spec_from_file_location("numbers_of_pages", ROOT / "docs" / "write_numbers.py")
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
@@ -220,3 +221,11 @@ def test_a_number_is_written_where_the_page_has_another(tmp_path: Path) -> None:
             numbers.written(page, [wrong], rows)
     with pytest.raises(ValueError, match="0 rows"):
         numbers.Row(str(result), columns, ["b"])
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "docs", "examples"])
+def test_no_program_hides_a_module_of_the_standard_library(folder: str) -> None:
+    """A program's own folder comes first where Python looks for what it imports."""
+    names = {path.stem for path in (ROOT / folder).glob("*.py")}
+    assert names
+    assert not names & sys.stdlib_module_names
