@@ -54,8 +54,8 @@ class MalformedTransitionError(ValueError):
     An environment gave something that is not of its observation space's form, or no number as
     reward. The weights are those of before the transition.
 
-    :param quantity: Which part of the transition: "observation", "last observation", "reward" or
-        "observation space".
+    :param quantity: Which part of the transition: "observation", "last observation", "reward",
+        "action mask" or "observation space".
     :param env_index: Index of the environment it came from.
     :param received: What the environment gave, in words.
     :param expected: What it must give, in words.

@@ -8,8 +8,8 @@ model and records a game.
 The preprocessing is the usual one, of Mnih et al. (2015), by Stable-Baselines3's wrappers: up to 30
 no-ops at the start, every action taken for 4 frames, an episode for each life, 84×84 grey pixels,
 the last 4 frames together. As in the stream-x paper (Elsayed, Vasan and Mahmood, 2024, arXiv
-2410.14606) rewards are not clipped, because StreamQ scales them itself, and ε falls to 0.01 over the
-first 5 % of the steps.
+2410.14606) rewards are not clipped, because StreamQ scales them itself, and ε falls to 0.01 over
+the first 5 % of the steps.
 """
 
 import argparse

@@ -201,7 +201,7 @@ class RewardNormalizer(nn.Module):
 
     - "return_deviation": the standard deviation s of the discounted return so far. For each
       environment it follows u ← γ·u + r, beginning at 0 with each episode. Where every reward is
-      the same, as the −1 for every step to a goal, s measures but how long episodes are, and one
+      the same, as the −1 for every step to a goal, s only measures how long episodes are, and one
       step more or less becomes a small part of a large value.
     - "reward_rms": the root of the mean squared reward q.
     - "blend": s^(1 − c) · q^c with c = min(mean reward, 0)² / q²: q where every reward is the same

@@ -42,11 +42,12 @@ class NaiveDQN(OnlineQAlgorithm):
     the target is the network's own output for s, in which the taken action's entry is moved to
     q + α·(r + γ·max q(s′) − q), and the loss is the mean squared error over all actions.
 
-    The defaults are the notebook's, except that nothing is bootstrapped from terminal states; see
-    ``bootstrap_at_terminal`` and ``NOTEBOOK_HYPERPARAMETERS``. A time limit is not a terminal
-    state: a truncated transition bootstraps from the true last observation.
+    The default numbers are the notebook's. Unlike there, nothing is bootstrapped from terminal
+    states, and Adam and the first weights are torch's: ``NOTEBOOK_HYPERPARAMETERS`` sets all as in
+    the notebook. A time limit is not a terminal state: a truncated transition bootstraps from the
+    true last observation.
 
-    The arguments that Stable-Baselines3's ``DQN`` has too keep its names and its order.
+    Arguments that Stable-Baselines3's ``DQN`` has too have its names and its order.
 
     :param policy: The policy: "MlpPolicy", "CnnPolicy", "MultiInputPolicy" or a class.
     :param env: The environment to learn from; an id if it is registered in Gymnasium.
@@ -69,9 +70,9 @@ class NaiveDQN(OnlineQAlgorithm):
         [0, 1].
     :param bootstrap_at_terminal: Whether to bootstrap from terminal states as if the episode went
         on, which is what the notebook does.
-    :param advantage_gap: In [0, 1): the TD error is lessened by so much of max q(s) − q(s, a), so
-        that actions that are not the best fall behind further. The TD errors that are returned and
-        logged include this.
+    :param advantage_gap: Fraction of max q(s) − q(s, a), in [0, 1), that is subtracted from the TD
+        error, so that actions that are not the best fall behind further. The TD errors that are
+        returned and logged include this.
     :param update: With several environments: "each" learns from their new transitions one after the
         other, each by itself; "mean" takes one step on the mean over them.
     :param n_envs: How many environments to make of an id.

@@ -54,8 +54,7 @@ class OnlineQAlgorithm(QAlgorithm):
         :param total_timesteps: How many transitions the loop will learn from in all, for schedules:
             ε, and the learning rate if it is a function, follow ``num_timesteps``.
         :param exploration_rate: ε, in [0, 1], instead. With neither, ε is
-            ``exploration_final_eps``: of a run whose end is not known, nobody can say how much of
-            it is over.
+            ``exploration_final_eps``, since a run without a known end has no schedule.
         :param action_masks: Which actions are possible, of which one is chosen, shape (n_actions,):
             Booleans, or 1 and 0. None for all.
         :return: The action.
@@ -117,8 +116,8 @@ class OnlineQAlgorithm(QAlgorithm):
             or 1 and 0. None for all.
         :param next_action_masks: Which are possible in ``next_obs``, likewise, given together with
             ``action_masks``. Of a terminal state it may be left out.
-        :return: The TD error r + γ·max Q(s′, ·) − Q(s, a) before the update, lessened as
-            ``advantage_gap`` says, in the units of the rewards.
+        :return: The TD error r + γ·max Q(s′, ·) − Q(s, a) before the update, less what
+            ``advantage_gap`` subtracts, in the units of the rewards.
         :raises ValueError: If an argument has the wrong shape or range. Nothing was changed.
         :raises NonFiniteTransitionError: If a number is not finite. Nothing was changed.
         :raises DivergenceError: If the TD error or the update overflows. Nothing was changed.

@@ -40,10 +40,10 @@ class PQN(QAlgorithm):
     :param policy: The policy: "MlpPolicy", "CnnPolicy", "MultiInputPolicy" or a class.
     :param env: The environment to learn from; an id if it is registered in Gymnasium.
     :param learning_rate: Learning rate of the optimiser, at least 0; or a function of the progress
-        remaining (from 1 to 0), which is asked at the beginning of each rollout.
+        remaining (from 1 to 0), which is called at the beginning of each rollout.
     :param n_steps: Steps of each environment in a rollout, at least 1.
-    :param batch_size: Transitions in a minibatch, about: those of a rollout are divided evenly. At
-        least 1.
+    :param batch_size: Transitions in a minibatch, at least 1. About as many: rollouts are divided
+        evenly.
     :param n_epochs: Passes over each rollout, at least 1.
     :param gamma: Discount factor γ, in [0, 1].
     :param q_lambda: λ of the λ-returns, in [0, 1]: 0 for one-step targets, 1 for all rewards of the
@@ -59,11 +59,10 @@ class PQN(QAlgorithm):
         :class:`~dqn_plugins.policies.PQNPolicy`.
     :param verbose: 0 for silence, 1 for information, 2 for debug messages.
     :param seed: Seed of everything random: weights, exploration, minibatches, environment.
-    :param device: Device of the network and of the rollout. "auto" is the CPU for networks without
-        convolutions.
-    :param bootstrap_at_truncation: Whether an episode that a time limit cuts short is worth
-        something at its end, as it is; False takes its last observation for a terminal state, as
-        CleanRL does.
+    :param device: Device of the network and of the rollout. "auto" is the CPU wherever nothing is
+        faster.
+    :param bootstrap_at_truncation: Whether to bootstrap from the last observation of an episode
+        that a time limit cuts short; False takes it for a terminal state, as CleanRL does.
     :param exploration: For how long a random action is taken: "epsilon_greedy", "extended" or
         "extended_when_stuck".
     :param exploration_duration: For how many steps a random action is held, if it is; None to draw
@@ -73,7 +72,8 @@ class PQN(QAlgorithm):
     :param vectorization: Where they run, see :func:`~dqn_plugins.make_vec_env`: "sync", "async" or
         "envpool".
     :param backend: "torch" for the reference learner in torch; "compiled" for the fast one, which
-        takes multilayer perceptrons on the CPU; "auto" for "compiled" wherever it can be.
+        takes perceptrons and convolutions on the CPU; "auto" for "compiled" wherever it can be and
+        is faster, which with many filters on large images it is not.
     :param use_action_masks: Whether to use masks of possible actions where the environment tells
         them, see :doc:`/docs/how_to/action_masks`: impossible actions are then neither taken nor
         valued.

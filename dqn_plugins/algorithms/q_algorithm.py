@@ -756,11 +756,11 @@ class QAlgorithm(BaseAlgorithm):
         self, path: Any, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
     ) -> None:
         """
-        Save all that the model is: weights, statistics, optimiser, traces, counters, arguments.
+        Save the whole model: weights, statistics, optimiser, traces, counters, arguments.
 
-        The file is written beside its place and moved there when it is complete: if the program is
-        killed meanwhile, or the disk is full, an earlier file of that name is intact. A killed
-        program may leave a file ``.{name}.*.tmp`` behind, which can be deleted.
+        A temporary file is moved into place when it is complete: if the program is killed
+        meanwhile, or the disk is full, an earlier file of that name is intact. A killed program may
+        leave a file ``.{name}.*.tmp`` behind, which can be deleted.
 
         :param path: The file, with or without ``.zip``, or a file-like object.
         :param exclude: Names of attributes to leave out.

@@ -1,4 +1,4 @@
-"""Stream Q(λ): online Q-learning that wins without a replay buffer and without a target network."""
+"""Stream Q(λ): online Q-learning without a replay buffer and without a target network."""
 
 import warnings
 from typing import Any, ClassVar
@@ -61,7 +61,7 @@ DEFAULTS_FOR_IMAGES = {
     "advantage_gap": 0.9,
 }
 """The same where the policy has convolutions. Its network is about ten times as large, and the same
-step of each weight moves action values as much further. In one frame of a game actions differ by
+step of each weight moves action values that much further. In one frame of a game actions differ by
 less than that; the gap keeps them apart."""
 
 
@@ -121,10 +121,10 @@ class StreamQ(OnlineQAlgorithm):
         which about the last 10,000 count, above 0; None for any.
     :param target: "max" learns the value of acting greedily, as Q-learning does; "expected" that of
         acting ε-greedily, as expected Sarsa(λ) does, for which ``trace_cut="never"`` is right.
-    :param advantage_gap: α, in [0, 1): δ is lessened by α·(max Q(s, ·) − Q(s, a)), so that actions
-        that are not the best fall behind by 1 / (1 − α) times as much. The TD errors that are
-        returned and logged include this. With ``target="expected"`` the value that is expected of s
-        stands in place of the maximum here, too. None is 0.9 times the share of the rewards that is
+    :param advantage_gap: α, in [0, 1): α·(max Q(s, ·) − Q(s, a)) is subtracted from δ, so that
+        actions that are not the best fall behind by 1 / (1 − α) times as much. The TD errors that
+        are returned and logged include this. With ``target="expected"`` the expected value of s
+        takes the place of the maximum here, too. None is 0.9 times the share of the rewards that is
         a constant cost, see :class:`~dqn_plugins.policies.RewardNormalizer`, and 0.9 with a policy
         that has convolutions.
     :param exploration: How long a random action is taken: "epsilon_greedy" for one step; "extended"

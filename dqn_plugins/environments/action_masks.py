@@ -26,9 +26,9 @@ class TellLastActionMask(gym.Wrapper[ObsType, ActType, ObsType, ActType], Record
     Tells at an episode's end which actions are possible in its last observation.
 
     A vectorised environment resets within the step that ends an episode, and afterwards
-    ``action_masks()`` is about the next one. What a time limit cuts short goes on being worth
-    something, so its mask is needed. Environments in worker processes that somebody else made have
-    to be wrapped in this; others are by themselves.
+    ``action_masks()`` is about the next one. To bootstrap at a time limit, the mask of the last
+    observation is needed. Wrap environments in worker processes of your own in this;
+    :func:`~dqn_plugins.make_vec_env` does so itself.
 
     :param env: An environment with a method ``action_masks``.
     """

@@ -53,10 +53,10 @@ Vectorization: TypeAlias = Literal["sync", "async", "envpool"]
 
 class RenderOnDemand(gym.Wrapper[ObsType, ActType, ObsType, ActType], RecordConstructorArgs):
     """
-    An environment that prepares pictures from its first ``render`` on, and not before.
+    An environment that prepares pictures only from its first ``render`` on.
 
-    Some environments work for their pictures at every step once they have a render mode:
-    LunarLander moves the particles of its exhaust, more of them the longer an episode goes on.
+    Some environments prepare them at every step once they have a render mode: LunarLander moves the
+    particles of its exhaust, more of them the longer an episode goes on.
 
     :param env: An environment that can give arrays as frames, made without a render mode.
     """
@@ -142,10 +142,10 @@ def make_vec_env(
         step while those before them are learned from.
     :param seed: Seed of the first one, the others' follow; None for any.
     :param env_kwargs: Keyword arguments for each.
-    :param n_envs_per_turn: With "envpool", how many step at once, at least 1; None for one half.
-        More are faster; with fewer, an algorithm that learns at every step learns more from each
-        transition, since fewer act by the same weights.
-    :return: The environments, to be given to an algorithm.
+    :param n_envs_per_turn: With "envpool", how many step at once, at least 1; None for half of
+        them. More are faster; with fewer, an algorithm that learns at every step learns more from
+        each transition, since fewer act by the same weights.
+    :return: The environments, for an algorithm.
     :raises ValueError: If an argument is out of its range, or EnvPool does not have them.
     :raises ModuleNotFoundError: If EnvPool is not installed.
     """

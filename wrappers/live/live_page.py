@@ -56,8 +56,8 @@ class LivePage:
     :class:`dqn_plugins.wrappers.LiveView` makes one by itself. Make one yourself to show several
     trainings on one page, in threads or processes: pass ``page=page`` or ``page=page.address``.
 
-    The server is a process of its own, so it takes no time from training, and it outlives it: the
-    curve stays on the page, whatever ended the training, until the last browser has left.
+    The server is a process of its own and outlives the training: the curve stays on the page,
+    whatever ended the training, until the last browser has left.
 
     :param host: Address to listen on. None for the loopback interface, which only this machine
         reaches. On any other the page asks for a token, which :attr:`url` carries.

@@ -177,7 +177,7 @@ class View(Observer):
 class LiveView(View, ObservedEnv[ObsType, ActType]):
     """
     Show a training on a web page of this machine while it goes on: the environment, the Q-values of
-    its actions, the return of each episode, and controls to pause it, slow it down and meddle.
+    its actions, the return of each episode, and controls to pause it, slow it down and intervene.
 
     The page is served by a process of its own. While nobody looks at it nothing is rendered, and a
     step costs less than two microseconds more. Looking changes no weight. What a control changed in
