@@ -24,6 +24,12 @@ from dqn_plugins.experiments.watch import WatchSettings, watch
 
 __all__ = ["main"]
 
+GO_ON = {
+    "compare": " The same command does what is missing.",
+    "train": " The same command with --resume goes on from the last checkpoint.",
+}
+"""What to do after Ctrl-C."""
+
 ALGO = tyro.conf.arg(
     help=f"Algorithm, or a variant of --config, by name. Algorithms: {', '.join(ALGORITHMS)}."
 )
@@ -46,8 +52,8 @@ class Compare(_Repeatable, ComparisonSettings):
 
     :param config: YAML file with variants and settings of a study; see docs/comparison.md. Flags
         that are passed as well take precedence.
-    :param export: Folder for the results as other tools take them: a tidy CSV, rliable's scores,
-        tables in Markdown and LaTeX, a line to cite.
+    :param export: Folder for the results in the formats of other tools: a tidy CSV, rliable's
+        scores, tables in Markdown and LaTeX, a line to cite.
     """
 
     env: UseAppendAction[tuple[str, ...]] = ()
@@ -90,15 +96,15 @@ class Watch(WatchSettings):
 @dataclass(frozen=True)
 class Report:
     """
-    Report a comparison, or several together: a table, summary.csv, curves and report.html.
+    Report on a study, or on several together: a table, summary.csv, curves and report.html.
 
     :param studies: Folders of the studies.
     :param videos: Whether the recordings of the best seeds are put side by side.
-    :param reference: Algorithm that the others are held against; by default that of the study.
+    :param reference: Algorithm that the others are compared with; by default that of the study.
     :param out: Where the report goes: by default into the study's folder, of several studies to
         runs/report.
-    :param export: Folder for the results as other tools take them: a tidy CSV, rliable's scores,
-        tables in Markdown and LaTeX, a line to cite.
+    :param export: Folder for the results in the formats of other tools: a tidy CSV, rliable's
+        scores, tables in Markdown and LaTeX, a line to cite.
     """
 
     studies: Positional[tuple[Path, ...]]
@@ -127,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
         status = 1
     except KeyboardInterrupt:
-        console.print("Interrupted. The same command does what is missing.")
+        console.print(f"Interrupted.{GO_ON.get(arguments[0], '')}", soft_wrap=True)
         status = 130
     sys.exit(status)
 
@@ -141,7 +147,7 @@ def _run(arguments: list[str], console: Console) -> int:
         Annotated[Compare, tyro.conf.subcommand("compare", default=default)]
         | (Report | Train | Record | Export | Watch),
         prog="dqn-plugins",
-        description="Deep Q-learning from each transition once: compare, train, record.",
+        description="Deep Q-learning without a replay buffer: compare, train, record.",
         args=arguments,
         config=(tyro.conf.OmitArgPrefixes,),
     )

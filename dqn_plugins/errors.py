@@ -74,8 +74,8 @@ class MalformedTransitionError(ValueError):
 
     def __str__(self) -> str:
         return (
-            f"The {self.quantity} of environment {self.env_index} at step {self.step} is not what "
-            f"was agreed on: received {self.received}, it must be {self.expected}. The weights "
+            f"The {self.quantity} of environment {self.env_index} at step {self.step} is "
+            f"malformed: received {self.received}, it must be {self.expected}. The weights "
             "are as they were before this transition. Correct its `step` and `reset`; "
             "stable_baselines3.common.env_checker.check_env finds such mistakes."
         )

@@ -139,7 +139,7 @@ class StudyResults:
     :param algorithms: Names of the variants, in the study's order.
     :param seeds: Of the trainings.
     :param cells: One per environment, algorithm and seed, in that order.
-    :param reference: The algorithm that the others are held against.
+    :param reference: The algorithm that the others are compared with.
     :param strangers: Folders that look like cells but that the study does not ask for.
     """
 
@@ -180,7 +180,7 @@ def read_study(folder: Path | str, reference: str | None = None) -> StudyResults
     Read a study and every cell it asks for, finished or not.
 
     :param folder: What ``compare`` was given as ``--out``.
-    :param reference: The algorithm that the others are held against; by default the one that
+    :param reference: The algorithm that the others are compared with; by default the one that
         ``compare`` was given, else the first that is not "random".
     :return: The study; nothing in it is averaged or left out.
     :raises SettingsError: If there is no study in the folder, or no such reference in it.

@@ -26,7 +26,7 @@ class RunProtocol:
     :param evaluations: Number of greedy evaluations during a run, evenly spread.
     :param evaluation_episodes: Episodes of each evaluation, the same for all.
     :param final_evaluation_episodes: Episodes of the greedy evaluation at the end.
-    :param max_episode_steps: Where an episode of an evaluation is cut that does not end.
+    :param max_episode_steps: Steps after which an episode of an evaluation is cut.
     """
 
     timesteps: int | None = None
@@ -52,9 +52,9 @@ class ComparisonSettings(RunProtocol, RunSettings):
         --config by default.
     :param seeds: Number of training runs per algorithm and environment.
     :param first_seed: Seed of the first run; the others count up from it.
-    :param reference: Algorithm that the others are held against, the first but random by default.
+    :param reference: Algorithm to compare the others with; by default the first but random.
     :param videos: Whether the best seed of each algorithm is recorded.
-    :param out: Folder of the study. What it holds already is not done again.
+    :param out: Folder of the study. Runs that it has already are not done again.
     :param jobs: Runs at the same time, each in a process of its own; -1 for one per core.
     :param cell_timeout: Seconds after which a run is given up; none by default.
     :param backend: What runs them: local for the cores of this machine, or dask.
@@ -123,7 +123,7 @@ class ComparisonSettings(RunProtocol, RunSettings):
                     f"{flag}: received none. Pass at least one, such as --{flag} {example}."
                 )
             if len(set(values)) < len(values):
-                raise SettingsError(f"{flag}: received {values}, each may be there once.")
+                raise SettingsError(f"{flag}: received {values}, each may be named once.")
         if self.tensorboard:
             check_tensorboard()
 
@@ -156,7 +156,7 @@ def read_settings(path: Path) -> ComparisonSettings:
             value = Path(str(value))
         elif isinstance(default, (bool, str)) and not isinstance(value, type(default)):
             raise SettingsError(
-                f"config: {path}: {key}: received {value!r}, it must be such as {default!r}."
+                f"config: {path}: {key}: received {value!r}, it must be like {default!r}."
             )
         content[key] = value
     return ComparisonSettings(**{**content, "variants": variants_in(path)})

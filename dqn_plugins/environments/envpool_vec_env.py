@@ -43,7 +43,7 @@ class EnvPoolVecEnv(GymnasiumVecEnv):
             raise ValueError(
                 f"env: received a pool with batch_size={config['batch_size']} of num_envs="
                 f"{config['num_envs']}, they must be equal: otherwise the order of the "
-                "transitions, and so the result, is another one at every run. Pass env_id, "
+                "transitions, and so the result, differs in every run. Pass env_id, "
                 "n_envs=... and vectorization='envpool' to the algorithm: it learns from some of "
                 "the environments while others step, in an order that is always the same."
             )

@@ -55,7 +55,7 @@ class GymnasiumVecEnv(VecEnv):
             raise ValueError(
                 f"env: received {env}, whose metadata['autoreset_mode'] is {mode!r}; it must be "
                 "one of gymnasium.vector.AutoresetMode. Set it in the class of the environment: "
-                "without it nobody can tell which steps are transitions."
+                "it says which steps are transitions."
             ) from None
         self.env = env
         # Such an environment gives the same array again at every step.

@@ -196,8 +196,8 @@ def load_envpool(env_id: str) -> Any:
         ) from error
     if env_id not in envpool.list_all_envs():
         raise ValueError(
-            f"env: received {env_id!r}, which EnvPool does not have; envpool.list_all_envs() tells "
-            "what it has. Pass vectorization='sync' for Gymnasium's environments."
+            f"env: received {env_id!r}, which EnvPool does not have; envpool.list_all_envs() lists "
+            "those it has. Pass vectorization='sync' for Gymnasium's environments."
         )
     return envpool
 

@@ -281,7 +281,7 @@ def resolve(
     if file is not None:
         file = Path(file) if str(file) != TUNED else tuned_file(algorithm)
         if file is None:
-            raise SettingsError(f"zoo: received {TUNED!r}, but there are none of {algorithm}.")
+            raise SettingsError(f"zoo: received {TUNED!r}, but there is no tuned {algorithm}.")
         source = f"{'ours' if file.parent == OUR_FILES else 'RL Zoo'}: {file.name}"
         values = {**zoo_hyperparameters(file, env_id), **own}
     changed = [_set_by_flag(values, path, value, name, algorithm) for path, value in hp]
@@ -302,7 +302,7 @@ def _check_envpool(variant: Variant, env_id: str) -> None:
     if not variant.kind.is_ours:
         raise SettingsError(
             f"vectorization: received 'envpool' for {variant.name!r}. {variant.kind.class_name} "
-            "would learn from EnvPool's resets, too, which are no steps. Pass it for others only, "
+            "would learn from EnvPool's resets, too, which are not steps. Pass it for others only, "
             "such as --hp stream_q.vectorization:envpool."
         )
     try:
@@ -458,6 +458,6 @@ def _algorithm_of(file: Path) -> str:
     if fits:
         return max(fits, key=lambda name: fits[name])  # the first of those that fit alike
     raise SettingsError(
-        f"model: {file} does not tell which algorithm it is of. Pass --algo with one of "
+        f"model: {file} does not say which algorithm saved it. Pass --algo with one of "
         f"{', '.join(ALGORITHMS)}."
     )

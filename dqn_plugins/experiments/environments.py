@@ -90,7 +90,7 @@ class EnvironmentSettings:
         ):
             if not isinstance(getattr(self, name), kinds):
                 raise SettingsError(
-                    f"{name}: received {getattr(self, name)!r}, it must be such as {example}."
+                    f"{name}: received {getattr(self, name)!r}, it must be like {example}."
                 )
 
     @property
@@ -212,7 +212,7 @@ def _wrapper_class(name: str) -> Any:
         cls = getattr(_import_own(module), class_name)
     except (ImportError, AttributeError) as error:
         raise SettingsError(
-            f"wrappers: received {name!r}, which leads nowhere ({error})."
+            f"wrappers: received {name!r}, which cannot be found ({error})."
         ) from error
     if not (isinstance(cls, type) and issubclass(cls, gym.Wrapper)):
         raise SettingsError(f"wrappers: received {name!r}, it must be a gymnasium.Wrapper.")

@@ -147,7 +147,7 @@ def build(value: Any) -> Any:
 
     :param value: A value from a YAML file, or one that needs no turning.
     :return: The same with dotted names replaced by the objects they name.
-    :raises SettingsError: If a name leads nowhere, or to what is not on the list.
+    :raises SettingsError: If a name cannot be found, or is not on the list.
     """
     if isinstance(value, str) and value.startswith(tuple(f"{package}." for package in PACKAGES)):
         return _named(value)
@@ -178,8 +178,8 @@ def _named(name: str) -> Any:
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise SettingsError(
-            f"hyperparameters: received {name!r}, which leads nowhere ({error}). Write the name as "
-            "it would be imported, such as torch.nn.ReLU."
+            f"hyperparameters: received {name!r}, which cannot be found ({error}). Write the name "
+            "as it would be imported, such as torch.nn.ReLU."
         ) from error
     if not _is_allowed(found):
         raise SettingsError(

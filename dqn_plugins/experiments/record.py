@@ -25,12 +25,12 @@ class RecordSettings:
     :param model: File that `save` wrote, or folder of a training run or of a cell of a comparison;
         several are recorded one after the other.
     :param env: Environment, by its Gymnasium id. By default the one it was trained on, with its
-        arguments and wrappers, which the settings.json beside the model tells.
-    :param algo: Algorithm of the model, by name; by default the file tells.
+        arguments and wrappers, according to the settings.json beside the model.
+    :param algo: Algorithm of the model, by name; by default according to the file.
     :param episodes: Number of episodes, one video each.
-    :param seed: Seed of the first episode; the others count up from it. By default the first
-        episodes of a comparison's final evaluation.
-    :param max_episode_steps: Where an episode is cut that does not end.
+    :param seed: Seed of the first episode; the others count up from it. By default that of the
+        first episode of a comparison's final evaluation.
+    :param max_episode_steps: Steps after which an episode is cut.
     :param out: Folder of the videos.
     :param side_by_side: Whether the same episode of all models is put into one video as well.
     """
@@ -125,7 +125,7 @@ def trained_on(model: Path, env: str | None) -> tuple[str, EnvironmentSettings, 
     env_id = env or content.get("environment")
     if env_id is None:
         raise SettingsError(
-            f"env: there is no settings.json beside {model} that tells what it was trained on. "
+            f"env: there is no settings.json beside {model} that says what it was trained on. "
             "Pass --env, such as --env LunarLander-v3."
         )
     made = EnvironmentSettings.from_mapping(content.get("hyperparameters", {}))
@@ -185,7 +185,7 @@ def export(settings: ExportSettings, console: Console | None = None) -> Path:
     if not hasattr(model, "export_onnx"):
         raise SettingsError(
             f"model: received one of {type(model).__name__}, it must be of an algorithm of this "
-            "package. Stable-Baselines3 tells how to export its own: "
+            "package. Stable-Baselines3 explains how to export its own: "
             "https://stable-baselines3.readthedocs.io/en/master/guide/export.html"
         )
     source = settings.model / "model.zip" if settings.model.is_dir() else settings.model

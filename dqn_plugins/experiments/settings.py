@@ -31,11 +31,11 @@ class RunSettings:
     :param wrapper: Wrapper of the environment by name, such as
         gymnasium.wrappers.TimeAwareObservation, or my_module:MyWrapper. Repeat for more.
     :param n_envs: Environments to learn from at the same time.
-    :param vectorization: Whether these take turns (sync), have a process each (async) or are
-        EnvPool's (envpool).
+    :param vectorization: How they run: one after the other (sync), each in a process of its own
+        (async), or as EnvPool's (envpool).
     :param normalize: Whether observations and rewards go through VecNormalize. StreamQ normalises
         by itself.
-    :param frame_stack: Observations that are stacked.
+    :param frame_stack: Number of observations that are stacked.
     :param tensorboard: Whether TensorBoard's files are written, into the folder of each run.
     """
 
@@ -85,7 +85,7 @@ def _pairs(flag: str, given: Assignments, example: str) -> tuple[tuple[str, Any]
     for entry in entries:
         name, colon, text = entry.partition(":") if isinstance(entry, str) else (entry[0], ":", "")
         if not colon or not all(name.strip().split(".")):
-            raise SettingsError(f"{flag}: received {entry!r}, it must be such as {example}.")
+            raise SettingsError(f"{flag}: received {entry!r}, it must be like {example}.")
         pairs.append((name.strip(), parse_value(text) if isinstance(entry, str) else entry[1]))
     return tuple(pairs)
 
@@ -103,7 +103,7 @@ def variants_in(path: Path) -> dict[str, Mapping[str, Any]]:
     if not isinstance(variants, Mapping):
         raise SettingsError(
             f"config: {path}: algorithms holds {variants!r}, it must be a mapping, such as "
-            "'algorithms: {my_dqn: {algorithm: dqn}}'. Algorithms as they come are named by "
+            "'algorithms: {my_dqn: {algorithm: dqn}}'. For algorithms with their defaults, write "
             "'algo: [dqn, ppo]'."
         )
     for name, variant in variants.items():

@@ -74,7 +74,7 @@ class WatchSettings:
         if self.model is not None:
             if len(self.algo) > 1:
                 raise SettingsError(
-                    f"algo: received {self.algo}, a saved model is of one algorithm."
+                    f"algo: received {self.algo}, it must be that of the saved model."
                 )
             return
         if self.env is None:
@@ -82,7 +82,7 @@ class WatchSettings:
         if not self.algo:
             raise SettingsError("algo: received none. Pass at least one, such as --algo stream_q.")
         if len(set(self.algo)) < len(self.algo):
-            raise SettingsError(f"algo: received {self.algo}, each may be there once.")
+            raise SettingsError(f"algo: received {self.algo}, each may be named once.")
 
 
 def watch(settings: WatchSettings, console: Console | None = None) -> int:

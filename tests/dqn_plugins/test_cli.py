@@ -77,6 +77,26 @@ def test_a_mistake_is_one_line_and_a_fault_keeps_its_traceback(
     assert fault.traceback[-1].name == "step"
 
 
+def test_after_ctrl_c_it_says_how_a_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "stopping.py").write_text(
+        "import gymnasium as gym\n"
+        "from gymnasium.envs.classic_control import CartPoleEnv\n"
+        "class Stopping(CartPoleEnv):\n"
+        "    def step(self, action):\n"
+        "        raise KeyboardInterrupt\n"
+        "gym.register('Stopping-v0', Stopping)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    what = ("--algo", "naive_dqn", "--env", "stopping:Stopping-v0", "--timesteps", 60)
+    again = ("train", *what, "--out", tmp_path / "run")
+    assert status_of(*again) == 130
+    assert "Interrupted. The same command with --resume goes on" in capsys.readouterr().err
+    assert status_of(*again) == 1
+    assert status_of(*again, "--resume") == 130
+
+
 def test_without_the_extra_compare_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,7 +63,7 @@ def write_report(
     :param folder: What ``dqn-plugins compare`` was given as ``--out``; several to be reported
         together, each cell once.
     :param videos: Whether the recordings of the best seeds are put side by side.
-    :param reference: The algorithm that the others are held against; by default the one that
+    :param reference: The algorithm that the others are compared with; by default the one that
         ``compare`` was given.
     :param out: Where the report goes; by default into the study's folder, and of several studies to
         ``runs/report``.

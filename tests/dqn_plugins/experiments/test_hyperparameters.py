@@ -61,8 +61,8 @@ def test_describing_is_the_reverse_of_building():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("torch.nn.RelU", "leads nowhere"),
-        ("torch.nn.nothing.here", "leads nowhere"),
+        ("torch.nn.RelU", "cannot be found"),
+        ("torch.nn.nothing.here", "cannot be found"),
         ({"class": "torch.nn.functional.relu"}, "dotted name of a class"),
         ({"class": "subprocess.Popen", "args": "ls"}, "dotted name of a class"),
         ({"class": "dqn_plugins.policies.SparseInitializer", "sparseness": 1}, "cannot be made"),

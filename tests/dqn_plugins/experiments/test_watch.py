@@ -153,7 +153,7 @@ def test_a_training_that_fails_is_said_and_the_others_go_on(tmp_path: Path) -> N
     [
         (WatchSettings(), "env: received none"),
         (WatchSettings(env="CartPole-v1"), "algo: received none"),
-        (WatchSettings(env="CartPole-v1", algo=("dqn", "dqn")), "each may be there once"),
+        (WatchSettings(env="CartPole-v1", algo=("dqn", "dqn")), "each may be named once"),
         (WatchSettings(env="CartPole-v1", algo=("strem_q",)), "there is no such algorithm"),
         (WatchSettings(env="CartPol-v1", algo=("dqn",)), "which Gymnasium cannot make"),
         (WatchSettings(env="CartPole-v1", algo=("dqn",), timesteps=0), "timesteps: received 0"),
