@@ -139,7 +139,7 @@ def write_results(study: StudyResults, frames: int) -> Path:
         f"# MinAtar, from images: {frames:,} frames",
         "",
         f"Made by `make bench-minatar{long}`. `StreamQ` has its defaults: 16 filters of 3×3 and a",
-        f"layer of 128 units. Seeds begin at {FIRST_SEED} and chose none of them. Each plays",
+        f"layer of 128 units. Seeds begin at {FIRST_SEED} and are held out. Each plays",
         f"{EPISODES} episodes greedily and {EPISODES} with ε 0.01, with sticky actions and ramping",
         "difficulty; a return is the mean of one seed's episodes, in the table the interquartile",
         "mean over the seeds, and worst and best are those with ε 0.01. Episodes are cut after",

@@ -20,8 +20,8 @@ class SettingsError(ValueError):
 
 class EnvironmentStepError(RuntimeError):
     """
-    An environment raised an exception, or the process that it runs in died. The weights are those
-    of before the transition. ``__cause__`` is what was raised.
+    An environment raised an exception, or the process that it runs in died. The weights are as
+    they were before the transition. ``__cause__`` is what was raised.
 
     :param env_index: Index of the environment; None if it is not known.
     :param action: The action it was to take; None at a reset before the first step, or if the
@@ -52,7 +52,7 @@ class EnvironmentStepError(RuntimeError):
 class MalformedTransitionError(ValueError):
     """
     An environment gave something that is not of its observation space's form, or no number as
-    reward. The weights are those of before the transition.
+    reward. The weights are as they were before the transition.
 
     :param quantity: Which part of the transition: "observation", "last observation", "reward",
         "action mask" or "observation space".
@@ -83,7 +83,7 @@ class MalformedTransitionError(ValueError):
 
 class NonFiniteTransitionError(ValueError):
     """
-    An environment gave NaN or infinity. The weights are those of before the transition.
+    An environment gave NaN or infinity. The weights are as they were before the transition.
 
     :param quantity: Which part of the transition: "observation", "next observation" or "reward".
     :param env_index: Index of the environment it came from.

@@ -161,7 +161,10 @@ def test_a_training_that_fails_is_said_and_the_others_go_on(tmp_path: Path) -> N
         (WatchSettings(model=Path("nothing.zip")), "env: there is no settings.json"),
         (WatchSettings(model=Path("nothing.zip"), env="CartPole-v1"), "is not there"),
         (WatchSettings(model=Path("model.zip"), env="Acrobot-v1"), "Pass the environment it was"),
-        (WatchSettings(model=Path("nothing.zip"), algo=("dqn", "ppo")), "must be that of the saved model"),
+        (
+            WatchSettings(model=Path("nothing.zip"), algo=("dqn", "ppo")),
+            "must be that of the saved model",
+        ),
     ],
 )
 def test_bad_settings_are_refused(
