@@ -1,4 +1,4 @@
-"""Deep Q-learning from each transition once, for Stable-Baselines3 and Gymnasium."""
+"""Deep Q-learning without a replay buffer, for Stable-Baselines3 and Gymnasium."""
 
 from importlib import import_module
 from importlib.metadata import version
