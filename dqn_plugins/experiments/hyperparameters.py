@@ -147,7 +147,7 @@ def build(value: Any) -> Any:
 
     :param value: A value from a YAML file, or one that needs no turning.
     :return: The same with dotted names replaced by the objects they name.
-    :raises SettingsError: If a name cannot be found, or is not on the list.
+    :raises SettingsError: If a name leads nowhere, or to what is not on the list.
     """
     if isinstance(value, str) and value.startswith(tuple(f"{package}." for package in PACKAGES)):
         return _named(value)
