@@ -32,12 +32,7 @@ COMMAND --help lists its options."""
 
 
 def main(arguments: list[str]) -> None:
-    """
-    Run one of RL Zoo's commands.
-
-    :param arguments: The command and its options, as RL Zoo takes them.
-    :raises SystemExit: If there is no such command, or RL Zoo is not installed.
-    """
+    """Run one of RL Zoo's commands, with its options."""
     if arguments[:1] in (["-h"], ["--help"]):
         print(USAGE)
         return

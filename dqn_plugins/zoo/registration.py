@@ -3,7 +3,8 @@
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dqn_plugins.experiments.algorithms import ALGORITHMS
+from dqn_plugins.errors import DivergenceError
+from dqn_plugins.experiments.algorithms import ALGORITHMS, OUR_FILES
 
 if TYPE_CHECKING:
     import optuna
@@ -33,9 +34,26 @@ def register_algorithms() -> None:
     # Not before RL Zoo is known to be there, and only for those who use it: importing it replaces
     # Gymnasium's TimeLimit by one of its own.
     import rl_zoo3.train
+    from optuna import TrialPruned
+    from rl_zoo3.exp_manager import ExperimentManager
     from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 
-    from dqn_plugins.zoo.experiment_manager import OnlineExperimentManager
+    class OnlineExperimentManager(ExperimentManager):
+        """RL Zoo's, with this package's hyperparameter files as the default ones."""
+
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **settings)
+            own_file = OUR_FILES / f"{self.algo}.yml"
+            if settings.get("config") is None and own_file.is_file():
+                self.config = str(own_file)
+
+        def objective(self, trial: "optuna.Trial") -> float:
+            try:
+                return super().objective(trial)
+            except DivergenceError as error:
+                # RL Zoo gives up only on values that it knows: it would end the whole study.
+                print(error)
+                raise TrialPruned from error
 
     for name, algorithm in ALGORITHMS.items():
         if algorithm.search:
@@ -53,12 +71,8 @@ def sample(
     additional_args: dict[str, Any],
 ) -> dict[str, Any]:
     """
-    Draw hyperparameters of an algorithm from what the table of algorithms says.
-
-    :param algorithm: Its name.
-    :param trial: The trial that they are for.
-    :param n_actions: Passed by RL Zoo, as the others that follow, and not used.
-    :return: Keyword arguments of the algorithm.
+    Draw keyword arguments of an algorithm from what the table of algorithms says. RL Zoo passes the
+    rest, too.
     """
     drawn: dict[str, Any] = {}
     for name, choices in ALGORITHMS[algorithm].search.items():
