@@ -13,12 +13,7 @@ import pytest
 from dqn_plugins import NaiveDQN
 from dqn_plugins.cli import main
 from dqn_plugins.experiments.algorithms import ALGORITHMS
-
-
-def status_of(*arguments: object) -> object:
-    with pytest.raises(SystemExit) as ending:
-        main([str(argument) for argument in arguments])
-    return ending.value.code
+from tests.dqn_plugins.comparison.studies import status_of
 
 
 def test_what_was_trained_is_recorded(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from dqn_plugins.cli import main
 from dqn_plugins.comparison import ComparisonSettings
 
-__all__ = ["ENVIRONMENT", "cell_folders", "results", "small_study"]
+__all__ = ["ENVIRONMENT", "cell_folders", "results", "small_study", "status_of"]
 
 ENVIRONMENT = "CartPole-v1"
 
@@ -29,6 +31,13 @@ def small_study(out: Path, **changes: Any) -> ComparisonSettings:
         "out": out,
     }
     return ComparisonSettings(**{**settings, **changes})
+
+
+def status_of(*arguments: object) -> object:
+    """Run the command line in this process; its exit status."""
+    with pytest.raises(SystemExit) as ending:
+        main([str(argument) for argument in arguments])
+    return ending.value.code
 
 
 def cell_folders(out: Path) -> list[Path]:

@@ -10,14 +10,13 @@ import yaml
 from rich.console import Console
 
 from dqn_plugins import NOTEBOOK_HYPERPARAMETERS, NaiveDQN
-from dqn_plugins.cli import main
 from dqn_plugins.comparison import ComparisonSettings, run_comparison
 from dqn_plugins.comparison.settings import read_settings
 from dqn_plugins.comparison.study import plan
 from dqn_plugins.experiments.algorithms import make_model, resolve
 from dqn_plugins.experiments.hyperparameters import describe
 from dqn_plugins.experiments.names import folder_name, is_file_safe
-from tests.dqn_plugins.comparison.studies import small_study
+from tests.dqn_plugins.comparison.studies import small_study, status_of
 
 CONFIGS = Path(__file__).parents[3] / "examples" / "configs"
 
@@ -236,12 +235,9 @@ def test_flags_go_before_what_the_file_says(tmp_path, monkeypatch):
     )
     seen = []
     monkeypatch.setattr("dqn_plugins.cli._compare", lambda *given: seen.append(given) or 0)
-    flags = ["--env", "CartPole-v1", "--env", "MountainCar-v0", "--seeds", "2"]
-    with pytest.raises(SystemExit) as exit_:
-        main(["compare", "--config", str(path), *flags])
-    assert exit_.value.code == 0
-    with pytest.raises(SystemExit):
-        main(["compare", f"--config={path}"])
+    flags = ("--env", "CartPole-v1", "--env", "MountainCar-v0", "--seeds", 2)
+    assert status_of("compare", "--config", path, *flags) == 0
+    assert status_of("compare", f"--config={path}") == 0
     (with_flags, command, _), (without, *_) = seen
     assert with_flags.env == ("CartPole-v1", "MountainCar-v0")
     assert (with_flags.seeds, with_flags.timesteps) == (2, 100)

@@ -12,13 +12,6 @@ from dqn_plugins.experiments.hyperparameters import build, describe, parse_value
 from dqn_plugins.policies import ObGD, SparseInitializer, glorot_uniform
 
 
-def from_text(tmp_path, text):
-    path = tmp_path / "config.yaml"
-    if text is not None:
-        path.write_text(text)
-    return read_yaml(path)
-
-
 def test_dotted_names_and_classes_become_objects():
     built = build(
         {
@@ -226,12 +219,16 @@ def test_a_variant_may_differ_between_environments():
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(tmp_path, text, message):
+    path = tmp_path / "config.yaml"
+    if text is not None:
+        path.write_text(text)
     with pytest.raises(ValueError, match=rf"config\.yaml.*(?s:.*){message}"):
-        from_text(tmp_path, text)
+        read_yaml(path)
 
 
 def test_anchors_can_be_repeated_and_changed(tmp_path):
-    text = "x-a: &a {p: 1, q: {r: 2}}\nb:\n  <<: *a\n  p: 3\nc:\n  <<: *a\n"
-    content = from_text(tmp_path, text)
+    path = tmp_path / "config.yaml"
+    path.write_text("x-a: &a {p: 1, q: {r: 2}}\nb:\n  <<: *a\n  p: 3\nc:\n  <<: *a\n")
+    content = read_yaml(path)
     assert content["b"] == {"p": 3, "q": {"r": 2}}
     assert content["c"] == {"p": 1, "q": {"r": 2}}

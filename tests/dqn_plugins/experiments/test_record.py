@@ -6,13 +6,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from dqn_plugins.cli import main
 from dqn_plugins.comparison import run_comparison
 from dqn_plugins.experiments.algorithms import ALGORITHMS, load_model, make_model, resolve
 from dqn_plugins.experiments.record import RecordSettings, record
 from dqn_plugins.wrappers import read_frames
 from dqn_plugins.wrappers.notebook import caption_of
-from tests.dqn_plugins.comparison.studies import ENVIRONMENT, small_study
+from tests.dqn_plugins.comparison.studies import ENVIRONMENT, small_study, status_of
 
 
 @pytest.mark.parametrize("algorithm", sorted(set(ALGORITHMS) - {"dqn1"}))
@@ -70,11 +69,10 @@ def test_models_side_by_side_from_the_command_line(tmp_path, capsys):
     for name in ("naive_dqn", "stream_q"):
         model = make_model(resolve(name, ENVIRONMENT), gym.make(ENVIRONMENT), seed=0)
         model.save(tmp_path / name)
-        files.append(str(tmp_path / f"{name}.zip"))
+        files.append(tmp_path / f"{name}.zip")
     out = tmp_path / "videos"
-    given = ["--env", ENVIRONMENT, "--episodes", "1", "--out", str(out)]
-    with pytest.raises(SystemExit, match="0"):
-        main(["record", *files, *given, "--side-by-side"])
+    given = ("--env", ENVIRONMENT, "--episodes", 1, "--out", out, "--side-by-side")
+    assert status_of("record", *files, *given) == 0
     names = ["NaiveDQN-episode-0.mp4", "StreamQ-episode-0.mp4", "side-by-side-episode-0.mp4"]
     assert sorted(path.name for path in out.glob("*.mp4")) == names
     left, right, both = ([*read_frames(out / name)] for name in names)
@@ -87,6 +85,5 @@ def test_models_side_by_side_from_the_command_line(tmp_path, capsys):
     shown = capsys.readouterr().err.splitlines()[-1]
     assert "NaiveDQN: " in shown
     assert "StreamQ: " in shown
-    with pytest.raises(SystemExit, match="1"):
-        main(["record", files[0], *given, "--side-by-side"])
+    assert status_of("record", files[0], *given) == 1
     assert "two or more of one environment" in capsys.readouterr().err.replace("\n", " ")

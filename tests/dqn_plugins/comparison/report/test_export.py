@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dqn_plugins.cli import main
 from dqn_plugins.comparison.report.export import citation
 from dqn_plugins.comparison.report.page import write_report
 from dqn_plugins.comparison.results import put_together, read_study
+from tests.dqn_plugins.comparison.studies import status_of
 from tests.dqn_plugins.comparison.synthetic_study import fail_cell, finish_cell, write_study
 
 CART_POLE, ACROBOT = "CartPole-v1", "Acrobot-v1"
@@ -43,10 +43,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(study: Path) -> Path:
-    with pytest.raises(SystemExit) as ending:
-        main(["report", str(study), "--no-videos", "--export", str(study.parent / "exported")])
-    assert not ending.value.code
-    return study.parent / "exported"
+    out = study.parent / "exported"
+    assert not status_of("report", study, "--no-videos", "--export", out)
+    return out
 
 
 def test_every_evaluation_is_a_row(exported: Path) -> None:
@@ -128,7 +127,5 @@ def test_a_name_with_other_settings_gets_the_folders_name(study: Path, tmp_path:
 
 
 def test_nothing_to_report_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ending:
-        main(["report"])
-    assert ending.value.code
+    assert status_of("report")
     assert "studies" in capsys.readouterr().err

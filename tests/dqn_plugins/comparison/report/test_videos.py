@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import cloudpickle
@@ -14,8 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from dqn_plugins.cli import main
-from dqn_plugins.comparison import ComparisonSettings, run_comparison
+from dqn_plugins.comparison import run_comparison
 from dqn_plugins.comparison.report.page import write_report
 from dqn_plugins.comparison.report.videos import shrunk_to
 from dqn_plugins.comparison.results import read_study
@@ -23,27 +21,16 @@ from dqn_plugins.comparison.study import plan
 from dqn_plugins.comparison.summary import summarise
 from dqn_plugins.files import read_json
 from dqn_plugins.wrappers import VideoWriter, read_frames
+from tests.dqn_plugins.comparison.studies import ENVIRONMENT, small_study, status_of
 
-ENVIRONMENT = "CartPole-v1"
-
-
-SETTINGS = ComparisonSettings(
-    env=(ENVIRONMENT,),
-    algo=("stream_q", "ppo", "random"),
-    seeds=1,
-    timesteps=300,
-    evaluations=2,
-    evaluation_episodes=2,
-    final_evaluation_episodes=2,
-    jobs=2,
-)
+ALGORITHMS = ("stream_q", "ppo", "random")
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """Two algorithms and random actions, barely trained."""
     out = tmp_path_factory.mktemp("study") / "runs"
-    assert not run_comparison(replace(SETTINGS, out=out)).failed
+    assert not run_comparison(small_study(out, algo=ALGORITHMS, seeds=1, videos=True)).failed
     return out
 
 
@@ -105,8 +92,7 @@ def test_a_report_runs_nothing_from_the_study(study, tmp_path, bomb):
 
 def test_a_recording_reads_weights_and_unpickles_nothing(study, tmp_path, bomb):
     out = shutil.copytree(study, tmp_path / "copy")
-    settings = replace(SETTINGS, out=out)
-    (job,) = [job for job in plan(settings, Console(quiet=True))[1] if job.variant.name == "ppo"]
+    _, (_, job, _) = plan(small_study(out, algo=ALGORITHMS, seeds=1), Console(quiet=True))
     with zipfile.ZipFile(job.folder / "model.zip") as file:
         entries = {name: file.read(name) for name in file.namelist()}
     data = json.loads(entries["data"])
@@ -148,9 +134,7 @@ def test_videos_that_are_too_large_are_shrunk(tmp_path):
 
 
 def test_videos_are_left_out_on_request(study, capsys):
-    with pytest.raises(SystemExit) as exit_:
-        main(["report", str(study), "--no-videos"])
-    assert not exit_.value.code
+    assert not status_of("report", study, "--no-videos")
     page = (study / "report.html").read_text()
     assert "data:video" not in page
     assert "not asked for" in page
