@@ -7,7 +7,6 @@ import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,10 +143,8 @@ def aggregate_curve(
 
 
 def _grid(runs: Sequence[tuple[FloatArray, FloatArray]], first: float, last: float) -> FloatArray:
-    """
-    Choose where curves are compared: where they were evaluated, if that is at the same points for
-    all; else at as many points, each seed's first, second, ... evaluation averaged.
-    """
+    # Where they were evaluated, if that is at the same points for all; else at as many points, each
+    # seed's first, second, ... evaluation averaged.
     n_points = max(len(progress) for progress, _ in runs)
     points = np.unique(np.concatenate([progress for progress, _ in runs]))
     if len(points) > n_points:
@@ -178,25 +175,22 @@ def _draw_curves(
     """
     from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 
-    study = summary.study
     log = axis == "cpu_seconds" and needs_log_axis(summary, environment)
     axes.grid(axis="y")
     if log:
         axes.set_xscale("log")
     means: list[Any] = []
     everything: list[Any] = [np.zeros(0)]
-    for algorithm in reversed(study.algorithms):  # the first one on top
-        colour, dashes = _series(colours, summary, algorithm)
-        cells = study.cells_of(environment, algorithm)
-        everything += [_draw_seed(axes, cell, axis, colour) for cell in cells]
-        curve = aggregate_curve(study.finished(environment, algorithm), axis, log)
+    for row in reversed(summary.of(environment)):  # the first one on top
+        colour, dashes = _series(colours, summary, row.algorithm)
+        everything += [_draw_seed(axes, cell, axis, colour) for cell in row.cells]
+        curve = aggregate_curve(row.finished, axis, log)
         if curve is not None:
-            _draw_line(axes, curve, algorithm, colour, dashes)
+            _draw_line(axes, curve, row.algorithm, colour, dashes)
             means.append(curve[1])
             everything += [end for end in curve[1:] if end is not None]
     seen = np.concatenate(everything)
-    if not seen.size:
-        seen = np.zeros(1)
+    seen = seen if seen.size else np.zeros(1)
     low, high = _limits(np.concatenate(means or [seen]), seen)
     axes.set_ylim(low, high)
     axes.margins(x=0.02)
@@ -259,12 +253,8 @@ def _limits(means: Any, everything: Any) -> tuple[float, float]:
 
 def curves_svg(summary: Summary, environment: str, axis: str) -> tuple[str, bool]:
     """
-    Draw the learning curves of one environment for a page.
-
-    :param summary: Figures of the study.
-    :param environment: Its id.
-    :param axis: What is on the horizontal axis, a key of :data:`AXES`.
-    :return: An ``<svg>`` element in the page's colours, and whether thin lines leave the picture.
+    Draw the learning curves of one environment against a key of :data:`AXES`: an ``<svg>`` in the
+    page's colours, and whether thin lines leave the picture.
     """
     name = f"curves-{axis}-{environment}"
     with _figure(name, _STAND_INS, PANEL_HEIGHT, PANEL_WIDTH) as figure:
@@ -278,10 +268,8 @@ def curves_svg(summary: Summary, environment: str, axis: str) -> tuple[str, bool
 
 def curves_files(summary: Summary) -> dict[str, bytes]:
     """
-    Draw the learning curves of all environments, one per row, against steps and CPU seconds.
-
-    :param summary: Figures of the study.
-    :return: Content of ``curves.png``, ``curves.svg`` and ``curves.pdf``, on white.
+    Draw the learning curves of all environments, one per row, against steps and CPU seconds, on
+    white: the content of ``curves.png``, ``curves.svg`` and ``curves.pdf``.
     """
     environments = summary.study.environments
     colours = COLOURS["light"]
@@ -317,27 +305,21 @@ def curves_files(summary: Summary) -> dict[str, bytes]:
 # --- rows of estimates ---
 
 
-@dataclass(frozen=True)
-class _Row:
-    algorithm: str
-    estimate: Estimate | None
-    points: Sequence[float]
-    note: str
-
-
 def _draw_rows(
     summary: Summary,
-    rows: Sequence[_Row],
+    rows: Sequence[tuple[str, Estimate | None, Sequence[float]]],
     name: str,
     title: str,
     label: str,
     written: Callable[[float | None], str] = number,
     limits: tuple[float, float] | None = None,
     line: float | None = None,
+    notes: tuple[str, str] = ("not finished", "one seed"),
 ) -> str:
     """
-    Draw estimates below each other, with their intervals as bars and their figures beside them. The
-    name is unique in the page, the title for readers who do not see it.
+    Draw estimates of algorithms below each other, with their seeds as points above them, intervals
+    as bars and figures beside them. The name is unique in the page, the title for readers who do
+    not see it, the notes are for what has no estimate, and no interval.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -345,10 +327,15 @@ def _draw_rows(
         axes = figure.subplots()
         axes.spines["left"].set_visible(False)
         axes.grid(axis="x")
-        for index, row in enumerate(rows):
-            _draw_row(axes, index, row, *_series(_STAND_INS, summary, row.algorithm), written)
+        for index, (algorithm, estimate, points) in enumerate(rows):
+            colour, dashes = _series(_STAND_INS, summary, algorithm)
+            axes.plot(
+                points, [index + 0.26] * len(points), "o", color=colour,
+                markersize=3.6, alpha=0.6, markeredgewidth=0, clip_on=False,
+            )  # fmt: skip
+            _draw_estimate(axes, index, estimate, colour, dashes == "-", written, notes)
         axes.set_ylim(len(rows) - 0.45, -0.55)
-        axes.set_yticks(range(len(rows)), [_shortened(row.algorithm) for row in rows])
+        axes.set_yticks(range(len(rows)), [_shortened(row[0]) for row in rows])
         axes.tick_params(axis="y", length=0, pad=9, labelcolor=_STAND_INS["ink"])
         axes.set_xlabel(label)
         axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -358,21 +345,21 @@ def _draw_rows(
         if line is not None:
             axes.axvline(line, color=_STAND_INS["quiet"], linewidth=1.0, linestyle=(0, (3, 2)))
         described = "; ".join(
-            f"{row.algorithm} {written(row.estimate.value)}, "
-            f"interval {interval(row.estimate, written)}"
-            for row in rows
-            if row.estimate is not None
+            f"{algorithm} {written(estimate.value)}, interval {interval(estimate, written)}"
+            for algorithm, estimate, _ in rows
+            if estimate is not None
         )
         return _inline(figure, name, f"{title}: {described or 'nothing is finished'}.")
 
 
-def _draw_row(
+def _draw_estimate(
     axes: Axes,
     index: int,
-    row: _Row,
+    estimate: Estimate | None,
     colour: str,
-    dashes: Any,
+    filled: bool,
     written: Callable[[float | None], str],
+    notes: tuple[str, str],
 ) -> None:
     def write(text: str, height: float, **style: Any) -> None:
         beside: Any = ("axes fraction", "data")
@@ -381,64 +368,43 @@ def _draw_row(
 
     style: dict[str, Any] = {"color": colour, "clip_on": False}
     quiet: dict[str, Any] = {"color": _STAND_INS["quiet"], "fontsize": SMALL}
-    heights = [index + 0.26] * len(row.points)
-    axes.plot(row.points, heights, "o", markersize=3.6, alpha=0.6, markeredgewidth=0, **style)
-    if row.estimate is None:
-        write(row.note, 0, **quiet)
+    if estimate is None:
+        write(notes[0], 0, **quiet)
         return
-    value, low, high = row.estimate
+    value, low, high = estimate
     if low is not None and high is not None:
         bar: dict[str, Any] = {"linewidth": 3.2, "alpha": 0.55, "solid_capstyle": "round"}
         axes.plot([low, high], [index, index], **bar, **style)
-    inside = colour if dashes == "-" else "none"
+    inside = colour if filled else "none"
     axes.plot([value], [index], "o", markersize=8, markeredgewidth=2, mfc=inside, **style)
     write(written(value), 5, fontweight="bold")
-    write(row.note if low is None else interval(row.estimate, written), -8, **quiet)
+    write(notes[1] if low is None else interval(estimate, written), -8, **quiet)
 
 
 def final_returns_svg(summary: Summary, environment: str) -> str:
     """Draw the final return of each algorithm on one environment, the highest first."""
+    rows = [(row.algorithm, row.final, row.returns) for row in summary.ranked(environment)]
     notes = ("no finished run", "one seed: no interval")
-    rows = [
-        _Row(row.algorithm, row.final, row.returns, notes[bool(row.finished)])
-        for row in summary.ranked(environment)
-    ]
-    title = f"Final returns on {environment}"
-    return _draw_rows(summary, rows, f"final-{environment}", title, "greedy return after training")
-
-
-def _note(estimate: Estimate | None) -> str:
-    return "one seed" if estimate else "not finished"
+    title, label = f"Final returns on {environment}", "greedy return after training"
+    return _draw_rows(summary, rows, f"final-{environment}", title, label, notes=notes)
 
 
 def improvement_svg(summary: Summary, environment: str | None) -> str:
     """Draw the probability of improvement over the reference, on all environments for None."""
     reference = summary.study.reference
     source = summary.overall if environment is None else summary.of(environment)
-    rows = [
-        _Row(each.algorithm, each.improvement, (), _note(each.improvement))
-        for each in source
-        if each.algorithm != reference
-    ]
+    rows = [(row.algorithm, row.improvement, ()) for row in source if row.algorithm != reference]
     place = environment or "all environments"
-    return _draw_rows(
-        summary,
-        rows,
-        f"improvement-{place}",
-        f"Probability of improvement over {reference} on {place}",
-        f"probability of ending above {_shortened(reference)}",
-        written=share,
-        limits=(0.0, 1.0),
-        line=0.5,
-    )
+    title = f"Probability of improvement over {reference} on {place}"
+    label = f"probability of ending above {_shortened(reference)}"
+    name = f"improvement-{place}"
+    return _draw_rows(summary, rows, name, title, label, share, limits=(0.0, 1.0), line=0.5)
 
 
 def normalised_svg(summary: Summary) -> str:
     """Draw the interquartile mean of normalised scores over all environments."""
-    rows = [
-        _Row(each.algorithm, each.iqm, [*chain(*each.scores or [])], _note(each.iqm))
-        for each in sorted(summary.overall, key=lambda each: -(each.iqm or (-np.inf,))[0])
-    ]
+    ranked = sorted(summary.overall, key=lambda each: -(each.iqm or (-np.inf,))[0])
+    rows = [(each.algorithm, each.iqm, [*chain(*each.scores or [])]) for each in ranked]
     label = f"normalised score: random 0, {_shortened(summary.study.reference)} 1"
     title = "Normalised scores over all environments"
     return _draw_rows(summary, rows, "normalised", title, label, share, line=1.0)

@@ -1,7 +1,5 @@
 """A comparison's results for other tools: tidy tables, and what goes into a paper."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Callable, Mapping
@@ -13,6 +11,7 @@ import pandas as pd
 from dqn_plugins.comparison.results import StudyResults
 from dqn_plugins.comparison.statistics import clearly_below
 from dqn_plugins.comparison.summary import AlgorithmSummary, Summary, interval, number
+from dqn_plugins.files import read_json
 
 __all__ = ["citation", "exports"]
 
@@ -27,12 +26,9 @@ CITED = ("stable_baselines3", "sb3_contrib", "gymnasium", "torch", "numba", "num
 
 def exports(summary: Summary) -> dict[str, bytes]:
     """
-    Make ``evaluations.csv`` (one row per evaluation), ``scores.npz`` (rliable's dictionary of
-    arrays, one row per run and one column per environment; ``normalised_scores.npz`` where random
-    actions were run), ``table.md``, ``table.tex`` and ``citation.txt``.
-
-    :param summary: Figures of the study.
-    :return: The content of each file.
+    Make the content of ``evaluations.csv`` (one row per evaluation), ``scores.npz`` (rliable's
+    dictionary of arrays, one row per run and one column per environment; ``normalised_scores.npz``
+    where random actions were run), ``table.md``, ``table.tex`` and ``citation.txt``.
     """
     scores = {
         name: np.transpose([list(seeds.values()) for seeds in by_env])
@@ -139,26 +135,22 @@ def _latex(heads: list[str], lines: list[_Line], note: str) -> str:
         escaped = re.sub(r"([&%#_$])", r"\\\1", text)
         return escaped.replace("−", "$-$").replace("–", "--")
 
-    rows = []
-    for name, entries in lines:
-        row = [rf"\texttt{{{plain(name)}}}"]
-        for value, rest, bold in entries:
-            figure = rf"\textbf{{{plain(value)}}}" if bold else plain(value)
-            row.append(figure + (rf" {{\small {plain(rest.strip())}}}" if rest else ""))
-        rows.append(row)
-    head, *body = (" & ".join(row) + r" \\" for row in [[*map(plain, heads)], *rows])
+    def figure(value: str, rest: str, bold: bool) -> str:
+        large = rf"\textbf{{{plain(value)}}}" if bold else plain(value)
+        return large + (rf" {{\small {plain(rest.strip())}}}" if rest else "")
+
+    rows = [
+        [rf"\texttt{{{plain(name)}}}", *(figure(*entry) for entry in entries)]
+        for name, entries in lines
+    ]
     columns = "".join("l" if head in ("algorithm", "settings") else "r" for head in heads)
-    begin = [r"% \usepackage{booktabs}", rf"\begin{{tabular}}{{{columns}}}"]
-    end = [r"\bottomrule", r"\end{tabular}", f"% {note}", ""]
-    return "\n".join([*begin, r"\toprule", head, r"\midrule", *body, *end])
+    table = pd.DataFrame(rows, columns=[*map(plain, heads)])
+    written = table.to_latex(index=False, escape=False, column_format=columns)
+    return f"% \\usepackage{{booktabs}}\n{written}% {note}\n"
 
 
 def citation(study: StudyResults) -> str:
-    """
-    Say in a line or two how the results were made: versions, commit, machine, command.
-
-    :param study: What was read from disk.
-    """
+    """Say in a line or two how the results were made: versions, commit, machine, command."""
     finished = [cell for cell in study.cells if cell.status == "finished"]
     lines = []
     for versions in {str(cell.versions): cell.versions for cell in finished}.values():
@@ -170,7 +162,8 @@ def citation(study: StudyResults) -> str:
             f"dqn_plugins {known['dqn_plugins']}{commit}, Python {known['python']}, "
             f"{', '.join(libraries)}; {', '.join(filter(None, (known['platform'], machine)))}."
         )
-    dates = sorted({cell.date for cell in finished if cell.date})
+    ends = (str(read_json(cell.folder / "done.json").get("finished", "")) for cell in finished)
+    dates = sorted({end[:10] for end in ends if end})
     when = f", {' to '.join(dict.fromkeys((dates[0], dates[-1])))}" if dates else ""
     counted = {"algorithm": study.algorithms, "environment": study.environments}
     size = ", ".join(

@@ -1,7 +1,5 @@
 """A comparison's report: a table in the terminal, files, and one page that needs no network."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +17,7 @@ from rich.table import Table
 
 from dqn_plugins.comparison.report import charts
 from dqn_plugins.comparison.report.export import citation, exports
-from dqn_plugins.comparison.report.videos import ReportVideo, record_together
+from dqn_plugins.comparison.report.videos import record_together
 from dqn_plugins.comparison.results import Cell, StudyResults, put_together, read_study
 from dqn_plugins.comparison.statistics import Estimate
 from dqn_plugins.comparison.summary import (
@@ -105,12 +103,13 @@ def write_report(
     return place / "report.html"
 
 
-def _videos(summary: Summary) -> tuple[list[ReportVideo], dict[str, str]]:
+def _videos(summary: Summary) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Return one video per environment, and why there is none, by environment or "" for all."""
     recorded, missing = [], {}
+    most_bytes = MOST_VIDEO_BYTES // len(summary.study.environments)
     for environment in summary.study.environments:
         try:
-            video = record_together(summary, environment, summary.study.folder / "videos")
+            video = record_together(summary, environment, most_bytes)
         except DependencyNotInstalled as error:
             return [], {"": str(error)}
         except (OSError, ValueError) as error:  # whatever is wrong with a file, the figures stand
@@ -125,7 +124,7 @@ def _videos(summary: Summary) -> tuple[list[ReportVideo], dict[str, str]]:
 # --- the page ---
 
 
-def _page(summary: Summary, videos: Sequence[ReportVideo], missing: Mapping[str, str]) -> str:
+def _page(summary: Summary, videos: Sequence[Any], missing: Mapping[str, str]) -> str:
     folder = Path(__file__).parent
     templates = Environment(
         loader=FileSystemLoader(folder),
@@ -160,7 +159,6 @@ def _page(summary: Summary, videos: Sequence[ReportVideo], missing: Mapping[str,
         panels=[_panel(summary, environment) for environment in study.environments],
         charts=charts,
         videos=videos,
-        most_video_bytes=MOST_VIDEO_BYTES // len(study.environments),
         missing_videos=missing,
         citation=citation(study),
         versions=_grouped(study.cells, lambda cell: cell.versions),
