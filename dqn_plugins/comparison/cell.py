@@ -143,8 +143,6 @@ class CellJob(RunProtocol):
         """
         Record the first episode of the final evaluation, once the cell is finished. The model is
         made anew, and only its weights are read from the file, without unpickling.
-
-        :param with_q_values: Whether to draw what it thinks of each action.
         """
         folder = self.folder
         if multiprocessing.parent_process() is not None:

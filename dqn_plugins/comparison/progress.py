@@ -21,10 +21,8 @@ __all__ = ["LiveProgress"]
 
 class LiveProgress(Progress):
     """
-    Shows progress while it is entered, as cells write it into their folders, wherever they run.
-
-    :param cells: The cells that are to be done.
-    :param console: Where to show it. If it is not a terminal, there is a line per cell only.
+    Shows progress while it is entered, as cells write it into their folders, wherever they run. On
+    a console that is not a terminal, there is a line per cell only.
     """
 
     def __init__(self, cells: list[CellJob], console: Console) -> None:

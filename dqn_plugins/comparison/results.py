@@ -1,7 +1,5 @@
 """What a comparison left on disk, read as it is."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -107,16 +105,6 @@ class Cell:
         return str(self.settings.get("identity") or identity_of(self.settings))
 
     @property
-    def date(self) -> str:
-        """The day on which it was finished, as 2026-11-29; empty if it is not."""
-        return str(read_json(self.folder / "done.json").get("finished", ""))[:10]
-
-    @property
-    def cut_episodes(self) -> int:
-        """How many of these were cut because they did not end."""
-        return 0 if self.final_episodes is None else int(self.final_episodes["cut"].sum())
-
-    @property
     def video(self) -> Path | None:
         """The recording of its first final episode, if there is one."""
         file = self.folder / VIDEO
@@ -152,18 +140,10 @@ class StudyResults:
     reference: str
     strangers: tuple[Path, ...] = ()
 
-    def cells_of(self, environment: str, algorithm: str) -> list[Cell]:
-        """Return all seeds of an algorithm on an environment, in their order."""
-        return [
-            cell
-            for cell in self.cells
-            if cell.environment == environment and cell.algorithm == algorithm
-        ]
-
     def finished(self, environment: str, algorithm: str) -> list[Cell]:
-        """Return the seeds that statistics may be made of, in their order."""
-        cells = self.cells_of(environment, algorithm)
-        return [cell for cell in cells if cell.status == "finished"]
+        """Return the seeds of an algorithm that statistics may be made of, in their order."""
+        wanted = (environment, algorithm, "finished")
+        return [it for it in self.cells if (it.environment, it.algorithm, it.status) == wanted]
 
     def source_of(self, algorithm: str) -> str:
         """Say where its settings are from; empty where an earlier version did not note it."""
@@ -217,12 +197,11 @@ def read_study(folder: Path | str, reference: str | None = None) -> StudyResults
 
 
 def _reference(algorithms: tuple[str, ...], wanted: str | None) -> str:
-    first = next((name for name in algorithms if name != "random"), algorithms[0])
     if wanted is not None and wanted not in algorithms:
         raise SettingsError(
             f"reference: received {wanted!r}, it must be one of {', '.join(algorithms)}."
         )
-    return wanted or first
+    return wanted or next((name for name in algorithms if name != "random"), algorithms[0])
 
 
 def put_together(
@@ -322,13 +301,7 @@ def _read_evaluations(file: Path) -> Evaluations | None:
     with np.load(file, allow_pickle=False) as content:
         names = ("timesteps", "cpu_seconds", "results", "ep_lengths")
         read = Evaluations(*(np.asarray(content[name], dtype=np.float64) for name in names))
-    steps, cpu_seconds, results, _ = read
-    if results.ndim != 2 or not 0 < len(steps) == len(cpu_seconds) == len(results):
-        raise ValueError(
-            f"{file.name} has {len(steps)} timesteps, {len(cpu_seconds)} cpu_seconds and results "
-            f"of shape {results.shape}"
-        )
-    if not np.isfinite(results).all():
+    if not np.isfinite(read.episodes).all():
         raise ValueError(f"{file.name} holds returns that are not finite")
     return read
 

@@ -1,7 +1,5 @@
 """What seeds allow to say: interquartile means, intervals, tests, as `rliable` defines them."""
 
-from __future__ import annotations
-
 import bisect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -12,7 +10,6 @@ from scipy import stats
 
 __all__ = [
     "Estimate",
-    "aggregate_iqm",
     "clearly_below",
     "interquartile_mean",
     "iqm_band",
@@ -74,7 +71,7 @@ def _interval(
     # Each sample is a stratum: SciPy draws from each with replacement, as many as it holds.
     if any(len(sample) < 2 for sample in samples):
         return None, None
-    low, high = stats.bootstrap(
+    interval: tuple[Any, Any] = stats.bootstrap(
         samples,
         statistic,
         vectorized=True,
@@ -85,7 +82,7 @@ def _interval(
         method="percentile",
         random_state=np.random.default_rng(BOOTSTRAP_SEED),
     ).confidence_interval
-    return low, high
+    return interval
 
 
 def _estimate(samples: Sequence[npt.ArrayLike], statistic: Callable[..., Any]) -> Estimate:
@@ -98,22 +95,12 @@ def _pooled(statistic: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *samples, axis: statistic(np.concatenate(samples, axis=axis), axis=axis)
 
 
-def iqm_estimate(scores: npt.ArrayLike) -> Estimate:
+def iqm_estimate(*scores: npt.ArrayLike) -> Estimate:
     """
-    The interquartile mean over seeds with its percentile bootstrap interval.
+    The interquartile mean over seeds with its percentile bootstrap interval. That of several
+    environments together is stratified: each one's seeds are drawn among themselves.
 
-    :param scores: One number per seed, shape (n_seeds,), at least one.
-    :return: The estimate; without an interval if there is one seed only.
-    """
-    return aggregate_iqm([scores])
-
-
-def aggregate_iqm(scores: Sequence[npt.ArrayLike]) -> Estimate:
-    """
-    The interquartile mean of all runs on all environments together, with a stratified bootstrap
-    interval: each environment's seeds are drawn among themselves.
-
-    :param scores: Per environment, one normalised score per seed.
+    :param scores: For each environment one number per seed, shape (n_seeds,), at least one.
     :return: The estimate; without an interval if some environment has one seed only.
     """
     return _estimate(scores, _pooled(interquartile_mean))

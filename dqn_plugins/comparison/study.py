@@ -4,7 +4,7 @@ import json
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from rich.console import Console
 from dqn_plugins.comparison.cell import VIDEO, CellJob, cell_folder
 from dqn_plugins.comparison.processes import run_tasks
 from dqn_plugins.comparison.progress import LiveProgress
-from dqn_plugins.comparison.results import STUDY_FILE, Cell, read_cell
+from dqn_plugins.comparison.results import STUDY_FILE, read_cell
 from dqn_plugins.comparison.settings import ComparisonSettings, RunProtocol
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.algorithms import ALGORITHMS, TUNED, check_flags, resolve, tuned_file
@@ -154,7 +154,7 @@ def _run(
     result = ComparisonResult(out)
     missing, finished = [], []
     for cell in cells:
-        read = _read(cell, out)
+        read = read_cell(out, cell.environment, cell.variant.name, cell.seed)
         if read.status == "finished":
             result.kept.append(cell.name)
             finished.append((cell, read.final_return))
@@ -177,7 +177,7 @@ def _run(
             problem = cell.put_in_place(end[1])
             if problem is None:
                 result.finished.append(cell.name)
-                read = _read(cell, out)
+                read = read_cell(out, cell.environment, cell.variant.name, cell.seed)
                 if read.status == "finished":
                     finished.append((cell, read.final_return))
             else:
@@ -191,10 +191,6 @@ def _in_processes(
 ) -> Iterable[tuple[int, str | None] | None]:
     where = (settings.jobs, settings.backend, settings.dask_address, settings.cell_timeout)
     return run_tasks(tasks, *where) if tasks else ()
-
-
-def _read(cell: CellJob, out: Path) -> Cell:
-    return read_cell(out, cell.environment, cell.variant.name, cell.seed)
 
 
 def _record_videos(
@@ -245,10 +241,15 @@ def _claim_folder(out: Path, wanted: dict[str, Any], command: str, console: Cons
             + "\n  ".join(sorted(differences))
             + "\nPass another --out, or the settings of the cells that are there."
         )
+    earlier = present.get("algorithms", {})
+    algorithms = {**earlier, **wanted["algorithms"]}
+    for name, variant in algorithms.items():
+        known = earlier.get(name, {}).get("hyperparameters", {})
+        variant["hyperparameters"] = {**known, **variant["hyperparameters"]}
     merged = {
         **wanted,
         "environments": _union(present.get("environments", ()), wanted["environments"]),
-        "algorithms": _merged(present.get("algorithms", {}), wanted["algorithms"]),
+        "algorithms": algorithms,
         "seeds": sorted(_union(present.get("seeds", ()), wanted["seeds"])),
     }
     reference = wanted["reference"] or present.get("reference")
@@ -256,14 +257,6 @@ def _claim_folder(out: Path, wanted: dict[str, Any], command: str, console: Cons
         hint = nearest_names(reference, merged["algorithms"])
         raise SettingsError(f"reference: received {reference!r}, which is not compared.{hint}")
     write_json(file, {**merged, "reference": reference, "command": command})
-
-
-def _merged(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    merged = {**present, **wanted}
-    for name, variant in merged.items():
-        earlier = present.get(name, {}).get("hyperparameters", {})
-        variant["hyperparameters"] = {**earlier, **variant["hyperparameters"]}
-    return merged
 
 
 def _union(present: Iterable[Any], wanted: Iterable[Any]) -> list[Any]:

@@ -1,10 +1,8 @@
 """The figures of a comparison, and what they allow to say."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,7 +12,6 @@ from dqn_plugins.comparison.statistics import (
     MOST_SEEDS,
     SEEDS_FOR_A_CLAIM,
     Estimate,
-    aggregate_iqm,
     clearly_below,
     iqm_estimate,
     probability_of_improvement,
@@ -87,28 +84,17 @@ class AlgorithmSummary:
             return f"{n_seeds} seed{'s' if n_seeds > 1 else ''}"
         return f"{n_finished} of {n_seeds} seeds"
 
-    @property
-    def best_cell(self) -> Cell | None:
-        """The finished seed with the highest final return."""
-        return max(self.finished, key=lambda cell: cell.final_return, default=None)
-
     def timing(self, name: str) -> float | None:
         """Return the median over finished seeds of an entry of ``timings.json``."""
         values = [cell.timings[name] for cell in self.finished if name in cell.timings]
         return float(np.median(values)) if values else None
 
 
-@dataclass(frozen=True)
-class Overall:
+class Overall(NamedTuple):
     """
-    An algorithm on all environments together.
-
-    :param algorithm: Name of the variant.
-    :param scores: Per environment, each seed's final return normalised so that random actions score
-        0 and the reference 1; None where that cannot be done.
-    :param iqm: Interquartile mean of all these scores; None likewise.
-    :param improvement: Probability of improvement over the reference, averaged over environments;
-        None for the reference, and where some environment has no finished seed of either.
+    An algorithm on all environments together: per environment, each seed's final return normalised
+    so that random actions score 0 and the reference 1, and their interquartile mean, None where
+    that cannot be done; and what an :class:`AlgorithmSummary` has as its improvement, averaged.
     """
 
     algorithm: str
@@ -120,12 +106,8 @@ class Overall:
 @dataclass(frozen=True)
 class Summary:
     """
-    All figures of a study.
-
-    :param study: What was read.
-    :param rows: One per environment and algorithm, in the study's order.
-    :param overall: One per algorithm, in the study's order.
-    :param unnormalised: Why there are no normalised scores; empty if there are.
+    All figures of a study: a row per environment and algorithm, and what they come to overall, in
+    the study's order; and why there are no normalised scores, empty if there are.
     """
 
     study: StudyResults
@@ -200,7 +182,8 @@ class Summary:
                 if len(budgets) > 1:
                     values = listed([f"{each:,}" for each in sorted(filter(None, budgets))])
                     cautions.append(f"Not all runs on {environment} had the same {name}: {values}.")
-        cut = [cell.name for cell in self.study.cells if cell.cut_episodes]
+        final = [(cell.name, cell.final_episodes) for cell in self.study.cells]
+        cut = [name for name, episodes in final if episodes is not None and episodes["cut"].any()]
         if cut:
             cautions.append(
                 f"Some final episodes did not end and were cut, see --max-episode-steps: "
@@ -245,12 +228,7 @@ class Summary:
 
 
 def summarise(study: StudyResults) -> Summary:
-    """
-    Work out all figures of a study.
-
-    :param study: What was read from disk.
-    :return: The figures, the same digits for the same cells.
-    """
+    """Work out all figures of a study: the same digits for the same cells."""
     reference = study.reference
     returns = {
         algorithm: [
@@ -270,7 +248,11 @@ def summarise(study: StudyResults) -> Summary:
         AlgorithmSummary(
             environment,
             algorithm,
-            tuple(study.cells_of(environment, algorithm)),
+            tuple(
+                cell
+                for cell in study.cells
+                if (cell.environment, cell.algorithm) == (environment, algorithm)
+            ),
             iqm_estimate(mine[index]) if mine[index] else None,
             improvement(algorithm, slice(index, index + 1)),
             study.source_of(algorithm),
@@ -284,7 +266,7 @@ def summarise(study: StudyResults) -> Summary:
         scores = (
             None if unnormalised or not all(mine) else _normalised(mine, returns[RANDOM], theirs)
         )
-        iqm = aggregate_iqm(scores) if scores else None
+        iqm = iqm_estimate(*scores) if scores else None
         overall.append(Overall(algorithm, scores, iqm, improvement(algorithm, slice(None))))
     return Summary(study, tuple(rows), tuple(overall), unnormalised)
 

@@ -1,7 +1,5 @@
 """Cells read as what they are."""
 
-import json
-
 import gymnasium as gym
 import pytest
 
@@ -48,23 +46,24 @@ def test_every_state_of_a_cell_is_told(study):
     assert "final_evaluation.csv was changed" in broken.error
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        *((name, rest) for name in FILES for rest in (0, 20)),
-        ("final_evaluation.csv", b"episode,seed,return,length\n0,1,nan,5\n"),
-    ],
-)
-def test_a_file_that_was_cut_short_or_holds_no_number_damages_its_cell(study, name, content):
-    cell = study / ENVIRONMENT / "dqn" / "seed_0"
-    if name != "done.json":  # older cells have no digests
-        (cell / "done.json").write_text(json.dumps({"finished": "2026-01-01"}))
-    if isinstance(content, int):
-        content = (cell / name).read_bytes()[:content]
-    (cell / name).write_bytes(content)
+@pytest.mark.parametrize("rest", [0, 20])
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_was_cut_short_damages_its_cell(study, name, rest):
+    file = study / ENVIRONMENT / "dqn" / "seed_0" / name
+    file.write_bytes(file.read_bytes()[:rest])
     read = read_study(study).cells[0]
     assert read.status == "damaged"
     assert read.error
+
+
+def test_returns_that_are_no_numbers_damage_their_cell(study):
+    finish_cell(study, ENVIRONMENT, "dqn", 1, float("nan"), curve=[1.0])
+    finish_cell(study, ENVIRONMENT, "dqn", 2, 1.0, curve=[float("nan")])
+    damaged = read_study(study).cells[1:3]
+    assert [cell.error for cell in damaged] == [
+        "ValueError: final_evaluation.csv holds no episode, or returns that are not finite",
+        "ValueError: evaluations.npz holds returns that are not finite",
+    ]
 
 
 def test_a_finished_cell_keeps_its_figures(study):
