@@ -176,11 +176,6 @@ class Variant:
         """The algorithm itself."""
         return ALGORITHMS[self.algorithm]
 
-    @property
-    def is_told_of_masks(self) -> bool:
-        """Whether its ``learn`` asks the environment's method ``action_masks``."""
-        return "use_masking" in signature(self.kind.load_class().learn).parameters
-
     def described(self, env_id: str) -> dict[str, Any]:
         """
         Describe all that decides what it learns, also what was left at its default.
@@ -404,11 +399,8 @@ def learning_arguments(model: Any) -> dict[str, Any]:
 
 def is_masked(model: Any, env: Any) -> bool:
     """
-    Find out whether ``predict`` can be told which actions are possible, and the environment tells.
-
-    :param model: A model.
-    :param env: A ``VecEnv`` or one environment, which has been reset.
-    :return: Whether both hold.
+    Find out whether ``predict`` can be told which actions are possible, and the environment, one or
+    a ``VecEnv`` that has been reset, tells.
     """
     tells = env.has_attr if hasattr(env, "has_attr") else env.has_wrapper_attr
     return "action_masks" in signature(model.predict).parameters and tells("action_masks")

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeAlias, get_args
 
@@ -68,11 +69,7 @@ class EnvironmentSettings:
     frame_stack: int = 1
 
     def check(self) -> None:
-        """
-        Check what needs no environment.
-
-        :raises SettingsError: If a setting is out of its range.
-        """
+        """Refuse what is out of its range, as far as that needs no environment."""
         check_at_least(self, n_envs=1, frame_stack=1)
         if self.vectorization not in get_args(Vectorization):
             raise SettingsError(
@@ -221,12 +218,9 @@ def _wrapper_class(name: str) -> Any:
 
 def preprocessed(venv: Any, settings: EnvironmentSettings, evaluating: bool) -> tuple[Any, Any]:
     """
-    Normalise and stack what environments give, in RL Zoo's order.
-
-    :param venv: The environments, a ``VecEnv``.
-    :param settings: Normalisation and stacked frames.
-    :param evaluating: Whether statistics are only read, and rewards stay as they are.
-    :return: The ``VecEnv`` around them, and the ``VecNormalize`` in it or None.
+    Normalise and stack what a ``VecEnv`` gives, in RL Zoo's order. For evaluating, statistics are
+    only read, and rewards stay as they are. Return the ``VecEnv`` around it, and the
+    ``VecNormalize`` in it or None.
     """
     from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
@@ -242,11 +236,7 @@ def preprocessed(venv: Any, settings: EnvironmentSettings, evaluating: bool) -> 
 
 
 class MasksFromInfo(gym.Wrapper[ObsType, ActType, ObsType, ActType]):
-    """
-    Tells which actions are possible as sb3-contrib asks for it, where ``info`` tells it.
-
-    :param env: The environment.
-    """
+    """Tells which actions are possible as sb3-contrib asks for it, where ``info`` tells it."""
 
     def __init__(self, env: gym.Env[ObsType, ActType]) -> None:
         super().__init__(env)
@@ -288,10 +278,11 @@ class TrainingEnvironment:
         from dqn_plugins.wrappers import EpisodeReward, VecEpisodeReward
 
         settings = variant.environment
+        asks_for_masks = "use_masking" in signature(variant.kind.load_class().learn).parameters
 
         def make() -> gym.Env[Any, Any]:
             env = make_environment(env_id, settings)
-            if variant.is_told_of_masks:
+            if asks_for_masks:
                 env = MasksFromInfo(env)
                 env.reset(seed=0)  # which shows whether there are any
             return env

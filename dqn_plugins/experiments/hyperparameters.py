@@ -69,11 +69,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_value(text: str) -> Any:
     """
     Read a value that was typed or stands in one of RL Zoo's files: YAML, or Python's
-    ``dict(net_arch=[64, 64], activation_fn=nn.ReLU)``, of which nothing is run.
-
-    :param text: The text.
-    :return: Its value; names of classes stay text, for :func:`build`.
-    :raises SettingsError: If it cannot be read.
+    ``dict(net_arch=[64, 64], activation_fn=nn.ReLU)``, of which nothing is run. Names of classes
+    stay text, for :func:`build`.
     """
     try:
         if re.match(r"\s*(dict\(|\{\s*['\"])", text):
@@ -101,12 +98,9 @@ def _from_python(node: ast.expr) -> Any:
 
 def zoo_hyperparameters(path: Path, env_id: str) -> dict[str, Any]:
     """
-    Read one of RL Zoo's files of hyperparameters.
-
-    :param path: The file, such as ``hyperparams/dqn.yml``.
-    :param env_id: The environment whose section is read, else that of Atari's games or ``default``.
-    :return: Hyperparameters and settings of the environment by our names, but not ``n_timesteps``.
-    :raises SettingsError: If the file or its section cannot be used.
+    Read one of RL Zoo's files, such as ``hyperparams/dqn.yml``: the section of an environment, else
+    that of Atari's games or ``default``. Return hyperparameters and settings of the environment by
+    our names, but not ``n_timesteps``.
     """
     content = read_yaml(path)
     is_atari = env_id.startswith("ALE/") or "NoFrameskip" in env_id
@@ -143,11 +137,8 @@ def zoo_hyperparameters(path: Path, env_id: str) -> dict[str, Any]:
 
 def build(value: Any) -> Any:
     """
-    Turn what a file says into what an algorithm takes.
-
-    :param value: A value from a YAML file, or one that needs no turning.
-    :return: The same with dotted names replaced by the objects they name.
-    :raises SettingsError: If a name leads nowhere, or to what is not on the list.
+    Turn what a file says into what an algorithm takes: dotted names into the objects they name.
+    Names that lead nowhere, or to what is not on the list, are refused.
     """
     if isinstance(value, str) and value.startswith(tuple(f"{package}." for package in PACKAGES)):
         return _named(value)
@@ -210,13 +201,9 @@ def _is_allowed(found: Any) -> bool:
 
 def describe(value: Any, where: str = "hyperparameters") -> Any:
     """
-    Turn hyperparameters into what JSON can hold and a person can read: the reverse of
-    :func:`build`. Two descriptions are the same only if what they describe is.
-
-    :param value: Hyperparameters, or one of them.
-    :param where: What it is called, for the message.
-    :return: Mappings, lists, strings, numbers, True, False or None.
-    :raises SettingsError: If something can be told from another neither by a name nor by a content.
+    Turn hyperparameters, or one of them, into what JSON can hold and a person can read: the reverse
+    of :func:`build`. Two descriptions are the same only if what they describe is: what can be told
+    from another neither by a name nor by a content is refused.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value

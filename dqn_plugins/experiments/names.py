@@ -9,12 +9,8 @@ __all__ = ["folder_name", "is_file_safe", "nearest_names"]
 
 def nearest_names(name: str, known: Iterable[str]) -> str:
     """
-    Say which known names are closest to an unknown one.
-
-    :param name: What was typed.
-    :param known: Names that would have been right.
-    :return: A sentence: the nearest names if some are close, all of them if there are few, or
-        nothing.
+    Say which known names are closest to an unknown one: those if some are close, all if there are
+    few, or nothing.
     """
     known = sorted(known)
     # Separators are what people get wrong most.

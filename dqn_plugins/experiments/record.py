@@ -112,12 +112,8 @@ def _record_model(
 
 def trained_on(model: Path, env: str | None) -> tuple[str, EnvironmentSettings, dict[str, Any]]:
     """
-    Find out what a saved model was trained on, from the settings.json beside it.
-
-    :param model: The file, or its folder.
-    :param env: Id of an environment that goes before that of the file; None for none.
-    :return: Id of the environment, how it was made, and all that the file says.
-    :raises SettingsError: If nothing tells the environment.
+    Find out what a saved model was trained on, from the settings.json beside the file or in its
+    folder: the id of the environment, unless it is given, how it was made, and all else.
     """
     folder = model if model.is_dir() else model.parent
     # A checkpoint lies one folder deeper.

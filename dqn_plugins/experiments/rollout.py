@@ -221,10 +221,8 @@ def save_episodes(episodes: Sequence[Episode], path: Path) -> None:
 @dataclass
 class EvaluationLog:
     """
-    The evaluations of one training run, in the file format of Stable-Baselines3's
-    ``EvalCallback``, with the training's CPU seconds beside its steps.
-
-    :param path: The file, ending in ``.npz``, whole after each evaluation.
+    The evaluations of one training run, in a file of the format of Stable-Baselines3's
+    ``EvalCallback``, with the training's CPU seconds beside its steps. It is whole after each.
     """
 
     path: Path

@@ -101,13 +101,7 @@ def end_with_parent(end: Callable[[], object]) -> None:
 
 
 def check_at_least(settings: object, **least: int) -> None:
-    """
-    Check settings that are whole numbers. None is allowed.
-
-    :param settings: What has them as attributes.
-    :param least: The least that is allowed, by name.
-    :raises SettingsError: If one is smaller or something else.
-    """
+    """Check settings that are whole numbers, or None: by name, the least that is allowed."""
     for name, smallest in least.items():
         value = getattr(settings, name)
         if value is None:

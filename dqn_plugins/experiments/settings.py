@@ -69,14 +69,9 @@ class RunSettings:
     @property
     def environment(self) -> EnvironmentSettings:
         """How environments are made where a variant says nothing else."""
-        return EnvironmentSettings(
-            dict(_pairs("env_kwargs", self.env_kwargs, "gravity:-5")),
-            self.wrapper,
-            self.n_envs,
-            self.vectorization,
-            self.normalize,
-            self.frame_stack,
-        )
+        env_kwargs = dict(_pairs("env_kwargs", self.env_kwargs, "gravity:-5"))
+        read = {"env_kwargs": env_kwargs, "wrappers": self.wrapper}
+        return EnvironmentSettings.from_mapping({**vars(self), **read})
 
 
 def _pairs(flag: str, given: Assignments, example: str) -> tuple[tuple[str, Any], ...]:
@@ -90,16 +85,15 @@ def _pairs(flag: str, given: Assignments, example: str) -> tuple[tuple[str, Any]
     return tuple(pairs)
 
 
-def variants_in(path: Path) -> dict[str, Mapping[str, Any]]:
+def variants_in(path: Path | None) -> dict[str, Mapping[str, Any]]:
     """
-    Read variants from a YAML file: under ``algorithms``, mappings with the key ``algorithm``, whose
-    other entries are hyperparameters, settings of the environment, ``zoo`` and ``environments``.
+    Read variants by name from a YAML file, if one is given: under ``algorithms``, mappings with the
+    key ``algorithm``, whose other entries are hyperparameters, settings of the environment, ``zoo``
+    and ``environments``.
 
-    :param path: The file.
-    :return: Variants by name.
     :raises SettingsError: If it cannot be read.
     """
-    variants = read_yaml(path).get("algorithms") or {}
+    variants = {} if path is None else read_yaml(path).get("algorithms") or {}
     if not isinstance(variants, Mapping):
         raise SettingsError(
             f"config: {path}: algorithms holds {variants!r}, it must be a mapping, such as "

@@ -80,8 +80,7 @@ def train(settings: TrainSettings, console: Console | None = None) -> Path:
     if settings.tensorboard:
         check_tensorboard()
     console = console or Console(stderr=True, highlight=False)
-    variants = {} if settings.config is None else variants_in(settings.config)
-    hp = settings.hyperparameters
+    variants, hp = variants_in(settings.config), settings.hyperparameters
     variant = resolve(settings.algo, settings.env, variants, settings.environment, settings.zoo, hp)
     check_flags(hp, [variant])
     say_imports([(settings.env, variant.environment)], console)
@@ -122,7 +121,9 @@ class _Run:
             if has_buffer:
                 self.model.load_replay_buffer(_beside(newest, "replay_buffer"))
             if self.environment.normalization is not None:
-                self._load_normalization(_beside(newest, "vecnormalize"))
+                mine = self.environment.normalization
+                kept = type(mine).load(str(_beside(newest, "vecnormalize")), mine.venv)
+                mine.obs_rms, mine.ret_rms = kept.obs_rms, kept.ret_rms
             sequence = np.random.SeedSequence([settings.seed, steps])
             self.model.set_random_seed(int(sequence.generate_state(1)[0]))
         self.is_new = newest is None
@@ -187,13 +188,6 @@ class _Run:
             normalization.save(unfinished)
         with written_whole(path.with_suffix(".npz")) as unfinished:
             save_normalization(normalization, unfinished)
-
-    def _load_normalization(self, path: Path) -> None:
-        from stable_baselines3.common.vec_env import VecNormalize
-
-        normalization = self.environment.normalization
-        loaded = VecNormalize.load(str(path), normalization.venv)
-        normalization.obs_rms, normalization.ret_rms = loaded.obs_rms, loaded.ret_rms
 
     def _forget_episodes_after(self, checkpoint: Path | None) -> None:
         """Cut from the logs what was played after the checkpoint, also half a row."""

@@ -78,11 +78,9 @@ class TrainingClock:
 
     def attached_to(self, env: Any) -> Any:
         """
-        Count the steps of what a model learns from.
-
-        :param env: A Gymnasium environment or a ``VecEnv``, whose method is replaced. It cannot be
-            pickled any more, which ``VecNormalize.save`` does: take what is within that.
-        :return: The same.
+        Count the steps of an environment or a ``VecEnv`` that a model learns from, and return it.
+        Its method is replaced, so that it cannot be pickled any more, which ``VecNormalize.save``
+        does: take what is within that.
         """
         self._steps_at_once = getattr(env, "num_envs", 1)
         name = "step_async" if hasattr(env, "step_async") else "step"
@@ -99,9 +97,6 @@ class TrainingClock:
         """
         Let a model that learns from this environment spend what is left of the budget. If that is
         CPU seconds, the model's schedules follow these instead of its steps.
-
-        :param model: The model.
-        :param arguments: Keyword arguments of ``learn``.
         """
         arguments |= learning_arguments(model)
         self._resume()

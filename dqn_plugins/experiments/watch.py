@@ -65,11 +65,7 @@ class WatchSettings:
     wait: bool = True
 
     def check(self) -> None:
-        """
-        Check what can be checked without importing an algorithm.
-
-        :raises SettingsError: If a setting is missing or out of its range.
-        """
+        """Refuse what is missing or out of its range, without importing an algorithm."""
         check_at_least(self, timesteps=1, seed=0)
         if self.model is not None:
             if len(self.algo) > 1:
@@ -99,7 +95,7 @@ def watch(settings: WatchSettings, console: Console | None = None) -> int:
     if settings.model is not None:
         return _play(settings, console)
     assert settings.env is not None
-    variants = {} if settings.config is None else variants_in(settings.config)
+    variants = variants_in(settings.config)
     for name in settings.algo:
         if name not in variants and name not in ALGORITHMS:
             resolve(name, settings.env, variants)  # raises
@@ -183,10 +179,10 @@ def _learn(settings: WatchSettings, name: str, view: Any) -> None:
     view.show()  # while torch is still being imported
     assert settings.env is not None
     stem = f"{folder_name(settings.env)}_{name}_seed_{settings.seed}"
-    variants = {} if settings.config is None else variants_in(settings.config)
+    variant = resolve(name, settings.env, variants_in(settings.config))
     logged = EpisodeReward(view, log_file=settings.out / stem, append=False)
     with one_torch_thread():
-        model = make_model(resolve(name, settings.env, variants), logged, settings.seed)
+        model = make_model(variant, logged, settings.seed)
         view.attach(model)
         if settings.wait:
             view.wait_until_watched()
