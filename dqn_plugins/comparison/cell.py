@@ -27,7 +27,7 @@ from dqn_plugins.experiments.environments import (
     save_normalization,
 )
 from dqn_plugins.experiments.names import folder_name
-from dqn_plugins.experiments.rollout import EvaluationLog, Player, save_episodes
+from dqn_plugins.experiments.rollout import Episode, Player, save_episodes, save_evaluations
 from dqn_plugins.experiments.running import (
     FIRST_EVALUATION_SEED,
     FIRST_FINAL_EVALUATION_SEED,
@@ -194,12 +194,13 @@ def _train_and_evaluate(cell: CellJob, folder: Path) -> None:
         cell.max_episode_steps,
         max(cell.evaluation_episodes, cell.final_evaluation_episodes),
     )
-    log = EvaluationLog(folder / "evaluations.npz")
+    evaluations: list[tuple[int, float, list[Episode]]] = []
     seeds = range(FIRST_EVALUATION_SEED, FIRST_EVALUATION_SEED + cell.evaluation_episodes)
 
     def evaluate() -> None:
         played = player.play(model, seeds)
-        log.add(clock.steps, clock.cpu_seconds, played)
+        evaluations.append((clock.steps, clock.cpu_seconds, played))
+        save_evaluations(evaluations, folder / "evaluations.npz")
         watch.last_return = float(np.mean([episode.episode_return for episode in played]))
         if cell.tensorboard:
             model.logger.record("eval/mean_reward", watch.last_return)
@@ -209,7 +210,8 @@ def _train_and_evaluate(cell: CellJob, folder: Path) -> None:
         watch.look(clock.progress, clock.steps)
 
     environment = TrainingEnvironment(cell.environment, cell.variant, folder / "episodes")
-    player.normalizes_like(environment.normalization)
+    if environment.normalization is not None:
+        player.normalization.obs_rms = environment.normalization.obs_rms
     clock = TrainingClock(cell.timesteps, cell.cpu_seconds)
     budget = cell.timesteps or cell.cpu_seconds
     assert budget is not None

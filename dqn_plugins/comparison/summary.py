@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -205,26 +205,28 @@ class Summary:
         The content of ``summary.csv``: one row per environment and algorithm. Columns that differ
         between repetitions of a study stand last, see :data:`TIMING_COLUMNS`.
         """
-        return pd.DataFrame([self._table_row(row) for row in self.rows])
-
-    def _table_row(self, row: AlgorithmSummary) -> dict[str, Any]:
-        overall = next(each for each in self.overall if each.algorithm == row.algorithm)
-        states = [cell.status for cell in row.cells]
-        return {
-            "environment": row.environment,
-            "algorithm": row.algorithm,
-            "settings": row.source,
-            "seeds": len(row.cells),
-            "finished": len(row.finished),
-            **{status: states.count(status) for status in NOT_FINISHED},
-            **_columns("final_return_iqm", row.final),
-            **{f"final_return_{name}": value for name, value in row.spread.items()},
-            **_columns("probability_of_improvement", row.improvement),
-            **_columns("overall_probability_of_improvement", overall.improvement),
-            **_columns("overall_normalised_iqm", overall.iqm),
-            "median_training_steps": row.timing("training_steps"),
-            **{f"median_{name}": row.timing(name) for name in TIMINGS},
-        }
+        overall = {each.algorithm: each for each in self.overall}
+        rows = [
+            {
+                "environment": row.environment,
+                "algorithm": row.algorithm,
+                "settings": row.source,
+                "seeds": len(row.cells),
+                "finished": len(row.finished),
+                **{name: sum(cell.status == name for cell in row.cells) for name in NOT_FINISHED},
+                **_columns("final_return_iqm", row.final),
+                **{f"final_return_{name}": value for name, value in row.spread.items()},
+                **_columns("probability_of_improvement", row.improvement),
+                **_columns(
+                    "overall_probability_of_improvement", overall[row.algorithm].improvement
+                ),
+                **_columns("overall_normalised_iqm", overall[row.algorithm].iqm),
+                "median_training_steps": row.timing("training_steps"),
+                **{f"median_{name}": row.timing(name) for name in TIMINGS},
+            }
+            for row in self.rows
+        ]
+        return pd.DataFrame(rows)
 
 
 def summarise(study: StudyResults) -> Summary:
@@ -263,9 +265,12 @@ def summarise(study: StudyResults) -> Summary:
     unnormalised = _why_unnormalised(study, returns)
     overall = []
     for algorithm, mine in returns.items():
-        scores = (
-            None if unnormalised or not all(mine) else _normalised(mine, returns[RANDOM], theirs)
-        )
+        scores = None
+        if not unnormalised and all(mine):
+            scores = [
+                list((np.asarray(each) - np.mean(low)) / (np.mean(high) - np.mean(low)))
+                for each, low, high in zip(mine, returns[RANDOM], theirs, strict=True)
+            ]
         iqm = iqm_estimate(*scores) if scores else None
         overall.append(Overall(algorithm, scores, iqm, improvement(algorithm, slice(None))))
     return Summary(study, tuple(rows), tuple(overall), unnormalised)
@@ -286,15 +291,6 @@ def _why_unnormalised(study: StudyResults, returns: Mapping[str, list[list[float
                 "pass another one as --reference."
             )
     return ""
-
-
-def _normalised(
-    returns: list[list[float]], lows: list[list[float]], highs: list[list[float]]
-) -> list[list[float]]:
-    return [
-        list((np.asarray(scores) - np.mean(low)) / (np.mean(high) - np.mean(low)))
-        for scores, low, high in zip(returns, lows, highs, strict=True)
-    ]
 
 
 def _verdict(tops: list[AlgorithmSummary], rest: list[AlgorithmSummary], n_claims: int) -> str:

@@ -3,7 +3,7 @@
 import csv
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -21,7 +21,7 @@ from dqn_plugins.experiments.environments import (
 )
 from dqn_plugins.files import written_whole
 
-__all__ = ["Episode", "EvaluationLog", "Player", "save_episodes"]
+__all__ = ["Episode", "Player", "save_episodes", "save_evaluations"]
 
 # Side by side, so that the model is asked once per step for all of them: what it costs to ask a
 # torch model is mostly the asking.
@@ -126,11 +126,6 @@ class Player:
         self.venv, self.normalization = preprocessed(venv, settings, evaluating=True)
         self.envs: list[_SeededEpisodes[Any, Any]] = self.venv.unwrapped.envs
 
-    def normalizes_like(self, normalization: Any) -> None:
-        """Normalise as training does, whose ``VecNormalize`` this is; None changes nothing."""
-        if self.normalization is not None and normalization is not None:
-            self.normalization.obs_rms = normalization.obs_rms
-
     def play(
         self,
         model: Any,
@@ -218,22 +213,19 @@ def save_episodes(episodes: Sequence[Episode], path: Path) -> None:
             writer.writerow([number, each.seed, each.episode_return, each.length, each.is_cut])
 
 
-@dataclass
-class EvaluationLog:
+def save_evaluations(
+    evaluations: Sequence[tuple[int, float, Sequence[Episode]]], path: Path
+) -> None:
     """
-    The evaluations of one training run, in a file of the format of Stable-Baselines3's
-    ``EvalCallback``, with the training's CPU seconds beside its steps. It is whole after each.
+    Write after how many steps and CPU seconds of a run what was played, whole, in the ``.npz``
+    format of Stable-Baselines3's ``EvalCallback``.
     """
-
-    path: Path
-    rows: list[tuple[int, float, list[float], list[int]]] = field(default_factory=list)
-
-    def add(self, timesteps: int, cpu_seconds: float, episodes: Sequence[Episode]) -> None:
-        """Take in what was played after so many steps and CPU seconds, and write the file."""
-        returns = [episode.episode_return for episode in episodes]
-        lengths = [episode.length for episode in episodes]
-        self.rows.append((timesteps, cpu_seconds, returns, lengths))
-        names = ("timesteps", "cpu_seconds", "results", "ep_lengths")
-        columns: Any = map(np.array, zip(*self.rows, strict=True))
-        with written_whole(self.path) as unfinished:
-            np.savez(unfinished, **dict(zip(names, columns, strict=True)))
+    steps, seconds, played = zip(*evaluations, strict=True)
+    with written_whole(path) as unfinished:
+        np.savez(
+            unfinished,
+            timesteps=steps,
+            cpu_seconds=seconds,
+            results=[[each.episode_return for each in episodes] for episodes in played],
+            ep_lengths=[[each.length for each in episodes] for episodes in played],
+        )

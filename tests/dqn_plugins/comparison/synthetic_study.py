@@ -11,7 +11,7 @@ from dqn_plugins.comparison.cell import CellJob, _write_failure, cell_folder
 from dqn_plugins.comparison.settings import ComparisonSettings
 from dqn_plugins.comparison.study import _claim_folder, plan
 from dqn_plugins.experiments.algorithms import ALGORITHMS
-from dqn_plugins.experiments.rollout import Episode, EvaluationLog, save_episodes
+from dqn_plugins.experiments.rollout import Episode, save_episodes, save_evaluations
 from dqn_plugins.files import write_json
 
 __all__ = ["fail_cell", "finish_cell", "write_study"]
@@ -80,9 +80,9 @@ def finish_cell(
     curve = np.linspace(0, final, 10) if curve is None else np.asarray(curve, dtype=float)
     steps = 1_000 * (1 + np.arange(len(curve))) if steps is None else np.asarray(steps)
     seconds = steps * cpu_seconds_per_step if cpu_seconds is None else np.asarray(cpu_seconds)
-    log = EvaluationLog(cell.working_folder / "evaluations.npz")
-    for values in zip(steps, seconds, curve, strict=True):
-        log.add(*values[:2], [Episode(1, values[2] - 1, 10), Episode(2, values[2] + 1, 10)])
+    played = [[Episode(1, value - 1, 10), Episode(2, value + 1, 10)] for value in curve]
+    evaluations = [*zip(steps, seconds, played, strict=True)]
+    save_evaluations(evaluations, cell.working_folder / "evaluations.npz")
     episodes = [
         Episode(2_000_000 + number, final + offset, 10)
         for number, offset in enumerate((-2, 2, -1, 1))
@@ -105,9 +105,8 @@ def finish_cell(
 def fail_cell(folder: Path, environment: str, algorithm: str, seed: int, error: str) -> Path:
     """A cell that raised after two evaluations."""
     cell = _begin_cell(folder, environment, algorithm, seed)
-    log = EvaluationLog(cell.working_folder / "evaluations.npz")
-    for steps in (1_000, 2_000):
-        log.add(steps, steps * 1e-4, [Episode(1, 20.0, 10)])
+    evaluations = [(steps, steps * 1e-4, [Episode(1, 20.0, 10)]) for steps in (1_000, 2_000)]
+    save_evaluations(evaluations, cell.working_folder / "evaluations.npz")
     traceback = f"Traceback (most recent call last):\n  in learn\n{error}"
     _write_failure(cell.working_folder, error, traceback)
     assert cell.put_in_place(None) == error

@@ -96,7 +96,7 @@ def test_observations_are_stacked_and_normalised_as_in_training():
     training = VecNormalize(Player("Countdown-v0", PLAIN, 1_000).venv)
     training.obs_rms.mean, training.obs_rms.var = np.array([1.0]), np.array([4.0])
     player = Player("Countdown-v0", settings, 1_000)
-    player.normalizes_like(training)
+    player.normalization.obs_rms = training.obs_rms
     seen.clear()
     (episode,) = player.play(Echo(), [3], lambda observations: seen.append(observations.item()))
     assert seen[:3] == pytest.approx([1.0, 0.5, 0.0], abs=1e-6)
