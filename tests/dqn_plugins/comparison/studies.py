@@ -11,7 +11,7 @@ import pytest
 from dqn_plugins.cli import main
 from dqn_plugins.comparison import ComparisonSettings
 
-__all__ = ["ENVIRONMENT", "cell_folders", "results", "small_study", "status_of"]
+__all__ = ["ENVIRONMENT", "cell_folders", "episodes_of", "results", "small_study", "status_of"]
 
 ENVIRONMENT = "CartPole-v1"
 
@@ -45,16 +45,17 @@ def cell_folders(out: Path) -> list[Path]:
     return sorted(path for path in out.glob("*/*/seed_*"))
 
 
+def episodes_of(folder: Path, logs: str = "episodes*.csv") -> list[dict[str, str]]:
+    """The rows of its logs of training episodes."""
+    texts = [log.read_text().splitlines()[1:] for log in sorted(folder.glob(logs))]
+    return [row for text in texts for row in csv.DictReader(text)]
+
+
 def results(out: Path) -> dict[str, list[Any]]:
     """All results of all cells: no times, no dates."""
     found: dict[str, list[Any]] = {}
     for folder in cell_folders(out):
-        episodes = []
-        for log in sorted(folder.glob("episodes*.csv")):
-            with log.open() as file:
-                next(file)
-                rows = csv.DictReader(file)
-                episodes += [(row["r"], row["l"], row["terminated"]) for row in rows]
+        episodes = [(row["r"], row["l"], row["terminated"]) for row in episodes_of(folder)]
         with np.load(folder / "evaluations.npz") as arrays:
             evaluations = {
                 name: arrays[name].tolist() for name in ("timesteps", "results", "ep_lengths")

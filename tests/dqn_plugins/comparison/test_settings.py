@@ -123,15 +123,22 @@ def test_a_study_is_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (None, r"study\.yaml cannot be read"),
+        ("a: [", r"study\.yaml cannot be read"),
+        ("a: !!python/object/apply:os.system ['true']", r"study\.yaml cannot be read"),
+        ("a: 1\na: 2", r"study\.yaml cannot be read(?s:.*)there twice: a"),
+        ("- a\n- b", r"study\.yaml holds list, it must be a mapping"),
+        ("", r"study\.yaml holds NoneType, it must be a mapping"),
         ("enw: CartPole-v1", r"'enw' in .*, which is no setting.*'env'"),
         ("algorithms: {a: 3}", r"'a' under algorithms holds 3"),
         ("algorithms: [dqn]", r"algorithms holds \['dqn'\], it must be a mapping"),
         ("videos: 3", r"videos: received 3, it must be like True"),
     ],
 )
-def test_a_study_that_says_what_nobody_knows_is_refused(tmp_path, text, message):
+def test_a_file_that_cannot_be_used_is_refused(tmp_path, text, message):
     path = tmp_path / "study.yaml"
-    path.write_text(text)
+    if text is not None:
+        path.write_text(text)
     with pytest.raises(ValueError, match=message):
         read_settings(path)
 

@@ -17,13 +17,19 @@ from dqn_plugins.comparison import run_comparison
 from dqn_plugins.comparison.results import read_study
 from dqn_plugins.comparison.summary import summarise
 from dqn_plugins.errors import SettingsError
-from tests.dqn_plugins.comparison.studies import ENVIRONMENT, cell_folders, results, small_study
+from tests.dqn_plugins.comparison.studies import (
+    ENVIRONMENT,
+    cell_folders,
+    episodes_of,
+    results,
+    small_study,
+)
 
 
 def lengths_of(cell: Path) -> list[int]:
-    with (cell / "episodes.csv").open() as file:
-        assert json.loads(next(file).removeprefix("#"))["env_id"] == ENVIRONMENT
-        return [int(row["l"]) for row in csv.DictReader(file)]
+    header = (cell / "episodes.csv").read_text().partition("\n")[0]
+    assert json.loads(header.removeprefix("#"))["env_id"] == ENVIRONMENT
+    return [int(row["l"]) for row in episodes_of(cell)]
 
 
 def test_a_cell_holds_all_that_was_agreed_on(tmp_path):
@@ -271,11 +277,7 @@ def test_envpool_is_trained_on_and_gymnasium_evaluated(tmp_path):
     assert results(settings.out) == results(again.out)
     for cell in read_study(settings.out).cells:
         assert set(cell.final_episodes["return"]) == set(cell.final_episodes["length"])
-        rows = [
-            row
-            for log in cell.folder.glob("episodes.*.csv")
-            for row in csv.DictReader(log.read_text().splitlines()[1:])
-        ]
+        rows = episodes_of(cell.folder)
         assert rows
         # A step in which EnvPool begins an episode is none: CartPole gives 1 for each that is.
         assert all(float(row["r"]) == float(row["l"]) for row in rows)

@@ -207,25 +207,6 @@ def test_a_variant_may_differ_between_environments():
     assert other.environment.frame_stack == 2
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (None, "cannot be read"),
-        ("a: [", "cannot be read"),
-        ("- a\n- b", "must be a mapping"),
-        ("", "must be a mapping"),
-        ("a: 1\na: 2", "there twice: a"),
-        ("a: !!python/object/apply:os.system ['true']", "cannot be read"),
-    ],
-)
-def test_a_file_that_cannot_be_used_is_named(tmp_path, text, message):
-    path = tmp_path / "config.yaml"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(ValueError, match=rf"config\.yaml.*(?s:.*){message}"):
-        read_yaml(path)
-
-
 def test_anchors_can_be_repeated_and_changed(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("x-a: &a {p: 1, q: {r: 2}}\nb:\n  <<: *a\n  p: 3\nc:\n  <<: *a\n")

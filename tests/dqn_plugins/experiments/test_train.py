@@ -1,4 +1,3 @@
-import csv
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ import pytest
 from dqn_plugins import StreamQ
 from dqn_plugins.experiments.algorithms import load_model
 from dqn_plugins.experiments.train import TrainSettings, train
+from tests.dqn_plugins.comparison.studies import episodes_of
 
 
 def settings_for(out: Path, algo: str = "stream_q", **changes) -> TrainSettings:
@@ -28,12 +28,7 @@ def weights(model: Path) -> bytes:
 
 
 def episode_lengths(folder: Path) -> list[int]:
-    lengths = []
-    for log in sorted(folder.glob("*monitor.csv")):
-        with log.open() as file:
-            next(file)
-            lengths += [int(row["l"]) for row in csv.DictReader(file)]
-    return lengths
+    return [int(row["l"]) for row in episodes_of(folder, "*monitor.csv")]
 
 
 @pytest.mark.parametrize(
