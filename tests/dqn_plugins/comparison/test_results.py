@@ -66,14 +66,6 @@ def test_returns_that_are_no_numbers_damage_their_cell(study):
     ]
 
 
-def test_a_finished_cell_keeps_its_figures(study):
-    cell = read_study(study).cells[0]
-    assert cell.final_return == 100.0
-    assert list(cell.evaluations.steps) == [1_000 * n for n in range(1, 11)]
-    assert cell.evaluations.returns[-1] == 100.0
-    assert cell.settings["hyperparameters"]["gamma"] == 0.99
-
-
 def test_names_with_a_slash_have_a_folder_with_a_dash(tmp_path):
     gym.register("Mine/Pole-v5", "gymnasium.envs.classic_control:CartPoleEnv")
     write_study(tmp_path, ["Mine/Pole-v5"], ["dqn"], seeds=1)
