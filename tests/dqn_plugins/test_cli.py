@@ -52,13 +52,13 @@ def test_a_cell_that_fails_is_named_and_the_status_tells(
 def test_a_mistake_is_one_line_and_a_fault_keeps_its_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "faulty.py").write_text(
+    (tmp_path / "raises.py").write_text(
         "import gymnasium as gym\n"
         "from gymnasium.envs.classic_control import CartPoleEnv\n"
-        "class Faulty(CartPoleEnv):\n"
+        "class Raises(CartPoleEnv):\n"
         "    def step(self, action):\n"
         "        raise ValueError('not the settings')\n"
-        "gym.register('Faulty-v0', Faulty)\n"
+        "gym.register('Raises-v0', Raises)\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     what = ("--algo", "random", "--timesteps", 20)
@@ -66,7 +66,7 @@ def test_a_mistake_is_one_line_and_a_fault_keeps_its_traceback(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("Error: env: received 'Cart Pole'")
 
-    env = ("--env", "faulty:Faulty-v0")
+    env = ("--env", "raises:Raises-v0")
     with pytest.raises(ValueError, match="not the settings") as fault:
         main([str(each) for each in ("train", *what, *env, "--out", tmp_path / "fault")])
     assert fault.traceback[-1].name == "step"
