@@ -11,11 +11,8 @@ NUMBERS = "biuf"
 
 def possible_values(values: np.ndarray, action_masks: np.ndarray | None) -> np.ndarray:
     """
-    Leave the values of possible actions, for a maximum over them.
-
-    :param values: Action values, shape (n, n_actions).
-    :param action_masks: Which actions are possible, shape (n, n_actions), bool; None for all.
-    :return: The values, −∞ for what is impossible; 0 throughout where nothing is possible.
+    Leave the values of possible actions, for a maximum over them: −∞ for what is impossible, and 0
+    throughout where nothing is possible. Both of shape (n, n_actions); None for all.
     """
     if action_masks is None:
         return values

@@ -67,12 +67,7 @@ class SparseInitializer:
 
     @th.no_grad()
     def __call__(self, module: nn.Module) -> None:
-        """
-        Draw the weights of one layer.
-
-        :param module: A linear or convolutional layer, changed in place. Any other module is left
-            alone.
-        """
+        """Draw the weights of a linear or convolutional layer; any other module is left alone."""
         if not isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
             return
         inputs = module.weight.view(len(module.weight), -1)

@@ -79,24 +79,13 @@ class KerasAdam(th.optim.Optimizer):
 
 
 def check_eps(eps: float) -> None:
-    """
-    Check what is added before dividing.
-
-    :param eps: The value.
-    :raises ValueError: If it is below 1e-12.
-    """
+    """Refuse to add less than 1e-12 before dividing."""
     if not eps >= SMALLEST_EPS:
         raise ValueError(f"eps: received {eps}, it must be at least {SMALLEST_EPS}. Try 1e-8.")
 
 
 def check_decay_rates(name: str, *rates: float) -> None:
-    """
-    Check decay rates.
-
-    :param name: Name of the argument.
-    :param rates: The values.
-    :raises ValueError: If one is not in [0, 1).
-    """
+    """Refuse decay rates that are not in [0, 1)."""
     if not all(0.0 <= rate < 1.0 for rate in rates):
         received = rates[0] if len(rates) == 1 else rates
         raise ValueError(f"{name}: received {received}, it must be in [0, 1). Try 0.9 to 0.999.")

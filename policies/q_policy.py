@@ -198,11 +198,7 @@ class QPolicy(BasePolicy):
         self._build(lr_schedule)
 
     def _build(self, lr_schedule: Schedule) -> None:
-        """
-        Create the network and the optimiser.
-
-        :param lr_schedule: Learning rate schedule; ``lr_schedule(1)`` is the first learning rate.
-        """
+        """Create the network and the optimiser, with the first learning rate of the schedule."""
         self.q_net = self.make_q_net()
         self.optimizer = self.optimizer_class(
             self.q_net.parameters(),

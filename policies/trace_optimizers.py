@@ -326,12 +326,7 @@ class MaxScaledOptimizer(TraceOptimizer):
 
 
 def check_overshoot_factor(overshoot_factor: float) -> None:
-    """
-    Check κ.
-
-    :param overshoot_factor: The value.
-    :raises ValueError: If it is not above 0.
-    """
+    """Refuse a κ that is not above 0."""
     if not overshoot_factor > 0.0:
         raise ValueError(
             f"overshoot_factor: received {overshoot_factor}, it must be above 0. Try 2.0."

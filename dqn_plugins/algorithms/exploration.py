@@ -170,30 +170,18 @@ class EpsilonGreedy:
         self.set_random_seed(seed)
 
     def set_random_seed(self, seed: int | None) -> None:
-        """
-        Begin anew with the random numbers.
-
-        :param seed: The seed; None for any.
-        """
+        """Begin anew with the random numbers of a seed; None for any."""
         exploration, predict = np.random.SeedSequence(seed).spawn(2)
         self.rng = np.random.default_rng(exploration)
         self.predict_rng = np.random.default_rng(predict)
 
     def begin(self, n_envs: int) -> None:
-        """
-        Hold no action any more: episodes begin in all environments.
-
-        :param n_envs: Number of environments.
-        """
+        """Hold no action any more: episodes begin in so many environments."""
         self.held.begin(n_envs)
         self.episodes.begin(n_envs)
 
     def follow(self, transition: Transition) -> None:
-        """
-        Take note of what exploration led to.
-
-        :param transition: The transitions.
-        """
+        """Take note of what exploration led to."""
         if self.kind != "epsilon_greedy":
             for env_index in self.episodes.follow(transition):
                 self.held.steps[env_index] = 0
@@ -272,12 +260,8 @@ class EpsilonGreedy:
         self, actions: np.ndarray, rate: float, action_masks: np.ndarray | None = None
     ) -> np.ndarray:
         """
-        The same for ``predict``, which learns nothing: by other random numbers, and for one step.
-
-        :param actions: Greedy actions of any shape, int64.
-        :param rate: ε, in [0, 1].
-        :param action_masks: Which actions are possible, shape (..., n_actions), bool; None for all.
-        :return: The actions to take.
+        The same for ``predict``, which learns nothing: by other random numbers, for one step, and
+        for greedy actions of any shape.
         """
         explore = self.predict_rng.random(actions.shape) < rate
         if action_masks is not None:

@@ -34,12 +34,8 @@ def export_onnx(
     """
     Write a network and its greedy action as an ONNX file, for ``export_onnx`` of the algorithms.
 
-    :param network: The network.
-    :param observation_space: Its observation space.
-    :param path: The file; without a suffix, ``.onnx`` is appended.
     :param description: What the file's metadata say beside the version and the observation space.
     :param action_masks: Whether the last input is which actions are possible.
-    :return: The file.
     :raises ValueError: If the network cannot be written as ONNX. There is no file then.
     """
     require_extra("export", "export_onnx", "onnx", "onnxscript")

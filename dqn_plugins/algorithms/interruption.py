@@ -54,12 +54,7 @@ class Interruption:
             raise KeyboardInterrupt("Learning was interrupted by a signal.") from error
 
     def at_once(self, work: Callable[[], Result]) -> Result:
-        """
-        Hold back nothing during work that may take long and can be interrupted anywhere.
-
-        :param work: The work.
-        :return: What it returns.
-        """
+        """Hold back nothing during work that may take long and can be interrupted anywhere."""
         self._at_once = True
         try:
             return work()

@@ -22,12 +22,7 @@ PARAMETERS = ("policy", "policy.optimizer")
 
 
 def is_path(path: Any) -> bool:
-    """
-    Tell a path from a file-like object.
-
-    :param path: Either.
-    :return: Whether it is a path.
-    """
+    """Tell a path from a file-like object."""
     return isinstance(path, (str, os.PathLike))
 
 
@@ -125,11 +120,9 @@ def check_model_file(path: Any, arguments: Iterable[str] = ()) -> None:
 
 def read_parameters(path: Any, device: th.device | str = "auto") -> TensorDict:
     """
-    Read weights, running statistics and the optimiser's state. No code from the file is run.
+    Read what ``get_parameters`` of a model gave when it was saved. No code from the file is run.
 
     :param path: The file, with or without ``.zip``, or a file-like object.
-    :param device: Device to put the tensors on.
-    :return: What ``get_parameters`` of the model gave when it was saved.
     :raises FileNotFoundError: If there is no such file.
     :raises ValueError: If it is no model file, or holds anything but tensors and numbers.
     """

@@ -100,13 +100,7 @@ POLICIES_OF_DQN: dict[type[BasePolicy], str] = {
 
 @dataclass
 class TdErrors:
-    """
-    TD errors since the last log.
-
-    :param count: How many there were.
-    :param sum_of_squares: Sum of their squares.
-    :param last: The last one.
-    """
+    """TD errors since the last log: how many, the sum of their squares, and the last one."""
 
     count: int = 0
     sum_of_squares: float = 0.0
@@ -940,12 +934,7 @@ def _as_seed(seed: Any) -> Any:
 
 
 def has_convolutions(policy: QPolicy) -> bool:
-    """
-    Tell whether a policy looks at images by convolutions.
-
-    :param policy: The policy.
-    :return: Whether one of its modules is a convolution.
-    """
+    """Tell whether a policy looks at images by convolutions."""
     convolutions = th.nn.Conv1d, th.nn.Conv2d, th.nn.Conv3d
     return any(isinstance(module, convolutions) for module in policy.modules())
 

@@ -218,12 +218,7 @@ class ActionMasks:
 
 
 def tell_last_action_mask(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-    """
-    Have an environment tell its last mask, if it tells any.
-
-    :param env: The environment. A ``Monitor`` around it stays outermost.
-    :return: The environment to go on with.
-    """
+    """Have an environment tell its last mask, if it tells any; a ``Monitor`` stays outermost."""
     if isinstance(env, Monitor):
         env.env = tell_last_action_mask(env.env)
         return env

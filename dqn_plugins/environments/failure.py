@@ -25,15 +25,10 @@ PATIENCE_SECONDS = 5.0
 
 def step_watched(env: VecEnv, actions: np.ndarray) -> VecEnvStepReturn:
     """
-    Step environments, and notice if the process of one of them dies.
+    Step environments, and raise EOFError if the process of one of them dies.
 
     The pipe of a forked worker stays open when it dies, because its siblings have inherited it:
     ``SubprocVecEnv`` would wait for an answer for ever.
-
-    :param env: The vectorised environment.
-    :param actions: Actions, shape (n_envs,).
-    :return: What ``env.step`` returns.
-    :raises EOFError: If a process is dead.
     """
     venv = env.unwrapped
     if not isinstance(venv, SubprocVecEnv) or type(env).step is not VecEnv.step:

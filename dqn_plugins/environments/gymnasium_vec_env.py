@@ -191,13 +191,7 @@ class GymnasiumVecEnv(VecEnv):
         return [values[index] for index in self._get_indices(indices)]
 
     def has_attr(self, attr_name: str) -> bool:
-        """
-        Tell whether all environments have an attribute. A worker process that were asked for one
-        that it has not would end.
-
-        :param attr_name: Its name.
-        :return: Whether they have.
-        """
+        """Tell whether all have an attribute. A worker process asked in vain would end."""
         if hasattr(self.env.unwrapped, "call"):
             return all(self.env_method("has_wrapper_attr", attr_name))
         return super().has_attr(attr_name)
@@ -240,13 +234,7 @@ class GymnasiumVecEnv(VecEnv):
 
 
 def each_part(function: Callable[..., Any], *observations: Any) -> Any:
-    """
-    Do something with arrays of observations, or with each key's of dictionaries.
-
-    :param function: Called with an array of each.
-    :param observations: Arrays, or dictionaries with the same keys.
-    :return: What the function returns, in a dictionary if they are.
-    """
+    """Do something with arrays of observations, or with each key's of dictionaries."""
     first = observations[0]
     if isinstance(first, dict):
         return {key: function(*(each[key] for each in observations)) for key in first}

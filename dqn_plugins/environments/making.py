@@ -178,14 +178,7 @@ def _make_monitored(env_id: str, **env_kwargs: Any) -> gym.Env[Any, Any]:
 
 
 def load_envpool(env_id: str) -> Any:
-    """
-    Import EnvPool, and see that it has an environment.
-
-    :param env_id: Its id.
-    :return: The module.
-    :raises ModuleNotFoundError: If it is not installed.
-    :raises ValueError: If it does not have the environment.
-    """
+    """Import EnvPool, and refuse an environment that it does not have."""
     try:
         envpool: Any = import_module("envpool")
     except ModuleNotFoundError as error:

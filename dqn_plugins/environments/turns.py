@@ -138,12 +138,7 @@ class TurnTakingVecEnv(VecEnv):
         return each_part(_concatenated, *(group.obs for group in self.groups))
 
     def step_async(self, actions: np.ndarray) -> None:
-        """
-        Begin a step of all environments.
-
-        :param actions: Actions, shape (n_envs,).
-        :raises RuntimeError: If some are in the middle of a step.
-        """
+        """Begin a step of all environments."""
         if any(group.actions is not None for group in self.groups):
             raise RuntimeError(
                 "step: some of these environments are in the middle of a step that `learn` began. "

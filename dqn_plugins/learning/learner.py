@@ -276,13 +276,7 @@ class Learner(ABC):
 
 
 def best_values(values: th.Tensor, action_masks: np.ndarray | None) -> th.Tensor:
-    """
-    Find the highest values of possible actions.
-
-    :param values: Action values, shape (n, n_actions).
-    :param action_masks: Which actions are possible, shape (n, n_actions), bool; None for all.
-    :return: The highest values, shape (n,); 0 where nothing is possible.
-    """
+    """Find the highest values of possible actions, shape (n,); 0 where nothing is possible."""
     if action_masks is None:
         return values.amax(1)
     best = possible_values(values.cpu().numpy(), action_masks).max(axis=1)

@@ -15,13 +15,7 @@ LARGEST_LEARNING_RATE = 1e15
 
 
 def check_optimizer(optimizer: Optimizer) -> None:
-    """
-    Refuse numbers with which one step may give weights that are not finite.
-
-    :param optimizer: The optimiser.
-    :raises ValueError: If its learning rate is not in [0, 1e15], or what it adds before it divides
-        is below 1e-12.
-    """
+    """Refuse numbers with which one step may give weights that are not finite."""
     for group in optimizer.param_groups:
         if not 0.0 <= group["lr"] <= LARGEST_LEARNING_RATE:
             raise ValueError(

@@ -61,14 +61,7 @@ class Transition(NamedTuple):
 
 
 def rows_of(obs: Any, rows: Any) -> Any:
-    """
-    Take some observations.
-
-    :param obs: Observations, arrays or tensors, shape (n_obs, ...), or a dictionary of them; or
-        None.
-    :param rows: Which ones: indices, shape (n,), or a slice.
-    :return: These observations, shape (n, ...).
-    """
+    """Take some observations, arrays or tensors or a dictionary of them, by index or slice."""
     if obs is None:
         return None
     if isinstance(obs, dict):

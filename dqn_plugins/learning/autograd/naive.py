@@ -26,17 +26,7 @@ def learn_naive(
     rows: np.ndarray,
     exploration_rate: float,
 ) -> np.ndarray:
-    """
-    Take one gradient step on the mean over transitions. See :class:`NaiveRule`.
-
-    :param policy: The policy, changed in place.
-    :param rule: The rule.
-    :param transition: The transitions.
-    :param rows: Which rows to learn from, shape (n,).
-    :param exploration_rate: Without effect.
-    :return: TD errors, shape (n,), float32.
-    :raises DivergenceError: If a TD error or the gradient overflows. Nothing was changed.
-    """
+    """Take one gradient step on the mean over transitions. See :class:`NaiveRule`."""
     taken = np.arange(len(rows)), transition.actions[rows]
 
     # The value of the next state, zero where there is none

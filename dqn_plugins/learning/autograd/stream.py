@@ -25,17 +25,7 @@ def learn_stream(
     rows: np.ndarray,
     exploration_rate: float,
 ) -> np.ndarray:
-    """
-    Move the weights along the traces by the mean over transitions. See :class:`StreamRule`.
-
-    :param policy: The policy, changed in place; its optimiser holds the traces.
-    :param rule: The rule.
-    :param transition: The transitions.
-    :param rows: Which rows to learn from, shape (n,).
-    :param exploration_rate: ε, for the expected value.
-    :return: TD errors in the units of the rewards, shape (n,), float32.
-    :raises DivergenceError: If a TD error or the gradient overflows. Nothing was changed.
-    """
+    """Move the weights along the traces by the mean over transitions. See :class:`StreamRule`."""
     q_net, optimizer = policy.q_net, policy.optimizer
     parameters = optimizer.trainable()
     actions, dones = transition.actions[rows], transition.dones[rows]

@@ -28,13 +28,7 @@ def as_tensor(policy: QPolicy, obs: Any) -> PyTorchObs:
 
 @th.no_grad()
 def action_values(policy: QPolicy, obs: Any) -> th.Tensor:
-    """
-    Compute action values, in the units that are learned in, without derivatives.
-
-    :param policy: The policy.
-    :param obs: Observations, arrays or tensors, shape (n, ...), or a dictionary of them.
-    :return: The values, shape (n, n_actions), float32.
-    """
+    """Compute action values, in the units that are learned in, without derivatives."""
     policy.set_training_mode(False)
     tensors = as_tensor(policy, obs)
     n = len(next(iter(tensors.values())) if isinstance(tensors, dict) else tensors)
@@ -50,17 +44,7 @@ def td_errors_of(
     values: np.ndarray,
     taken_values: np.ndarray,
 ) -> np.ndarray:
-    """
-    Compute δ = r + γ·V(s′) − Q(s, a) − α·(V(s) − Q(s, a)).
-
-    :param rule: The rule, of which this needs γ.
-    :param advantage_gap: α.
-    :param rewards: Rewards r, shape (n,).
-    :param next_values: Values V(s′) of the next states, shape (n,).
-    :param values: Values V(s) of the states, shape (n,).
-    :param taken_values: Values Q(s, a) of the actions taken, shape (n,).
-    :return: TD errors, shape (n,), float32.
-    """
+    """Compute δ = r + γ·V(s′) − Q(s, a) − α·(V(s) − Q(s, a)), one per row."""
     with np.errstate(over="ignore", invalid="ignore"):
         learned = taken_values + advantage_gap * (values - taken_values)
         td_errors: np.ndarray = rewards + rule.gamma * next_values - learned
@@ -71,13 +55,10 @@ def refuse_overflow(
     gradients: list[th.Tensor], env_index: int, td_error: float, scale: float = 1.0
 ) -> None:
     """
-    Refuse a TD error that overflows, or a gradient whose square would.
+    Refuse a TD error that overflows, or a gradient whose square would once it is multiplied.
 
     :param gradients: The gradient, one tensor per parameter.
-    :param env_index: Index of the environment to name.
-    :param td_error: Its TD error.
-    :param scale: What the gradient will be multiplied by, at least 0.
-    :raises DivergenceError: If an entry is too large or NaN.
+    :param scale: What it will be multiplied by, at least 0.
     """
     parts = [gradient.abs().max() for gradient in gradients]
     largest = th.stack(parts).max().item() if parts else 0.0  # all may be frozen

@@ -18,11 +18,7 @@ class CompilationObserver(Protocol):
     """Who wants to know of compilation."""
 
     def on_compilation(self, is_compiling: bool) -> None:
-        """
-        Take note.
-
-        :param is_compiling: True when it begins, False when it is over.
-        """
+        """Take note that it begins, or that it is over."""
 
 
 compilation_observers: weakref.WeakSet[CompilationObserver] = weakref.WeakSet()

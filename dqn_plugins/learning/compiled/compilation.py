@@ -56,22 +56,12 @@ _PART: Any = {
 
 
 def compiled(function: Function) -> Function:
-    """
-    Compile a function that only compiled code calls, as a part of what calls it.
-
-    :param function: A function that numba can compile.
-    :return: The compiled function.
-    """
+    """Compile a function that only compiled code calls, as a part of what calls it."""
     return numba.njit(**_PART)(function)  # type: ignore[no-any-return]
 
 
 def inlined(function: Function) -> Function:
-    """
-    Do the same for a function that is called from one place: it is not compiled by itself first.
-
-    :param function: A function that numba can compile.
-    :return: The compiled function.
-    """
+    """Do the same for one that is called from one place: it is not compiled by itself first."""
     return numba.njit(inline="always", **_PART)(function)  # type: ignore[no-any-return]
 
 
@@ -82,9 +72,6 @@ def entry_point(function: Function) -> Function:
     numba compiles anew when the function's file changes, or the types of the arguments. That other
     files have changed is told by :data:`SOURCES`, which is in the type of every structure: a
     function that depends on other files must take one.
-
-    :param function: A function that numba can compile.
-    :return: The compiled function.
     """
     options = {**_OPTIONS, "no_cfunc_wrapper": True}
     try:
@@ -127,12 +114,8 @@ structref.define_boxing(StructureType, Structure)  # type: ignore[no-untyped-cal
 def by_reference(values: Any) -> Any:
     """
     Give compiled code a ``NamedTuple`` by reference, which takes half a microsecond to pass however
-    many fields it has; by value, each field would take its time.
-
-    A field may be None: what is then left out is not compiled.
-
-    :param values: The ``NamedTuple``. Its arrays stay shared with Python.
-    :return: A structure with the same fields, which compiled code reads as attributes.
+    many fields it has; by value, each field would take its time. Its arrays stay shared with
+    Python. A field may be None: what is then left out is not compiled.
     """
     return values if numba.config.DISABLE_JIT else _new_structure(values)  # type: ignore[attr-defined]
 
@@ -172,12 +155,8 @@ CLASS = "class_"
 
 def by_class(versions: Mapping[type, Function]) -> Function:
     """
-    Join functions that differ by the class of their first argument, a structure.
-
-    Which one it is, is known while compiling, so that the others are not compiled.
-
-    :param versions: For each class of ``NamedTuple`` a compiled function.
-    :return: A function for compiled code to call.
+    Join compiled functions that differ by the class of ``NamedTuple`` that their first argument, a
+    structure, was made of. It is known while compiling, so that the others are not compiled.
     """
     named = {kind.__name__: version for kind, version in versions.items()}
 

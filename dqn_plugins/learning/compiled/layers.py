@@ -93,15 +93,7 @@ class Network(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """
-    A row of the table.
-
-    :param kind: Which kind.
-    :param weight: Where its weights begin.
-    :param bias: Where its biases begin.
-    :param constant: Its one number.
-    :param geometry: What only a convolution has.
-    """
+    """A row of the table, and the one number that belongs to it. See :class:`Network`."""
 
     kind: int
     weight: int
@@ -134,12 +126,7 @@ def sample_in(scratch: Floats) -> Sample:
 
 @compiled
 def forward(network: Network, sample: Sample, inputs: Floats, n_rows: Rows) -> Floats:
-    """
-    Compute all units of the network.
-
-    :param inputs: Observations one after the other, flat.
-    :return: The outputs, flat.
-    """
+    """Compute all units from observations one after the other, and return the outputs likewise."""
     weights, layers, units = network.weights, network.layers, sample.units
     normalize_inputs(network, inputs, units)
     n = _count(n_rows)

@@ -31,9 +31,6 @@ class Memory:
     The policy's parameters and the tensors in the optimiser's state become views of these arrays:
     whoever changes one changes the other. Where they already lie one behind the other in memory,
     they stay where they are.
-
-    :param policy: A policy that can be compiled.
-    :param n_envs: Number of environments.
     """
 
     def __init__(self, policy: QPolicy, n_envs: int) -> None:
@@ -160,14 +157,11 @@ class Memory:
 
     def is_current(self, thorough: bool = True) -> bool:
         """
-        Tell whether compiled code still works with what the policy holds.
+        Tell whether compiled code still works with what the policy holds. See :class:`Learner`.
 
-        :param thorough: Whether to look at every tensor. Otherwise what is noticed is another
-            optimiser, a state that was loaded into it, options of it that compiled code leaves out,
-            frozen parameters, hooks, and other memory of the parameters.
-        :return: False if somebody replaced the optimiser, or the memory of a parameter, of the
-            optimiser's state or of the running statistics, turned such an option on, froze a
-            parameter or hooked into a module.
+        Without a thorough look, what is noticed is another optimiser, a state that was loaded into
+        it, options of it that compiled code leaves out, frozen parameters, hooks, and other memory
+        of the parameters.
         """
         if self._is_stale or self.policy.optimizer is not self._optimizer:
             return False
@@ -200,11 +194,7 @@ class Memory:
         return settings != self._settings
 
     def update_settings(self) -> None:
-        """
-        Take over the optimiser's numbers, which schedules and users change at any time.
-
-        :raises ValueError: If one is out of the range that can be learned with.
-        """
+        """Take over the optimiser's numbers, which may change at any time; refuse bad ones."""
         if self._settings and not self._has_other_options():  # a schedule changes it at every step
             rate = self._group["lr"]
             if 0.0 <= rate <= LARGEST_LEARNING_RATE:

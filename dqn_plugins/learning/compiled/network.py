@@ -41,12 +41,10 @@ class _Layer(NamedTuple):
 
 def network_of(policy: QPolicy, weights: np.ndarray, rewards: Any) -> layers.Network:
     """
-    Describe a policy's network to compiled code.
+    Describe a policy's network, whose layers can be compiled, to compiled code.
 
-    :param policy: A policy whose layers :func:`reason_against_layers` has nothing against.
     :param weights: Its weights, flat.
     :param rewards: What its rewards are scaled by, by reference.
-    :return: The network. Its statistics are views of the policy's.
     """
     q_net = policy.q_net
     rows, constants = [], []

@@ -106,12 +106,7 @@ class CompiledOptimizer:
 
 
 def numbers_of(group: dict[str, Any]) -> list[float]:
-    """
-    Read an optimiser's numbers out of its group.
-
-    :param group: One of its ``param_groups``.
-    :return: The numbers, in the order of ``Optimizer.numbers``; 0 for one that it does not have.
-    """
+    """Read ``Optimizer.numbers`` out of a group; 0 for one that the optimiser does not have."""
     beta1, beta2 = group.get("betas", (0.0, group.get("beta2", group.get("alpha", 0.0))))
     eps, overshoot_factor = group.get("eps", 0.0), group.get("overshoot_factor", 0.0)
     return [float(group["lr"]), float(beta1), float(beta2), float(eps), float(overshoot_factor)]
@@ -342,10 +337,8 @@ def take_in_gradient(
     n: int,
 ) -> None:
     """
-    Add a transition's part to the mean square of n gradients, if the optimiser needs it.
-
-    :param squares: The optimiser's.
-    :param kept: 0 for the first transition, 1 for the others.
+    Add a transition's part to the mean square of n gradients, if the optimiser needs it; for the
+    first of them with ``kept`` 0, for the others with 1.
     """
     if squares is None:
         return

@@ -64,13 +64,7 @@ def add_product(
 def multiply_by_rows(
     inputs: Floats, weights: Floats, outputs: Floats, n_rows: int, n_in: int, n_out: int
 ) -> None:
-    """
-    Multiply each row of a matrix by each row of another.
-
-    :param inputs: ``n_rows`` rows of ``n_in`` numbers.
-    :param weights: ``n_out`` rows of ``n_in`` numbers.
-    :param outputs: Written: ``n_rows`` rows of ``n_out`` numbers.
-    """
+    """Multiply each of ``n_rows`` rows of ``n_in`` numbers by each of ``n_out`` rows."""
     row = 0
     while row < n_rows:
         # Two rows by four at a time, so that numbers are read less often.

@@ -117,14 +117,7 @@ class State(NamedTuple):
 
 
 def state_of(memory: Memory, rule: Rule, n_envs: int) -> State:
-    """
-    Collect what a rule works on.
-
-    :param memory: The policy's memory.
-    :param rule: The rule.
-    :param n_envs: Number of environments.
-    :return: The state.
-    """
+    """Collect what a rule works on."""
     n_samples = 0 if isinstance(rule, RolloutRule) else n_envs
     return State(
         memory.network,
@@ -146,15 +139,13 @@ def state_of(memory: Memory, rule: Rule, n_envs: int) -> State:
 
 def numbers_of(rule: Any) -> list[float]:
     """
-    Read a rule's numbers.
+    Read the numbers of any rule, 0 for one that it does not have.
 
-    :param rule: Any of the rules.
-    :return: In this order: ε, 1 for learning from each transition by itself, γ, the advantage gap
-        or NaN for the one that follows the cost share, the largest norm of the gradient or 0 for
-        any, the step size of the target, 1 for bootstrapping from terminal states, λ, one of
-        ``CUT_NEVER``, ``CUT_AFTER`` and ``CUT_WATKINS``, the largest TD error that is learned from,
-        the same in multiples of their root mean square, and ``MAX`` or ``EXPECTED``. 0 for a number
-        that the rule does not have.
+    These are, in the order of their places: ε, 1 for learning from each transition by itself, γ,
+    the advantage gap or NaN for the one that follows the cost share, the largest norm of the
+    gradient or 0 for any, the step size of the target, 1 for bootstrapping from terminal states, λ,
+    one of ``CUT_NEVER``, ``CUT_AFTER`` and ``CUT_WATKINS``, the largest TD error that is learned
+    from, the same in multiples of their root mean square, and ``MAX`` or ``EXPECTED``.
     """
 
     def number(name: str, of_none: float = 0.0) -> float:
@@ -181,12 +172,7 @@ def numbers_of(rule: Any) -> list[float]:
 def greedy_actions(network: Network, obs: Floats, actions: Ints, masks: Bools | None) -> None:
     """
     Find the actions of the highest values, of one observation after the other, as they are learned
-    from.
-
-    :param network: The network.
-    :param obs: Observations, shape (n, n_inputs).
-    :param actions: Written: the actions, the first of them where several are, shape (n,).
-    :param masks: Which actions are possible, shape (n, n_actions); None for all.
+    from: the first of them where several are, of those that are possible.
     """
     sample = sample_in(network.scratch)
     for row in range(obs.shape[0]):
@@ -195,12 +181,7 @@ def greedy_actions(network: Network, obs: Floats, actions: Ints, masks: Bools | 
 
 @entry_point
 def observe(network: Network, obs: Floats) -> None:
-    """
-    Take observations into the running statistics, where there are any.
-
-    :param network: The network.
-    :param obs: Observations, shape (n, n_inputs).
-    """
+    """Take observations into the running statistics, where there are any."""
     for row in range(obs.shape[0]):
         observe_one(network, obs[row])
 

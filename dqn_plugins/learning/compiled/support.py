@@ -39,14 +39,10 @@ EXTRACTORS = (FlattenExtractor, ImageExtractor)
 
 def reason_against_compiling(policy: QPolicy, rule: Rule) -> str | None:
     """
-    Tell why compiled code cannot apply a rule to a policy.
+    Tell why compiled code cannot apply a rule to a policy, and what it would need; None if it can.
 
     An optimiser that is not compiled is no reason where the rule makes a gradient: torch then takes
     the steps. What is frozen, or has hooks, is left to torch, which knows what to do.
-
-    :param policy: The policy.
-    :param rule: The rule.
-    :return: The reason, with what would be needed instead; None if there is none.
     """
     if type(rule) not in (NaiveRule, StreamRule, RolloutRule):
         return f"there is no compiled code for {type(rule).__name__}"
