@@ -10,7 +10,7 @@ from torch import nn
 
 from dqn_plugins.policies.image_extractor import ImageExtractor
 from dqn_plugins.policies.initializers import orthogonal
-from dqn_plugins.policies.q_policy import QPolicy, WeightInitializer
+from dqn_plugins.policies.q_policy import QPolicy, WeightInitializer, arguments_in
 
 __all__ = ["PQNCnnPolicy", "PQNMlpPolicy", "PQNMultiInputPolicy", "PQNPolicy"]
 
@@ -56,21 +56,7 @@ class PQNPolicy(QPolicy):
         weight_initializer: WeightInitializer | None = orthogonal,
         layer_norm_affine: bool = True,
     ) -> None:
-        super().__init__(
-            observation_space,
-            action_space,
-            lr_schedule,
-            net_arch,
-            activation_fn,
-            features_extractor_class,
-            features_extractor_kwargs,
-            normalize_images,
-            optimizer_class,
-            optimizer_kwargs,
-            layer_norm,
-            weight_initializer,
-            layer_norm_affine,
-        )
+        super().__init__(**arguments_in(locals()))
 
 
 PQNMlpPolicy = PQNPolicy

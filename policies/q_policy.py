@@ -30,6 +30,11 @@ WeightInitializer = Callable[[nn.Module], None]
 """Called once with every module of a new network, as ``torch.nn.Module.apply`` does."""
 
 
+def arguments_in(namespace: dict[str, Any]) -> dict[str, Any]:
+    """Find the arguments of a constructor in its ``locals()``, before anything else is in it."""
+    return {key: value for key, value in namespace.items() if key not in ("self", "__class__")}
+
+
 class QNetwork(SB3QNetwork):
     """
     Action-value network: Stable-Baselines3's ``QNetwork``, with a choice of layer normalisation

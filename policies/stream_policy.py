@@ -23,7 +23,7 @@ from dqn_plugins.policies.normalization import (
     RewardNormalizer,
     RewardScale,
 )
-from dqn_plugins.policies.q_policy import QNetwork, QPolicy, WeightInitializer
+from dqn_plugins.policies.q_policy import QNetwork, QPolicy, WeightInitializer, arguments_in
 from dqn_plugins.policies.trace_optimizers import TraceAdam, TraceOptimizer
 
 __all__ = [
@@ -208,6 +208,7 @@ class StreamQPolicy(QPolicy):
         layer_norm_affine: bool = False,
         local_values: bool | None = None,
     ) -> None:
+        arguments = arguments_in(locals())
         if averaging_window is not None and not averaging_window >= 1:
             raise ValueError(
                 f"averaging_window: received {averaging_window}, it must be at least 1, or None to "
@@ -223,21 +224,7 @@ class StreamQPolicy(QPolicy):
         self.normalize_rewards = "blend" if normalize_rewards is True else normalize_rewards
         self.averaging_window = averaging_window
         self.local_values = local_values
-        super().__init__(
-            observation_space,
-            action_space,
-            lr_schedule,
-            net_arch,
-            activation_fn,
-            features_extractor_class,
-            features_extractor_kwargs,
-            normalize_images,
-            optimizer_class,
-            optimizer_kwargs,
-            layer_norm,
-            weight_initializer,
-            layer_norm_affine,
-        )
+        super().__init__(**{name: arguments[name] for name in arguments.keys() - vars(self).keys()})
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)

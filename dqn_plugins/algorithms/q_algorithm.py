@@ -85,6 +85,7 @@ from dqn_plugins.policies import (
     StreamQPolicy,
     TraceOptimizer,
 )
+from dqn_plugins.policies.q_policy import arguments_in
 
 __all__ = ["Backend", "QAlgorithm", "TdErrors", "arguments_in", "has_convolutions"]
 
@@ -110,16 +111,6 @@ class TdErrors:
     def mean_square(self) -> float:
         """Mean of their squares, if there were any."""
         return self.sum_of_squares / self.count
-
-
-def arguments_in(namespace: dict[str, Any]) -> dict[str, Any]:
-    """
-    Return the arguments that a constructor was called with.
-
-    :param namespace: Its ``locals()``, before anything else is in it.
-    :return: The arguments by their names.
-    """
-    return {key: value for key, value in namespace.items() if key not in ("self", "__class__")}
 
 
 class QAlgorithm(BaseAlgorithm):
