@@ -57,7 +57,8 @@ class AdaptiveQOptimizer(TraceOptimizer):
     ) -> None:
         super().accumulate(gradients, decay, env_indices)
         for param, squares in zip(self.trainable(), _mean_squares(gradients), strict=True):
-            self._mean_square(param).mul_(decay).add_(squares, alpha=1 - decay)
+            mean_square = self._moments(param, "exp_avg_sq")["exp_avg_sq"]
+            mean_square.mul_(decay).add_(squares, alpha=1 - decay)
 
     @override
     @th.no_grad()
@@ -66,17 +67,9 @@ class AdaptiveQOptimizer(TraceOptimizer):
     ) -> None:
         for group in self.param_groups:
             for param in self.trainable(group):
-                denominator = self._mean_square(param).sqrt() + group["eps"]
+                mean_square = self._moments(param, "exp_avg_sq")["exp_avg_sq"]
                 update = self._mean_update(param, td_errors, env_indices)
-                param.addcdiv_(update, denominator, value=group["lr"])
-
-    def _mean_square(self, param: th.Tensor) -> th.Tensor:
-        """Find v, which begins at zero."""
-        state = self.state[param]
-        if "exp_avg_sq" not in state:
-            state["exp_avg_sq"] = th.zeros_like(param)
-        v: th.Tensor = state["exp_avg_sq"]
-        return v
+                param.addcdiv_(update, mean_square.sqrt() + group["eps"], value=group["lr"])
 
 
 class IntentionalOptimizer(TraceOptimizer):
@@ -127,11 +120,8 @@ class IntentionalOptimizer(TraceOptimizer):
         norms, all_squares = [], iter(_mean_squares(gradients))
         for group in self.param_groups:
             for param in self.trainable(group):
-                state, squares = self.state[param], next(all_squares)
-                if "step" not in state:
-                    state["step"] = th.tensor(0.0)
-                    state["exp_avg_sq"] = th.zeros_like(param)
-                    state["squared_norm"] = param.new_zeros(())
+                state, squares = self._moments(param, "step", "exp_avg_sq"), next(all_squares)
+                state.setdefault("squared_norm", param.new_zeros(()))
                 state["step"] += 1
                 state["exp_avg_sq"].mul_(group["beta2"]).add_(squares, alpha=1 - group["beta2"])
                 norms.append((squares * self._scale(param, group["beta2"], group["eps"])).sum())

@@ -117,6 +117,14 @@ class TraceOptimizer(th.optim.Optimizer):
         traces: th.Tensor = self.state[param]["trace"]
         return traces if env_indices is None else traces[env_indices]
 
+    def _moments(self, param: th.Tensor, *names: str) -> dict[str, Any]:
+        """Find a parameter's state, in which what has these names begins at zero."""
+        state: dict[str, Any] = self.state[param]
+        for name in names:
+            if name not in state:
+                state[name] = th.tensor(0.0) if name == "step" else th.zeros_like(param)
+        return state
+
     def trainable(self, group: dict[str, Any] | None = None) -> list[th.Tensor]:
         """
         List the parameters that are learned: those that are not frozen.
@@ -212,10 +220,7 @@ class AdaptiveObGD(TraceOptimizer):
         scales: dict[th.Tensor, th.Tensor] = {}
         for group in self.param_groups:
             for param in self.trainable(group):
-                state = self.state[param]
-                if "step" not in state:
-                    state["step"] = th.tensor(0.0)
-                    state["exp_avg_sq"] = th.zeros_like(param)
+                state = self._moments(param, "step", "exp_avg_sq")
                 update = self._mean_update(param, td_errors, env_indices)
                 state["step"] += 1
                 state["exp_avg_sq"].mul_(group["beta2"])
@@ -268,11 +273,7 @@ class TraceAdam(TraceOptimizer):
         for group in self.param_groups:
             beta1, beta2 = group["betas"]
             for param in self.trainable(group):
-                state = self.state[param]
-                if "step" not in state:
-                    state["step"] = th.tensor(0.0)
-                    state["exp_avg"] = th.zeros_like(param)
-                    state["exp_avg_sq"] = th.zeros_like(param)
+                state = self._moments(param, "step", "exp_avg", "exp_avg_sq")
                 gradient = -self._mean_update(param, td_errors, env_indices)
                 state["step"] += 1
                 step = state["step"].item()
@@ -316,11 +317,8 @@ class MaxScaledOptimizer(TraceOptimizer):
     ) -> None:
         for group in self.param_groups:
             for param in self.trainable(group):
-                state = self.state[param]
-                if "exp_inf" not in state:
-                    state["exp_inf"] = th.zeros_like(param)
                 update = self._mean_update(param, td_errors, env_indices)
-                largest = state["exp_inf"].mul_(group["beta2"])
+                largest = self._moments(param, "exp_inf")["exp_inf"].mul_(group["beta2"])
                 th.maximum(largest, update.abs(), out=largest)
                 param.addcdiv_(update, largest + group["eps"], value=group["lr"])
 
