@@ -169,8 +169,9 @@ class ObservationNormalizer(nn.Module):
             computation does not depend on how many observations came.
         """
         frozen = deepcopy(self)
-        for name, statistics in self.statistics.items():
-            frozen.statistics[name] = _Constants(statistics)
+        for name, each in frozen.statistics.items():
+            deviation = each.standard_deviation
+            frozen.statistics[name] = _Constants(mean=each.mean, standard_deviation=deviation)
         return frozen
 
     def _normalize(self, key: str, obs: th.Tensor) -> th.Tensor:
@@ -184,11 +185,11 @@ class ObservationNormalizer(nn.Module):
 
 
 class _Constants(nn.Module):
-    """What :class:`RunningStatistics` say at a moment."""
+    """What a module that takes in numbers says at a moment."""
 
-    def __init__(self, statistics: Any) -> None:
+    def __init__(self, **values: Any) -> None:
         super().__init__()
-        self.mean, self.standard_deviation = statistics.mean.clone(), statistics.standard_deviation
+        vars(self).update(values)
 
 
 RewardScale: TypeAlias = Literal["return_deviation", "reward_rms", "blend"]
@@ -285,7 +286,7 @@ class RewardNormalizer(nn.Module):
 
         :return: A module that has this one's :attr:`scale` and :attr:`cost_share` of now.
         """
-        return _ConstantScale(self.scale, self.cost_share)
+        return _Constants(scale=self.scale, cost_share=self.cost_share)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, th.Tensor], prefix: str, *args: Any, **kwargs: Any
@@ -295,14 +296,6 @@ class RewardNormalizer(nn.Module):
         if saved is not None:
             self.keep_returns_for(len(saved))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-class _ConstantScale(nn.Module):
-    """A :class:`RewardNormalizer` that takes in nothing more."""
-
-    def __init__(self, scale: float, cost_share: float) -> None:
-        super().__init__()
-        self.scale, self.cost_share = scale, cost_share
 
 
 _ONLY = "observation"
