@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["as_action_masks", "possible_values"]
+__all__ = ["NUMBERS", "as_action_masks", "possible_values"]
 
 NUMBERS = "biuf"
+"""Kinds of NumPy's types that hold real numbers: Booleans, integers, floats."""
 
 
 def possible_values(values: np.ndarray, action_masks: np.ndarray | None) -> np.ndarray:

@@ -12,8 +12,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv
-from dqn_plugins.environments.single_env import NUMBERS
 from dqn_plugins.errors import MalformedTransitionError
+from dqn_plugins.policies.action_masks import NUMBERS
 from dqn_plugins.wrappers.observing.infos import KEY, METHOD
 
 __all__ = ["ActionMasks", "TellLastActionMask", "tell_last_action_mask"]

@@ -15,12 +15,10 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from typing_extensions import override
 
 from dqn_plugins.errors import MalformedTransitionError
+from dqn_plugins.policies.action_masks import NUMBERS
 from dqn_plugins.wrappers.rewards.episode import EpisodeHistory
 
-__all__ = ["NUMBERS", "ConstantMemoryMonitor", "SingleVecEnv", "SyncVecEnv"]
-
-NUMBERS = "biuf"
-"""Kinds of NumPy's types that hold real numbers: Booleans, integers, floats."""
+__all__ = ["ConstantMemoryMonitor", "SingleVecEnv", "SyncVecEnv"]
 
 UNCHANGING = (bool, int, float, str, np.number, np.bool_)
 

@@ -10,10 +10,11 @@ from stable_baselines3.common.vec_env import VecEnv
 from dqn_plugins.environments.action_masks import ActionMasks
 from dqn_plugins.environments.failure import environment_failure, step_watched
 from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv, each_part
-from dqn_plugins.environments.single_env import NUMBERS, SingleVecEnv, SyncVecEnv
+from dqn_plugins.environments.single_env import SingleVecEnv, SyncVecEnv
 from dqn_plugins.environments.turns import TurnTakingVecEnv
 from dqn_plugins.errors import MalformedTransitionError
 from dqn_plugins.learning.transition import Observation, Transition
+from dqn_plugins.policies.action_masks import NUMBERS
 
 __all__ = ["TransitionStream", "raise_if_malformed", "true_next_observation"]
 
