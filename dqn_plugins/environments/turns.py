@@ -1,7 +1,7 @@
 """Environments that take turns: some step while others are learned from."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -12,27 +12,13 @@ from typing_extensions import override
 from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv, each_part
 from dqn_plugins.learning.transition import Observation
 
-__all__ = ["Turn", "TurnTakingVecEnv"]
+__all__ = ["TurnTakingVecEnv"]
 
-
-class Turn(NamedTuple):
-    """
-    What became of the actions of one group of environments.
-
-    :param first_env_index: Index of the group's first environment.
-    :param obs: The observations that were acted on, shape (n, ...).
-    :param actions: The actions, shape (n,).
-    :param result: What the group's ``step_wait`` returned.
-    :param valid: Which rows are transitions, shape (n,), bool.
-    :param begun: Which rows begin an episode, shape (n,), bool; None for none.
-    """
-
-    first_env_index: int
-    obs: Observation
-    actions: np.ndarray
-    result: VecEnvStepReturn
-    valid: np.ndarray
-    begun: np.ndarray | None
+Turn: TypeAlias = tuple[
+    int, Observation, np.ndarray, VecEnvStepReturn, np.ndarray, np.ndarray | None
+]
+"""Of a group of environments: the index of the first, the observations that were acted on, the
+actions, what ``step_wait`` returned, and ``GymnasiumVecEnv``'s ``valid`` and ``begun`` after it."""
 
 
 class _Group:
@@ -57,10 +43,10 @@ class _Group:
             infos: list[dict[str, Any]] = [{} for _ in range(n)]
             result: VecEnvStepReturn = obs, np.zeros(n, np.float32), nothing, infos
             actions = np.zeros(n, np.int64)
-            return Turn(self.first_env_index, obs, actions, result, nothing, None)
+            return self.first_env_index, obs, actions, result, nothing, None
         result = env.step_wait()
         self.obs, self.actions = result[0], None
-        return Turn(self.first_env_index, obs, actions, result, env.valid, env.begun)
+        return self.first_env_index, obs, actions, result, env.valid, env.begun
 
 
 class TurnTakingVecEnv(VecEnv):
@@ -117,12 +103,7 @@ class TurnTakingVecEnv(VecEnv):
         return self.groups[self._turn].obs  # type: ignore[no-any-return]
 
     def exchange(self, actions: np.ndarray) -> Turn:
-        """
-        Begin the step of the group whose turn it is, and finish that of the one before.
-
-        :param actions: Actions for :attr:`obs`, shape (n,).
-        :return: What became of the actions of the group before.
-        """
+        """Begin the step of the group whose turn it is, and finish that of the one before."""
         before = self.groups[self._turn - 1]
         self.groups[self._turn].begin(actions)
         self._turn = (self._turn + 1) % len(self.groups)
@@ -149,7 +130,7 @@ class TurnTakingVecEnv(VecEnv):
 
     @override
     def step_wait(self) -> VecEnvStepReturn:
-        results = [group.finish().result for group in self.groups]
+        results = [group.finish()[3] for group in self.groups]
         obs, rewards, dones, infos = zip(*results, strict=True)
         all_infos = [info for part in infos for info in part]
         obs = each_part(_concatenated, *obs)
