@@ -90,9 +90,6 @@ def check_model_file(path: Any, arguments: Iterable[str] = ()) -> None:
     :param path: The file, with or without ``.zip``, or a file-like object, which is left at its
         beginning.
     :param arguments: Arguments that the algorithm has and others do not.
-    :raises FileNotFoundError: If there is no such file.
-    :raises ValueError: If it is no model file, is cut short or damaged, or belongs to another
-        algorithm.
     """
     with _opened(path) as (archive, name):
         missing = [entry for entry in ("data", *_entries()) if entry not in archive.namelist()]

@@ -14,12 +14,8 @@ def check_spaces(
     observation_space: spaces.Space[Any], action_space: spaces.Space[Any] | None = None
 ) -> None:
     """
-    Refuse what no policy can be made for, or what would fail at the first step.
-
-    :param observation_space: The observation space.
-    :param action_space: The action space, if it is to be looked at.
-    :raises ValueError: If observations are nested, of a kind that is no array, or not counted
-        from 0; or actions are not.
+    Refuse what no policy can be made for, or what would fail at the first step: observations that
+    are nested, of a kind that is no array, or not counted from 0, and such actions.
     """
     if isinstance(observation_space, spaces.Dict) and observation_space.spaces:
         for key, part in observation_space.spaces.items():

@@ -81,12 +81,7 @@ class GymnasiumVecEnv(VecEnv):
         return getattr(self.env.unwrapped, "processes", ())
 
     def reset(self) -> Any:
-        """
-        Begin an episode in every environment.
-
-        :return: The first observations, shape (n_envs, ...).
-        :raises ValueError: If the environments were given different options.
-        """
+        """Begin an episode in every environment."""
         options = self._options[0]
         if any(other != options for other in self._options):
             raise ValueError(
@@ -111,12 +106,7 @@ class GymnasiumVecEnv(VecEnv):
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """
-        Finish the step.
-
-        :return: Observations, rewards, dones and infos. Where an episode ended, ``infos`` holds
-            ``"terminal_observation"``, ``"TimeLimit.truncated"`` and ``"episode"``.
-        """
+        """Finish the step, and tell of episodes that ended what a ``Monitor`` tells."""
         obs, rewards, terminations, truncations, infos = self.env.step(self._actions)
         rows = rows_of(infos, self.num_envs)
         return self._read(obs, rewards, terminations, truncations, rows)

@@ -117,11 +117,8 @@ Moments: TypeAlias = tuple[Floats, Floats]
 
 class Average(NamedTuple):
     """
-    The average of the weights, see ``StreamQPolicy.update_average``.
-
-    :param weights: Laid out as the weights.
-    :param n_averaged: From how many transitions the weights were updated, shape (1,).
-    :param window: Over how many transitions to average at most.
+    The average of the weights, see ``StreamQPolicy.update_average``: laid out as they are, from how
+    many transitions they were updated, and over how many to average at most.
     """
 
     weights: Floats
@@ -135,8 +132,8 @@ class Step(NamedTuple):
 
     :param weights: The weights, flat.
     :param directions: Shape (n_envs, n_weights).
-    :param errors: Shape (n_envs,).
-    :param n: How many of them count: the update is the sum of error times direction divided by it.
+    :param errors: Shape (n_envs,). The update is the sum of error times direction, divided by
+        ``n``.
     """
 
     weights: Floats
@@ -201,7 +198,6 @@ def weight_by_weight(numbers_of: Callable[..., Any], change: Callable[..., np.fl
     :param numbers_of: Collects what is the same for all weights: a function of the optimiser.
     :param change: What to subtract from a weight, and what becomes of its moments: a function of
         these numbers, both moments, the weight's index, and its gradient.
-    :return: A compiled function of the optimiser, a :class:`Step`, and the average or None.
     """
 
     @compiled

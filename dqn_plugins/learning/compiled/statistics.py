@@ -45,16 +45,10 @@ def update_statistics(
 
 class Rewards(NamedTuple):
     """
-    What rewards are scaled by.
-
-    :param scale: One of ``NO_SCALE``, ``RETURN_DEVIATION``, ``REWARD_RMS`` and ``BLEND``.
-    :param returns: Discounted return so far of each environment, shape (n_envs,).
-    :param return_mean: Mean of these returns, shape (1,), or empty where there is no scale.
-    :param return_squared_deviations: Sum of squared deviations from it, of the same shape.
-    :param return_count: How many returns these come from, of the same shape.
-    :param reward_mean: Mean of the rewards, of the same shape.
-    :param reward_squared_deviations: Sum of squared deviations from it, of the same shape.
-    :param reward_count: How many rewards these come from, of the same shape.
+    What rewards are scaled by: one of ``NO_SCALE``, ``RETURN_DEVIATION``, ``REWARD_RMS`` and
+    ``BLEND``; the discounted return so far of each environment; and of these returns and of the
+    rewards the mean, the sum of squared deviations from it and the count, shape (1,) each, or empty
+    where there is no scale.
     """
 
     scale: int
