@@ -45,8 +45,8 @@ def everything(model: Model) -> list[bytes]:
 
 
 def optimizer_numbers(model: Model) -> list[np.ndarray]:
-    """Everything in the state of the optimiser, copied, in a fixed order."""
-    state = model.policy.optimizer.state_dict()["state"]
+    """Everything in the state of a model's or a policy's optimiser, copied, in a fixed order."""
+    state = getattr(model, "policy", model).optimizer.state_dict()["state"]
     return [
         value.cpu().numpy().copy() if isinstance(value, th.Tensor) else np.array(value)
         for _, entries in sorted(state.items())
@@ -75,8 +75,8 @@ def own_loop(model: Model, env: Any, n_steps: int, **how: float) -> None:
 
 
 def traces(model: Model) -> np.ndarray:
-    """The eligibility traces, shape (n_envs, n_weights), copied."""
-    state = model.policy.optimizer.state
+    """A model's or a policy's eligibility traces, shape (n_envs, n_weights), copied."""
+    state = getattr(model, "policy", model).optimizer.state
     parts = [state[param]["trace"].flatten(1) for param in model.q_net.parameters()]
     return th.cat(parts, dim=1).cpu().numpy().copy()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -19,10 +20,7 @@ from dqn_plugins.learning import (
     Observation,
     Rule,
     StreamRule,
-    Target,
-    TraceCut,
     Transition,
-    Update,
 )
 from dqn_plugins.policies import (
     AdaptiveObGD,
@@ -148,41 +146,27 @@ class Network:
     convolutions: tuple[Convolution, ...] | None = None
 
 
-@dataclass(frozen=True)
-class Naive:
-    """The numbers of the naive update rule."""
+@dataclass(frozen=True, kw_only=True)
+class Naive(NaiveRule):
+    """The naive update rule, with an optimiser."""
 
     optimizer_class: type[th.optim.Optimizer]
     optimizer_kwargs: dict[str, Any]
     learning_rate: float
-    gamma: float
-    q_step_size: float
-    bootstrap_at_terminal: bool
-    max_grad_norm: float | None
-    update: Update
-    advantage_gap: float
 
 
-@dataclass(frozen=True)
-class Stream:
-    """The numbers of Stream Q(λ)'s update rule."""
+@dataclass(frozen=True, kw_only=True)
+class Stream(StreamRule):
+    """Stream Q(λ)'s update rule, with an optimiser, and what its policy and ε are like."""
 
     optimizer_class: type[th.optim.Optimizer]
     optimizer_kwargs: dict[str, Any]
     learning_rate: float
-    gamma: float
-    trace_decay: float
-    trace_cut: TraceCut
-    td_error_clip: float | None
-    td_error_clip_rms: float | None
-    target: Target
     exploration_rate: float
     normalize_observations: bool
     normalize_rewards: RewardScale | Literal[False]
     averaging_window: int | None
     local_values: bool | None
-    update: Update
-    advantage_gap: float | None
 
 
 @st.composite
@@ -232,9 +216,15 @@ UNIT_INTERVAL = st.sampled_from([0.0, 0.5, 0.9, 0.99, 1.0])
 
 
 def optimizers(kind: Any, rates: list[float], **settings: list[Any]) -> st.SearchStrategy[Any]:
-    """An optimiser, its settings, and a learning rate."""
+    """An optimiser, its settings, and a learning rate, by the names of a rule's fields."""
     drawn = {name: st.sampled_from(values) for name, values in settings.items()}
-    return st.tuples(st.just(kind), st.fixed_dictionaries(drawn), st.sampled_from(rates))
+    return st.fixed_dictionaries(
+        {
+            "optimizer_class": st.just(kind),
+            "optimizer_kwargs": st.fixed_dictionaries(drawn),
+            "learning_rate": st.sampled_from(rates),
+        }
+    )
 
 
 def naive_rules() -> st.SearchStrategy[Naive]:
@@ -247,8 +237,7 @@ def naive_rules() -> st.SearchStrategy[Naive]:
     rmsprop = optimizers(th.optim.RMSprop, rates, alpha=[0.5, 0.99], eps=EPS)
     return st.one_of(*adams, sgd, rmsprop).flatmap(
         lambda optimizer: st.builds(
-            Naive,
-            *map(st.just, optimizer),
+            partial(Naive, **optimizer),
             gamma=UNIT_INTERVAL,
             q_step_size=st.sampled_from([0.0, 0.1, 1.0]),
             bootstrap_at_terminal=st.booleans(),
@@ -272,8 +261,7 @@ def stream_rules() -> st.SearchStrategy[Stream]:
         optimizers(MaxScaledOptimizer, rates, beta2=beta2, eps=EPS),
     ).flatmap(
         lambda optimizer: st.builds(
-            Stream,
-            *map(st.just, optimizer),
+            partial(Stream, **optimizer),
             gamma=UNIT_INTERVAL,
             trace_decay=UNIT_INTERVAL,
             trace_cut=st.sampled_from(["after", "watkins", "never"]),
@@ -407,40 +395,22 @@ def scripts(draw: st.DrawFn, max_steps: int = 10, max_envs: int = 3, masks: bool
 
 
 class Batch(NamedTuple):
-    """One step of a script: what a learner is given, but for the actions."""
+    """
+    One step of a script.
+
+    :param begins: Whether episodes begin in all environments.
+    :param transition: What a learner is given, with random actions.
+    :param explores: In which environments these are taken.
+    """
 
     begins: bool
-    obs: Observation
-    rewards: np.ndarray
-    next_obs: Observation
-    terminated: np.ndarray
-    dones: np.ndarray
-    new_obs: Observation
-    valid: np.ndarray
-    begun: np.ndarray
+    transition: Transition
     explores: np.ndarray
-    random_actions: np.ndarray
-    action_masks: np.ndarray | None = None
-    next_action_masks: np.ndarray | None = None
-    new_action_masks: np.ndarray | None = None
 
-    def transition(self, actions: np.ndarray) -> Transition:
-        """What a learner is given, with the actions."""
-        return Transition(
-            self.obs,
-            actions,
-            self.rewards,
-            self.next_obs,
-            self.terminated,
-            self.dones,
-            self.new_obs,
-            self.valid,
-            self.begun if self.begun.any() else None,
-            0,
-            self.action_masks,
-            self.next_action_masks,
-            self.new_action_masks,
-        )
+    def acted(self, greedy_actions: Any) -> "Batch":
+        """The same with other actions where these are not taken."""
+        actions = np.where(self.explores, self.transition.actions, greedy_actions)
+        return self._replace(transition=self.transition._replace(actions=actions))
 
 
 def play(script: Script, network: Network) -> Iterator[Batch]:
@@ -488,20 +458,11 @@ def play(script: Script, network: Network) -> Iterator[Batch]:
             all_masks = masks, next_masks, new_masks
             chances = mask_rng.random(masks.shape)
             random_actions = np.where(masks, chances, -1.0).argmax(axis=1)
-        yield Batch(
-            begins,
-            obs,
-            rewards,
-            next_obs,
-            terminated,
-            dones,
-            new_obs,
-            ~np.array(skips),
-            dones | skips,
-            explores,
-            random_actions,
-            *all_masks,
+        transition = Transition(
+            *(obs, random_actions, rewards, next_obs, terminated, dones, new_obs, ~np.array(skips)),
+            *(begun if (begun := dones | skips).any() else None, 0, *all_masks),
         )
+        yield Batch(begins, transition, explores)
         obs = new_obs
         if script.masked:
             masks = new_masks

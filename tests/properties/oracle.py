@@ -13,6 +13,7 @@ import torch as th
 from gymnasium import spaces
 from torch import nn
 
+from dqn_plugins.learning import Transition
 from dqn_plugins.policies import (
     AdaptiveObGD,
     AdaptiveQOptimizer,
@@ -25,7 +26,7 @@ from dqn_plugins.policies import (
     RunningStatistics,
     TraceAdam,
 )
-from tests.properties.cases import Batch, Naive, Network, Stream
+from tests.properties.cases import Naive, Network, Stream
 
 __all__ = ["NaiveOracle", "Oracle", "StreamOracle", "one_of", "row_of"]
 
@@ -60,7 +61,10 @@ class Oracle:
 
     def __init__(self, network: Network, policy: QPolicy) -> None:
         self.network = network
-        self.parameters = [p.detach().numpy().astype(np.float64) for p in policy.q_net.parameters()]
+        parameters = [p.detach().numpy().astype(np.float64) for p in policy.q_net.parameters()]
+        self.shapes = [p.shape for p in parameters]
+        # All of them, one after another; so are gradients, traces and moments
+        self.weights = np.concatenate([p.ravel() for p in parameters])
         self.slope = 0.01 if network.activation_fn is nn.LeakyReLU else 0.0
         self.normalizes_observations = False
         self.seen: dict[str, list[np.ndarray]] = {}
@@ -72,8 +76,10 @@ class Oracle:
         self.margin = np.inf
 
     @property
-    def weights(self) -> np.ndarray:
-        return np.concatenate([p.ravel() for p in self.parameters])
+    def parameters(self) -> list[np.ndarray]:
+        ends = np.cumsum([np.prod(shape) for shape in self.shapes])
+        parts = np.split(self.weights, ends[:-1])
+        return [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     # What the network is fed
 
@@ -155,7 +161,7 @@ class Oracle:
 
     def is_scale(self, index: int) -> bool:
         """Whether a layer is the learned scale and shift of layer normalisation."""
-        return self.parameters[2 * index].ndim == 1
+        return len(self.shapes[2 * index]) == 1
 
     def local_features(self, obs: Any) -> np.ndarray:
         """Bumps along each input and the inputs, as much as every step costs the same."""
@@ -165,9 +171,9 @@ class Oracle:
 
     def matrices(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Each linear layer, convolution and scale as a matrix and a bias of every output."""
-        layers = []
-        for index in range(len(self.parameters) // 2):
-            weight, bias = self.parameters[2 * index : 2 * index + 2]
+        layers, parameters = [], self.parameters
+        for index in range(len(parameters) // 2):
+            weight, bias = parameters[2 * index : 2 * index + 2]
             if weight.ndim == 4:
                 matrix = np.zeros((len(bias) * self.n_places[index], self.n_inputs[index]))
                 entries, outs, units = self.uses[index]
@@ -182,13 +188,13 @@ class Oracle:
         self, index: int, by_matrix: np.ndarray, by_bias: np.ndarray
     ) -> list[np.ndarray]:
         """Derivatives by a layer's parameters, of which a convolution uses each many times."""
-        weight, bias = self.parameters[2 * index : 2 * index + 2]
-        if weight.ndim < 4:
-            return [np.diag(by_matrix) if self.is_scale(index) else by_matrix, by_bias]
-        by_weight = np.zeros(weight.size)
+        shape = self.shapes[2 * index]
+        if len(shape) < 4:
+            return [np.diag(by_matrix) if self.is_scale(index) else by_matrix.ravel(), by_bias]
+        by_weight = np.zeros(np.prod(shape))
         entries, outs, units = self.uses[index]
         np.add.at(by_weight, entries, by_matrix[outs, units])
-        return [by_weight.reshape(weight.shape), by_bias.reshape(len(bias), -1).sum(axis=1)]
+        return [by_weight, by_bias.reshape(shape[0], -1).sum(axis=1)]
 
     def lay_out_convolutions(self) -> None:
         """Find out which weight of a convolution connects which input with which output."""
@@ -229,7 +235,7 @@ class Oracle:
             self.margin = min(self.margin, values.max() - below.max())
         return int(values.argmax())
 
-    def gradient(self, obs: Any, action: int) -> list[np.ndarray]:
+    def gradient(self, obs: Any, action: int) -> np.ndarray:
         """∇Q(s, a): for each layer from the last to the first, by the chain rule."""
         _, inputs, jacobians = self.forward(obs)
         by_output = np.eye(self.network.n_actions)[action]
@@ -241,10 +247,10 @@ class Oracle:
                 by_output = by_output @ self.matrices()[index][0] @ jacobians[index - 1]
         if self.is_local:
             by_values = np.eye(self.network.n_actions)[action]
-            gradient.append(np.outer(by_values, self.local_features(obs)))
-        return gradient
+            gradient.append(np.outer(by_values, self.local_features(obs)).ravel())
+        return np.concatenate(gradient)
 
-    def bootstrap(self, batch: Batch, env_index: int, masked: bool = True) -> float:
+    def bootstrap(self, batch: Transition, env_index: int, masked: bool = True) -> float:
         if masked and batch.terminated[env_index]:
             return 0.0
         mask = row_of(batch.next_action_masks, env_index)
@@ -255,69 +261,62 @@ class Oracle:
         possible = q_values if mask is None else q_values[mask]
         return float(possible.max()) if len(possible) else 0.0
 
-    def begin(self, batch: Batch) -> None:
+    def begin(self, batch: Transition) -> None:
         """Episodes begin in all environments."""
 
-    def learn(self, batch: Batch, actions: np.ndarray) -> list[float]:
+    def learn(self, batch: Transition) -> list[float]:
         """Learn from each transition by itself, or from their mean; the TD errors."""
         envs = np.flatnonzero(batch.valid).tolist()
         groups = [[env] for env in envs] if self.rule.update == "each" else [envs]
         td_errors = []
         for group in groups:
             if group:
-                td_errors += self.learn_mean(batch, actions, group)
-        for env in np.flatnonzero(batch.begun).tolist():
+                td_errors += self.learn_mean(batch, group)
+        for env in np.flatnonzero([] if batch.begun is None else batch.begun).tolist():
             self.observe(one_of(batch.new_obs, env))
         return td_errors
 
-    def learn_mean(self, batch: Batch, actions: np.ndarray, envs: list[int]) -> list[float]:
+    def learn_mean(self, batch: Transition, envs: list[int]) -> list[float]:
         """One update on the mean over some environments' transitions; the TD errors."""
         raise NotImplementedError
 
 
 class Moments:
     """
-    Adam's moments for every parameter.
+    Adam's moments for every weight.
 
-    :param oracle: Whose parameters they are for.
+    :param oracle: Whose weights they are for.
     """
 
     def __init__(self, oracle: Oracle) -> None:
-        self.first = [np.zeros_like(p) for p in oracle.parameters]
-        self.second = [np.zeros_like(p) for p in oracle.parameters]
+        self.first, self.second = np.zeros_like(oracle.weights), np.zeros_like(oracle.weights)
         self.t = 0
 
     def step(
-        self, gradient: list[np.ndarray], betas: tuple[float, float], eps: float, kind: Any
-    ) -> list[np.ndarray]:
-        """What to subtract from the parameters, per unit of learning rate."""
+        self, gradient: np.ndarray, betas: tuple[float, float], eps: float, kind: Any
+    ) -> np.ndarray:
+        """What to subtract from the weights, per unit of learning rate."""
         beta1, beta2 = betas
         self.t += 1
-        step = []
-        # RAdam: how many gradients the second moment is worth, and what that leaves of its variance
-        most = 2 / (1 - beta2) - 1
-        n = most - 2 * self.t * beta2**self.t / (1 - beta2**self.t)
-        rest = (n - 4) * (n - 2) * most / ((most - 4) * (most - 2) * n) if n > 5 else 0.0
-        for i, g in enumerate(gradient):
-            self.first[i] = beta1 * self.first[i] + (1 - beta1) * g
-            self.second[i] = beta2 * self.second[i] + (1 - beta2) * g**2
-            m, v, correction = self.first[i], self.second[i], 1 - beta2**self.t
-            if kind is KerasAdam:
-                step.append(m / (1 - beta1**self.t) * np.sqrt(correction) / (np.sqrt(v) + eps))
-            elif kind is th.optim.RAdam:
-                adapted = np.sqrt(rest * correction) / (np.sqrt(v) + eps)
-                step.append(m / (1 - beta1**self.t) * (adapted if n > 5 else 1.0))
-            else:
-                step.append(m / (1 - beta1**self.t) / (np.sqrt(v / correction) + eps))
-        return step
+        self.first = beta1 * self.first + (1 - beta1) * gradient
+        self.second = beta2 * self.second + (1 - beta2) * gradient**2
+        m, v, correction = self.first / (1 - beta1**self.t), self.second, 1 - beta2**self.t
+        if kind is KerasAdam:
+            return m * np.sqrt(correction) / (np.sqrt(v) + eps)
+        if kind is th.optim.RAdam:
+            # How many gradients the second moment is worth, and what that leaves of its variance
+            most = 2 / (1 - beta2) - 1
+            n = most - 2 * self.t * beta2**self.t / correction
+            if n <= 5:
+                return m
+            rest = (n - 4) * (n - 2) * most / ((most - 4) * (most - 2) * n)
+            return m * np.sqrt(rest * correction) / (np.sqrt(v) + eps)
+        return m / (np.sqrt(v / correction) + eps)
 
-    def rms_step(self, gradient: list[np.ndarray], alpha: float, eps: float) -> list[np.ndarray]:
-        """What RMSprop subtracts from the parameters, per unit of learning rate."""
-        step = []
-        for i, g in enumerate(gradient):
-            self.second[i] = alpha * self.second[i] + (1 - alpha) * g**2
-            step.append(g / (np.sqrt(self.second[i]) + eps))
-        return step
+    def rms_step(self, gradient: np.ndarray, alpha: float, eps: float) -> np.ndarray:
+        """What RMSprop subtracts from the weights, per unit of learning rate."""
+        self.second = alpha * self.second + (1 - alpha) * gradient**2
+        return gradient / (np.sqrt(self.second) + eps)
 
 
 class NaiveOracle(Oracle):
@@ -334,11 +333,11 @@ class NaiveOracle(Oracle):
         self.rule = rule
         self.moments = Moments(self)
 
-    def learn_mean(self, batch: Batch, actions: np.ndarray, envs: list[int]) -> list[float]:
+    def learn_mean(self, batch: Transition, envs: list[int]) -> list[float]:
         rule, n_transitions = self.rule, len(envs)
-        td_errors, mean_gradient = [], [np.zeros_like(p) for p in self.parameters]
+        td_errors, mean_gradient = [], np.zeros_like(self.weights)
         for i in envs:
-            action = actions[i]
+            action = batch.actions[i]
             obs = one_of(batch.obs, i)
             next_value = self.bootstrap(batch, i, masked=not rule.bootstrap_at_terminal)
             q_values = self.q_values(obs)
@@ -352,23 +351,17 @@ class NaiveOracle(Oracle):
             for k in range(self.network.n_actions):
                 slope = 2 * (q_values[k] - target[k]) / (n_transitions * self.network.n_actions)
                 if slope != 0:
-                    gradient = self.gradient(obs, k)
-                    mean_gradient = [
-                        m + slope * g for m, g in zip(mean_gradient, gradient, strict=True)
-                    ]
+                    mean_gradient += slope * self.gradient(obs, k)
         if rule.max_grad_norm is not None:
-            norm = np.sqrt(sum((g**2).sum() for g in mean_gradient))
-            factor = min(1.0, rule.max_grad_norm / (norm + 1e-6))
-            mean_gradient = [factor * g for g in mean_gradient]
+            norm = np.linalg.norm(mean_gradient)
+            mean_gradient *= min(1.0, rule.max_grad_norm / (norm + 1e-6))
         step = mean_gradient
         if rule.optimizer_class is th.optim.RMSprop:
             step = self.moments.rms_step(mean_gradient, **rule.optimizer_kwargs)
         elif rule.optimizer_kwargs:  # one of the Adams
             kind = rule.optimizer_class
             step = self.moments.step(mean_gradient, **rule.optimizer_kwargs, kind=kind)
-        self.parameters = [
-            p - rule.learning_rate * s for p, s in zip(self.parameters, step, strict=True)
-        ]
+        self.weights = self.weights - rule.learning_rate * step
         return td_errors
 
 
@@ -398,21 +391,14 @@ class StreamOracle(Oracle):
         self.returns_seen: list[float] = []
         self.rewards_seen: list[float] = []
         self.td_errors_seen: list[float] = []
-        self.squares_seen: list[list[np.ndarray]] = []
+        self.squares_seen: list[np.ndarray] = []
         self.squared_norms_seen: list[float] = []
-        self.z = [self.no_trace() for _ in range(n_envs)]
+        self.traces = np.zeros((n_envs, len(self.weights)))
         self.returns = [0.0] * n_envs
         self.average, self.n_averaged = self.weights, 0
 
-    def no_trace(self) -> list[np.ndarray]:
-        return [np.zeros_like(p) for p in self.parameters]
-
-    @property
-    def traces(self) -> np.ndarray:
-        return np.array([np.concatenate([part.ravel() for part in z]) for z in self.z])
-
-    def begin(self, batch: Batch) -> None:
-        self.z = [self.no_trace() for _ in range(self.n_envs)]
+    def begin(self, batch: Transition) -> None:
+        self.traces[:] = 0.0
         self.returns = [0.0] * self.n_envs
         for i in range(self.n_envs):
             self.observe(one_of(batch.obs, i))
@@ -446,10 +432,10 @@ class StreamOracle(Oracle):
         probabilities[q_values.argmax()] += 1 - epsilon
         return float(probabilities @ q_values)
 
-    def learn_mean(self, batch: Batch, actions: np.ndarray, envs: list[int]) -> list[float]:
+    def learn_mean(self, batch: Transition, envs: list[int]) -> list[float]:
         rule = self.rule
         # Of s: by what was known when it came
-        observations = {i: one_of(batch.obs, i) for i in envs}
+        actions, observations = batch.actions, {i: one_of(batch.obs, i) for i in envs}
         masks = {i: row_of(batch.action_masks, i) for i in envs}
         explored = {i: self.greedy_action(observations[i], masks[i]) != actions[i] for i in envs}
         q_values = {i: self.q_values(observations[i]) for i in envs}
@@ -475,9 +461,8 @@ class StreamOracle(Oracle):
         in_units_of_rewards = [td_error * self.reward_scale for td_error in td_errors]
         for i in envs:
             if explored[i] and rule.trace_cut == "watkins":
-                self.z[i] = self.no_trace()
-            fade = rule.gamma * rule.trace_decay
-            self.z[i] = [fade * z + g for z, g in zip(self.z[i], gradients[i], strict=True)]
+                self.traces[i] = 0.0
+            self.traces[i] = rule.gamma * rule.trace_decay * self.traces[i] + gradients[i]
         self.move({i: self.clipped(d) for i, d in zip(envs, td_errors, strict=True)}, gradients)
         if rule.averaging_window is not None:
             # The window is so many transitions, of which this update learned from a few
@@ -487,7 +472,7 @@ class StreamOracle(Oracle):
             self.average = (1 - share) * self.average + share * self.weights
         for i in envs:
             if batch.dones[i] or (explored[i] and rule.trace_cut == "after"):
-                self.z[i] = self.no_trace()
+                self.traces[i] = 0.0
             if batch.dones[i]:
                 self.returns[i] = 0.0
         return in_units_of_rewards
@@ -502,92 +487,60 @@ class StreamOracle(Oracle):
             clips.append(rule.td_error_clip_rms * np.sqrt(mean_square))
         return float(np.clip(td_error, -min(clips), min(clips)))
 
-    def move(self, td_errors: dict[int, float], gradients: dict[int, list[np.ndarray]]) -> None:
+    def move(self, td_errors: dict[int, float], gradients: dict[int, np.ndarray]) -> None:
         """One step of the optimiser along the traces."""
-        rule, kwargs = self.rule, self.rule.optimizer_kwargs
-        mean_update = [
-            sum(td_error * self.z[i][k] for i, td_error in td_errors.items()) / len(td_errors)
-            for k in range(len(self.parameters))
-        ]
-        squares = [
-            np.mean([gradients[i][k] ** 2 for i in td_errors], axis=0)
-            for k in range(len(self.parameters))
-        ]
+        rule, kwargs, moments = self.rule, self.rule.optimizer_kwargs, self.moments
+        update = sum(d * self.traces[i] for i, d in td_errors.items()) / len(td_errors)
+        squares = np.mean([gradients[i] ** 2 for i in td_errors], axis=0)
         if rule.optimizer_class is TraceAdam:
-            step = self.moments.step([-u for u in mean_update], **kwargs, kind=TraceAdam)
-            self.parameters = [
-                p - rule.learning_rate * s for p, s in zip(self.parameters, step, strict=True)
-            ]
+            change = -moments.step(-update, **kwargs, kind=TraceAdam)
         elif rule.optimizer_class is AdaptiveQOptimizer:
             fade = rule.gamma * rule.trace_decay
-            for k, update in enumerate(mean_update):
-                v = fade * self.moments.second[k] + (1 - fade) * squares[k]
-                self.moments.second[k] = v
-                scale = 1 / (np.sqrt(v) + kwargs["eps"])
-                self.parameters[k] = self.parameters[k] + rule.learning_rate * update * scale
+            moments.second = fade * moments.second + (1 - fade) * squares
+            change = update / (np.sqrt(moments.second) + kwargs["eps"])
         elif rule.optimizer_class is MaxScaledOptimizer:
-            for k, update in enumerate(mean_update):
-                v = np.maximum(kwargs["beta2"] * self.moments.first[k], np.abs(update))
-                self.moments.first[k] = v
-                change = rule.learning_rate * update / (v + kwargs["eps"])
-                self.parameters[k] = self.parameters[k] + change
+            moments.first = np.maximum(kwargs["beta2"] * moments.first, np.abs(update))
+            change = update / (moments.first + kwargs["eps"])
         elif rule.optimizer_class is IntentionalOptimizer:
-            self.move_intentionally(td_errors, squares)
+            change = self.intentional(td_errors, squares)
         else:
-            self.move_within_bounds(td_errors, mean_update)
+            change = self.within_bounds(td_errors, update)
+        self.weights = self.weights + rule.learning_rate * change
 
-    def move_intentionally(self, td_errors: dict[int, float], squares: list[np.ndarray]) -> None:
-        """One intentional update; its running means are weighted means of everything seen."""
+    def intentional(self, td_errors: dict[int, float], squares: np.ndarray) -> np.ndarray:
+        """An intentional update; its running means are weighted means of everything seen."""
         rule, kwargs = self.rule, self.rule.optimizer_kwargs
         self.squares_seen.append(squares)
         ages = np.arange(len(self.squares_seen))[::-1]
-        mean_squares = [
-            np.average(seen, axis=0, weights=kwargs["beta2"] ** ages)
-            for seen in zip(*self.squares_seen, strict=True)
-        ]
-        scales = [1 / (np.sqrt(mean_square) + kwargs["eps"]) for mean_square in mean_squares]
-        self.squared_norms_seen.append(
-            sum(float((s * d).sum()) for s, d in zip(squares, scales, strict=True))
-        )
+        mean_square = np.average(self.squares_seen, axis=0, weights=kwargs["beta2"] ** ages)
+        scale = 1 / (np.sqrt(mean_square) + kwargs["eps"])
+        self.squared_norms_seen.append(float((squares * scale).sum()))
         fade = rule.gamma * rule.trace_decay
         sigma = np.average(self.squared_norms_seen, weights=fade**ages)
-        change = self.no_trace()
+        change = np.zeros_like(self.weights)
         for i, td_error in td_errors.items():
-            norm = sum((z**2 * d).sum() for z, d in zip(self.z[i], scales, strict=True))
-            size = rule.learning_rate / max(np.sqrt(sigma * norm), 1e-8)
-            change = [
-                c + size * td_error * d * z / len(td_errors)
-                for c, d, z in zip(change, scales, self.z[i], strict=True)
-            ]
-        self.parameters = [p + c for p, c in zip(self.parameters, change, strict=True)]
+            norm = np.sqrt(sigma * (self.traces[i] ** 2 * scale).sum())
+            change += td_error * scale * self.traces[i] / max(norm, 1e-8) / len(td_errors)
+        return change
 
-    def move_within_bounds(
-        self, td_errors: dict[int, float], mean_update: list[np.ndarray]
-    ) -> None:
-        """One step of overshooting-bounded gradient descent, adaptive or not."""
-        rule, kwargs = self.rule, self.rule.optimizer_kwargs
-        scales = [np.ones_like(p) for p in self.parameters]
+    def within_bounds(self, td_errors: dict[int, float], update: np.ndarray) -> np.ndarray:
+        """Overshooting-bounded gradient descent, adaptive or not."""
+        rule, kwargs, scale = self.rule, self.rule.optimizer_kwargs, np.ones_like(self.weights)
         if rule.optimizer_class is AdaptiveObGD:
             self.moments.t += 1
+            second = kwargs["beta2"] * self.moments.second + (1 - kwargs["beta2"]) * update**2
+            self.moments.second = second
             correction = 1 - kwargs["beta2"] ** self.moments.t
-            for k, update in enumerate(mean_update):
-                second = kwargs["beta2"] * self.moments.second[k]
-                self.moments.second[k] = second + (1 - kwargs["beta2"]) * update**2
-                scales[k] = (self.moments.second[k] / correction + kwargs["eps"]) ** -0.5
+            scale = (second / correction + kwargs["eps"]) ** -0.5
         else:
             assert rule.optimizer_class is ObGD
-        change = self.no_trace()
+        change = np.zeros_like(self.weights)
         for i, td_error in td_errors.items():
-            direction = [part * scale for part, scale in zip(self.z[i], scales, strict=True)]
-            norm = sum(np.abs(part).sum() for part in direction)
-            delta_bar = max(abs(td_error), 1.0)
+            direction = self.traces[i] * scale
+            delta_bar, norm = max(abs(td_error), 1.0), np.abs(direction).sum()
             bound = rule.learning_rate * kwargs["overshoot_factor"] * delta_bar * norm
-            size = rule.learning_rate / max(1.0, bound)
-            change = [
-                c + size * td_error * d / len(td_errors)
-                for c, d in zip(change, direction, strict=True)
-            ]
-        self.parameters = [p + c for p, c in zip(self.parameters, change, strict=True)]
+            change += td_error * direction / max(1.0, bound) / len(td_errors)
+        return change
 
     def assert_statistics(self, policy: QPolicy) -> None:
         """Compare the policy's running statistics with those of everything seen."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from dqn_plugins import StreamQ
-from dqn_plugins.learning import Learner
+from dqn_plugins.learning import Learner, Transition
 from dqn_plugins.policies import QPolicy, StreamQPolicy
 from tests.helpers import traces
 from tests.properties.cases import (
@@ -40,17 +40,11 @@ def state(policy: QPolicy) -> tuple[np.ndarray, np.ndarray]:
     """Copies of the traces, shape (n_envs, n_weights), and of the discounted returns."""
     assert isinstance(policy, StreamQPolicy)
     assert policy.reward_normalizer is not None
-    parts = [
-        policy.optimizer.state[param]["trace"].flatten(1).numpy()
-        for param in policy.q_net.parameters()
-    ]
-    return np.concatenate(parts, axis=1), policy.reward_normalizer.returns.numpy().copy()
+    return traces(policy), policy.reward_normalizer.returns.numpy().copy()
 
 
 def learn(learner: Learner, batch: Batch) -> None:
-    greedy_actions = learner.greedy_actions(batch.obs)
-    actions = np.where(batch.explores, batch.random_actions, greedy_actions)
-    learner.learn(batch.transition(actions))
+    learner.learn(batch.acted(learner.greedy_actions(batch.transition.obs)).transition)
 
 
 @pytest.mark.parametrize("backend", ["torch", "compiled"])
@@ -69,22 +63,23 @@ def test_an_episodes_traces_are_those_of_it_alone(
     policies = [make_policy(network, rule) for _ in range(2)]
     learners = [make_learner(policy, rule, script.n_envs, backend) for policy in policies]
     # The first one learns from what came before, and then its episodes end in all environments.
-    learners[0].start_episodes(before[0].obs)
+    learners[0].start_episodes(before[0].transition.obs)
     for batch in before[:-1]:
         learn(learners[0], batch)
     last = before[-1]
     if boundary in ("terminated", "truncated", "both"):
         everywhere = np.ones(script.n_envs, bool)
         terminated = everywhere if boundary != "truncated" else ~everywhere
-        last = last._replace(terminated=terminated, dones=everywhere, valid=everywhere)
+        ended = {"terminated": terminated, "dones": everywhere, "valid": everywhere}
+        last = last._replace(transition=last.transition._replace(**ended))
     learn(learners[0], last)
     if not after:
         return
     if boundary == "reset":
-        learners[0].start_episodes(after[0].obs)
+        learners[0].start_episodes(after[0].transition.obs)
     elif boundary == "forgotten":
         learners[0].forget()
-    learners[1].start_episodes(after[0].obs)
+    learners[1].start_episodes(after[0].transition.obs)
     for batch in after:
         assert_same_state(*policies)
         for learner in learners:
@@ -108,9 +103,9 @@ def test_an_environments_trace_is_that_of_it_alone(backend, network, rule, scrip
     for batch in play(script, network):
         batches = [only(batch, slice(i, i + 1)) for i in range(script.n_envs)]
         if batch.begins:
-            learner.start_episodes(batch.obs)
+            learner.start_episodes(batch.transition.obs)
             for one, part in zip(learners, batches, strict=True):
-                one.start_episodes(part.obs)
+                one.start_episodes(part.transition.obs)
         learn(learner, batch)
         for one, part in zip(learners, batches, strict=True):
             learn(one, part)
@@ -135,26 +130,24 @@ def test_environments_that_take_turns_are_learned_from_as_themselves(
     for batch in play(script, network):
         if batch.begins:
             for learner in learners:
-                learner.start_episodes(batch.obs)
-        greedy_actions = learners[0].greedy_actions(batch.obs)
-        actions = np.where(batch.explores, batch.random_actions, greedy_actions)
-        td_errors = learners[0].learn(batch.transition(actions)).copy()
+                learner.start_episodes(batch.transition.obs)
+        batch = batch.acted(learners[0].greedy_actions(batch.transition.obs))
+        td_errors = learners[0].learn(batch.transition).copy()
         for first, stop in (0, n_first), (n_first, script.n_envs):
             if first < stop <= script.n_envs:
                 rows = slice(first, stop)
-                turn = only(batch, rows).transition(actions[rows])._replace(first_env_index=first)
+                turn = only(batch, rows).transition._replace(first_env_index=first)
                 assert np.array_equal(learners[1].learn(turn), td_errors[rows])
     if n_first < script.n_envs:
         assert_same_state(together, by_turns)
 
 
 def only(batch: Batch, rows: slice) -> Batch:
-    parts = {
-        name: None if part is None else part[rows]
-        for name, part in batch._asdict().items()
-        if name != "begins"
-    }
-    return Batch(begins=batch.begins, **parts)
+    parts = (p[rows] if isinstance(p, np.ndarray) else p for p in batch.transition)
+    transition = Transition(*parts)
+    if transition.begun is not None and not transition.begun.any():
+        transition = transition._replace(begun=None)
+    return batch._replace(transition=transition, explores=batch.explores[rows])
 
 
 # The same through whole models: what ends an episode from outside

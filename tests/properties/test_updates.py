@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dqn_plugins.learning import Learner
-from dqn_plugins.policies import AdaptiveObGD, ObGD, QPolicy, TraceOptimizer
+from dqn_plugins.policies import AdaptiveObGD, ObGD, QPolicy
+from tests.helpers import optimizer_numbers, traces
 from tests.properties.cases import (
     Batch,
     Naive,
@@ -48,11 +49,11 @@ each_rule = pytest.mark.parametrize(
 
 def played(
     network: Network, rule: Naive | Stream, script: Script
-) -> Iterator[tuple[Batch, np.ndarray, list[float], Oracle]]:
+) -> Iterator[tuple[Batch, list[float], Oracle]]:
     """
     Let the oracle learn from a script, up to where rounding decides.
 
-    :return: For each step the batch, the actions, the TD errors, and the oracle after it.
+    :return: For each step the batch with its actions, the TD errors, and the oracle after it.
     """
     policy = make_policy(network, rule)
     oracle: Oracle
@@ -64,17 +65,16 @@ def played(
         if rule.optimizer_class in (ObGD, AdaptiveObGD):
             most = MOST_UPDATES_OF_OBGD
     for batch, _ in zip(play(script, network), range(most), strict=False):
+        obs, masks = batch.transition.obs, batch.transition.action_masks
         if batch.begins:
-            oracle.begin(batch)
-        greedy = [
-            oracle.greedy_action(one_of(batch.obs, i), row_of(batch.action_masks, i))
-            for i in range(script.n_envs)
-        ]
-        actions = np.where(batch.explores, batch.random_actions, greedy)
-        td_errors = oracle.learn(batch, actions)
+            oracle.begin(batch.transition)
+        batch = batch.acted(
+            [oracle.greedy_action(one_of(obs, i), row_of(masks, i)) for i in range(script.n_envs)]
+        )
+        td_errors = oracle.learn(batch.transition)
         if oracle.margin < TOO_CLOSE_TO_CALL:
             return
-        yield batch, actions, td_errors, oracle
+        yield batch, td_errors, oracle
 
 
 def flat_weights(policy: QPolicy, name: str = "q_net") -> np.ndarray:
@@ -82,31 +82,13 @@ def flat_weights(policy: QPolicy, name: str = "q_net") -> np.ndarray:
     return np.concatenate(parts).astype(np.float64)
 
 
-def flat_traces(policy: QPolicy) -> np.ndarray:
-    assert isinstance(policy.optimizer, TraceOptimizer)
-    parts = [
-        policy.optimizer.state[param]["trace"].flatten(1).numpy()
-        for param in policy.q_net.parameters()
-    ]
-    return np.concatenate(parts, axis=1)
-
-
-def optimizer_numbers(policy: QPolicy) -> list[np.ndarray]:
-    state = policy.optimizer.state
-    return [
-        np.asarray(state[param][name], np.float64)
-        for param in policy.q_net.parameters()
-        for name in sorted(state[param])
-        if state[param][name] is not None
-    ]
-
-
-def learn(learner: Learner, batch: Batch, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def learn(learner: Learner, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
     """One step of a script; the transitions' TD errors, and the greedy actions after it."""
+    transition = batch.transition
     if batch.begins:
-        learner.start_episodes(batch.obs)
-    td_errors = learner.learn(batch.transition(actions))[batch.valid]
-    return td_errors, learner.greedy_actions(batch.new_obs, batch.new_action_masks)
+        learner.start_episodes(transition.obs)
+    td_errors = learner.learn(transition)[transition.valid]
+    return td_errors, learner.greedy_actions(transition.new_obs, transition.new_action_masks)
 
 
 def assert_near(one: Any, other: Any, relative: float, absolute: float) -> None:
@@ -119,12 +101,13 @@ def greedy_where_clear(
     oracle: Oracle, batch: Batch, greedy_actions: np.ndarray
 ) -> list[tuple[int, int]]:
     """Pairs of a greedy action and the oracle's, where no two actions are nearly as good."""
-    pairs = []
+    pairs, transition = [], batch.transition
     for i, action in enumerate(greedy_actions.tolist()):
-        values, mask = oracle.q_values(one_of(batch.new_obs, i)), row_of(batch.new_action_masks, i)
+        obs, mask = one_of(transition.new_obs, i), row_of(transition.new_action_masks, i)
+        values = oracle.q_values(obs)
         values = np.sort(values if mask is None else values[mask])[::-1]
         if len(values) == 1 or values[0] - values[1] > 1e-3 * max(1.0, abs(values[0])):
-            pairs.append((action, oracle.greedy_action(one_of(batch.new_obs, i), mask)))
+            pairs.append((action, oracle.greedy_action(obs, mask)))
     return pairs
 
 
@@ -136,7 +119,7 @@ def assert_equal_to_equations(
     rounding = 1e-6 * float(np.linalg.norm(initial))
     assert_near(flat_weights(policy) - initial, oracle.weights - initial, 1e-3, rounding)
     if isinstance(oracle, StreamOracle):
-        assert_near(flat_traces(policy), oracle.traces, 1e-3, 1e-6)
+        assert_near(traces(policy), oracle.traces, 1e-3, 1e-6)
         oracle.assert_statistics(policy)
         if oracle.rule.averaging_window is not None:
             moved = flat_weights(policy, "average_q_net") - initial
@@ -150,8 +133,8 @@ def test_an_update_is_that_of_the_equations_on_every_space(rules, data):
     script = data.draw(scripts(masks=True))
     policy = make_policy(network, rule)
     learner, initial = make_learner(policy, rule, script.n_envs, "torch"), flat_weights(policy)
-    for batch, actions, expected, oracle in played(network, rule, script):
-        td_errors, greedy_actions = learn(learner, batch, actions)
+    for batch, expected, oracle in played(network, rule, script):
+        td_errors, greedy_actions = learn(learner, batch)
         assert_equal_to_equations(oracle, policy, initial, td_errors, expected)
         for one, other in greedy_where_clear(oracle, batch, greedy_actions):
             assert one == other
@@ -171,9 +154,9 @@ def test_compiled_learners_equal_autograd_and_both_the_equations(rules, inputs, 
         for policy, backend in zip(policies, ["compiled", "torch"], strict=True)
     ]
     initial, has_learned = flat_weights(policies[0]), False
-    for batch, actions, expected, oracle in played(network, rule, script):
+    for batch, expected, oracle in played(network, rule, script):
         td_errors, greedy_actions = zip(
-            *(learn(learner, batch, actions) for learner in learners), strict=True
+            *(learn(learner, batch) for learner in learners), strict=True
         )
         for policy, errors, greedy in zip(policies, td_errors, greedy_actions, strict=True):
             assert_equal_to_equations(oracle, policy, initial, errors, expected)
@@ -181,7 +164,7 @@ def test_compiled_learners_equal_autograd_and_both_the_equations(rules, inputs, 
                 assert one == other
         assert_near(*td_errors, 1e-4, 1e-5)
         assert_near(*map(flat_weights, policies), 1e-5, 1e-6)
-        has_learned |= bool(batch.valid.any())
+        has_learned |= bool(batch.transition.valid.any())
         if has_learned:  # before that, torch's optimisers have no state
             for one, other in zip(*map(optimizer_numbers, policies), strict=True):
                 assert_near(one, other, 1e-3, 1e-5)

@@ -42,7 +42,7 @@ class PlainTorch:
     """
 
     def __init__(self, model: PQN, policy_kwargs: dict[str, Any]) -> None:
-        self.model, self.policy = model, self
+        self.model = model
         network = new_model("torch", model.get_env(), policy_kwargs=policy_kwargs).q_net
         network.load_state_dict(model.q_net.state_dict())
         self.network = network.q_net
