@@ -201,14 +201,9 @@ def learn_naive(
     next_masks: Bools | None,
 ) -> int:
     """
-    Apply the naive update rule to one transition per environment.
+    Apply the naive update rule to one transition per environment: fields of :class:`Transition`,
+    with observations flattened to shape (n_envs, n_inputs).
 
-    :param state: What to work on.
-    :param obs: As the other arrays, a field of :class:`Transition`, observations flattened to shape
-        (n_envs, n_inputs).
-    :param first_env_index: Index of the environment of the first row.
-    :param masks: Which actions were possible, shape (n_envs, n_actions); None for all.
-    :param next_masks: Which are possible next, likewise.
     :return: ``LEARNED``; or, with no weight changed, ``NOT_FINITE`` or the row whose update
         overflows.
     """
@@ -301,7 +296,7 @@ def learn_stream(
         scale = 1.0
         for is_next in range(2):
             if is_next:
-                keep_statistics(state)
+                copy_statistics(state, False)
                 for env in range(start, stop):
                     if valid[env]:
                         observe_one(network, next_obs[env])
@@ -333,7 +328,7 @@ def learn_stream(
                 finite = np.isfinite(td_errors[env])
                 td_errors[env] *= scale
                 if not (finite and bound < LARGEST_GRADIENT):
-                    restore_statistics(state)
+                    copy_statistics(state, True)
                     return env
 
         # The traces: fade, and take in the gradient
@@ -559,23 +554,16 @@ def all_statistics(state: State) -> tuple[Doubles, ...]:
 
 
 @compiled
-def keep_statistics(state: State) -> None:
-    """Write down the statistics, for :func:`restore_statistics`."""
-    start = 0
+def copy_statistics(state: State, restores: bool) -> None:
+    """Write the statistics down, or make them again what was written down."""
+    before, place = state.before, 0
     for numbers in all_statistics(state):
         for i in range(numbers.size):
-            state.before[start + i] = numbers[i]
-        start += numbers.size
-
-
-@compiled
-def restore_statistics(state: State) -> None:
-    """Make the statistics what they were at :func:`keep_statistics`."""
-    start = 0
-    for numbers in all_statistics(state):
-        for i in range(numbers.size):
-            numbers[i] = state.before[start + i]
-        start += numbers.size
+            if restores:
+                numbers[i] = before[place]
+            else:
+                before[place] = numbers[i]
+            place += 1
 
 
 RULES: dict[type[Rule], Callable[..., int]] = {
