@@ -10,7 +10,6 @@ from dqn_plugins.policies import (
     CnnPolicy,
     Convolution,
     ImageExtractor,
-    SparseInitializer,
     StreamCnnPolicy,
 )
 from dqn_plugins.policies.image_extractor import LARGE_IMAGES, SMALL_IMAGES
@@ -53,13 +52,6 @@ def test_the_network_follows_the_size_of_the_image(shape, expected, features, un
     assert policy.q_net.net_arch == [units]
     space.seed(0)
     assert ACTIONS.contains(int(policy.predict(space.sample())[0]))
-
-
-def test_channels_first_and_last_give_the_same_features():
-    first, last = (ImageExtractor(image(*shape)) for shape in [(4, 12, 9), (12, 9, 4)])
-    first.load_state_dict(last.state_dict())
-    obs = th.rand(5, 12, 9, 4)
-    assert th.equal(first(obs.movedim(-1, 1)), last(obs))
 
 
 def test_a_padded_map_is_as_large_as_the_image():
@@ -108,14 +100,6 @@ def test_each_map_is_normalised_as_a_whole():
     features = extractor(th.rand(3, 6, 5, 2)).detach().numpy()
     np.testing.assert_allclose(features.mean(axis=1), 0.0, atol=1e-6)
     np.testing.assert_allclose(features.var(axis=1), 1.0, rtol=1e-2)
-
-
-def test_filters_begin_sparse():
-    policy = StreamCnnPolicy(
-        image(10, 10, 4), ACTIONS, lambda _: 1e-3, weight_initializer=SparseInitializer(0.9)
-    )
-    weight = policy.q_net.features_extractor.layers[0].weight.detach()
-    assert ((weight != 0).flatten(1).sum(dim=1) == 36 - int(0.9 * 36)).all()
 
 
 def test_small_images_are_normalised_by_what_was_seen_only_on_request_and_photographs_never():

@@ -30,33 +30,6 @@ def test_the_first_two_steps_are_those_worked_out_by_hand():
     assert param.item() == pytest.approx(first - change, rel=1e-12)
 
 
-def run(optimizer_class: type[th.optim.Optimizer], eps: float) -> th.Tensor:
-    param = parameter(1.0, -1.0)
-    optimizer = optimizer_class([param], lr=0.01, eps=eps)
-    for i in range(20):
-        step(optimizer, param, 1e-3 * math.sin(i + 1), 1e-3 * math.cos(i))
-    return param.detach()
-
-
-def test_with_a_tiny_epsilon_it_is_torchs_adam():
-    th.testing.assert_close(run(KerasAdam, 1e-12), run(th.optim.Adam, 1e-12), rtol=1e-6, atol=0)
-
-
-def test_with_epsilon_it_is_not_torchs_adam():
-    difference = run(KerasAdam, 1e-3) - run(th.optim.Adam, 1e-3)
-    assert (difference.abs() > 1e-2).all()
-
-
-def test_the_first_step_shows_where_epsilon_is_added():
-    # torch: g/(|g| + ε); Keras: g/(|g| + ε/√(1−β₂)), an ε that counts 31.6 times as much.
-    gradient, eps = 1e-3, 1e-3
-    ours, theirs = parameter(0.0), parameter(0.0)
-    step(KerasAdam([ours], lr=1.0, eps=eps), ours, gradient)
-    step(th.optim.Adam([theirs], lr=1.0, eps=eps), theirs, gradient)
-    assert theirs.item() == pytest.approx(-gradient / (gradient + eps), rel=1e-9)
-    assert ours.item() == pytest.approx(-gradient / (gradient + eps / math.sqrt(1e-3)), rel=1e-9)
-
-
 def test_a_parameter_without_a_gradient_stays():
     with_gradient, without = parameter(1.0), parameter(1.0)
     optimizer = KerasAdam([with_gradient, without])
