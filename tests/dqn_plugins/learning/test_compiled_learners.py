@@ -20,10 +20,10 @@ from dqn_plugins.learning.compiled.support import (
     reason_against_compiling,
     reason_against_optimizer,
 )
-from dqn_plugins.policies import AdaptiveObGD, KerasAdam, ObGD, TraceAdam
+from dqn_plugins.policies import KerasAdam
 from tests.algorithms import each_algorithm, each_optimizer
 from tests.environments import RecordingEnv
-from tests.helpers import optimizer_numbers, statistics, traces, weights
+from tests.helpers import optimizer_numbers, weights
 
 Model = NaiveDQN | StreamQ
 
@@ -141,53 +141,6 @@ def test_naive_dqn_compiled_equals_autograd_after_1000_updates(
     )
     n_batches = 60 if n_envs == 16 else 1_000  # with 16 updates each
     assert_learn_the_same(models, played(n_envs)[:n_batches])
-
-
-@pytest.mark.numerics
-@pytest.mark.parametrize(
-    ("optimizer", "trace_cut", "n_envs", "normalizes", "rewards", "td_error_clip", "net_arch"),
-    [
-        (ObGD, "after", 3, False, False, 0.5, [32, 32, 32]),
-        (ObGD, "never", 1, False, True, 0.5, []),
-        (AdaptiveObGD, "after", 1, True, True, None, []),
-        (AdaptiveObGD, "watkins", 3, False, True, 0.5, [16, 8]),
-        (TraceAdam, "watkins", 1, True, False, 0.5, []),
-        (TraceAdam, "after", 3, False, True, None, [32, 32, 32]),
-        (TraceAdam, "never", 3, False, False, None, []),
-        (TraceAdam, "after", 16, True, True, None, [16, 8]),
-    ],
-)
-def test_stream_q_compiled_equals_autograd(
-    optimizer, trace_cut, n_envs, normalizes, rewards, td_error_clip, net_arch
-):
-    models = twins(
-        StreamQ,
-        n_envs,
-        learning_rate=1e-3 if optimizer is TraceAdam else 1.0,
-        trace_cut=trace_cut,
-        td_error_clip=td_error_clip,
-        policy_kwargs={
-            "net_arch": net_arch,
-            "optimizer_class": optimizer,
-            "normalize_observations": normalizes,
-            "normalize_rewards": rewards and "return_deviation",
-        },
-    )
-    # ObGD with α = 1 takes steps as long as the TD error asks for, and is chaotic: a difference in
-    # the last bit doubles every few updates (after 400 of them it is 3e-4). Adam's steps are small.
-    n_updates = 300 if optimizer is TraceAdam else 100
-    assert_learn_the_same(models, played(n_envs)[:n_updates])
-    assert_close(traces(models[1]), traces(models[0]), 1e-4)
-    averages = [model.policy.average_q_net.parameters() for model in models]
-    for one, other in zip(*averages, strict=True):
-        assert_close(one.numpy(), other.numpy(), 1e-4)
-    n_averaged, td_errors = 1, 2
-    assert len(statistics(models[0])) == n_averaged + td_errors + 3 * normalizes + 7 * rewards
-    assert statistics(models[1]).keys() == statistics(models[0]).keys()
-    for name, numbers in statistics(models[0]).items():
-        # float64, and of what the environments gave, which is the same for both; but for TD errors
-        tolerance = 1e-4 if name.startswith("td_errors.") else 1e-12
-        assert statistics(models[1])[name] == pytest.approx(numbers, tolerance, tolerance), name
 
 
 # What changes meanwhile

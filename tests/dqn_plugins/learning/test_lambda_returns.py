@@ -19,12 +19,6 @@ def returns_of(rewards, next_values, terminated, dones, gamma=0.5, q_lambda=0.75
     return returns.squeeze(1).tolist()
 
 
-def test_a_rollout_without_an_end():
-    # G2 = 3 + 0.5·8 = 7; G1 = 2 + 0.5·(0.25·6 + 0.75·7) = 5.375;
-    # G0 = 1 + 0.5·(0.25·4 + 0.75·5.375) = 3.515625
-    assert returns_of([1, 2, 3], [4, 6, 8], [0] * 3, [0] * 3) == [3.515625, 5.375, 7.0]
-
-
 def test_nothing_comes_back_over_a_termination():
     # G3 = 4 + 0.5·8 = 8; G2 = 3 + 0.5·(0.25·7 + 0.75·8) = 6.875; G1 = 2, whatever 6 is;
     # G0 = 1 + 0.5·(0.25·4 + 0.75·2) = 2.25
@@ -41,13 +35,6 @@ def test_a_truncation_bootstraps_from_its_last_observation_alone():
 def test_ends_at_the_last_step_of_a_rollout():
     assert returns_of([1, 2], [4, 6], [0, 1], [0, 1]) == [2.25, 2.0]
     assert returns_of([1, 2], [4, 6], [0, 0], [0, 1]) == [3.375, 5.0]
-
-
-def test_lambda_0_is_one_step_and_lambda_1_all_rewards():
-    rewards, values = [1, 2, 3], [4, 6, 8]
-    assert returns_of(rewards, values, [0] * 3, [0] * 3, 0.5, 0.0) == [3.0, 5.0, 7.0]
-    # 1 + 0.5·2 + 0.25·3 + 0.125·8
-    assert returns_of(rewards, values, [0] * 3, [0] * 3, 0.5, 1.0) == [3.75, 5.5, 7.0]
 
 
 def forward_view(rewards, next_values, terminated, dones, gamma, q_lambda) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from typing import Any, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
@@ -10,7 +9,8 @@ from gymnasium import spaces
 from torch import nn
 
 from dqn_plugins import NaiveDQN, StreamQ
-from dqn_plugins.policies import ObGD, TraceAdam
+from dqn_plugins.policies import ObGD
+from tests.environments import SpacesEnv
 from tests.helpers import traces, weights
 
 WITHOUT_NORMALISATION: dict[str, Any] = {
@@ -26,18 +26,11 @@ def zeros(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-class SpacesOnly(gym.Env[Any, np.int64]):
-    """Tells its spaces; its transitions are the test's."""
-
-    def __init__(self, observation_space: spaces.Space[Any], n_actions: int) -> None:
-        self.observation_space, self.action_space = observation_space, spaces.Discrete(n_actions)
-
-
 def linear_model(space: spaces.Space[Any], n_actions: int, backend: str, **rule: Any) -> StreamQ:
     """All weights are zero. A step is α·δ·z: with a κ this small, ObGD never reaches its bound."""
     return StreamQ(
         "MlpPolicy",
-        SpacesOnly(space, n_actions),
+        SpacesEnv(space, n_actions),
         learning_rate=0.5,
         policy_kwargs={
             "net_arch": [],
@@ -203,7 +196,7 @@ def test_the_advantage_gap_is_that_worked_out_by_hand(
         policy_kwargs |= WITHOUT_NORMALISATION
     model = algorithm(
         "MlpPolicy",
-        SpacesOnly(spaces.Box(0.0, 1.0, (4,), np.float32), n_actions=2),
+        SpacesEnv(spaces.Box(0.0, 1.0, (4,), np.float32), 2),
         gamma=0.25,
         advantage_gap=0.5,
         policy_kwargs=policy_kwargs,
@@ -219,123 +212,5 @@ def test_the_advantage_gap_is_that_worked_out_by_hand(
     assert received == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("end", ["terminated", "truncated"])
-@pytest.mark.parametrize("n_steps", [1, 2, 7])
-def test_credit_flows_back_by_gamma_lambda_per_step(backend, end, n_steps):
-    # A reward at the end of a corridor of greedy steps, all values zero: w[s] ← (γλ)^k·α·r.
-    space = spaces.Box(0.0, 1.0, (8,), np.float32)
-    model = linear_model(space, 1, backend, gamma=0.9, trace_decay=0.6)
-    states = np.eye(8, dtype=np.float32)
-    for k in range(n_steps):
-        last = k == n_steps - 1
-        ends = last and end == "terminated", last and end == "truncated"
-        model.learn_one(states[k], 0, float(last), states[k + 1], *ends)
-    expected = [0.5 * 0.54 ** (n_steps - 1 - k) for k in range(n_steps)] + [0.0] * (8 - n_steps)
-    assert weights(model)[:8] == pytest.approx(expected, rel=1e-6)
-    assert not traces(model).any()
-
-
 # The forward view: with weights that stand still, the updates of an episode sum up to
 # Σ (G − Q(s, a))·∇Q(s, a), G being the λ-return, which looks ahead instead of back.
-
-
-class Episode(NamedTuple):
-    obs: list[np.ndarray]
-    """One more than actions."""
-    actions: list[int]
-    rewards: list[float]
-    terminated: bool
-
-
-def frozen_model(trace_cut: str, backend: str) -> StreamQ:
-    # With β1 = 0 Adam's first moment is −δ·z of the last step, which tells what the update was
-    # along even where the trace is cleared after it; with a learning rate of 0 nothing moves.
-    return StreamQ(
-        "MlpPolicy",
-        SpacesOnly(spaces.Box(-np.inf, np.inf, (3,), np.float32), n_actions=3),
-        learning_rate=0.0,
-        gamma=0.9,
-        trace_decay=0.8,
-        trace_cut=trace_cut,
-        policy_kwargs={
-            "net_arch": [6],
-            "activation_fn": nn.Tanh,
-            "weight_initializer": None,
-            "optimizer_class": TraceAdam,
-            "optimizer_kwargs": {"betas": (0.0, 0.9)},
-            **WITHOUT_NORMALISATION,
-        },
-        seed=2,
-        backend=backend,
-    )
-
-
-def play(model: StreamQ, length: int, terminated: bool) -> Episode:
-    rng = np.random.default_rng(length)
-    obs = [rng.normal(size=3).astype(np.float32) for _ in range(length + 1)]
-    actions = [int(a) for a in model.predict(np.array(obs[:-1]), deterministic=True)[0]]
-    actions = [a if rng.random() < 0.6 else (a + 1) % 3 for a in actions]
-    return Episode(obs, actions, rng.normal(size=length).tolist(), terminated)
-
-
-def backward_view(model: StreamQ, episode: Episode) -> np.ndarray:
-    total, length = np.zeros(len(weights(model))), len(episode.actions)
-    for t in range(length):
-        last = t == length - 1
-        ends = last and episode.terminated, last and not episode.terminated
-        obs, next_obs = episode.obs[t : t + 2]
-        model.learn_one(obs, episode.actions[t], episode.rewards[t], next_obs, *ends)
-        state = model.policy.optimizer.state
-        moments = [state[param]["exp_avg"] for param in model.q_net.parameters()]
-        total -= np.concatenate([moment.numpy().ravel() for moment in moments])
-    return total
-
-
-def forward_view(model: StreamQ, episode: Episode, lambda_returns: list[float]) -> np.ndarray:
-    total = np.zeros(len(weights(model)))
-    for obs, action, goal in zip(episode.obs, episode.actions, lambda_returns, strict=False):
-        value = model.q_net(th.as_tensor(obs[None]))[0, action]
-        gradient = th.autograd.grad(value, list(model.q_net.parameters()))
-        total += (goal - value.item()) * np.concatenate([g.numpy().ravel() for g in gradient])
-    return total
-
-
-def values_of(model: StreamQ, episode: Episode) -> tuple[np.ndarray, np.ndarray]:
-    """Q(s, ·) of every step, and max Q of every state including the last."""
-    with th.no_grad():
-        q = model.q_net(th.as_tensor(np.array(episode.obs))).numpy().astype(np.float64)
-    best = q.max(axis=1)
-    if episode.terminated:
-        best[-1] = 0.0
-    return q, best
-
-
-@pytest.mark.parametrize("terminated", [True, False])
-@pytest.mark.parametrize("trace_cut", ["after", "watkins", "never"])
-def test_the_updates_sum_up_to_the_recursive_return_with_exploration(
-    backend, trace_cut, terminated
-):
-    # G(t) = r + γ·max Q(s′) + γλ·c·(G(t+1) − Q(s′, a′)), c telling whether credit passes.
-    model = frozen_model(trace_cut, backend)
-    before = weights(model)
-    for length in (1, 2, 9, 20):
-        episode = play(model, length, terminated)
-        q, best = values_of(model, episode)
-        greedy = [a == q[t].argmax() for t, a in enumerate(episode.actions)]
-        lambda_returns = [0.0] * length
-        for t in reversed(range(length)):
-            goal = episode.rewards[t] + model.gamma * best[t + 1]
-            passes = {
-                "after": greedy[t],
-                "watkins": t + 1 < length and greedy[t + 1],
-                "never": True,
-            }
-            if t + 1 < length and passes[trace_cut]:
-                surprise = lambda_returns[t + 1] - q[t + 1, episode.actions[t + 1]]
-                goal += model.gamma * model.trace_decay * surprise
-            lambda_returns[t] = goal
-        expected = forward_view(model, episode, lambda_returns)
-        assert np.linalg.norm(expected) > 0.1
-        # float32 sums of up to 20 terms
-        assert backward_view(model, episode) == pytest.approx(expected, rel=1e-4, abs=1e-5)
-    assert np.array_equal(weights(model), before)
