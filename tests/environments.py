@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium import spaces
 
 __all__ = [
+    "BadReset",
     "DriftEnv",
     "FaultyEnv",
     "RecordingEnv",
@@ -88,12 +89,14 @@ class ScriptedEnv(gym.Env[np.ndarray, np.int64]):
         self.episodes = episodes
         self.episode, self.step_in_episode = -1, 0
         self.n_resets = self.n_steps = 0
+        self.actions: list[list[int]] = []  # of each episode
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         self.n_resets += 1
+        self.actions.append([])
         self.episode, self.step_in_episode = self.episode + 1, 0
         return self._obs(), {}
 
@@ -101,6 +104,7 @@ class ScriptedEnv(gym.Env[np.ndarray, np.int64]):
         assert self.action_space.contains(action)
         rewards, end = self.episodes[self.episode % len(self.episodes)]
         reward = rewards[self.step_in_episode]
+        self.actions[-1].append(int(action))
         self.n_steps += 1
         self.step_in_episode += 1
         done = self.step_in_episode == len(rewards)
@@ -152,6 +156,27 @@ class RecordingEnv(gym.Env[np.ndarray, np.int64]):
 
     def _draw(self) -> np.ndarray:
         return self.np_random.normal(size=self.observation_space.shape).astype(np.float32)
+
+
+class BadReset(RecordingEnv):
+    """
+    A :class:`RecordingEnv` of which one episode does not begin as it should.
+
+    :param first: What ``reset`` returns as observation; an exception is raised.
+    :param bad_episode: Which episode, counted from 0.
+    """
+
+    def __init__(self, first: Any, bad_episode: int = 0) -> None:
+        super().__init__()
+        self.first, self.bad_episode = first, bad_episode
+
+    def reset(self, **kwargs: Any) -> Any:
+        obs, info = super().reset(**kwargs)
+        if self.episode != self.bad_episode:
+            return obs, info
+        if isinstance(self.first, Exception):
+            raise self.first
+        return self.first, info
 
 
 class DriftEnv(gym.Env[np.ndarray, np.int64]):

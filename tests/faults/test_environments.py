@@ -20,7 +20,15 @@ from dqn_plugins import (
 )
 from dqn_plugins.environments.single_env import ConstantMemoryMonitor, SyncVecEnv
 from tests.algorithms import each_algorithm
-from tests.environments import FaultyEnv, RecordingEnv, Spoil, observing, raising, rewarding
+from tests.environments import (
+    BadReset,
+    FaultyEnv,
+    RecordingEnv,
+    Spoil,
+    observing,
+    raising,
+    rewarding,
+)
 from tests.helpers import everything, follow, through_a_file
 
 BAD_STEP = 6
@@ -172,26 +180,6 @@ def test_a_worker_that_dies_is_named(tmp_path, end, words):
     assert everything(model) != states[-1]
     for process in env.processes:
         process.kill()
-
-
-class BadReset(RecordingEnv):
-    """
-    A :class:`RecordingEnv` whose first episode does not begin as it should.
-
-    :param first: What ``reset`` returns as observation; an exception is raised.
-    """
-
-    def __init__(self, first: Any) -> None:
-        super().__init__()
-        self.first = first
-
-    def reset(self, **kwargs: Any) -> Any:
-        obs, info = super().reset(**kwargs)
-        if self.episode > 0:
-            return obs, info
-        if isinstance(self.first, Exception):
-            raise self.first
-        return self.first, info
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Random actions: once or for a while, and for longer while the agent is stuck."""
 
 import itertools
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,25 +16,10 @@ from tests.environments import ScriptedEnv
 N_ACTIONS = 50
 BAD = (-200.0, 1)
 ENDLESS = [([-1.0] * 100_000, "truncated")]
+Noting = partial(ScriptedEnv, n_actions=N_ACTIONS)
 
 
-class Noting(ScriptedEnv):
-    """Notes down the actions of each episode, among many."""
-
-    def __init__(self, episodes: list[tuple[list[float], str]]) -> None:
-        super().__init__(episodes, n_actions=N_ACTIONS)
-        self.actions: list[list[int]] = []
-
-    def reset(self, **kwargs: Any) -> Any:
-        self.actions.append([])
-        return super().reset(**kwargs)
-
-    def step(self, action: np.int64) -> Any:
-        self.actions[-1].append(int(action))
-        return super().step(action)
-
-
-def model_of(*envs: Noting, **kwargs: Any) -> StreamQ:
+def model_of(*envs: ScriptedEnv, **kwargs: Any) -> StreamQ:
     defaults = {
         "learning_rate": 0.0,
         "exploration_fraction": 0.0,
@@ -284,14 +270,6 @@ def test_a_long_episode_that_ends_well_is_stuck_no_longer():
     assert explorer.episodes == RecentEpisodes(
         explorer.episodes.last, -10.0, 23, 15.0, -4.0, [0.0], [0], stuck=0.0, lingering=0.0
     )
-
-
-def test_an_agent_whose_first_episode_does_not_end_goes_on_exploring():
-    model = model_of(Noting(ENDLESS), exploration_final_eps=0.0)
-    model.learn(1_999)
-    assert model.exploration_rate == 0.0
-    model.learn(1, reset_num_timesteps=False)
-    assert model.exploration_rate == model.exploration_stuck_eps == 0.2
 
 
 # Possible actions

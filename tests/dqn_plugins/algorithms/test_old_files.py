@@ -1,5 +1,7 @@
 """Models that earlier versions saved are loaded, and go on where they were."""
 
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +14,7 @@ from tests.environments import ScriptedEnv
 DATA = Path(__file__).parents[2] / "data"
 
 
-class Noting(ScriptedEnv):
-    """Notes down the actions, of twenty."""
-
-    def __init__(self) -> None:
-        super().__init__([([-1.0] * 12, "truncated")], n_actions=20)
-        self.actions: list[int] = []
-
-    def step(self, action):
-        self.actions.append(int(action))
-        return super().step(action)
+TWENTY_ACTIONS = partial(ScriptedEnv, [([-1.0] * 12, "truncated")], n_actions=20)
 
 
 # Written by version 0.2.0 after 54 steps of two such environments, all of them random and each
@@ -49,7 +42,7 @@ class Noting(ScriptedEnv):
     ],
 )
 def test_a_model_of_version_0_2_0_goes_on(algorithm, name, actions, rollout, tmp_path):
-    envs = [Noting(), Noting()]
+    envs = [TWENTY_ACTIONS(), TWENTY_ACTIONS()]
     vec_env = DummyVecEnv([lambda env=env: env for env in envs])
     vec_env.reset()
     for env in envs:  # where they were: in the fourth step of their third episode
@@ -68,7 +61,7 @@ def test_a_model_of_version_0_2_0_goes_on(algorithm, name, actions, rollout, tmp
         assert (model._td_errors.count, model._td_errors.last != 0.0) == (6, True)
     assert not {"_exploration_rng", "_held", "_td_error_count", "_n_actions"} & vars(model).keys()
     model.learn(20, reset_num_timesteps=False)
-    assert [env.actions for env in envs] == actions
+    assert [[*chain(*env.actions)] for env in envs] == actions
     # and what is saved now is loaded as well
     model.save(tmp_path / "model")
     for one in (model, algorithm.load(tmp_path / "model")):
@@ -77,7 +70,7 @@ def test_a_model_of_version_0_2_0_goes_on(algorithm, name, actions, rollout, tmp
 
 def test_a_seed_that_is_given_while_loading_counts(tmp_path):
     obs = np.zeros((100, 2), np.float32)
-    StreamQ("MlpPolicy", Noting(), seed=0).save(tmp_path / "model")
+    StreamQ("MlpPolicy", TWENTY_ACTIONS(), seed=0).save(tmp_path / "model")
     drawn = [
         StreamQ.load(tmp_path / "model", **seed).predict(obs)[0].tolist()
         for seed in ({}, {"seed": 0}, {"seed": 1})

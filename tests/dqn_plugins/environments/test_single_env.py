@@ -179,22 +179,6 @@ def test_what_was_handed_out_does_not_change_later(dictionary):
     assert [info["list"] for *_, (info,) in handed_out[1:]] == [[i] for i in range(1, 13)]
 
 
-@pytest.mark.parametrize("dictionary", [False, True])
-def test_what_the_caller_changes_does_not_reach_the_environment(dictionary):
-    inner = Reusing(dictionary)
-    env = SingleVecEnv(inner)
-    env.reset()
-    obs, rewards, dones, (info,) = env.step(np.zeros(1, int))
-    (obs["part"] if dictionary else obs)[:] = -7.0
-    info["list"][0] = info["new"] = -7
-    rewards[:] = dones[:] = 1
-    assert inner.buffer.tolist() == [2.0, 2.0]
-    assert inner.info == {"list": [1]}
-    obs, rewards, dones, _ = env.step(np.zeros(1, int))
-    assert (obs["part"] if dictionary else obs).tolist() == [[3.0, 3.0]]
-    assert (rewards.tolist(), dones.tolist()) == ([2.0], [False])
-
-
 # ConstantMemoryMonitor
 
 

@@ -263,16 +263,10 @@ def test_environments_of_one_piece_take_a_seed(seed):
     assert len(model.ep_info_buffer) > 3
 
 
-def test_a_way_of_resetting_may_be_told_by_its_name():
-    env = scripted(AutoresetMode.NEXT_STEP)
-    env.metadata = {"autoreset_mode": "NextStep"}
-    GymnasiumVecEnv(env)
-
-
 class OwnNumbers(VectorEnv):
     """One step per episode; it tells things of its own, some of each environment, some of all."""
 
-    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+    metadata = {"autoreset_mode": "NextStep"}  # noqa: RUF012 - by its name
     num_envs = 2
     single_observation_space = spaces.Box(-1.0, 1.0, (1,))
     single_action_space = spaces.Discrete(2)
