@@ -6,12 +6,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import DummyVecEnv, VecTransposeImage
+from stable_baselines3.common.vec_env import VecTransposeImage
 from torch import nn
 
 from dqn_plugins import NonFiniteTransitionError, StreamQ
 from dqn_plugins.environments import make_env
-from dqn_plugins.learning import AutogradLearner, CompiledLearner
+from dqn_plugins.learning import CompiledLearner
 from dqn_plugins.policies import ImageExtractor
 from tests.algorithms import each_algorithm
 from tests.helpers import through_a_file, weights
@@ -80,21 +80,6 @@ def test_every_form_of_image_is_learned_from(row, dtype, channels_last):
 
 
 @pytest.mark.numerics
-@each_form
-def test_the_form_makes_no_difference_to_what_is_learned(dtype, channels_last):
-    models = [
-        StreamQ(
-            "CnnPolicy",
-            Catch(*form),
-            seed=0,
-            policy_kwargs={"normalize_observations": False},
-        ).learn(100)
-        for form in [(dtype, channels_last), (np.bool_, True)]
-    ]
-    np.testing.assert_allclose(*map(weights, models), rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.numerics
 @each_algorithm
 @pytest.mark.parametrize("activation_fn", [nn.ReLU, nn.SiLU])
 def test_the_backends_learn_the_same(row, activation_fn):
@@ -155,28 +140,6 @@ def test_defaults_go_by_what_the_policy_is(policy, given, expected):
     assert numbers(through_a_file(model, env=Catch())) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("dtype", [np.bool_, np.float32, np.uint8])
-def test_pixels_are_normalised_on_request_alone(dtype):
-    model = StreamQ("CnnPolicy", Catch(dtype), seed=0)
-    assert model.q_net.observation_normalizer is None
-    normalizing = {"normalize_observations": True}
-    model = StreamQ("CnnPolicy", Catch(dtype), policy_kwargs=normalizing, seed=0).learn(20)
-    statistics = model.q_net.observation_normalizer.statistics
-    assert len(statistics) == (0 if dtype is np.uint8 else 1)  # bytes are divided by 255
-    assert through_a_file(model).q_net.observation_normalizer is not None
-
-
-@each_algorithm
-def test_a_saved_model_goes_on_bit_for_bit(row):
-    env = DummyVecEnv([lambda: Catch(np.uint8)] * 2)
-    model = row.make(env, "CnnPolicy", exploration_fraction=0.0).learn(24)
-    loaded = through_a_file(model, env=DummyVecEnv([lambda: Catch(np.uint8)] * 2))
-    for each in (model, loaded):
-        each.set_random_seed(7)
-        each.learn(24)
-    assert np.array_equal(weights(loaded), weights(model))
-
-
 def test_a_bad_pixel_is_refused_before_it_does_harm(backend):
     model = StreamQ("CnnPolicy", Catch(np.float32, bad_step=6), seed=0, backend=backend)
     with pytest.raises(NonFiniteTransitionError, match="step 6"):
@@ -197,20 +160,6 @@ def test_minatar_is_learned_from_by_its_name(game):
     frame = model.get_env().render()
     assert frame.dtype == np.uint8
     assert frame.shape == (100, 100, 3)
-
-
-def test_nature_cnn_is_there_on_request():
-    from stable_baselines3.common.envs import FakeImageEnv
-    from stable_baselines3.common.torch_layers import NatureCNN
-
-    model = StreamQ(
-        "CnnPolicy",
-        FakeImageEnv(3, 36, 36, 1),
-        policy_kwargs={"features_extractor_class": NatureCNN},
-    )
-    assert type(model._learner) is AutogradLearner
-    assert model.q_net.net_arch == []
-    model.learn(3)
 
 
 def test_an_atari_game_is_learned_from_by_its_name_and_goes_on_bit_for_bit(tmp_path):

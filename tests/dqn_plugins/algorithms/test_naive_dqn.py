@@ -26,35 +26,6 @@ def random_transitions(n: int, n_actions: int = 3, n_features: int = 3) -> list[
     ]
 
 
-@pytest.mark.parametrize("bootstrap_at_terminal", [False, True])
-@pytest.mark.parametrize("terminated", [False, True])
-def test_an_update_of_a_linear_network_is_that_worked_out_by_hand(
-    backend, bootstrap_at_terminal, terminated
-):
-    # tests/properties holds every other network and optimiser against the equations.
-    model = NaiveDQN(
-        "MlpPolicy",
-        RecordingEnv(),
-        learning_rate=0.1,
-        gamma=0.9,
-        q_step_size=0.5,
-        bootstrap_at_terminal=bootstrap_at_terminal,
-        policy_kwargs={"net_arch": [], "optimizer_class": th.optim.SGD},
-        seed=1,
-        backend=backend,
-    )
-    weight, bias = (p.detach().numpy().astype(np.float64) for p in model.q_net.parameters())
-    obs, _, reward, next_obs, _ = random_transitions(1)[0]
-    value = (weight @ next_obs + bias).max() if bootstrap_at_terminal or not terminated else 0.0
-    td_error = reward + 0.9 * value - (weight @ obs + bias)[1]
-    assert model.learn_one(obs, 1, reward, next_obs, terminated) == pytest.approx(td_error, 1e-5)
-    # The loss is the mean over three actions of (target - value) squared.
-    change = 0.1 * 2 / 3 * 0.5 * td_error
-    weight[1] += change * obs
-    bias[1] += change
-    np.testing.assert_allclose(weights(model), [*weight.ravel(), *bias], rtol=1e-5)
-
-
 def test_the_default_optimiser_is_torchs_adam_as_torch_defaults_it():
     optimizer = NaiveDQN("MlpPolicy", RecordingEnv()).policy.optimizer
     defaults = th.optim.Adam([th.zeros(1)], lr=1e-3).param_groups[0]
@@ -114,14 +85,6 @@ def exploring_model(n_envs: int, **kwargs: Any) -> tuple[NaiveDQN, list[Recordin
     return NaiveDQN("MlpPolicy", vec_env, **kwargs), envs
 
 
-def explored(model: NaiveDQN, envs: list[RecordingEnv]) -> np.ndarray:
-    """Which steps were not greedy, shape (steps, n_envs)."""
-    obs = np.array([[step.obs for step in env.transitions] for env in envs])
-    actions = np.array([[step.action for step in env.transitions] for env in envs])
-    greedy = model.predict(obs.reshape(-1, 3), deterministic=True)[0].reshape(actions.shape)
-    return (actions != greedy).T
-
-
 @pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
 def test_predict_explores_as_often_as_it_is_asked_to_and_tosses_a_coin_for_each(rate):
     model, _ = exploring_model(1, exploration_initial_eps=rate)
@@ -154,17 +117,6 @@ def test_epsilon_goes_down_in_a_straight_line(fraction, expected):
     rates: list[float] = []
     model.learn(10, callback=lambda *_: rates.append(model.exploration_rate) or True)
     assert rates == pytest.approx(expected)
-
-
-def test_the_first_action_explores_at_the_first_rate_and_the_last_ones_at_the_last():
-    model, envs = exploring_model(
-        20, exploration_initial_eps=1.0, exploration_final_eps=0.0, exploration_fraction=0.5
-    )
-    model.learn(20 * 20)
-    coins = explored(model, envs)
-    assert coins[0].mean() > 0.9
-    assert 0.2 < coins[:10].mean() < 0.8
-    assert not coins[10:].any()
 
 
 # learn_one

@@ -132,24 +132,6 @@ def test_everybody_sees_the_weights_that_were_learned(backend, row):
 
 
 @each_algorithm
-@pytest.mark.parametrize(
-    "policy_kwargs",
-    [
-        {"activation_fn": nn.SiLU},
-        {"activation_fn": nn.Tanh, "layer_norm": False},
-        {"layer_norm": True, "layer_norm_affine": True},
-    ],
-)
-def test_the_backends_learn_the_same(row, policy_kwargs):
-    learned = [
-        weights(row.make(backend=backend, policy_kwargs=policy_kwargs).learn(40))
-        for backend in ("torch", "compiled")
-    ]
-    np.testing.assert_allclose(*learned, rtol=1e-4, atol=1e-6)
-    assert not np.allclose(learned[0], weights(row.make(policy_kwargs=policy_kwargs)), rtol=1e-3)
-
-
-@each_algorithm
 def test_compiling_changes_nothing(row):
     model = row.make(backend="compiled")
     for each in (model, through_a_file(model.learn(8))):  # the other one has momentum
@@ -200,41 +182,6 @@ def test_weights_that_a_callback_sets_choose_the_next_action(backend, row):
 
 
 @each_algorithm
-def test_an_optimiser_setting_changed_by_the_user_is_in_force_at_once(backend, row):
-    model = row.make(backend=backend, learning_rate=1e-3).learn(8)
-    before = weights(model)
-    model.policy.optimizer.param_groups[0]["lr"] = 0.0
-    learn_again(model)
-    assert np.array_equal(weights(model), before)
-
-
-@each_algorithm
-def test_a_discount_changed_by_the_user_is_in_force_at_once(backend, row):
-    models = [row.make(backend=backend).learn(20) for _ in range(3)]
-    models[1].gamma = models[2].gamma = 0.1
-    learn_again(*models)
-    assert everything(models[1]) == everything(models[2])
-    assert not np.array_equal(weights(models[0]), weights(models[1]))
-
-
-@each_algorithm
-def test_a_learning_rate_schedule_decides_how_far_the_weights_move(backend, row):
-    # Zero in the second half of the training: PQN asks at the beginning of a rollout.
-    rates, history = [], []
-    model = row.make(backend=backend, learning_rate=lambda left: 0.01 if left > 0.5 else 0.0)
-
-    def note(*_: Any) -> bool:
-        rates.append(model.policy.optimizer.param_groups[0]["lr"])
-        history.append(weights(model).tobytes())
-        return True
-
-    model.learn(16, callback=note)
-    assert (rates[0], rates[-1]) == (0.01, 0.0)
-    assert len(set(history[:8])) == 8 // row.rollout + (row.rollout > 1)
-    assert len(set(history[8:])) == 1
-
-
-@each_algorithm
 def test_a_deep_copied_policy_is_a_snapshot(row):
     model = row.make()
     snapshot = copy.deepcopy(model.policy)
@@ -282,19 +229,6 @@ def test_the_callers_policy_kwargs_stay_as_they_were(row):
     for _ in range(2):
         row.algorithm("MlpPolicy", RecordingEnv(), policy_kwargs=given, **row.quick).learn(4)
     assert given == before
-
-
-@pytest.mark.parametrize(
-    ("optimizer_class", "optimizer_kwargs"),
-    [(th.optim.RMSprop, {"alpha": 0.9}), (th.optim.AdamW, {})],
-)
-def test_an_optimiser_of_ones_own_moves_the_weights(optimizer_class, optimizer_kwargs):
-    policy_kwargs = {"optimizer_class": optimizer_class, "optimizer_kwargs": optimizer_kwargs}
-    model = NaiveDQN("MlpPolicy", RecordingEnv(), policy_kwargs=policy_kwargs, seed=0)
-    before = weights(model)
-    model.learn(5)
-    assert not np.array_equal(weights(model), before)
-    assert type(through_a_file(model).policy.optimizer) is optimizer_class
 
 
 # Frozen layers

@@ -1,6 +1,5 @@
 """PQN as an algorithm of Stable-Baselines3: rollouts, callbacks, saving, environments, errors."""
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from dqn_plugins import PQN, make_vec_env
+from dqn_plugins import PQN
 from tests.dqn_plugins.algorithms.test_sb3_citizenship import Watcher, remember_logs
 from tests.environments import RecordingEnv, ScriptedEnv
 
@@ -97,33 +96,6 @@ def test_in_a_step_of_resetting_nothing_is_learned():
     assert not np.all(seen)
     played = sum(len(each.unwrapped.transitions) for each in env.envs)
     assert model.num_timesteps == np.sum(seen) == played
-
-
-@pytest.mark.parametrize(("n_envs", "n_envs_per_turn"), [(3, None), (4, None), (7, 3)])
-def test_with_envpool_what_belongs_together_stays_together(n_envs, n_envs_per_turn, monkeypatch):
-    """Each observation is what Gymnasium's dynamics make of the one before and of the action."""
-    pytest.importorskip("envpool")
-    env = make_vec_env("CartPole-v1", n_envs, "envpool", 1, n_envs_per_turn=n_envs_per_turn)
-    model = PQN("MlpPolicy", env, seed=1, **SMALL)
-    learn, rollouts = model._learner._learn_from_rollout, []
-
-    def noted() -> np.ndarray:
-        rollouts.append(copy.deepcopy(model._rollout))
-        return learn()
-
-    monkeypatch.setattr(model._learner, "_learn_from_rollout", noted)
-    model.learn(400)
-    physics: Any = gym.make("CartPole-v1").unwrapped
-    n_compared = 0
-    for rollout in rollouts:
-        continues = rollout.array("valid") & ~rollout.array("dones")
-        for t, env in np.argwhere(continues):
-            physics.reset()
-            physics.state = tuple(rollout.obs[""][t, env].double().numpy())
-            obs, *_ = physics.step(rollout.array("actions")[t, env])
-            np.testing.assert_allclose(rollout.obs[""][t + 1, env], obs, atol=1e-5)
-            n_compared += 1
-    assert n_compared > 300
 
 
 def test_one_half_of_envpools_environments_steps_at_once():

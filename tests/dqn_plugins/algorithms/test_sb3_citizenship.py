@@ -24,14 +24,12 @@ from stable_baselines3.common.callbacks import (
     StopTrainingOnRewardThreshold,
 )
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.envs import FakeImageEnv, IdentityEnv, SimpleMultiObsEnv
-from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     SubprocVecEnv,
-    VecEnv,
     VecMonitor,
     VecNormalize,
 )
@@ -41,7 +39,7 @@ from dqn_plugins import NaiveDQN
 from dqn_plugins.policies import MlpPolicy
 from tests.algorithms import each_algorithm
 from tests.environments import FaultyEnv, RecordingEnv, ScriptedEnv, SpacesEnv, raising
-from tests.helpers import learn_all, through_a_file, weights
+from tests.helpers import through_a_file, weights
 from tests.sb3_suite import LEFT_OUT
 
 
@@ -175,14 +173,6 @@ def test_eval_callback_evaluates_saves_the_best_model_and_logs(tmp_path):
     assert model.num_timesteps == 5
 
 
-def test_eval_callback_keeps_vecnormalize_in_step():
-    train_env = VecNormalize(make_vec_env(RecordingEnv))
-    eval_env = VecNormalize(make_vec_env(RecordingEnv), training=False)
-    callback = EvalCallback(eval_env, eval_freq=20, n_eval_episodes=1, verbose=0)
-    NaiveDQN("MlpPolicy", train_env).learn(20, callback=callback)
-    assert np.array_equal(eval_env.obs_rms.mean, train_env.obs_rms.mean)
-
-
 @pytest.mark.parametrize("as_argument", [True, False])
 def test_the_progress_bar_counts_every_step_and_closes(as_argument, monkeypatch):
     bars: list[ProgressBarCallback] = []
@@ -261,18 +251,6 @@ def test_every_key_that_dqn_logs_is_logged(row):
     logs.clear()
     model.learn(12, log_interval=None)
     assert logs == []
-
-
-def test_the_loss_is_the_mean_squared_error_that_was_descended():
-    env = RecordingEnv()
-    model = NaiveDQN("MlpPolicy", env, seed=0, learning_rate=0.0)
-    logs = remember_logs(model)
-    # Three whole episodes of 3, 4 and 1 steps
-    model.learn(8, log_interval=3)
-    twin = NaiveDQN("MlpPolicy", RecordingEnv(), seed=0, learning_rate=0.0)
-    td_errors = np.array(learn_all(twin, env.transitions))
-    losses = (model.q_step_size * td_errors) ** 2 / 3
-    assert logs[0][1]["train/loss"] == pytest.approx(losses.mean(), rel=1e-5)
 
 
 def test_success_is_logged_when_the_environment_reports_it():
@@ -384,22 +362,6 @@ def test_the_q_network_is_reached_as_in_dqn():
     assert q_values.shape == (1, 3)
     assert int(model.policy(obs)) == int(q_values.argmax())
     assert not any("target" in name for name, _ in model.policy.named_parameters())
-
-
-def test_reading_the_model_as_a_dqn_script_does():
-    model = NaiveDQN("MlpPolicy", "CartPole-v1", gamma=0.9, seed=4)
-    model.learn(20)
-    assert (model.num_timesteps, model._total_timesteps, model._n_updates) == (20, 20, 20)
-    assert (model.gamma, model.seed, model.n_envs) == (0.9, 4, 1)
-    assert model.exploration_rate == model.exploration_schedule(0.0) == 0.3
-    assert model.exploration_initial_eps == model.exploration_final_eps == 0.3
-    assert model.lr_schedule(1.0) == 1e-3
-    assert str(model.device) == str(model.policy.device) == "cpu"
-    assert isinstance(model.get_env(), VecEnv)
-    assert model.get_vec_normalize_env() is None
-    assert model.action_space.n == 2
-    assert model.observation_space.shape == (4,)
-    assert model.logger is not None
 
 
 VECTOR = spaces.Box(-1.0, 1.0, (2,))
@@ -594,35 +556,12 @@ def test_an_environment_with_a_monitor_is_not_monitored_twice():
     assert env.get_episode_rewards() == [3.0, 5.0, -1.0]
 
 
-def test_evaluate_policy_takes_the_model_greedily_and_not():
-    model = NaiveDQN("MlpPolicy", ScriptedEnv(EPISODES))
-    for deterministic in (True, False):
-        returns, lengths = evaluate_policy(
-            model,
-            Monitor(ScriptedEnv(EPISODES)),
-            n_eval_episodes=3,
-            deterministic=deterministic,
-            return_episode_rewards=True,
-        )
-        assert returns == [3.0, 5.0, -1.0]
-        assert lengths == [2, 1, 3]
-
-
 @each_algorithm
 def test_no_warning_is_given_in_ordinary_use(row):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = row.make("CartPole-v1").learn(20)
         through_a_file(model, env=make_vec_env("CartPole-v1", 2)).learn(10)
-
-
-def test_learning_a_solvable_task_solves_it():
-    # One-hot contexts, reward 1 for the right one of three actions: nothing to bootstrap.
-    env = IdentityEnv(3, ep_length=1)
-    model = NaiveDQN("MlpPolicy", env, learning_rate=1e-2, q_step_size=1.0, gamma=0.0, seed=0)
-    model.learn(600)
-    actions, _ = model.predict(np.arange(3), deterministic=True)
-    assert actions.tolist() == [0, 1, 2]
 
 
 @each_algorithm

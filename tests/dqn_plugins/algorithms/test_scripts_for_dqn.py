@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gymnasium import spaces
-from stable_baselines3.common.callbacks import BaseCallback, ConvertCallback
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -15,7 +15,7 @@ from stable_baselines3.dqn import policies as dqn_policies
 from dqn_plugins import NaiveDQN, StreamQ
 from tests.algorithms import each_algorithm
 from tests.environments import RecordingEnv, ScriptedEnv
-from tests.helpers import everything, own_loop, through_a_file
+from tests.helpers import everything, learn_all, own_loop, through_a_file
 
 # Policy classes
 
@@ -143,10 +143,13 @@ def test_a_callback_finds_the_loss_in_the_logger(row):
 
 
 def test_a_loss_in_the_logger_is_that_of_the_last_td_errors():
-    model = NaiveDQN("MlpPolicy", RecordingEnv(), seed=0, q_step_size=0.5, learning_rate=0.0)
-    reading, errors = Reading(), []
-    note = ConvertCallback(lambda *_: errors.append(model._td_errors.last) or True)
-    model.learn(20, callback=[note, reading], log_interval=None)
+    env, reading = RecordingEnv(), Reading()
+    model, twin = (
+        NaiveDQN("MlpPolicy", each, seed=0, q_step_size=0.5, learning_rate=0.0)
+        for each in (env, RecordingEnv())
+    )
+    model.learn(20, callback=reading, log_interval=None)
+    errors = learn_all(twin, env.transitions)
     for n, found in enumerate(reading.found, start=1):
         # α² δ² / n_actions, the mean over the steps since the last log, of which there is none
         assert found["train/loss"] == pytest.approx(0.25 * np.mean(np.square(errors[:n])) / 3)
