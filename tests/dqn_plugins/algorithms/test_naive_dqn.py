@@ -12,14 +12,14 @@ from tests.environments import RecordingEnv, Transition
 from tests.helpers import learn_all, weights
 
 
-def random_transitions(n: int, n_actions: int = 3, n_features: int = 3) -> list[Transition]:
+def random_transitions(n: int) -> list[Transition]:
     rng = np.random.default_rng(0)
     return [
         Transition(
-            rng.normal(size=n_features).astype(np.float32),
-            int(rng.integers(n_actions)),
+            rng.normal(size=3).astype(np.float32),
+            int(rng.integers(3)),
             float(rng.normal()),
-            rng.normal(size=n_features).astype(np.float32),
+            rng.normal(size=3).astype(np.float32),
             bool(rng.random() < 0.3),
         )
         for _ in range(n)
@@ -77,17 +77,11 @@ def test_a_callback_may_call_learn_one(backend):
 # Exploration
 
 
-def exploring_model(n_envs: int, **kwargs: Any) -> tuple[NaiveDQN, list[RecordingEnv]]:
-    """With 1000 actions, a random action is all but surely not the greedy one."""
-    envs = [RecordingEnv(n_actions=1000) for _ in range(n_envs)]
-    vec_env = DummyVecEnv([lambda env=env: env for env in envs])
-    kwargs = {"learning_rate": 0.0, "policy_kwargs": {"net_arch": []}, "seed": 0, **kwargs}
-    return NaiveDQN("MlpPolicy", vec_env, **kwargs), envs
-
-
 @pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
 def test_predict_explores_as_often_as_it_is_asked_to_and_tosses_a_coin_for_each(rate):
-    model, _ = exploring_model(1, exploration_initial_eps=rate)
+    # With 1000 actions, a random action is all but surely not the greedy one.
+    env, linear = RecordingEnv(n_actions=1000), {"net_arch": []}
+    model = NaiveDQN("MlpPolicy", env, exploration_initial_eps=rate, policy_kwargs=linear, seed=0)
     obs = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
     greedy = model.predict(obs, deterministic=True)[0]
     assert np.array_equal(greedy, model.predict(obs, deterministic=True)[0])

@@ -1,4 +1,4 @@
-"""Q(λ) held against numbers worked out by hand, a slow oracle, and the forward view."""
+"""Q(λ) and the advantage gap held against numbers worked out by hand."""
 
 from typing import Any, NamedTuple
 
@@ -210,7 +210,3 @@ def test_the_advantage_gap_is_that_worked_out_by_hand(
     model.act(obs[0], exploration_rate=0.5)
     received = model.learn_one(obs[0], action, 3.0, obs[1], terminated)
     assert received == pytest.approx(expected, abs=1e-6)
-
-
-# The forward view: with weights that stand still, the updates of an episode sum up to
-# Σ (G − Q(s, a))·∇Q(s, a), G being the λ-return, which looks ahead instead of back.
