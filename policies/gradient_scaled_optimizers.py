@@ -37,7 +37,6 @@ class AdaptiveQOptimizer(TraceOptimizer):
     With several environments whose updates are averaged, which the paper does not have, g² is the
     mean of their g², and v fades once per update.
 
-    :param params: The parameters to optimise, or groups of them.
     :param lr: Learning rate η, at least 0.
     :param eps: ε, added to the root of v, at least 1e-12. As large as the default is, it keeps the
         steps of weights with small gradients small.
@@ -95,7 +94,6 @@ class IntentionalOptimizer(TraceOptimizer):
     mean of their g², both means fade once per update, and each environment has the α of its own
     trace.
 
-    :param params: The parameters to optimise, or groups of them.
     :param lr: η, the part of the TD error that an update is to take away, at least 0.
     :param beta2: Decay rate β₂ of the mean of g², in [0, 1).
     :param eps: ε, added to the root of v̂, at least 1e-12.

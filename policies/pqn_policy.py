@@ -22,20 +22,10 @@ class PQNPolicy(QPolicy):
     Without layer normalisation, learning from a network's own values may diverge; with it, it does
     not (Gallici et al. 2024, arXiv 2407.04811, section 4).
 
-    :param observation_space: Observation space.
-    :param action_space: Action space.
-    :param lr_schedule: Learning rate as a function of the progress remaining (1 to 0).
+    The arguments are those of :class:`QPolicy`.
+
     :param net_arch: Number of units of each hidden layer. By default ``[120, 84]``; on top of
         convolutions as in :class:`QPolicy`.
-    :param activation_fn: Activation function.
-    :param features_extractor_class: Features extractor; by default ``FlattenExtractor``.
-    :param features_extractor_kwargs: Keyword arguments for the features extractor.
-    :param normalize_images: Whether to divide images by 255.
-    :param optimizer_class: Optimiser.
-    :param optimizer_kwargs: Keyword arguments for the optimiser, without the learning rate.
-    :param layer_norm: Whether to normalise each hidden layer before its activation.
-    :param weight_initializer: Draws the first weights; None keeps torch's.
-    :param layer_norm_affine: Whether layer normalisation learns a scale and a shift.
     """
 
     default_net_arch = (120, 84)

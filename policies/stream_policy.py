@@ -141,26 +141,17 @@ class StreamQPolicy(QPolicy):
     """
     :class:`QPolicy` with the ingredients of Stream Q(λ), each of which can be taken out.
 
-    :param observation_space: Observation space.
-    :param action_space: Action space.
-    :param lr_schedule: Learning rate as a function of the progress remaining (1 to 0).
+    The arguments that are not named here are those of :class:`QPolicy`.
+
     :param net_arch: Number of units of each hidden layer. By default ``[128, 128]``; on top of
         :class:`~dqn_plugins.policies.ImageExtractor` ``[128]``, or ``[256]`` for images with sides
         of 53 pixels or more; ``[]`` on top of ``NatureCNN``.
-    :param activation_fn: Activation function.
-    :param features_extractor_class: Features extractor; by default ``FlattenExtractor``.
-    :param features_extractor_kwargs: Keyword arguments for the features extractor. An
-        ``ImageExtractor`` takes over ``activation_fn`` and ``layer_norm`` if it is given none.
-    :param normalize_images: Whether to divide images by 255.
     :param optimizer_class: One of the optimisers with eligibility traces:
         :class:`~dqn_plugins.policies.TraceAdam`, :class:`~dqn_plugins.policies.ObGD`,
         :class:`~dqn_plugins.policies.AdaptiveObGD`,
         :class:`~dqn_plugins.policies.AdaptiveQOptimizer`,
         :class:`~dqn_plugins.policies.IntentionalOptimizer` or
         :class:`~dqn_plugins.policies.MaxScaledOptimizer`.
-    :param optimizer_kwargs: Keyword arguments for the optimiser, without the learning rate.
-    :param layer_norm: Whether to normalise each hidden layer before its activation.
-    :param weight_initializer: Draws the first weights; None keeps torch's.
     :param normalize_observations: Whether to normalise observations by running statistics; None
         for all but the images that an ``ImageExtractor`` sees, whose pixels are mostly alike.
     :param normalize_rewards: What rewards are divided by: "return_deviation", "reward_rms" or
@@ -169,7 +160,6 @@ class StreamQPolicy(QPolicy):
     :param averaging_window: Largest number of transitions over which the weights are averaged for
         ``predict``, at least 1; None to predict with the newest weights. Early in a run it is the
         last fifth of them. See ``average_q_net``.
-    :param layer_norm_affine: Whether layer normalisation learns a scale and a shift, too.
     :param local_values: Whether to have :class:`~dqn_plugins.policies.LocalValues` beside the
         perceptron, which count where every step costs the same; None for wherever they can be:
         where observations are vectors of real numbers, and they and rewards are normalised.

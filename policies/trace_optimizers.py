@@ -157,7 +157,6 @@ class ObGD(TraceOptimizer):
 
     Source: Elsayed, Vasan and Mahmood (2024), arXiv 2410.14606, algorithm 3.
 
-    :param params: The parameters to optimise, or groups of them.
     :param lr: Largest step size α, at least 0.
     :param overshoot_factor: κ, above 0: the larger, the smaller the steps.
     """
@@ -189,7 +188,6 @@ class AdaptiveObGD(TraceOptimizer):
 
     Source: Elsayed, Vasan and Mahmood (2024), arXiv 2410.14606, appendix "Adaptive ObGD".
 
-    :param params: The parameters to optimise, or groups of them.
     :param lr: Largest step size α, at least 0.
     :param overshoot_factor: κ, above 0: the larger, the smaller the steps.
     :param beta2: Decay rate of the mean square, in [0, 1).
@@ -248,7 +246,6 @@ class TraceAdam(TraceOptimizer):
     It is not the optimiser of Adaptive Q(λ), which has no momentum and scales by the gradients: see
     :class:`~dqn_plugins.policies.AdaptiveQOptimizer`.
 
-    :param params: The parameters to optimise, or groups of them.
     :param lr: Learning rate, at least 0.
     :param betas: Decay rates of the first and the second moment, each in [0, 1).
     :param eps: Added to the root of the second moment, at least 1e-12.
@@ -297,7 +294,6 @@ class MaxScaledOptimizer(TraceOptimizer):
 
     With several environments u is the mean of their δ·z.
 
-    :param params: The parameters to optimise, or groups of them.
     :param lr: α, the largest change of a weight, at least 0.
     :param beta2: β, the decay rate of the largest size, in [0, 1).
     :param eps: ε, added to the largest size, at least 1e-12.
