@@ -4,7 +4,6 @@ import numpy as np
 import torch as th
 from torch.nn import functional as F
 
-from dqn_plugins.errors import DivergenceError
 from dqn_plugins.learning.autograd.values import (
     action_values,
     as_tensor,
@@ -43,11 +42,8 @@ def learn_naive(
     masks = rows_of(transition.action_masks, rows)
     rewards, best = transition.rewards[rows], possible_values(target, masks).max(axis=1)
     td_errors = td_errors_of(rule, rule.advantage_gap, rewards, next_values, best, target[taken])
-    if not np.isfinite(td_errors).all():
-        first = int(np.flatnonzero(~np.isfinite(td_errors))[0])
-        raise DivergenceError(
-            transition.first_env_index + int(rows[first]), float(td_errors[first])
-        )
+    first, env_indices = int(np.isfinite(td_errors).argmin()), transition.first_env_index + rows
+    refuse_overflow([], int(env_indices[first]), float(td_errors[first]))
     target[taken] += rule.q_step_size * td_errors
 
     if not values.requires_grad:  # all is frozen
@@ -59,9 +55,7 @@ def learn_naive(
     loss.backward()  # type: ignore[no-untyped-call]
     gradients = [param.grad for param in policy.q_net.parameters() if param.grad is not None]
     worst = int(np.abs(td_errors).argmax())
-    refuse_overflow(
-        gradients, transition.first_env_index + int(rows[worst]), float(td_errors[worst])
-    )
+    refuse_overflow(gradients, int(env_indices[worst]), float(td_errors[worst]))
     if rule.max_grad_norm is not None:
         th.nn.utils.clip_grad_norm_(policy.parameters(), rule.max_grad_norm)
     policy.optimizer.step()
