@@ -875,20 +875,12 @@ class QAlgorithm(BaseAlgorithm):
     @classmethod
     def _own_arguments(cls) -> set[str]:
         """Names of the arguments that an algorithm has beside those that others have, too."""
+        of_the_rule = {field.name for field in fields(cls.rule_class)} - {"advantage_gap", "update"}
         return {
             parameter.name
             for algorithm in cls.__mro__
             for parameter in signature(algorithm).parameters.values()
-            if algorithm.__module__ != "builtins"
-            and parameter.kind is parameter.KEYWORD_ONLY
-            and not parameter.name.startswith("exploration")
-        } - {
-            "advantage_gap",
-            "backend",
-            "update",
-            "n_envs",
-            "vectorization",
-            "use_action_masks",
+            if parameter.kind is parameter.KEYWORD_ONLY and parameter.name in of_the_rule
         }
 
     def _excluded_save_params(self) -> list[str]:
