@@ -134,13 +134,8 @@ class EpsilonGreedy:
       2021, arXiv 2006.01782): of what lies many equal actions away, steps that are random each by
       itself find nothing;
     - "extended_when_stuck": likewise, but only while the agent is stuck, and else once. How stuck
-      it is, from 0 to 1, is the share of the last 20 episodes that were both the longest and the
-      worst seen so far: they had all the time there is, and it made no difference. An episode that
-      does not end counts as well, once it is worse than the worst and at least twice as long as the
-      longest that ended (:class:`RecentEpisodes`). How stuck the agent is, is also the probability
-      of holding an action. ε does not fall below ``stuck_rate`` times the share of the last
-      episodes that lingered, which those do that make an agent stuck, and also those that were the
-      longest while a shorter one did better.
+      it is (:class:`RecentEpisodes`) is the probability of holding an action, and ε does not fall
+      below ``stuck_rate`` times the share of the last episodes that lingered.
 
     One generator explores while learning, another in ``predict``: evaluating a model must not
     change how it goes on learning.
