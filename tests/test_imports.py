@@ -4,8 +4,6 @@ import subprocess
 import sys
 import textwrap
 
-import pytest
-
 PREAMBLE = """
 import sys
 def roots(): return {name.partition(".")[0] for name in sys.modules}
@@ -23,9 +21,9 @@ def run(program: str) -> list[str]:
     ).stdout.split()
 
 
-@pytest.mark.parametrize("name", ["RecordVideo", "EpisodeReward", "LiveView", "show_video"])
-def test_wrappers_import_no_torch_and_nothing_else_that_is_large(name: str) -> None:
-    imported = run(f"from dqn_plugins.wrappers import {name}\nprint(*roots())")
+def test_wrappers_import_no_torch_and_nothing_else_that_is_large() -> None:
+    names = "RecordVideo, EpisodeReward, LiveView, show_video"
+    imported = run(f"from dqn_plugins.wrappers import {names}\nprint(*roots())")
     large = {
         "torch", "stable_baselines3", "numba", "scipy", "pandas", "matplotlib", "moviepy",
         "IPython", "pygame", "jinja2", "starlette",
