@@ -422,6 +422,7 @@ def learn_minibatches(
         for entry in gradient:
             square += entry * entry
         if not np.sqrt(square) < LARGEST_GRADIENT:
+            clear(gradient)  # 0 times infinity would be left of it in the next one
             return batch
         if max_norm > 0:
             clip_norm(gradient, max_norm)

@@ -8,14 +8,15 @@ import numpy as np
 import psutil
 import pytest
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 from torch.nn import functional as F
 
 from dqn_plugins import PQN, DivergenceError
 from dqn_plugins.learning import Rollout, Transition, lambda_returns
-from tests.environments import RecordingEnv, ScriptedEnv
-from tests.helpers import everything, optimizer_numbers, weights
+from tests.environments import RecordingEnv, SampledEnv, ScriptedEnv
+from tests.helpers import everything, optimizer_numbers, through_a_file, weights
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "the defaults": {},
@@ -147,6 +148,37 @@ def test_what_overflows_leaves_all_as_it_was(backend, optimizer, reward):
     model.set_env(DummyVecEnv([lambda: ScriptedEnv([([0.0] * 50, "truncated")])] * 2))
     model.learn(200)
     assert np.isfinite(weights(model)).all()
+
+
+class Overflowing(SampledEnv):
+    """Images, and once a reward that overflows."""
+
+    total = 0
+
+    def step(self, action: Any) -> Any:
+        self.total += 1
+        obs, reward, *rest = super().step(action)
+        return obs, 3e38 if self.total == 20 else reward, *rest
+
+
+def test_convolutions_learn_after_an_overflow_as_if_there_had_been_none(backend):
+    def image() -> spaces.Box:  # which draws its numbers
+        return spaces.Box(0.0, 100.0, (4, 4, 1))
+
+    model = PQN(
+        *("CnnPolicy", Overflowing(image()), 1e-3, 8, 4, 1),
+        policy_kwargs={"net_arch": [4], "layer_norm": False},
+        seed=0,
+        backend=backend,
+    )
+    with pytest.raises(DivergenceError, match="at step 24"):
+        model.learn(64)
+    twin = through_a_file(model, env=SampledEnv(image()))
+    model.set_env(SampledEnv(image()))
+    for each in (model, twin):
+        each.set_random_seed(7)
+        each.learn(32)
+    assert everything(model) == everything(twin)
 
 
 @pytest.mark.parametrize("optimizer_kwargs", [{}, {"weight_decay": 0.1}])
