@@ -49,6 +49,8 @@ class ObservedVecEnv(Observer, VecEnvWrapper):
         observations, infos = self._observations, list(infos)
         over = np.asarray(dones).tolist()  # faster than to search an array this short
         ended = [index for index, done in enumerate(over) if done] if True in over else []
+        for index in ended:  # an environment's own may be the same one at each step
+            infos[index] = dict(infos[index])
         cuts = {index: bool(infos[index].get("TimeLimit.truncated", False)) for index in ended}
         below: Any = self.venv.unwrapped
         is_step, first = getattr(below, "valid", None), dones

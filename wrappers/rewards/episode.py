@@ -70,6 +70,7 @@ class RunningEpisode:
         "environment",
         "episode_return",
         "episodes_since_seed",
+        "finished_steps",
         "gamma",
         "last_reward",
         "length",
@@ -87,6 +88,8 @@ class RunningEpisode:
         self.number = -2
         self.seed: int | None = None
         self.episodes_since_seed = -2
+        #: Of the episodes before.
+        self.finished_steps = self.length = 0
         self.begin()
         self.over = True
 
@@ -100,11 +103,10 @@ class RunningEpisode:
         self.discounted_return = 0.0
         self.discount = 1.0
         self.last_reward = 0.0
+        self.finished_steps += self.length
         self.length = 0
         self.over = self.terminated = self.truncated = False
         self.started = time.perf_counter()
-
-    clear = begin
 
     def add(self, reward: float) -> None:
         """Count one step."""
@@ -116,6 +118,11 @@ class RunningEpisode:
         if self.gamma is not None:
             self.discounted_return += self.discount * reward
             self.discount *= self.gamma
+
+    @property
+    def steps(self) -> int:
+        """All steps so far, those of the episodes before as well."""
+        return self.finished_steps + self.length
 
     def end(self, terminated: bool, truncated: bool) -> None:
         """Say that the step before was the last."""

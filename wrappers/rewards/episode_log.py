@@ -38,6 +38,22 @@ COLUMNS = (
 _open_files: set[Path] = set()
 
 
+def log_path(log_file: str | os.PathLike[str], index: int | None = None) -> Path:
+    """Tell where a log goes; ``index`` is that of one of several environments."""
+    text = os.fspath(log_file)
+    if os.path.isdir(text):
+        text = os.path.join(text, SUFFIX)
+    elif not text.endswith(SUFFIX):
+        text = f"{text}.{SUFFIX}"
+    path = Path(os.path.abspath(text))
+    return path if index is None else _numbered(path, f".{index}")
+
+
+def _numbered(path: Path, number: str) -> Path:
+    stem = path.name.removesuffix(SUFFIX).removesuffix(".")
+    return path.with_name(f"{stem}{number}.{SUFFIX}" if stem else f"{number[1:]}.{SUFFIX}")
+
+
 def _close(descriptor: int, path: Path) -> None:
     _open_files.discard(path)
     with contextlib.suppress(OSError):
@@ -94,12 +110,7 @@ class EpisodeLog:
         environment_id: str | None = None,
         append: bool = True,
     ):
-        text = os.fspath(log_file)
-        if os.path.isdir(text):
-            text = os.path.join(text, SUFFIX)
-        elif not text.endswith(SUFFIX):
-            text = f"{text}.{SUFFIX}"
-        wanted = Path(os.path.abspath(text))
+        wanted = log_path(log_file)
         checked_folder(wanted.parent, "log_file")
         self.path, self._descriptor = self._open_free(wanted)
         self._finalizer = weakref.finalize(self, _close, self._descriptor, self.path)
@@ -113,14 +124,10 @@ class EpisodeLog:
 
     @staticmethod
     def _open_free(wanted: Path) -> tuple[Path, int]:
-        stem = wanted.name.removesuffix(SUFFIX).removesuffix(".")
-        number = 0
+        number = -1
         while True:
-            path = wanted
-            if number:
-                path = wanted.with_name(f"{stem}_{number}.{SUFFIX}".removeprefix("_"))
             number += 1
-            path = path.resolve()
+            path = (_numbered(wanted, f"_{number}") if number else wanted).resolve()
             if path in _open_files:
                 continue
             try:
@@ -208,16 +215,11 @@ class EpisodeLog:
         if not self._finalizer.alive:
             raise ValueError(f"{self.path} is closed. Make a new environment with this log.")
         values: dict[str, Any] = {
-            "r": record.episode_return,
-            "l": record.length,
+            **vars(record),
+            **record.info(),
             "t": round(self._offset + record.elapsed, 6),
             "duration": round(record.duration, 6),
-            "last_reward": record.last_reward,
-            "terminated": record.terminated,
-            "truncated": record.truncated,
             "incomplete": record.incomplete,
-            "discounted_return": record.discounted_return,
-            "interventions": record.interventions,
         }
         row = io.StringIO()
         csv.writer(row, lineterminator="\n").writerow(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Any
 
 import gymnasium as gym
 from gymnasium.core import ActType, ObsType
 
 from dqn_plugins.wrappers.observing.observer import ObservedEnv
-from dqn_plugins.wrappers.rewards.episode_statistics import EpisodeStatistics, told_above
+from dqn_plugins.wrappers.rewards.episode_statistics import EpisodeStatistics
 
 __all__ = ["EpisodeReward"]
 
@@ -104,9 +102,3 @@ class EpisodeReward(EpisodeStatistics, ObservedEnv[ObsType, ActType]):
     def log_path(self) -> str | None:
         """The log file, None if there is none."""
         return self.log_paths[0] if self._logs else None
-
-    def _after_step(self, ended: Sequence[int], infos: Any) -> None:
-        if ended:
-            super()._after_step(ended, infos)
-            if told_above(self._stats_key):
-                del infos[0][self._stats_key]

@@ -25,19 +25,9 @@ from dqn_plugins.wrappers.rewards.episode import (
     EpisodeRecord,
     is_told,
 )
-from dqn_plugins.wrappers.rewards.episode_log import SUFFIX, EpisodeLog
+from dqn_plugins.wrappers.rewards.episode_log import EpisodeLog, log_path
 
 __all__ = ["EpisodeStatistics", "SeveralRunningEpisodes"]
-
-
-def numbered_log_file(log_file: str | os.PathLike[str], index: int) -> str:
-    """Name the log of one of several environments."""
-    text = os.fspath(log_file)
-    if os.path.isdir(text):
-        return os.path.join(text, f"{index}.{SUFFIX}")
-    folder, name = os.path.split(text)
-    stem = name.removesuffix(SUFFIX).removesuffix(".")
-    return os.path.join(folder, f"{stem}.{index}.{SUFFIX}".removeprefix("."))
 
 
 def mean(values: Sequence[float]) -> float:
@@ -51,7 +41,7 @@ def told_above(key: str) -> bool:
     step will write the same entry into the info: it refuses an info that has it. A wrapper knows
     only what it wraps, so the callers tell.
     """
-    frame: Any = sys._getframe(2)
+    frame: Any = sys._getframe(1)
     peers = (RecordEpisodeStatistics, VectorRecordEpisodeStatistics)
     while isinstance(above := frame.f_locals.get("self"), gym.Wrapper | VectorWrapper):
         if isinstance(above, peers) and above._stats_key == key:
@@ -122,16 +112,14 @@ class EpisodeStatistics(Observer):
         self.length_queue = deque(maxlen=length)
         self.time_queue = deque(maxlen=length)
         self._history = EpisodeHistory()
-        self._finished_steps = 0
         self.episode_count = self.incomplete_count = 0
         self.last_incomplete = None
         self._created = time.perf_counter()
         self._reported = [0.0, 0.0, 0.0]
         self._logs: list[EpisodeLog] = []
         if log_file is not None:
-            files = [log_file]
-            if not isinstance(self, gym.Env):
-                files = [numbered_log_file(log_file, each.environment) for each in self._episodes]
+            indices = [None] if isinstance(self, gym.Env) else range(len(self._episodes))
+            files = [log_path(log_file, index) for index in indices]
             self._logs = [EpisodeLog(file, id_of(env), append) for file in files]
 
     def _within(self, env: Any, stats_key: str) -> Any:
@@ -146,7 +134,6 @@ class EpisodeStatistics(Observer):
         now = time.perf_counter()
         episode = self._episodes[index]
         episode.over = True
-        self._finished_steps += episode.length
         record = EpisodeRecord(
             episode_return=episode.episode_return,
             length=episode.length,
@@ -191,17 +178,19 @@ class EpisodeStatistics(Observer):
             )
 
     def _after_step(self, ended: Sequence[int], infos: Any) -> None:
+        if not ended:
+            return
+        key = self._stats_key
+        others_tell = told_above(key)
         for index in ended:
-            info = self._info_to_write(infos, index)
+            info = infos[index]
             found = info.get(INTERVENTIONS)
             # Under this name, an environment may have something of its own.
             record = self._finish(index, found if isinstance(found, str) else "")
-            if not is_told(info, self._stats_key):
-                info[self._stats_key] = record.info()
-
-    def _info_to_write(self, infos: Any, index: int) -> dict[str, Any]:
-        info: dict[str, Any] = infos[index]
-        return info
+            if others_tell:
+                info.pop(key, None)
+            elif not is_told(info, key):
+                info[key] = record.info()
 
     def _before_reset(self, indices: Sequence[int]) -> None:
         for index in indices:
@@ -274,8 +263,7 @@ class EpisodeStatistics(Observer):
 
         :return: Steps so far, over all environments.
         """
-        running = (each.length for each in self._episodes if not each.over)
-        return self._finished_steps + sum(running)
+        return sum(episode.steps for episode in self._episodes)
 
     def get_episode_rewards(self) -> list[float]:
         """

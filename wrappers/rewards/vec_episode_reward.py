@@ -70,10 +70,6 @@ class VecEpisodeReward(SeveralRunningEpisodes, ObservedVecEnv):
             append=append, report=report, buffer_length=buffer_length, stats_key=stats_key,
         )  # fmt: skip
 
-    def _info_to_write(self, infos: Any, index: int) -> dict[str, Any]:
-        info = infos[index] = dict(infos[index])
-        return info
-
     def env_is_wrapped(self, wrapper_class: type[Any], indices: VecEnvIndices = None) -> list[bool]:
         """
         Tell whether the sub-environments have a wrapper.
