@@ -173,7 +173,7 @@ def _train(settings: WatchSettings, name: str, page: PageAddress) -> None:
 
 def _learn(settings: WatchSettings, name: str, view: Any) -> None:
     from dqn_plugins.wrappers import EpisodeReward
-    from dqn_plugins.wrappers.live.agent import free_path
+    from dqn_plugins.wrappers.video.video_writer import reserve_path
 
     view.reset(seed=settings.seed)
     view.show()  # while torch is still being imported
@@ -187,7 +187,7 @@ def _learn(settings: WatchSettings, name: str, view: Any) -> None:
         if settings.wait:
             view.wait_until_watched()
         model.learn(settings.timesteps, **learning_arguments(model))
-        path = free_path(settings.out, stem)
+        path = reserve_path(settings.out / f"{stem}.zip")
         model.save(path)
     Console(stderr=True, highlight=False).print(f"Saved {path}", markup=False, soft_wrap=True)
     view.leave_page(f"Trained for {settings.timesteps:,} steps. Saved {path}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,7 +15,7 @@ from dqn_plugins.files import checked_folder
 from dqn_plugins.values import value_kind, values_of
 from dqn_plugins.wrappers.video.video_writer import reserve_path
 
-__all__ = ["Agent", "finite", "free_path"]
+__all__ = ["Agent", "finite", "rounded"]
 
 Numbers: TypeAlias = npt.NDArray[np.float64]
 
@@ -31,6 +32,9 @@ class Agent:
     def __init__(self, model: Any = None):
         self.model = model
         self.policy_is_known = hasattr(model, "policy")
+        self.can_explore = hasattr(model, "exploration_schedule")
+        #: Whether it could not be asked for its values once.
+        self.has_failed = False
         self._schedule: Any = None
         self._rates: tuple[Any, list[float]] | None = None
 
@@ -43,7 +47,7 @@ class Agent:
             return dict.fromkeys(("exploration", "learning", "look", "save"), NO_MODEL)
         name = type(model).__name__
         reasons = {}
-        if not hasattr(model, "exploration_schedule"):
+        if not self.can_explore:
             reasons["exploration"] = f"{name} has no exploration rate: it does not act ε-greedily."
         if not (hasattr(model, "lr_schedule") and hasattr(model.policy, "optimizer")):
             reasons["learning"] = f"{name} has no learning rate that could be set to 0."
@@ -128,23 +132,15 @@ class Agent:
 
     # What is changed in it
 
-    @property
-    def can_explore(self) -> bool:
-        """Whether its exploration rate can be held."""
-        return hasattr(self.model, "exploration_schedule")
-
     def hold_exploration(self, rate: float | None) -> None:
         """Hold ε from the algorithm's next step on, whatever its schedule says."""
         from stable_baselines3.common.utils import ConstantSchedule
 
-        if self._schedule is None:
-            if rate is None:
-                return
-            self._schedule = self.model.exploration_schedule
-        if rate is None:
-            self.model.exploration_schedule, self._schedule = self._schedule, None
-        else:
+        if rate is not None:
+            self._schedule = self._schedule or self.model.exploration_schedule
             self.model.exploration_schedule = ConstantSchedule(rate)
+        elif self._schedule is not None:
+            self.model.exploration_schedule, self._schedule = self._schedule, None
 
     def learn(self, is_learning: bool) -> None:
         """Set the learning rate to 0, so that no weight changes, or back to what it was."""
@@ -168,10 +164,10 @@ class Agent:
         self.hold_exploration(None)
         self.learn(True)
 
-    def save(self, folder: str, steps: int) -> Path:
+    def save(self, folder: str | os.PathLike[str], steps: int) -> Path:
         """Save the model under a name of its own."""
         stem = f"{type(self.model).__name__}_{steps}_steps"
-        path = free_path(checked_folder(folder, "folder"), stem)
+        path = reserve_path(checked_folder(folder, "folder") / f"{stem}.zip")
         try:
             self.model.save(path)
         except BaseException:
@@ -180,11 +176,11 @@ class Agent:
         return path
 
 
-def free_path(folder: Path, stem: str) -> Path:
-    """Reserve a name for a model's file that is free, by a number if need be."""
-    return reserve_path(folder / f"{stem}.zip")
-
-
 def finite(values: Numbers) -> list[float | None]:
-    """Round numbers to six digits for JSON, with None for NaN and infinity, which it lacks."""
-    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values.tolist()]
+    """Round numbers for JSON."""
+    return [rounded(value) for value in values.tolist()]
+
+
+def rounded(value: float | None) -> float | None:
+    """Round to six digits, with None for NaN and infinity, which JSON lacks."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")

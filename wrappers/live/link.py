@@ -11,7 +11,6 @@ import socket
 import sys
 import tempfile
 import weakref
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,10 +45,9 @@ class Link:
             self.memory = mmap.mmap(descriptor, CAPACITY)
         finally:
             os.close(descriptor)
-        self._answered = 0
+        self.answered = 0
         self._backlog = bytearray()
         self._received = bytearray()
-        self._commands: deque[dict[str, Any]] = deque()
         self.is_lost = False
         try:
             self._socket = socket.create_connection((LOOPBACK, address.feed_port), CONNECT_SECONDS)
@@ -71,11 +69,11 @@ class Link:
     @property
     def is_asked(self) -> bool:
         """Whether the page wants something that was not given yet."""
-        return self.memory[REQUEST] != self._answered
+        return self.memory[REQUEST] != self.answered
 
     def wants_frame(self) -> bool:
         """Take note of the page's request; tell whether it wants a frame beside the numbers."""
-        self._answered = self.memory[REQUEST]
+        self.answered = self.memory[REQUEST]
         return bool(self.memory[WANTED])
 
     def put_frame(self, frame: npt.NDArray[np.uint8]) -> tuple[int, int]:
@@ -90,12 +88,9 @@ class Link:
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send a message, now or when the page reads again."""
-        if not self.is_lost and len(self._backlog) < LARGEST_BACKLOG:
-            self._backlog += _line(message)
-            self.flush()
-
-    def flush(self) -> None:
-        """Send what is still to be sent, as far as the page reads it."""
+        if self.is_lost or len(self._backlog) >= LARGEST_BACKLOG:
+            return
+        self._backlog += _line(message)
         try:
             while self._backlog:
                 sent = self._socket.send(self._backlog)
@@ -105,27 +100,21 @@ class Link:
         except OSError:
             self._lose()
 
-    def next_command(self) -> dict[str, Any] | None:
-        """Take the oldest command that has come, without waiting for one."""
-        if not self._commands and not self.is_lost:
-            self._receive()
-        return self._commands.popleft() if self._commands else None
-
-    def _receive(self) -> None:
+    def commands(self) -> list[dict[str, Any]]:
+        """Take the commands that have come, without waiting for one."""
+        if self.is_lost:
+            return []
         try:
-            while True:
-                received = self._socket.recv(65536)
-                if not received:
-                    self._lose()
-                    break
+            while received := self._socket.recv(65536):
                 self._received += received
+            self._lose()
         except BlockingIOError:
             pass
         except OSError:
             self._lose()
         *lines, rest = self._received.split(b"\n")
         self._received = bytearray(rest)
-        self._commands.extend(json.loads(line) for line in lines if line)
+        return [json.loads(line) for line in lines]
 
     def wait(self, seconds: float) -> None:
         """Wait until a command comes, but no longer than some time."""
@@ -135,7 +124,7 @@ class Link:
     def _lose(self) -> None:
         """Go on without the page."""
         self.is_lost = True
-        self._answered = self.memory[REQUEST]
+        self.answered = self.memory[REQUEST]
         self._backlog.clear()
 
     def close(self, farewell: Mapping[str, Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -12,18 +11,25 @@ from gymnasium.core import ActType, ObsType, RenderFrame
 
 from dqn_plugins.wrappers.drawing.action_names import action_names_of, known_action_names
 from dqn_plugins.wrappers.environment_id import check_pictures, environment_metadata, id_of
+from dqn_plugins.wrappers.live.link import Link
 from dqn_plugins.wrappers.live.live_page import FIRST_PORT, LivePage, PageAddress, embedded
-from dqn_plugins.wrappers.live.scene import Scene, another_environment
+from dqn_plugins.wrappers.live.pace import Pace
+from dqn_plugins.wrappers.live.protocol import REQUEST
+from dqn_plugins.wrappers.live.scene import Scene
 from dqn_plugins.wrappers.live.training import Training
 from dqn_plugins.wrappers.observing.observer import ObservedEnv, Observer, SharedReference
 from dqn_plugins.wrappers.rewards.episode import INTERVENTIONS
+from dqn_plugins.wrappers.video.recording import package_versions
 
 __all__ = ["LiveView"]
+
+DEFAULT_FPS = 30
 
 
 class View(Observer):
     """What the views of one and of several environments have in common: they tell the page."""
 
+    _wants_every_step = False
     _page: LivePage | PageAddress
     _owned_page: LivePage | None
     _scene: Scene
@@ -62,22 +68,20 @@ class View(Observer):
             names, kind, spec = action_names_of(first), type(first.unwrapped).__name__, first.spec
         else:  # of one in another process only its id is known
             names, spec = known_action_names(env_id), gym.registry.get(env_id or "")
-        shown = {
+        # SDL, with which many environments draw, would take SIGTERM from the training.
+        os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")
+        pace = Pace(float(environment_metadata(env).get("render_fps") or DEFAULT_FPS), speed)
+        hello = {
+            "name": name or env_id or kind,
+            "n_envs": self._scene.n_envs,
             "environment": env_id or kind,
             "threshold": None if spec is None else spec.reward_threshold,
             "action_names": names if action_names is None else [str(each) for each in action_names],
+            "folder": os.fspath(folder),
+            "versions": package_versions(),
         }
-        self._training = Training(
-            self._scene,
-            page.address if isinstance(page, LivePage) else page,
-            name,
-            shown,
-            fps=environment_metadata(env).get("render_fps"),
-            actions=env.action_space,
-            folder=folder,
-            make_env=partial(another_environment, spec),
-            speed=speed,
-        )
+        link = Link(page.address if isinstance(page, LivePage) else page, hello)
+        self._training = Training(self._scene, link, pace, env.action_space, folder, name, spec)
         if isinstance(model, SharedReference):  # rebuilt from a spec
             model = model.value
         if model is not None:
@@ -112,7 +116,7 @@ class View(Observer):
         Show where the environment is, also if nobody watches yet, so that the first browser sees
         something at once. Call it after a reset.
         """
-        self._training.show()
+        self._informed().show()
 
     def wait_until_watched(self, seconds: float = float("inf")) -> bool:
         """
@@ -121,7 +125,7 @@ class View(Observer):
         :param seconds: For how long at most.
         :return: Whether there is one.
         """
-        return self._training.wait_until_watched(seconds)
+        return self._informed().wait_until_watched(seconds)
 
     def leave_page(self, words: str = "Training is over.", failed: bool = False) -> None:
         """
@@ -141,22 +145,14 @@ class View(Observer):
     def _before_reset(self, indices: Sequence[int]) -> None:
         self._training.obey()
 
-    def _after_begin(self, indices: Sequence[int], when: str) -> None:
-        scene = self._scene
-        scene.seen, scene.infos = self._observations, self._infos
+    def _informed(self) -> Training:
+        """Give the training, once it sees where the environments are."""
+        self._scene.seen, self._scene.infos = self._observations, self._infos
+        return self._training
 
     def _after_step(self, ended: Sequence[int], infos: Any) -> None:
-        scene, training = self._scene, self._training
-        scene.seen, scene.infos = self._observations, infos
-        scene.steps += scene.n_envs
-        if training.is_watched:
-            training.showing.show_outcome(self._next_observation)
         for index in ended:
-            infos[index][INTERVENTIONS] = training.end_episode(index)
-
-    def _next_observation(self, index: int) -> Any:
-        """Tell what a step has led to, before any reset."""
-        return self._observations
+            infos[index][INTERVENTIONS] = self._training.end_episode(index)
 
     def _resets(self, over: Any) -> Iterator[int]:
         """Cut the episodes that the page resets, but for those that are over."""
@@ -232,12 +228,14 @@ class LiveView(View, ObservedEnv[ObsType, ActType]):
             episode; the info of an episode's last step has the entry ``"interventions"``.
         """
         training = self._training
-        if training.is_held or training.link.is_asked:
-            (action,) = training.before_step([action])
+        link = training.link
+        if not training.is_held and link.memory[REQUEST] == link.answered:  # nobody wants anything
+            return ObservedEnv.step(self, action)
+        (action,) = self._informed().before_step([action])
         observation, reward, terminated, truncated, info = ObservedEnv.step(self, action)
-        if training.resets_now:
-            for index in self._resets([terminated or truncated]):
-                info[INTERVENTIONS], truncated = training.end_episode(index), True
+        training.showing.show_td_error(lambda _: observation)
+        for index in self._resets([terminated or truncated]):
+            info[INTERVENTIONS], truncated = training.end_episode(index), True
         return observation, reward, terminated, truncated, info
 
     @property
@@ -251,5 +249,5 @@ class LiveView(View, ObservedEnv[ObsType, ActType]):
 
         :return: What the environment's ``render`` gives.
         """
-        self._scene.switch.on()
+        self._scene.draw(True)
         return super().render()

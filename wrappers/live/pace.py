@@ -27,9 +27,14 @@ class Pace:
         self.speed = self._usual_speed = speed
         self.is_paused = False
         self.steps_allowed = 0
-        self.seconds_waited = 0.0
-        self._due = 0.0
+        self._began = time.perf_counter()
+        self._seconds_waited = self._due = 0.0
         self._is_waiting = False
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, without those it waited for the page."""
+        return time.perf_counter() - self._began - self._seconds_waited
 
     @property
     def is_slow(self) -> bool:
@@ -56,7 +61,7 @@ class Pace:
             yield
         finally:
             self._is_waiting = False
-            self.seconds_waited += time.perf_counter() - began
+            self._seconds_waited += time.perf_counter() - began
 
     def hold_step(self, attend: Attend) -> None:
         """Wait until the next step may be taken."""

@@ -25,7 +25,7 @@ class Control:
     """
     A control of the page. The page draws its button and knows its key from here, its server checks
     by it what a browser sends, and a method of its name in
-    :class:`dqn_plugins.wrappers.live.controls.Controls` does what it says.
+    :class:`dqn_plugins.wrappers.live.training.Training` does what it says.
 
     :param name: Its name.
     :param kind: What values it takes: ``"flag"`` (on or off), ``"press"`` (none), ``"choice"`` (one

@@ -13,7 +13,7 @@ from dqn_plugins.wrappers.observing.infos import possible_actions
 from dqn_plugins.wrappers.rewards.episode import RunningEpisode
 from dqn_plugins.wrappers.video.video_writer import to_rgb
 
-__all__ = ["RenderSwitch", "Scene", "another_environment", "picture_of"]
+__all__ = ["Scene", "another_environment"]
 
 RENDER_MODE = "rgb_array"
 
@@ -31,15 +31,19 @@ class Scene:
         render: Callable[[int], Any],
         select: Callable[[Any, int], Any] = lambda seen, _: seen,
     ):
+        self.environments, self.running = environments, running
         self.n_envs = len(running)
-        self.switch = RenderSwitch(environments)
-        self.steps = 0
         self.seen: Any = None
-        self.infos: Sequence[dict[str, Any]] = [{}] * self.n_envs
-        self.running = running
-        self._render = render
-        self._select = select
-        self.environments = environments
+        self.infos: Sequence[dict[str, Any]] = ()
+        self._render, self._select = render, select
+        self._drawn = [each.unwrapped for each in environments]
+        self._drawn = [each for each in self._drawn if each.render_mode == RENDER_MODE]
+        self.draw_every_step(False)
+
+    @property
+    def steps(self) -> int:
+        """Steps of all environments so far."""
+        return sum(running.steps for running in self.running)
 
     @property
     def has_begun(self) -> bool:
@@ -58,40 +62,24 @@ class Scene:
 
     def pictures(self, indices: Sequence[int]) -> list[Any]:
         """Draw some environments."""
-        self.switch.on()
-        frames = [picture_of(self._render(index)) for index in indices]
-        self.switch.off()
+        self.draw(True)
+        frames = [_picture_of(self._render(index)) for index in indices]
+        self.draw(False)
         return frames
 
+    def draw_every_step(self, is_every_step_drawn: bool) -> None:
+        """
+        Choose whether the environments draw at every step. Some work for their pictures once they
+        have a render mode: LunarLander moves the particles of its exhaust, which makes it eight
+        times slower. While nobody looks, or most steps are not shown, they are told to have none.
+        """
+        self._is_every_step_drawn = is_every_step_drawn
+        self.draw(False)
 
-class RenderSwitch:
-    """
-    Some environments work for their pictures at every step once they have a render mode:
-    LunarLander moves the particles of its exhaust, which makes it eight times slower. While nobody
-    looks, or most steps are not shown, they are told that they have none.
-    """
-
-    def __init__(self, envs: Sequence[gym.Env[Any, Any]]):
-        self._envs = [env.unwrapped for env in envs if env.unwrapped.render_mode == RENDER_MODE]
-        self._is_kept_on = False
-        self.off()
-
-    def on(self) -> None:
-        """Have them draw, right before they are asked for a picture."""
-        self._set(RENDER_MODE)
-
-    def off(self) -> None:
-        """Have them not draw any more, unless every step is shown."""
-        if not self._is_kept_on:
-            self._set(None)
-
-    def keep_on(self, is_kept_on: bool) -> None:
-        """Choose whether they draw at every step, so that nothing is missing from what is shown."""
-        self._is_kept_on = is_kept_on
-        self._set(RENDER_MODE if is_kept_on else None)
-
-    def _set(self, mode: str | None) -> None:
-        for env in self._envs:
+    def draw(self, is_drawn: bool) -> None:
+        """Have the environments draw, right before they are asked for a picture."""
+        mode = RENDER_MODE if is_drawn or self._is_every_step_drawn else None
+        for env in self._drawn:
             env.render_mode = mode
 
 
@@ -102,7 +90,7 @@ def another_environment(spec: Any) -> gym.Env[Any, Any]:
     return gym.make(spec, render_mode=RENDER_MODE)
 
 
-def picture_of(rendered: Any) -> Any:
+def _picture_of(rendered: Any) -> Any:
     """Take the newest picture of what ``render`` gave: one, or a list."""
     if isinstance(rendered, list):
         if not rendered:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
 
-from dqn_plugins.wrappers.live.agent import Agent, finite
+from dqn_plugins.wrappers.live.agent import Agent, finite, rounded
 from dqn_plugins.wrappers.live.link import Link
 from dqn_plugins.wrappers.live.scene import Scene
 from dqn_plugins.wrappers.video.tiling import tile_frames
@@ -31,38 +30,35 @@ class Showing:
         self._scene = scene
         self._link = link
         self._actions = actions
-        self._agent = Agent()
-        self._transition: tuple[int, str, float] | None = None
+        self._transition: tuple[Agent, int, str, float] | None = None
         self._picture: tuple[object, ...] | None = None
-        self._rendering_failed = self._values_failed = False
+        self._rendering_failed = False
 
     def show(
         self,
         scene: Scene,
         agent: Agent,
         where: dict[str, Any],
-        actions: Sequence[Any] | None = None,
-        wants_frame: bool = True,
+        actions: Sequence[Any] | None,
+        wants_frame: bool,
     ) -> None:
         """Tell the page where the agent is."""
-        if agent is not self._agent:
-            self._agent, self._values_failed = agent, False
         index = 0 if self.chosen is None or self.chosen >= scene.n_envs else self.chosen
         running = scene.running[index]
         state: dict[str, Any] = {
             **where,
             "episode": running.number,
             "length": running.length,
-            "return": finite(np.array([running.episode_return]))[0],
+            "return": rounded(running.episode_return),
             "exploration_rate": agent.exploration_rate,
         }
         self._transition = None
         if actions is not None and isinstance(self._actions, gym.spaces.Discrete):
             state["action"] = int(actions[index]) - int(self._actions.start)
-        possible = self._tried(lambda: scene.possible_actions(index))
+        possible = self._tried(agent, lambda: scene.possible_actions(index))
         if possible is not None:
             state["possible"] = possible.tolist()
-        answer = self._tried(lambda: agent.values(scene.observation(index)))
+        answer = self._tried(agent, lambda: agent.values(scene.observation(index)))
         if answer is not None:
             kind, values = answer
             state["kind"], state["values"] = kind, finite(values)
@@ -70,36 +66,33 @@ class Showing:
                 values = np.where(possible, values, -np.inf)
             state["greedy"] = None if np.isnan(values).any() else int(values.argmax())
             if scene is self._scene and "action" in state:
-                self._transition = index, kind, float(values[state["action"]])
+                self._transition = agent, index, kind, float(values[state["action"]])
         message: dict[str, Any] = {"state": state}
         if wants_frame:
             message["frame"] = self._frame(scene)
         self._link.send(message)
 
-    def show_outcome(self, next_observation: Callable[[int], Any]) -> None:
-        """Show what came of the transition on the page: its reward, and what it led to."""
+    def show_td_error(self, next_observation: Callable[[int], Any]) -> None:
+        """Show the TD error of the transition on the page, now that one knows what it led to."""
         if self._transition is None:
             return
-        (index, kind, value), self._transition = self._transition, None
-        episode = self._scene.running[index]
-        outcome: dict[str, Any] = {"reward": finite(np.array([episode.last_reward]))[0]}
+        (agent, index, kind, value), self._transition = self._transition, None
+        episode, error = self._scene.running[index], None
         if kind == "Q":
-            seen, terminated = next_observation(index), episode.terminated
+            seen, reward = next_observation(index), episode.last_reward
             error = self._tried(
-                lambda: self._agent.td_error(value, episode.last_reward, seen, terminated)
+                agent, lambda: agent.td_error(value, reward, seen, episode.terminated)
             )
-            if error is not None and math.isfinite(error):
-                outcome["td_error"] = float(f"{error:.6g}")
-        self._link.send({"outcome": outcome})
+        self._link.send({"td_error": rounded(error)})
 
-    def _tried(self, work: Callable[[], Result]) -> Result | None:
+    def _tried(self, agent: Agent, work: Callable[[], Result]) -> Result | None:
         """Ask the model; if it cannot answer, say so once, and never ask again."""
-        if self._values_failed:
+        if agent.has_failed:
             return None
         try:
             return work()
         except Exception as error:
-            self._values_failed = True
+            agent.has_failed = True
             log.warning("LiveView: the model cannot be asked for its values: %s", error)
             self._link.send(
                 {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -92,7 +93,7 @@ class VecLiveView(View, ObservedVecEnv):
         """
         training = self._training
         if training.is_held or training.link.is_asked:
-            actions = np.asarray(training.before_step(list(actions)))
+            actions = np.asarray(self._informed().before_step(list(actions)))
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -110,8 +111,12 @@ class VecLiveView(View, ObservedVecEnv):
             self._begin([index], when="after step")
         return observations, rewards, dones, infos
 
-    def _next_observation(self, index: int) -> Any:
-        last = self._scene.infos[index].get("terminal_observation")
+    def _after_step(self, ended: Sequence[int], infos: Any) -> None:
+        self._training.showing.show_td_error(partial(self._next_observation, infos))
+        super()._after_step(ended, infos)
+
+    def _next_observation(self, infos: Any, index: int) -> Any:
+        last = infos[index].get("terminal_observation")
         if self._episodes[index].over and last is not None:
             return last
         return observation_of(self._observations, index)
@@ -121,14 +126,11 @@ class VecLiveView(View, ObservedVecEnv):
         last = observation_of(observations, index)
         first, told = self.venv.env_method("reset", indices=[index])[0]
         self._infos = [told if i == index else other for i, other in enumerate(self._infos)]
-        info["terminal_observation"] = _copied(last)
+        info["terminal_observation"] = copy.deepcopy(last)
         info["TimeLimit.truncated"] = True
-        if isinstance(observations, dict):
-            for key, values in observations.items():
-                values[index] = first[key]
-        elif isinstance(observations, tuple):
-            for position, values in enumerate(observations):
-                values[index] = first[position]
+        if isinstance(observations, dict | tuple):
+            for key in observations if isinstance(observations, dict) else range(len(first)):
+                observations[key][index] = first[key]
         else:
             observations[index] = first
 
@@ -138,13 +140,5 @@ class VecLiveView(View, ObservedVecEnv):
 
         :return: A picture of each.
         """
-        self._scene.switch.on()
+        self._scene.draw(True)
         return self.venv.get_images()
-
-
-def _copied(observation: Any) -> Any:
-    if isinstance(observation, dict):
-        return {key: np.array(value) for key, value in observation.items()}
-    if isinstance(observation, tuple):
-        return tuple(np.array(value) for value in observation)
-    return np.array(observation)

@@ -44,13 +44,16 @@ class Observer:
     #: What the agent sees at this moment, of all environments.
     _observations: Any = None
     #: What the environments told with it, one dictionary for each; of Gymnasium's, one for all.
-    _infos: Any = ({},)
+    _infos: Any
+    #: Whether to be told of each step, rather than of those that end episodes.
+    _wants_every_step = True
     #: Whether an episode that ended has been followed by the next within the same step.
     _resets_within_step = False
 
     def _observe(self, gamma: float | None = None) -> None:
         n_envs = 1 if isinstance(self, gym.Env) else self.num_envs  # type: ignore[attr-defined]
         self._episodes = [RunningEpisode(gamma, index) for index in range(n_envs)]
+        self._infos = [{}] * n_envs
 
     def _before_reset(self, indices: Sequence[int]) -> None:
         """Some environments are about to be reset, in the middle of an episode or not."""
@@ -62,7 +65,7 @@ class Observer:
         """
 
     def _after_step(self, ended: Sequence[int], infos: Any) -> None:
-        """All environments have taken a step; these episodes are over with it."""
+        """All environments have taken a step; these episodes, if any, are over with it."""
 
     def _after_failure(self, error: Exception) -> None:
         """An environment has raised this. There may be nobody left to close it."""
@@ -145,7 +148,8 @@ class ObservedEnv(Observer, gym.Wrapper[ObsType, ActType, ObsType, ActType], Rec
         if terminated or truncated:
             episode.end(bool(terminated), bool(truncated))
             ended = (0,)
-        self._after_step(ended, self._infos)
+        if ended or self._wants_every_step:
+            self._after_step(ended, self._infos)
         return observation, reward, terminated, truncated, info
 
 

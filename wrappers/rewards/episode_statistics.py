@@ -57,6 +57,7 @@ class EpisodeStatistics(Observer):
     grow with the number of episodes.
     """
 
+    _wants_every_step = False
     #: The last ``window`` complete episodes, oldest first.
     records: deque[EpisodeRecord]
     #: Complete episodes so far.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dqn_plugins.wrappers.live.controls import Controls
 from dqn_plugins.wrappers.live.protocol import CONTROLS
+from dqn_plugins.wrappers.live.training import Training
 
 ROOT = Path(__file__).parents[3]
 OF_THE_SERVER = {"pictures"}
@@ -15,7 +15,7 @@ OF_THE_SERVER = {"pictures"}
 def test_each_control_does_something() -> None:
     for control in CONTROLS:
         if control.kind != "page" and control.name not in OF_THE_SERVER:
-            assert callable(getattr(Controls, control.name))
+            assert callable(getattr(Training, control.name))
 
 
 def test_no_two_controls_share_a_name_or_a_key() -> None:

@@ -52,7 +52,8 @@ def test_a_browser_that_follows_has_the_same_curve_as_one_that_comes_late() -> N
         else:
             points.extend(event["points"])  # type: ignore[call-overload]
 
-    feed = Feed(0, {}, take, lambda run, picture: None)
+    page: Any = SimpleNamespace(tell=take)
+    feed = Feed(0, {}, [page])
     for number in range(0, 3 * MOST_POINTS, 3):
         feed._take({"episodes": [episode(number + each) for each in range(3)]})
     assert len(points) > MOST_POINTS / 2
@@ -60,7 +61,7 @@ def test_a_browser_that_follows_has_the_same_curve_as_one_that_comes_late() -> N
 
 
 def test_an_answer_without_a_frame_leaves_the_frame_before_it() -> None:
-    feed = Feed(0, {}, lambda event: None, lambda kind, picture: None)
+    feed = Feed(0, {}, [])
     feed._is_awaited = True
     for frame in ([40, 60], None):
         feed._take({"state": {}, "frame": frame})

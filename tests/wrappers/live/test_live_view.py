@@ -184,9 +184,8 @@ def test_q_values_probabilities_and_td_errors() -> None:
         assert state["greedy"] == int(np.argmax(state["values"]))
         assert client.known["settings"]["gamma"] == "0.5"
         # 1 + γ max Q(s', ·) − Q(s, a), with Q near 0 in an untrained network
-        client.until(lambda: "td_error" in client.known.get("outcome", {}))
-        assert 0.2 < client.known["outcome"]["td_error"] < 1.8
-        assert client.known["outcome"]["reward"] == 1.0
+        client.until(lambda: "td_error" in client.known)
+        assert 0.2 < client.known["td_error"] < 1.8
         on_policy = PPO("MlpPolicy", gym.make("CartPole-v1"))
         learning.between_steps(lambda: env.attach(on_policy))
         client.until(lambda: client.states[-1]["state"].get("kind") == "probability")
@@ -208,9 +207,9 @@ def test_the_td_error_is_of_the_transition_on_the_page() -> None:
     with stepping(Counting(length=3), 0.002, model=Model()) as (client, _):
 
         def note() -> bool:
-            outcome = client.known.pop("outcome", None)
-            if outcome and client.states:
-                seen.add(outcome["td_error"])
+            error = client.known.pop("td_error", None)
+            if error is not None and client.states:
+                seen.add(error)
             return len(seen) == 3
 
         client.until(note)
@@ -944,8 +943,8 @@ def test_snapshots_are_valid_json(counting: Any) -> None:
             return observation, float("nan"), *rest
 
     with stepping(Odd(5), model=lambda observation: [float("nan")]) as (client, _):
-        client.until(lambda: client.pictures and "outcome" in client.known)
-        assert client.known["outcome"]["reward"] is None
+        client.until(lambda: client.pictures and "td_error" in client.known)
+        assert client.known["td_error"] is None
         assert client.states[-1]["state"]["return"] in {None, 0}
         text = json.dumps(client.events)
     assert "NaN" not in text

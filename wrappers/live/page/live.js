@@ -12,9 +12,6 @@ const QUIET_SECONDS = 3;
 const MINUS = "\u2212";
 
 const byId = (id) => document.getElementById(id);
-const query = new URLSearchParams(location.search);
-const token = query.get("token");
-const withToken = (path) => (token ? `${path}?token=${encodeURIComponent(token)}` : path);
 
 function number(value, digits = 2) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
@@ -157,7 +154,7 @@ class Run {
     setText(this.parts.notice, text);
   }
 
-  take({ run, snapshot, episodes, points, count, spread, outcome, vitals, notice, controls, ...known }) {
+  take({ run, snapshot, episodes, points, count, spread, td_error, vitals, notice, controls, ...known }) {
     if (snapshot) {
       ({ controls, ...known } = snapshot);
       for (const key of ["points", "recent", "count", "spread"]) {
@@ -173,7 +170,7 @@ class Run {
     }
     if (!snapshot && spread) this.spread.push(...spread);
     if (snapshot || episodes || spread) for (const chart of charts) chart.isStale = true;
-    if (outcome) setText(this.parts.td_error, "td_error" in outcome ? number(outcome.td_error) : "–");
+    if (td_error !== undefined) setText(this.parts.td_error, number(td_error));
     if (notice) this.say(notice);
     if (controls) this.controls = controls;
     Object.assign(this.known, known);
@@ -459,10 +456,7 @@ const RETURNS = {
 const SPREAD = {
   points: (run) => run.spread,
   columns: ({ spread }) => [spread.map((point) => point[2]), spread.map((point) => point[3])],
-  series: ({ colour }) => [
-    { stroke: colour, width: 2, spanGaps: true, points: { show: false } },
-    { stroke: colour, width: 1, spanGaps: true, points: { show: false } },
-  ],
+  series: ({ colour }) => [2, 1].map((width) => ({ stroke: colour, width, spanGaps: true, points: { show: false } })),
   bands: ({ colour }, first) => [{ series: [first, first + 1], fill: `${colour}2e` }],
   thresholds: () => [],
   legend: (_, [highest, lowest]) => ["", `${number(lowest.at(-1), 1)} to ${number(highest.at(-1), 1)}`, ""],
@@ -610,7 +604,7 @@ function showConnection() {
 }
 
 function connect() {
-  socket = new WebSocket(withToken(`ws://${location.host}/socket`));
+  socket = new WebSocket(`ws://${location.host}/socket${location.search}`); // with the token
   socket.binaryType = "arraybuffer";
   socket.addEventListener("open", () => {
     showConnection();

@@ -12,6 +12,8 @@ from starlette.websockets import WebSocket
 __all__ = ["Browser"]
 
 MOST_EVENTS = 500
+# Events of which nobody needs the one before.
+NEWEST_ONLY = ("td_error", "vitals")
 
 
 class Browser:
@@ -32,7 +34,10 @@ class Browser:
 
     def tell(self, event: dict[str, Any]) -> None:
         """Have an event sent."""
-        if self._events is not None:
+        newest = next((kind for kind in NEWEST_ONLY if kind in event), None)
+        if newest is not None:
+            self.tell_newest((event["run"], newest), event)
+        elif self._events is not None:
             self._events.append(event)
             if len(self._events) > MOST_EVENTS:
                 self._events = None

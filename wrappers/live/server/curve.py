@@ -23,7 +23,8 @@ class Curve:
         self.points: list[list[Any]] = []
         self.recent: deque[Sequence[Any]] = deque(maxlen=MOST_RECENT)
         self.count = 0
-        self._per_point = 1
+        #: How many episodes are one point.
+        self.episodes_per_point = 1
         self._unfinished: list[Sequence[Any]] = []
 
     def add(self, episodes: Sequence[Sequence[Any]]) -> bool:
@@ -36,20 +37,15 @@ class Curve:
             self.count += 1
             self.recent.append(episode)
             self._unfinished.append(episode)
-            if len(self._unfinished) == self._per_point:
+            if len(self._unfinished) == self.episodes_per_point:
                 self.points.append(_mean(self._unfinished))
                 self._unfinished = []
             if len(self.points) == MOST_POINTS:
                 pairs = zip(self.points[::2], self.points[1::2], strict=True)
                 self.points = [_mean(pair) for pair in pairs]
-                self._per_point *= 2
+                self.episodes_per_point *= 2
                 was_thinned = True
         return was_thinned
-
-    @property
-    def episodes_per_point(self) -> int:
-        """How many episodes are one point."""
-        return self._per_point
 
 
 def _mean(episodes: Sequence[Sequence[Any]]) -> list[Any]:

@@ -6,12 +6,13 @@ import asyncio
 import json
 import mmap
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import psutil
 
 from dqn_plugins.wrappers.live.protocol import CAPACITY, HEADER, REQUEST, WANTED
+from dqn_plugins.wrappers.live.server.browser import Browser
 from dqn_plugins.wrappers.live.server.curve import Curve
 from dqn_plugins.wrappers.live.server.pictures import encoded
 
@@ -23,18 +24,10 @@ FRAMES_PER_SECOND = 30.0
 class Feed:
     """A training: what it told, and how to ask it for more."""
 
-    def __init__(
-        self,
-        number: int,
-        known: dict[str, Any],
-        publish: Callable[[dict[str, Any]], None],
-        show: Callable[[Any, bytes], None],
-    ):
+    def __init__(self, number: int, known: dict[str, Any], browsers: Iterable[Browser]):
         self.number = number
         self.curve = Curve()
-        self.is_connected = self.is_over = False
-        self._publish = publish
-        self._show = show
+        self._browsers = browsers
         self._known: dict[str, Any] = {"is_connected": False, **known}
         self._memory: Any = bytearray(HEADER)
         self._process_id = 0
@@ -56,18 +49,21 @@ class Feed:
         with open(hello.pop("memory"), "r+b") as file:
             self._memory = mmap.mmap(file.fileno(), CAPACITY)
         self._process_id = int(hello.pop("process"))
-        self.is_connected = self._known["is_connected"] = True
         self._heard = time.monotonic()
-        self._known |= hello
+        self._known |= {**hello, "is_connected": True}
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, or will not come."""
+        return "ended" in self._known
 
     def is_expected_as(self, name: Any) -> bool:
         """Tell whether it is a training that has not come yet."""
-        return not self.is_connected and self._known["name"] == name
+        return not self._known["is_connected"] and self._known["name"] == name
 
     def give_up(self) -> None:
         """Say that it will not come, unless it has."""
-        if not self.is_connected and not self.is_over:
-            self.is_over = True
+        if not self._known["is_connected"] and not self.is_over:
             self._learn({"ended": "The program ended before this training began.", "failed": True})
 
     # To the training
@@ -78,7 +74,7 @@ class Feed:
 
     def command(self, control: str, value: Any = None) -> None:
         """Have a control do its work."""
-        if self.is_connected and not self.is_over:
+        if self._known["is_connected"] and not self.is_over:
             line = json.dumps({"control": control, "value": value}) + "\n"
             self._writer.write(line.encode())
             self.ask()
@@ -102,7 +98,9 @@ class Feed:
                 frame, self._size = self._frame(), None
                 picture = self._picture = await asyncio.to_thread(encoded, *frame)
             # A state without a picture must not take the place of one that has it.
-            self._show((self.number, has_picture), self._packed(picture))
+            for browser in self._browsers:
+                if browser.wants_pictures:
+                    browser.tell_newest((self.number, has_picture), self._packed(picture))
             due = max(due + 1 / FRAMES_PER_SECOND, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
 
@@ -121,8 +119,7 @@ class Feed:
                 self._take(json.loads(line))
         except (ConnectionError, ValueError):
             pass
-        self.is_over = True
-        if "ended" not in self._known:
+        if not self.is_over:
             self._learn(
                 {
                     "ended": "The training's process ended without a word: it was killed, or the "
@@ -143,21 +140,24 @@ class Feed:
                 self._picture = encoded(*self._frame())
             self._take_values()
             self._answered.set()
-        elif "outcome" in message or "notice" in message:
+        elif "td_error" in message or "notice" in message:
             self.publish(message)
         elif "episodes" in message:
-            episodes, n_points = message["episodes"], len(self.curve.points)
-            if self.curve.add(episodes):
-                self.publish({"snapshot": self.snapshot()})
-            else:
-                points = self.curve.points[n_points:]
-                self.publish({"episodes": episodes, "points": points, "count": self.curve.count})
+            count = self.curve.count + len(message["episodes"])
+            self._extend(self.curve, message["episodes"], "points", **message, count=count)
         else:
             self._learn(message)
 
     def _learn(self, message: dict[str, Any]) -> None:
         self._known |= message
         self.publish(message)
+
+    def _extend(self, curve: Curve, added: Sequence[Sequence[Any]], name: str, **more: Any) -> None:
+        n_points = len(curve.points)
+        if curve.add(added):
+            self.publish({"snapshot": self.snapshot()})
+        else:
+            self.publish({name: curve.points[n_points:], **more})
 
     def _take_values(self) -> None:
         values = [each for each in self._state.get("values", ()) if each is not None]
@@ -168,7 +168,8 @@ class Feed:
 
     def publish(self, event: dict[str, Any]) -> None:
         """Tell all browsers something about this training."""
-        self._publish({"run": self.number, **event})
+        for browser in self._browsers:
+            browser.tell({"run": self.number, **event})
 
     def snapshot(self) -> dict[str, Any]:
         """Tell all there is to know."""
@@ -215,7 +216,4 @@ class Feed:
         )
         self._values.clear()
         point = [self._state["steps"], self._state["seconds"], highest, lowest, ""]
-        if self._spread.add([point]):
-            self.publish({"snapshot": self.snapshot()})
-        else:
-            self.publish({"spread": [point]})
+        self._extend(self._spread, [point], "spread")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import socket
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
+from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -14,7 +15,7 @@ __all__ = ["Guard"]
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 # They hold nothing of a training.
-PUBLIC_FILES = frozenset({"/live.css", "/live.js", "/uplot.css", "/uplot.js"})
+PUBLIC = (".css", ".js")
 
 
 class Guard:
@@ -51,19 +52,16 @@ class Guard:
             await PlainTextResponse(problem + "\n", 403)(scope, receive, send)
 
     def _problem(self, scope: Scope) -> str | None:
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
-        }
-        host, origin = headers.get("host", ""), headers.get("origin")
+        request = HTTPConnection(scope)
+        host, origin = request.headers.get("host", ""), request.headers.get("origin")
         if not self._is_mine(host):
             return f"Host: received {host!r}, which is not this machine. Open the printed URL."
         if origin is None and scope["type"] == "websocket":
             return "Origin: received none. Only the page itself may connect."
         if origin is not None and origin.lower() != f"http://{host.lower()}":
             return f"Origin: received {origin!r}, which is another site. Open the printed URL."
-        if self.token is not None and scope["path"] not in PUBLIC_FILES:
-            query = parse_qs(scope["query_string"].decode("latin-1"))
-            received = query.get("token", [""])[0].encode()
+        if self.token is not None and not scope["path"].endswith(PUBLIC):
+            received = request.query_params.get("token", "").encode()
             if not secrets.compare_digest(received, self.token.encode()):
                 return "token: received none or a wrong one. Open the whole printed URL."
         return None
@@ -73,10 +71,8 @@ class Guard:
             name = (urlsplit(f"//{host}").hostname or "").lower()
         except ValueError:
             return False
-        if name in self.names:
-            return True
-        if self.token is None:
-            return False
+        if name in self.names or self.token is None:
+            return name in self.names
         try:
             # A site's owner can give names to addresses, but an address names itself.
             ipaddress.ip_address(name)

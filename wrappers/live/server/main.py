@@ -8,7 +8,6 @@ import json
 import os
 import socket
 import sys
-import threading
 import time
 from typing import Any
 
@@ -79,9 +78,6 @@ async def _serve(settings: dict[str, Any], listener: socket.socket) -> None:
         timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
-    let_go = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    threading.Thread(target=_wait_for_end, args=(loop, let_go), daemon=True).start()
     query = "" if token is None else f"?token={token}"
     answer = {
         "url": f"http://{_shown(host)}:{port}/{query}",
@@ -92,7 +88,7 @@ async def _serve(settings: dict[str, Any], listener: socket.socket) -> None:
     sys.stdout.close()
     measuring = asyncio.create_task(page.measure())
     serving = asyncio.create_task(server.serve([listener]))
-    await _until_nobody_needs(page, let_go)
+    await _until_nobody_needs(page)
     server.should_exit = True
     measuring.cancel()
     await serving
@@ -105,26 +101,16 @@ def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _wait_for_end(loop: asyncio.AbstractEventLoop, let_go: asyncio.Event) -> None:
-    """Notice that the process that made the page has let go of it, or is gone."""
-    sys.stdin.read()
-    loop.call_soon_threadsafe(let_go.set)
-
-
-async def _until_nobody_needs(page: Page, let_go: asyncio.Event) -> None:
-    await let_go.wait()
-    over_since: float | None = None
-    while True:
+async def _until_nobody_needs(page: Page) -> None:
+    await asyncio.to_thread(sys.stdin.read)  # ends when who made the page lets go of it, or is gone
+    seconds = longest = 0.0
+    began = time.monotonic()
+    while seconds <= longest:
         await asyncio.sleep(LOOK_SECONDS)
         page.give_up()
         if not page.is_over:
-            over_since = None
-            continue
-        over_since = over_since or time.monotonic()
-        seconds = time.monotonic() - over_since
-        if page.is_watched.is_set():
-            is_needed = seconds < LONGEST_AFTER_TRAINING
-        else:
-            is_needed = page.has_news and seconds < LONGEST_UNSEEN
-        if not is_needed:
-            return
+            began = time.monotonic()
+        seconds = time.monotonic() - began
+        longest = LONGEST_UNSEEN if page.has_news else 0.0
+        if page.is_watched or not page.is_over:
+            longest = LONGEST_AFTER_TRAINING

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route, WebSocketRoute
@@ -24,6 +25,13 @@ from dqn_plugins.wrappers.live.server.feed import Feed
 __all__ = ["Page"]
 
 FILES = Path(__file__).parents[1] / "page"
+KINDS = {
+    "index.html": "text/html",
+    "live.css": "text/css",
+    "live.js": "text/javascript",
+    "uplot.css": "text/css",
+    "uplot.js": "text/javascript",
+}
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
@@ -40,8 +48,6 @@ HEADERS = {
 GRACE_SECONDS = 3.0
 LARGEST_COMMAND = 1_000
 CONTROL_OF = {control.name: control for control in CONTROLS}
-# Events of which nobody needs the one before.
-NEWEST_ONLY = ("outcome", "vitals")
 
 
 class Page:
@@ -50,7 +56,7 @@ class Page:
     def __init__(self, secret: str, expected: Sequence[Sequence[str]]):
         self.feeds: list[Feed] = []
         self.browsers: set[Browser] = set()
-        self.is_watched = asyncio.Event()
+        self.is_watched = False
         self.is_looked_at = asyncio.Event()
         self._secret = secret
         self._leaving: asyncio.TimerHandle | None = None
@@ -90,22 +96,9 @@ class Page:
                 writer.close()
 
     def _new_feed(self, known: dict[str, Any]) -> Feed:
-        feed = Feed(len(self.feeds), known, self._publish, self._show)
+        feed = Feed(len(self.feeds), known, self.browsers)
         self.feeds.append(feed)
         return feed
-
-    def _publish(self, event: dict[str, Any]) -> None:
-        newest = next((kind for kind in NEWEST_ONLY if kind in event), None)
-        for browser in self.browsers:
-            if newest is None:
-                browser.tell(event)
-            else:
-                browser.tell_newest((event["run"], newest), event)
-
-    def _show(self, kind: Any, picture: bytes) -> None:
-        for browser in self.browsers:
-            if browser.wants_pictures:
-                browser.tell_newest(kind, picture)
 
     @property
     def is_over(self) -> bool:
@@ -161,12 +154,11 @@ class Page:
         if self._leaving is not None:
             self._leaving.cancel()
             self._leaving = None
-        if not self.is_watched.is_set():
+        if not self.is_watched:
             for feed in self.feeds:
                 feed.command("watched", True)
         self.browsers.add(browser)
-        self._was_seen = True
-        self.is_watched.set()
+        self._was_seen = self.is_watched = True
         self._count_eyes()
 
     def _count_eyes(self) -> None:
@@ -185,7 +177,7 @@ class Page:
 
     def _say_nobody_watches(self) -> None:
         self._leaving = None
-        self.is_watched.clear()
+        self.is_watched = False
         for feed in self.feeds:
             feed.command("watched", False)
 
@@ -213,20 +205,12 @@ class Page:
 
     def app(self) -> Starlette:
         """Put the page together."""
-        kinds = {"css": "text/css", "js": "text/javascript", "html": "text/html"}
+        socket = WebSocketRoute("/socket", self.take_browser)
+        return Starlette(routes=[Route("/", _file), Route("/{name}", _file), socket])
 
-        def route(path: str, name: str) -> Route:
-            async def answer(_: Request) -> Response:
-                kind = kinds[name.rpartition(".")[2]]
-                return FileResponse(FILES / name, media_type=kind, headers=HEADERS)
 
-            return Route(path, answer)
-
-        files = ("live.css", "live.js", "uplot.css", "uplot.js")
-        return Starlette(
-            routes=[
-                route("/", "index.html"),
-                *(route(f"/{name}", name) for name in files),
-                WebSocketRoute("/socket", self.take_browser),
-            ]
-        )
+async def _file(request: Request) -> Response:
+    name = request.path_params.get("name", "index.html")
+    if name not in KINDS:
+        raise HTTPException(404)
+    return FileResponse(FILES / name, media_type=KINDS[name], headers=HEADERS)
