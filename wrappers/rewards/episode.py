@@ -6,7 +6,7 @@ import time
 import warnings
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 __all__ = ["INTERVENTIONS", "EpisodeHistory", "EpisodeRecord", "RunningEpisode", "is_told"]
@@ -61,37 +61,26 @@ class EpisodeRecord:
         return not (self.terminated or self.truncated)
 
 
+@dataclass(slots=True, eq=False)
 class RunningEpisode:
     """The running episode of one environment. Here, and nowhere else, rewards are summed."""
 
-    __slots__ = (
-        "discount",
-        "discounted_return",
-        "environment",
-        "episode_return",
-        "episodes_since_seed",
-        "finished_steps",
-        "gamma",
-        "last_reward",
-        "length",
-        "number",
-        "over",
-        "seed",
-        "started",
-        "terminated",
-        "truncated",
-    )
-
-    def __init__(self, gamma: float | None = None, environment: int = 0):
-        self.gamma = gamma
-        self.environment = environment
-        self.number = -2
-        self.seed: int | None = None
-        self.episodes_since_seed = -2
-        #: Of the episodes before.
-        self.finished_steps = self.length = 0
-        self.begin()
-        self.over = True
+    gamma: float | None = None
+    environment: int = 0
+    number: int = -1
+    seed: int | None = None
+    episodes_since_seed: int = -1
+    #: Of the episodes before.
+    finished_steps: int = 0
+    length: int = 0
+    episode_return: float = 0.0
+    discounted_return: float = 0.0
+    discount: float = 1.0
+    last_reward: float = 0.0
+    over: bool = True
+    terminated: bool = False
+    truncated: bool = False
+    started: float = field(default_factory=time.perf_counter)
 
     def begin(self, seed: int | None = None) -> None:
         """Begin the next episode."""
