@@ -35,10 +35,19 @@ def video_tag(file: Path, width: int) -> str:
     )
 
 
-def show_html(content: str) -> None:
-    """Show HTML in the notebook."""
+def _show(files: Sequence[Path], width: int, captions: Sequence[str]) -> None:
+    """Show videos in the notebook, or print where they are."""
+    if not in_jupyter():
+        print(*files, sep="\n")
+        return
     from IPython.display import HTML, display
 
+    figures = "".join(
+        f'<figure style="margin:0">{video_tag(file, width)}'
+        f'<figcaption style="text-align:center">{html.escape(caption)}</figcaption></figure>'
+        for file, caption in zip(files, captions, strict=True)
+    )
+    content = f'<div style="display:flex;flex-wrap:wrap;gap:12px">{figures}</div>'
     with warnings.catch_warnings():
         # IPython advises IFrame for players that are not self-contained; this one is.
         warnings.simplefilter("ignore", UserWarning)
@@ -67,11 +76,7 @@ def show_video(path: str | os.PathLike[str], width: int = 360) -> None:
         env.close()
         show_video(env.video_path)
     """
-    file = existing_video(path, "path")
-    if not in_jupyter():
-        print(file)
-        return
-    show_html(video_tag(file, width))
+    _show([existing_video(path, "path")], width, [""])
 
 
 def natural_order(path: Path) -> list[tuple[int, str]]:
@@ -127,14 +132,4 @@ def show_videos(
             )
     else:
         files = [existing_video(path, "folder") for path in folder]
-    if not in_jupyter():
-        for file in files:
-            print(file)
-        return
-    figures = "".join(
-        f'<figure style="margin:0">{video_tag(file, width)}'
-        f'<figcaption style="text-align:center">{html.escape(caption_of(file))}</figcaption>'
-        "</figure>"
-        for file in files
-    )
-    show_html(f'<div style="display:flex;flex-wrap:wrap;gap:12px">{figures}</div>')
+    _show(files, width, [caption_of(file) for file in files])
