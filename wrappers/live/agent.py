@@ -15,7 +15,7 @@ from dqn_plugins.files import checked_folder
 from dqn_plugins.values import value_kind, values_of
 from dqn_plugins.wrappers.video.video_writer import reserve_path
 
-__all__ = ["Agent", "finite", "rounded"]
+__all__ = ["Agent", "rounded"]
 
 Numbers: TypeAlias = npt.NDArray[np.float64]
 
@@ -174,11 +174,6 @@ class Agent:
             path.unlink(missing_ok=True)
             raise
         return path
-
-
-def finite(values: Numbers) -> list[float | None]:
-    """Round numbers for JSON."""
-    return [rounded(value) for value in values.tolist()]
 
 
 def rounded(value: float | None) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import gymnasium as gym
 import numpy as np
 
-from dqn_plugins.wrappers.live.agent import Agent, finite, rounded
+from dqn_plugins.wrappers.live.agent import Agent, rounded
 from dqn_plugins.wrappers.live.link import Link
 from dqn_plugins.wrappers.live.scene import Scene
 from dqn_plugins.wrappers.video.tiling import tile_frames
@@ -61,7 +61,7 @@ class Showing:
         answer = self._tried(agent, lambda: agent.values(scene.observation(index)))
         if answer is not None:
             kind, values = answer
-            state["kind"], state["values"] = kind, finite(values)
+            state["kind"], state["values"] = kind, [rounded(value) for value in values.tolist()]
             if possible is not None and possible.shape == values.shape:
                 values = np.where(possible, values, -np.inf)
             state["greedy"] = None if np.isnan(values).any() else int(values.argmax())

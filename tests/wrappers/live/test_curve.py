@@ -14,8 +14,7 @@ from PIL import Image
 
 from dqn_plugins.wrappers.live.server.browser import Browser
 from dqn_plugins.wrappers.live.server.curve import MOST_POINTS, MOST_RECENT, Curve
-from dqn_plugins.wrappers.live.server.feed import Feed
-from dqn_plugins.wrappers.live.server.pictures import WIDEST, encoded
+from dqn_plugins.wrappers.live.server.feed import WIDEST, Feed, encoded
 
 
 def episode(number: int, interventions: str = "") -> list[object]:

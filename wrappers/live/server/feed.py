@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import mmap
 import time
@@ -10,15 +11,19 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import psutil
+from PIL import Image
 
 from dqn_plugins.wrappers.live.protocol import CAPACITY, HEADER, REQUEST, WANTED
 from dqn_plugins.wrappers.live.server.browser import Browser
 from dqn_plugins.wrappers.live.server.curve import Curve
-from dqn_plugins.wrappers.live.server.pictures import encoded
 
 __all__ = ["Feed"]
 
 FRAMES_PER_SECOND = 30.0
+WIDEST = 1280
+# Up to this many pixels PNG is small enough, and keeps the edges of what is made of a few of them.
+FEW_PIXELS = 160 * 210
+QUALITY = 85
 
 
 class Feed:
@@ -217,3 +222,16 @@ class Feed:
         self._values.clear()
         point = [self._state["steps"], self._state["seconds"], highest, lowest, ""]
         self._extend(self._spread, [point], "spread")
+
+
+def encoded(pixels: bytes, height: int, width: int) -> bytes:
+    """Encode a frame: small ones as PNG, others as JPEG."""
+    image = Image.frombuffer("RGB", (width, height), pixels, "raw", "RGB", 0, 1)
+    if width > WIDEST:
+        image = image.reduce(-(-width // WIDEST))
+    file = io.BytesIO()
+    if height * width <= FEW_PIXELS:
+        image.save(file, "PNG", compress_level=1)
+    else:
+        image.save(file, "JPEG", quality=QUALITY)
+    return file.getvalue()
