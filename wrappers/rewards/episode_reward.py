@@ -8,7 +8,7 @@ import gymnasium as gym
 from gymnasium.core import ActType, ObsType
 
 from dqn_plugins.wrappers.observing.observer import ObservedEnv
-from dqn_plugins.wrappers.rewards.episode_statistics import EpisodeStatistics
+from dqn_plugins.wrappers.rewards.episode_statistics import EpisodeStatistics, of_running
 
 __all__ = ["EpisodeReward"]
 
@@ -67,36 +67,11 @@ class EpisodeReward(EpisodeStatistics, ObservedEnv[ObsType, ActType]):
 
         return with_a_monitor(env)
 
-    @property
-    def episode_return(self) -> float:
-        """Sum of the rewards of the running episode so far."""
-        return self._episodes[0].episode_return
-
-    @episode_return.setter
-    def episode_return(self, value: float) -> None:
-        self._episodes[0].episode_return = value
-
-    @property
-    def episode_length(self) -> int:
-        """Steps of the running episode so far."""
-        return self._episodes[0].length
-
-    @episode_length.setter
-    def episode_length(self, value: int) -> None:
-        self._episodes[0].length = value
-
-    @property
-    def episode_start_time(self) -> float:
-        """When the running episode began, on the clock of ``time.perf_counter``."""
-        return self._episodes[0].started
-
-    @episode_start_time.setter
-    def episode_start_time(self, value: float) -> None:
-        self._episodes[0].started = value
-
-    # Gymnasium's RecordEpisodeStatistics has the plural, though there is one environment only.
-    episode_returns = episode_return
-    episode_lengths = episode_length
+    episode_return = of_running("episode_return", "Sum of the running episode's rewards so far.")
+    episode_length = of_running("length", "Steps of the running episode so far.")
+    episode_start_time = of_running(
+        "started", "When the running episode began, on the clock of ``time.perf_counter``."
+    )
 
     @property
     def log_path(self) -> str | None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 from gymnasium.vector import VectorWrapper
 from gymnasium.wrappers import RecordEpisodeStatistics
 from gymnasium.wrappers.vector import RecordEpisodeStatistics as VectorRecordEpisodeStatistics
@@ -27,7 +26,7 @@ from dqn_plugins.wrappers.rewards.episode import (
 )
 from dqn_plugins.wrappers.rewards.episode_log import EpisodeLog, log_path
 
-__all__ = ["EpisodeStatistics", "SeveralRunningEpisodes"]
+__all__ = ["EpisodeStatistics", "of_running"]
 
 
 def mean(values: Sequence[float]) -> float:
@@ -48,6 +47,20 @@ def told_above(key: str) -> bool:
             return True
         frame = frame.f_back
     return False
+
+
+def of_running(name: str, doc: str) -> Any:
+    """Make an attribute that shows a number of the running episode, of several an array of them."""
+
+    def read(self: Observer) -> Any:
+        numbers = [getattr(episode, name) for episode in self._episodes]
+        return numbers[0] if isinstance(self, gym.Env) else np.array(numbers)
+
+    def write(self: Observer, value: Any) -> None:
+        for episode, number in zip(self._episodes, np.atleast_1d(value).tolist(), strict=True):
+            setattr(episode, name, number)
+
+    return property(read, write, doc=doc)
 
 
 class EpisodeStatistics(Observer):
@@ -72,6 +85,10 @@ class EpisodeStatistics(Observer):
     length_queue: deque[int]
     #: As in Gymnasium's ``RecordEpisodeStatistics``: :attr:`durations`, rounded.
     time_queue: deque[float]
+
+    # As others call them. Gymnasium has the plural for one environment, too.
+    episode_returns = of_running("episode_return", "Sum of rewards so far, of several of each.")
+    episode_lengths = of_running("length", "Steps of the episode so far, of several of each.")
 
     def __init__(
         self,
@@ -290,27 +307,3 @@ class EpisodeStatistics(Observer):
         :return: Seconds from the wrapper's making to each episode's end.
         """
         return self._history.told(self._history.times)
-
-
-class SeveralRunningEpisodes(EpisodeStatistics):
-    """Shows the running episodes of several environments under the names that others have."""
-
-    @property
-    def episode_returns(self) -> npt.NDArray[np.float64]:
-        """Sum of the rewards of each running episode so far, shape (n_envs,)."""
-        return np.array([episode.episode_return for episode in self._episodes])
-
-    @episode_returns.setter
-    def episode_returns(self, values: Sequence[float]) -> None:
-        for episode, value in zip(self._episodes, values, strict=True):
-            episode.episode_return = float(value)
-
-    @property
-    def episode_lengths(self) -> npt.NDArray[np.int64]:
-        """Steps of each running episode so far, shape (n_envs,)."""
-        return np.array([episode.length for episode in self._episodes])
-
-    @episode_lengths.setter
-    def episode_lengths(self, values: Sequence[int]) -> None:
-        for episode, value in zip(self._episodes, values, strict=True):
-            episode.length = int(value)

@@ -11,12 +11,12 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
 from dqn_plugins.wrappers.observing.vec_env import ObservedVecEnv
-from dqn_plugins.wrappers.rewards.episode_statistics import SeveralRunningEpisodes
+from dqn_plugins.wrappers.rewards.episode_statistics import EpisodeStatistics
 
 __all__ = ["VecEpisodeReward"]
 
 
-class VecEpisodeReward(SeveralRunningEpisodes, ObservedVecEnv):
+class VecEpisodeReward(EpisodeStatistics, ObservedVecEnv):
     """
     Keep the return, length and last reward of each episode of a vectorised environment: the twin
     of :class:`dqn_plugins.wrappers.EpisodeReward`, with the same arguments, attributes, report

@@ -10,12 +10,12 @@ from gymnasium.core import ActType, ObsType
 
 from dqn_plugins.wrappers.observing.observer import ObservedVectorEnv
 from dqn_plugins.wrappers.rewards.episode import is_told
-from dqn_plugins.wrappers.rewards.episode_statistics import SeveralRunningEpisodes, told_above
+from dqn_plugins.wrappers.rewards.episode_statistics import EpisodeStatistics, told_above
 
 __all__ = ["VectorEpisodeReward"]
 
 
-class VectorEpisodeReward(SeveralRunningEpisodes, ObservedVectorEnv[ObsType, ActType]):
+class VectorEpisodeReward(EpisodeStatistics, ObservedVectorEnv[ObsType, ActType]):
     """
     Keep the return, length and last reward of each episode of Gymnasium's ``VectorEnv``, whichever
     way it resets itself: :class:`dqn_plugins.wrappers.EpisodeReward` for several environments, with
