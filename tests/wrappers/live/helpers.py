@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import queue
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -28,6 +29,18 @@ def until(condition: Callable[[], Any], what: str = "") -> Any:
             return value
         assert time.monotonic() < deadline, f"it never came: {what or condition}"
         time.sleep(0.02)
+
+
+def port_of(url: str) -> int:
+    return int(url.partition("?")[0].rsplit(":", 1)[1].strip("/"))
+
+
+def until_the_page_is_gone(url: str) -> None:
+    def is_gone() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port_of(url))) != 0
+
+    until(is_gone, "the end of the page's process")
 
 
 class Counting(gym.Env[Any, Any]):
@@ -87,7 +100,7 @@ class Steps(threading.Thread):
         super().__init__(daemon=True)
         self.env = env
         self.count = 0
-        self.endings: list[tuple[bool, bool, dict[str, Any]]] = []
+        self.endings: list[Any] = []
         self._pause = pause
         self._is_stopped = threading.Event()
 
@@ -114,6 +127,19 @@ class Steps(threading.Thread):
     def __exit__(self, *_: object) -> None:
         self.stop()
         self.env.close()
+
+
+class VecSteps(Steps):
+    """The same of several environments; keeps what the steps gave that ended an episode."""
+
+    def run(self) -> None:
+        self.env.reset()
+        while not self._is_stopped.is_set():
+            results = self.env.step(np.zeros(self.env.num_envs, np.int64))
+            self.count += 1
+            time.sleep(self._pause)
+            if results[2].any():
+                self.endings.append(results)
 
 
 class Learning(threading.Thread):
@@ -195,6 +221,11 @@ class Client:
 
     def send(self, control: str, value: Any = None, run: int | None = 0) -> None:
         self._socket.send(json.dumps({"run": run, "control": control, "value": value}))
+
+    def use(self, control: str, value: Any) -> None:
+        """Set a control, and wait until the page says that it is set."""
+        self.send(control, value)
+        self.until(lambda: self.known.get("controls", {}).get(control) == value)
 
     def send_text(self, text: str) -> None:
         self._socket.send(text)

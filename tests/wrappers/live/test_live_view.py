@@ -36,7 +36,18 @@ from dqn_plugins.wrappers import (
     VecEpisodeReward,
     VecLiveView,
 )
-from tests.wrappers.live.helpers import Client, Counting, Learning, Masked, Steps, balancing, until
+from tests.wrappers.live.helpers import (
+    Client,
+    Counting,
+    Learning,
+    Masked,
+    Steps,
+    VecSteps,
+    balancing,
+    port_of,
+    until,
+    until_the_page_is_gone,
+)
 from tests.wrappers.scripted import BareVecEnv
 
 
@@ -265,19 +276,16 @@ def test_the_spread_of_q_values_is_kept_for_who_comes_later() -> None:
 
 
 def test_actions_have_their_names_or_those_that_are_passed() -> None:
-    for kwargs, names in (({}, ["left", "right"]), ({"action_names": ["a", "b"]}, ["a", "b"])):
-        env = cart_pole(**kwargs)
-        with Client(env.url) as client:
-            client.until(lambda: "snapshot" in client.known)
+    venv = make_vec_env("CartPole-v1", 2, env_kwargs={"render_mode": "rgb_array"})
+    for view, names in (
+        (cart_pole(), ["left", "right"]),
+        (cart_pole(action_names=["a", "b"]), ["a", "b"]),
+        (VecLiveView(venv, port=0), ["left", "right"]),
+    ):
+        with Client(view.url) as client:
+            client.until(lambda client=client: "snapshot" in client.known)
             assert client.known["action_names"] == names
-        env.close()
-    venv = VecLiveView(
-        make_vec_env("CartPole-v1", 2, env_kwargs={"render_mode": "rgb_array"}), port=0
-    )
-    with Client(venv.url) as client:
-        client.until(lambda: "snapshot" in client.known)
-        assert client.known["action_names"] == ["left", "right"]
-    venv.close()
+        view.close()
 
 
 def test_a_callback_attaches_the_model() -> None:
@@ -297,8 +305,7 @@ def test_the_first_episode_of_a_watched_view_has_no_gap_in_its_seconds(counting:
     with Client(counting.url) as client:
         assert counting.wait_until_watched(30)
         with Steps(counting, pause=0):
-            client.send("pause", True)
-            client.until(lambda: client.known.get("controls", {}).get("pause"))
+            client.use("pause", True)
             time.sleep(1.5)
             client.episodes.clear()
             client.send("pause", False)
@@ -312,8 +319,7 @@ def test_the_first_episode_of_a_watched_view_has_no_gap_in_its_seconds(counting:
 
 def test_pause_and_one_step(counting: Any) -> None:
     with Client(counting.url) as client, Steps(counting) as steps:
-        client.send("pause", True)
-        client.until(lambda: client.known.get("controls", {}).get("pause"))
+        client.use("pause", True)
         before = steps.count
         for number in range(1, 4):
             client.send("step")
@@ -326,8 +332,7 @@ def test_pause_and_one_step(counting: Any) -> None:
 
 def test_real_time(counting: Any) -> None:
     with Client(counting.url) as client, Steps(counting, pause=0) as steps:
-        client.send("speed", 1)
-        client.until(lambda: client.known.get("controls", {}).get("speed") == 1)
+        client.use("speed", 1)
         before, began = steps.count, time.monotonic()
         until(lambda: steps.count >= before + 15)
         # 20 frames per second
@@ -340,8 +345,7 @@ def test_training_goes_on_when_the_last_browser_leaves(
     with Steps(counting) as steps:
         with Client(counting.url) as client:
             client.send("speed", 1)
-            client.send("pause", True)
-            client.until(lambda: client.known.get("controls", {}).get("pause"))
+            client.use("pause", True)
         before = steps.count
         until(lambda: steps.count > before + 100, "training after the pause")
         assert not counting.is_watched
@@ -397,8 +401,7 @@ def test_learning_off_keeps_every_weight(algorithm: Any) -> None:
             return th.cat([each.detach().ravel().clone() for each in model.q_net.parameters()])
 
         until(lambda: model.num_timesteps > 200)
-        client.send("learning", False)
-        client.until(lambda: client.known.get("controls", {}).get("learning") is False)
+        client.use("learning", False)
         n = model.num_timesteps
         until(lambda: model.num_timesteps > n + 5)
         before, n = weights(), model.num_timesteps
@@ -462,8 +465,7 @@ def test_models_are_saved_into_one_folder(tmp_path: Path) -> None:
     with learning(StreamQ, cart_pole(folder=tmp_path / "models")) as (_, _, client):
         client.until(lambda: client.pictures)
         client.send("save", "../elsewhere.zip")  # no control has such a value
-        client.send("pause", True)
-        client.until(lambda: client.known.get("controls", {}).get("pause"))
+        client.use("pause", True)
         for _ in range(2):
             client.send("save")
         client.until(lambda: str(client.known.get("notice")).endswith("_1.zip"))
@@ -472,16 +474,6 @@ def test_models_are_saved_into_one_folder(tmp_path: Path) -> None:
     steps = saved[0].split("_")[1]
     assert saved == [f"StreamQ_{steps}_steps.zip", f"StreamQ_{steps}_steps_1.zip"]
     assert StreamQ.load(tmp_path / "models" / saved[0]).num_timesteps == int(steps)
-
-
-def test_saving_that_fails_costs_no_training(tmp_path: Path) -> None:
-    (tmp_path / "models").write_text("in the way")
-    with learning(StreamQ, cart_pole(folder=tmp_path / "models")) as (_, model, client):
-        client.until(lambda: client.pictures)
-        client.send("save")
-        client.until(lambda: "could not be saved" in str(client.known.get("notice")))
-        n = model.num_timesteps
-        until(lambda: model.num_timesteps > n + 50)
 
 
 def test_a_greedy_look_leaves_training_where_it_is() -> None:
@@ -497,17 +489,6 @@ def test_a_greedy_look_leaves_training_where_it_is() -> None:
         until(lambda: model.num_timesteps > n + 50)
         assert all("look" not in episode[4] for episode in client.episodes)
     env.close()
-
-
-def test_a_greedy_look_that_cannot_be_had_says_why(counting: Any) -> None:
-    counting.attach(balancing(gym.make("CartPole-v1")))
-    with Client(counting.url) as client, Steps(counting) as steps:
-        client.until(lambda: client.states)
-        client.send("look")
-        client.until(lambda: "not made by gym.make" in str(client.known.get("notice")))
-        client.until(lambda: client.known["controls"]["look"] is False)
-        before = steps.count
-        until(lambda: steps.count > before + 20)
 
 
 def test_a_training_that_compiles_says_so(counting: Any) -> None:
@@ -553,9 +534,8 @@ def test_what_is_no_control_does_nothing(counting: Any) -> None:
         client.until(lambda: client.pictures)
         for text in NO_CONTROLS:
             client.send_text(text)
-        client.send("speed", 10)
-        client.until(lambda: client.known["controls"]["speed"] == 10)
-        assert [event["controls"] for event in client.events if "controls" in event][-1] == {
+        client.use("speed", 10)
+        assert client.known["controls"] == {
             "pause": False,
             "speed": 10,
             "exploration": None,
@@ -573,72 +553,39 @@ def test_what_is_no_control_does_nothing(counting: Any) -> None:
 
 def test_several_environments_in_a_grid_or_one() -> None:
     venv = VecLiveView(DummyVecEnv([lambda: Counting(40)] * 3), port=0)
-    venv.reset()
-    zeros = np.zeros(3, np.int64)
-    with Client(venv.url) as client:
-        assert venv.wait_until_watched(30)
+    with Client(venv.url) as client, VecSteps(venv):
 
-        def step_until(condition: Any) -> None:
-            def take() -> Any:
-                venv.step(zeros)
-                time.sleep(0.002)
-                return condition()
+        def size() -> tuple[int, int]:
+            return Image.open(io.BytesIO(client.pictures[-1])).size
 
-            until(take)
-
-        step_until(lambda: venv._training.link.is_asked)
-        venv.step(zeros)
         client.until(lambda: client.pictures)
-        size = Image.open(io.BytesIO(client.pictures[-1])).size
-        assert size == (2 * 60 + 2, 2 * 40 + 2)
-        client.send("environment", 2)
-        step_until(lambda: venv._training.showing.chosen == 2)
-        n = len(client.pictures)
-        step_until(lambda: venv._training.link.is_asked)
-        venv.step(zeros)
-        client.until(lambda: len(client.pictures) > n)
-        step_until(lambda: venv._training.link.is_asked)
-        venv.step(zeros)
-        client.until(lambda: Image.open(io.BytesIO(client.pictures[-1])).size == (60, 40))
-    venv.close()
+        assert size() == (2 * 60 + 2, 2 * 40 + 2)
+        client.use("environment", 2)
+        client.until(lambda: size() == (60, 40))
 
 
 def test_a_vec_env_with_nothing_that_sb3_does_not_call() -> None:
     venv = VecLiveView(BareVecEnv(), port=0)
-    venv.reset()
-    with Client(venv.url) as client:
-        assert venv.wait_until_watched(30)
-        until(lambda: venv._training.link.is_asked or venv.step([0]) is None)
-        venv.step([0])
+    with Client(venv.url) as client, VecSteps(venv):
         client.until(lambda: client.pictures)
-    venv.close()
 
 
 def test_one_of_several_environments_is_reset() -> None:
-    venv = VecEpisodeReward(VecLiveView(DummyVecEnv([lambda: Counting(40)] * 2), port=0))
-    view: Any = venv.venv
-    venv.reset()
-    zeros = np.zeros(2, np.int64)
-    with Client(view.url) as client:
-        assert view.wait_until_watched(30)
-        client.send("environment", 1)
-        until(lambda: view._training.showing.chosen == 1 or venv.step(zeros)[2].any())
-        venv.reset()
-        for _ in range(5):
-            venv.step(zeros)
+    view = VecLiveView(DummyVecEnv([lambda: Counting(1_000_000)] * 2), port=0)
+    venv = VecEpisodeReward(view)
+    with Client(view.url) as client, VecSteps(venv) as steps:
+        client.use("environment", 1)
+        client.until(lambda: client.states and client.states[-1]["state"]["length"] > 3)
         client.send("reset")
-        until(lambda: view._training.link.is_asked)
-        observations, _, dones, infos = venv.step(zeros)
-        while not dones.any():
-            observations, _, dones, infos = venv.step(zeros)
+        until(lambda: steps.endings)
+        observations, _, dones, infos = steps.endings[0]
+        record = venv.records[-1]
     assert dones.tolist() == [False, True]
     assert infos[1]["TimeLimit.truncated"]
     assert infos[1]["interventions"] == "reset"
     assert infos[1]["terminal_observation"] == observations[0]
     assert observations[1] == 0
-    assert venv.records[-1].interventions == "reset"
-    assert venv.records[-1].environment == 1
-    venv.close()
+    assert (record.interventions, record.environment) == ("reset", 1)
 
 
 def test_several_trainings_on_one_page() -> None:
@@ -693,8 +640,7 @@ def test_a_page_that_is_opened_after_the_training_has_its_curve(counting: Any) -
     with Client(counting.url) as client:
         client.until(lambda: client.known.get("ended"))
         assert [episode[2] for episode in client.episodes] == [50.0]
-    port = int(counting.url.rsplit(":", 1)[1].strip("/"))
-    until(lambda: _is_free(port), "the end of the page's process")
+    until_the_page_is_gone(counting.url)
 
 
 # Ends
@@ -784,8 +730,7 @@ def test_the_page_outlives_the_training(
                     assert len(late.episodes) >= count
         finally:
             training.kill()
-    port = int(url.rsplit(":", 1)[1].strip("/"))
-    until(lambda: _is_free(port), "the end of the page's process")
+    until_the_page_is_gone(url)
 
 
 def test_a_view_that_nobody_holds_lets_its_page_go() -> None:
@@ -799,8 +744,7 @@ def test_a_view_that_nobody_holds_lets_its_page_go() -> None:
 def test_training_goes_on_when_the_page_is_killed(counting: Any) -> None:
     with Steps(counting) as steps:
         with Client(counting.url) as client:
-            client.send("pause", True)
-            client.until(lambda: client.known.get("controls", {}).get("pause"))
+            client.use("pause", True)
             counting._page._process.kill()
         before = steps.count
         until(lambda: steps.count > before + 100)
@@ -811,7 +755,7 @@ def test_a_browser_that_does_not_read_holds_up_nobody() -> None:
     """Its picture waits; the others', and training, do not."""
     env = LiveView(BigPictures(), port=0)
     address = env.url.removeprefix("http://").rstrip("/")
-    with socket.create_connection((address.split(":")[0], int(address.split(":")[1]))) as stalled:
+    with socket.create_connection(("127.0.0.1", port_of(env.url))) as stalled:
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stalled.sendall(
             f"GET /socket HTTP/1.1\r\nHost: {address}\r\nOrigin: http://{address}\r\n"
@@ -872,34 +816,46 @@ def test_the_next_free_port_is_taken_and_said(capsys: pytest.CaptureFixture[str]
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        page = LivePage(port=port)
-    found = int(page.url.rsplit(":", 1)[1].strip("/"))
+        view = LiveView(Counting(), port=port)
+    found = port_of(view.url)
     assert found > port
     said = capsys.readouterr().out
-    assert said == f"Port {port} is taken, so the page is on {found}.\nWatch at {page.url}\n"
-    page.close()
+    assert said == f"Port {port} is taken, so the page is on {found}.\nWatch at {view.url}\n"
+    view.close()
 
 
-def test_what_cannot_be_rendered_is_said_and_trained_on() -> None:
-    class Blind(Counting):
-        def render(self) -> Any:
-            raise RuntimeError("no display")
+class Blind(Counting):
+    def render(self) -> Any:
+        raise RuntimeError("no display")
 
-    with stepping(Blind()) as (client, steps):
-        client.until(lambda: "no display" in str(client.known.get("blind")))
+
+def untrained(env_id: str) -> DQN:
+    return DQN("MlpPolicy", gym.make(env_id))
+
+
+BESIDE_THE_TRAINING: dict[str, tuple[Any, str | None]] = {
+    "no display": (lambda _: LiveView(Blind(), port=0), None),
+    "make LiveView the outermost": (lambda _: cart_pole(model=untrained("Acrobot-v1")), None),
+    "not made by gym.make": (lambda _: LiveView(Counting(), untrained(BARE), port=0), "look"),
+    "could not be saved": (lambda file: cart_pole(model=untrained(BARE), folder=file), "save"),
+}
+
+
+@pytest.mark.parametrize("words", BESIDE_THE_TRAINING)
+def test_what_fails_beside_the_training_is_said_and_trained_on(words: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    make, control = BESIDE_THE_TRAINING[words]
+    view = make(tmp_path / "file")
+    with Client(view.url) as client, Steps(view) as steps:
+        client.until(lambda: client.states)
+        if control is not None:
+            client.send(control)
+        client.until(lambda: any(words in client.known.get(on, "") for on in ("notice", "blind")))
         before, n = steps.count, len(client.states)
         client.until(lambda: len(client.states) > n + 5)
         assert steps.count > before
-        assert client.pictures == []
-
-
-def test_a_model_that_sees_other_observations_is_said_and_trained_on() -> None:
-    model = DQN("MlpPolicy", gym.make("Acrobot-v1"))
-    env = cart_pole(model=model)
-    with Client(env.url) as client, Steps(env):
-        client.until(lambda: "make LiveView the outermost" in str(client.known.get("notice")))
-        n = len(client.pictures)
-        client.until(lambda: len(client.pictures) > n + 3)
+        assert bool(client.pictures) == (words != "no display")
+        assert client.known["controls"]["look"] is False
 
 
 def test_the_extra_to_install_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -929,12 +885,7 @@ def test_a_notebook_shows_the_page(counting: Any) -> None:
     assert f'<iframe src="{counting.url}"' in counting._repr_html_()
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
-def test_snapshots_are_valid_json(counting: Any) -> None:
+def test_snapshots_are_valid_json() -> None:
     """Browsers know no NaN, which an environment may give as a reward."""
 
     class Odd(Counting):

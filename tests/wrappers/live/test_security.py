@@ -7,7 +7,6 @@ import socket
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -15,7 +14,7 @@ from websockets.exceptions import InvalidStatus
 from dqn_plugins.wrappers import LivePage, LiveView
 from dqn_plugins.wrappers.live.link import Link
 from dqn_plugins.wrappers.live.live_page import PageAddress
-from tests.wrappers.live.helpers import Client, Counting, Steps
+from tests.wrappers.live.helpers import Client, Counting, Steps, port_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,10 +32,6 @@ def open_page() -> Iterator[LivePage]:
     page = LivePage("0.0.0.0", port=0, quiet=True)
     yield page
     page.close()
-
-
-def port_of(page: LivePage) -> int:
-    return int(re.findall(r":(\d+)/", page.url)[0])
 
 
 def token_of(page: LivePage) -> str:
@@ -60,12 +55,12 @@ def test_only_this_machine_reaches_it(page: LivePage) -> None:
     own = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}
     for address in own - {"127.0.0.1"}:
         with socket.socket() as probe:
-            assert probe.connect_ex((address, port_of(page))) != 0
+            assert probe.connect_ex((address, port_of(page.url))) != 0
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "LOCALHOST"])
 def test_this_machine_s_names_are_let_in(page: LivePage, host: str) -> None:
-    port = port_of(page)
+    port = port_of(page.url)
     status, content, headers = get(port, Host=f"{host}:{port}")
     assert status == 200
     assert "<title>Training, live</title>" in content
@@ -79,14 +74,14 @@ def test_this_machine_s_names_are_let_in(page: LivePage, host: str) -> None:
 def test_other_hosts_are_refused(page: LivePage, host: str) -> None:
     """A name that its owner points at this machine (DNS rebinding)."""
     for path in ("/", "/live.js", "/nothing"):
-        status, content, _ = get(port_of(page), path, Host=host)
+        status, content, _ = get(port_of(page.url), path, Host=host)
         assert status == 403
         assert content.startswith("Host: received") or host in {"[", ""}
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1", ""])
 def test_other_origins_are_refused(page: LivePage, origin: str) -> None:
-    port = port_of(page)
+    port = port_of(page.url)
     status, content, _ = get(port, Origin=origin)
     assert status == 403
     assert content.startswith("Origin: received")
@@ -100,7 +95,7 @@ def test_another_port_of_this_machine_is_another_site(page: LivePage) -> None:
 
 
 def test_a_socket_without_an_origin_is_refused(page: LivePage) -> None:
-    port = port_of(page)
+    port = port_of(page.url)
     status, _, _ = get(
         port,
         "/socket",
@@ -112,7 +107,7 @@ def test_a_socket_without_an_origin_is_refused(page: LivePage) -> None:
 
 
 def test_other_machines_need_the_token(open_page: LivePage) -> None:
-    port, token = port_of(open_page), token_of(open_page)
+    port, token = port_of(open_page.url), token_of(open_page)
     assert len(token) >= 32
     for path in ("/", "/?token=", f"/?token={token[:-1]}", "/?token=%C3%A9", "/nothing"):
         status, content, _ = get(port, path)
@@ -135,7 +130,7 @@ def test_other_machines_need_the_token(open_page: LivePage) -> None:
 def test_names_that_are_not_this_machine_s_are_refused_with_the_token_too(
     open_page: LivePage,
 ) -> None:
-    port, token = port_of(open_page), token_of(open_page)
+    port, token = port_of(open_page.url), token_of(open_page)
     assert get(port, f"/?token={token}", Host=f"evil.example:{port}")[0] == 403
     for host in ("192.0.2.7", "[2001:db8::7]", socket.gethostname()):
         assert get(port, f"/?token={token}", Host=f"{host}:{port}")[0] == 200
@@ -152,18 +147,9 @@ def test_a_training_without_the_secret_is_refused(page: LivePage) -> None:
 
 def test_no_file_but_the_page_s_is_served(page: LivePage) -> None:
     for path in ("/uplot.LICENSE", "/../link.py", "/%2e%2e/link.py", "/server/main.py"):
-        assert get(port_of(page), path)[0] == 404
+        assert get(port_of(page.url), path)[0] == 404
 
 
 def test_no_pickle_crosses_the_wire() -> None:
     for file in (ROOT / "wrappers" / "live").rglob("*.py"):
         assert not re.search(r"\b(pickle|cloudpickle|marshal|shelve)\b", file.read_text()), file
-
-
-def test_two_views_on_one_port(capsys: Any) -> None:
-    first = LiveView(Counting(), port=0)
-    second = LiveView(Counting(), port=port_of(first._page))  # type: ignore[arg-type]
-    assert "is taken, so the page is on" in capsys.readouterr().out
-    assert first.url != second.url
-    first.close()
-    second.close()

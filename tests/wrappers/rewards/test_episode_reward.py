@@ -186,10 +186,10 @@ def test_report_lines(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-KINDS: dict[Any, Callable[[], Any]] = {
-    EpisodeReward: Scripted,
-    VecEpisodeReward: lambda: DummyVecEnv([Scripted]),
-    VectorEpisodeReward: lambda: SyncVectorEnv([Scripted]),
+KINDS: dict[Any, Callable[..., Any]] = {
+    EpisodeReward: lambda _=1: Scripted(),
+    VecEpisodeReward: lambda n=1: DummyVecEnv([Scripted] * n),
+    VectorEpisodeReward: lambda n=1: SyncVectorEnv([Scripted] * n),
 }
 
 
@@ -252,27 +252,31 @@ def test_rewards_that_are_arrays_of_one() -> None:
 # --- episodes that are given up ---
 
 
-def test_an_early_reset_is_booked_as_incomplete() -> None:
-    env = EpisodeReward(Scripted(), gamma=0.5)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_given_up_is_booked_as_incomplete(kind: Any) -> None:
+    n = 1 if kind is EpisodeReward else 2
+    env = kind(KINDS[kind](n), gamma=0.5)
+    action = 0 if n == 1 else np.zeros(n, int)
     env.reset()
-    env.step(0)
-    env.step(0)
-    assert (env.episode_return, env.episode_length) == (-1.0, 2)
+    for _ in range(2):
+        env.step(action)
+    assert np.all(env.episode_returns == np.full(n, -1.0))
+    assert np.all(env.episode_lengths == np.full(n, 2))
     env.reset()
     env.reset()  # no step was taken: nothing to book
-    assert env.incomplete_count == 1
-    assert env.episode_count == 0
-    assert env.returns == []
+    assert (env.incomplete_count, env.episode_count, env.returns) == (n, 0, [])
     record = env.last_incomplete
-    assert record is not None
     assert (record.episode_return, record.length, record.last_reward) == (-1.0, 2, -2.0)
-    assert record.incomplete
-    assert not record.terminated
-    assert not record.truncated
+    assert (record.incomplete, record.terminated, record.truncated) == (True, False, False)
     assert record.discounted_return == 0.0
-    play(env, 1)
+    for _ in range(LENGTHS[2]):
+        env.step(action)
     env.reset()  # the episode before is over: nothing to book
-    assert env.incomplete_count == 1
+    assert (env.incomplete_count, env.episode_count) == (n, n)
+    env.step(action)
+    env.close()
+    env.close()
+    assert env.incomplete_count == 2 * n
 
 
 def test_one_environment_is_one_whatever_it_says_of_itself(tmp_path: Path) -> None:
@@ -284,27 +288,6 @@ def test_one_environment_is_one_whatever_it_says_of_itself(tmp_path: Path) -> No
     env.close()
     assert env.returns == RETURNS[:2]
     assert [path.name for path in tmp_path.iterdir()] == ["run.monitor.csv"]
-
-
-def test_closing_books_what_is_running() -> None:
-    env = EpisodeReward(Scripted())
-    env.reset()
-    env.step(0)
-    env.close()
-    env.close()
-    assert env.incomplete_count == 1
-
-
-def test_vector_reset_books_each_running_episode() -> None:
-    venv = VecEpisodeReward(DummyVecEnv([Scripted] * 3))
-    run(venv, 4)  # one step into the second episode
-    assert venv.episode_returns.tolist() == [0.25] * 3
-    assert venv.episode_lengths.tolist() == [1] * 3
-    venv.reset()
-    assert venv.episode_count == 3
-    assert venv.incomplete_count == 3
-    venv.close()
-    assert venv.incomplete_count == 3
 
 
 def test_an_environment_that_resets_itself() -> None:
