@@ -95,9 +95,7 @@ class Training:
         """Wait for a browser, and tell whether there is one."""
         deadline = time.perf_counter() + seconds
         with self.pace.waiting():
-            while not (self.is_watched or self.link.is_lost):
-                if time.perf_counter() >= deadline:
-                    break
+            while not (self.is_watched or self.link.is_lost) and time.perf_counter() < deadline:
                 self._attend(LOOK_SECONDS, self.scene, None)
         return self.is_watched
 

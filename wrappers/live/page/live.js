@@ -40,21 +40,19 @@ function make(tag, properties = {}, ...children) {
 let table = [];
 const keys = {}; // by key: a control and its value
 
+// Of each button of a control: its value, label, key and title.
+const buttonsOf = ({ choices, label, key, title }) => (choices.length ? choices : [[undefined, label, key, title]]);
+
 function learnControls(controls) {
   if (table.length) return;
   table = controls;
-  const rows = [];
-  const learn = (control, label, key, title, value) => {
-    if (!key) return;
-    keys[key] = [control, value];
-    const cells = [make("kbd", { textContent: nameOf(key) }), make("b", { textContent: label }), title];
-    rows.push(make("tr", {}, ...cells.map((cell) => make("td", {}, cell))));
-  };
   for (const control of table) {
-    learn(control, control.label, control.key, control.title);
-    for (const [value, label, key, title] of control.choices) learn(control, label, key, title, value);
+    for (const [value, label, key, title] of buttonsOf(control).filter((button) => button[2])) {
+      keys[key] = [control, value];
+      const cells = [make("kbd", { textContent: nameOf(key) }), make("b", { textContent: label }), title];
+      byId("keys").append(make("tr", {}, ...cells.map((cell) => make("td", {}, cell))));
+    }
   }
-  byId("keys").replaceChildren(...rows);
 }
 
 const nameOf = (key) => (key === " " ? "space" : key.toUpperCase());
@@ -95,7 +93,7 @@ class Run {
     const groups = {};
     for (const control of table.filter((each) => each.group)) {
       const group = (groups[control.group] ??= make("div", { className: "group", role: "group", ariaLabel: control.group }));
-      const button = (label, key, title, value) => {
+      const buttons = buttonsOf(control).map(([value, label, key, title]) => {
         const text = make("span", { textContent: label });
         const element = make("button", { type: "button", title }, text, make("kbd", { textContent: nameOf(key) }));
         element.dataset.control = control.name;
@@ -103,14 +101,10 @@ class Run {
         element.addEventListener("click", () => this.use(control, value));
         this.buttons.push({ control, element, text, value, title });
         return element;
-      };
-      if (control.kind === "choice") {
-        const choices = control.choices.map(([value, label, key, title]) => button(label, key, title, value));
-        group.append(make("div", { className: "segments", role: "group", ariaLabel: control.label }, ...choices));
-      } else {
-        if (control.kind === "rate") group.append(this.makeSlider(control));
-        group.append(button(control.label, control.key, control.title));
-      }
+      });
+      if (control.kind === "rate") group.append(this.makeSlider(control));
+      const segments = { className: "segments", role: "group", ariaLabel: control.label };
+      group.append(...(control.kind === "choice" ? [make("div", segments, ...buttons)] : buttons));
     }
     this.parts.controls.append(...Object.values(groups));
     this.parts.environment.addEventListener("change", ({ target }) => {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 __all__ = ["Curve"]
@@ -50,12 +51,11 @@ class Curve:
 
 def _mean(episodes: Sequence[Sequence[Any]]) -> list[Any]:
     last = episodes[-1]
-    n = len(episodes)
     interventions = {text for each in episodes for text in each[4].split("; ") if text}
     return [
         last[0],
         last[1],
-        sum(each[2] for each in episodes) / n,
-        sum(each[3] for each in episodes) / n,
+        fmean(each[2] for each in episodes),
+        fmean(each[3] for each in episodes),
         "; ".join(sorted(interventions)),
     ]

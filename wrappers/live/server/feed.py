@@ -8,6 +8,7 @@ import json
 import mmap
 import time
 from collections.abc import Iterable, Sequence
+from statistics import fmean
 from typing import Any
 
 import psutil
@@ -216,9 +217,7 @@ class Feed:
         """Put the largest and the smallest Q-values since the last time, on average, on a curve."""
         if not self._values or not self._measured[1]:
             return
-        highest, lowest = (
-            sum(each) / len(self._values) for each in zip(*self._values, strict=True)
-        )
+        highest, lowest = map(fmean, zip(*self._values, strict=True))
         self._values.clear()
         point = [self._state["steps"], self._state["seconds"], highest, lowest, ""]
         self._extend(self._spread, [point], "spread")

@@ -39,9 +39,6 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse to."""
-        if scope["type"] not in {"http", "websocket"}:
-            await self.app(scope, receive, send)
-            return
         problem = self._problem(scope)
         if problem is None:
             await self.app(scope, receive, send)
