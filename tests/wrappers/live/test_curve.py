@@ -10,6 +10,7 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from dqn_plugins.wrappers.live.server.browser import Browser
@@ -42,21 +43,28 @@ def test_many_episodes_become_their_means() -> None:
     assert list(curve.recent) == [episode(i) for i in range(n - MOST_RECENT, n)]
 
 
-def test_a_browser_that_follows_has_the_same_curve_as_one_that_comes_late() -> None:
+@pytest.mark.parametrize("name", ["points", "spread"])
+def test_a_browser_that_follows_has_the_same_curve_as_one_that_comes_late(name: str) -> None:
     points: list[object] = []
 
-    def take(event: dict[str, object]) -> None:
+    def take(event: dict[str, Any]) -> None:
         if "snapshot" in event:
-            points[:] = event["snapshot"]["points"]  # type: ignore[index]
+            points[:] = event["snapshot"][name]
         else:
-            points.extend(event["points"])  # type: ignore[call-overload]
+            points.extend(event[name])
 
     page: Any = SimpleNamespace(tell=take)
     feed = Feed(0, {}, [page])
     for number in range(0, 3 * MOST_POINTS, 3):
-        feed._take({"episodes": [episode(number + each) for each in range(3)]})
+        if name == "points":
+            feed._take({"episodes": [episode(number + each) for each in range(3)]})
+            continue
+        for each in range(number, number + 3):
+            feed._values, feed._measured = [(each, -each)], (0.0, 1)
+            feed._state = {"steps": each, "seconds": each}
+            feed.measure_spread()
     assert len(points) > MOST_POINTS / 2
-    assert points == feed.snapshot()["points"]
+    assert points == feed.snapshot()[name]
 
 
 def test_an_answer_without_a_frame_leaves_the_frame_before_it() -> None:
