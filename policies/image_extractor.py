@@ -54,6 +54,8 @@ class ImageExtractor(BaseFeaturesExtractor):
         activation, without learned scale and shift.
     :param features_dim: Number of features that a last linear layer makes of the maps, as in
         Stable-Baselines3's ``NatureCNN``; None leaves the maps as they are.
+    :param normalized_image: Without effect: that of ``NatureCNN``, by which images of other numbers
+        than bytes are taken, which are taken here anyway.
     :raises ValueError: If the space is no image, or too small for the convolutions.
     """
 
@@ -65,6 +67,7 @@ class ImageExtractor(BaseFeaturesExtractor):
         activation_fn: type[nn.Module] = nn.ReLU,
         layer_norm: bool = False,
         features_dim: int | None = None,
+        normalized_image: bool = False,
     ) -> None:
         height, width, n_channels, channels_last = _layout(observation_space, channels_last)
         if convolutions is None:

@@ -10,6 +10,8 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import nn
 
+from dqn_plugins.policies.dictionary_extractor import module_name
+
 __all__ = [
     "ObservationNormalizer",
     "RecentMeanSquare",
@@ -128,17 +130,11 @@ class ObservationNormalizer(nn.Module):
         self._names: dict[str, str] = {}
         for key, space in parts.items():
             if isinstance(space, spaces.Box) and not is_image_space(space):
-                self._names[key] = self._name_for(key)
+                taken = self._names.values()
+                self._names[key] = key if key == _ONLY else module_name(key, taken)
         self.statistics = nn.ModuleDict(
             {name: RunningStatistics(parts[key].shape or ()) for key, name in self._names.items()}
         )
-
-    def _name_for(self, key: str) -> str:
-        """Name a part's module: names must not contain dots nor be taken, keys may be anything."""
-        name = key if key == _ONLY else "part_" + key.replace(".", "_")
-        while name in self._names.values():
-            name += "_"
-        return name
 
     def forward(self, obs: PyTorchObs) -> PyTorchObs:
         """

@@ -4,10 +4,11 @@ from typing import Any
 
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import nn
 
+from dqn_plugins.policies.dictionary_extractor import DictionaryExtractor
 from dqn_plugins.policies.image_extractor import ImageExtractor
 from dqn_plugins.policies.initializers import orthogonal
 from dqn_plugins.policies.q_policy import QPolicy, WeightInitializer, arguments_in
@@ -59,6 +60,6 @@ class PQNCnnPolicy(PQNPolicy):
 
 
 class PQNMultiInputPolicy(PQNPolicy):
-    """:class:`PQNPolicy` for dictionaries: the same, by default with ``CombinedExtractor``."""
+    """:class:`PQNPolicy` for dictionaries: the same, by default with ``DictionaryExtractor``."""
 
-    default_features_extractor_class = CombinedExtractor
+    default_features_extractor_class = DictionaryExtractor

@@ -22,6 +22,7 @@ from torch import nn
 from typing_extensions import override
 
 from dqn_plugins.policies.action_masks import as_action_masks, possible_values
+from dqn_plugins.policies.dictionary_extractor import DictionaryExtractor
 from dqn_plugins.policies.image_extractor import ImageExtractor
 
 __all__ = ["CnnPolicy", "MlpPolicy", "MultiInputPolicy", "QNetwork", "QPolicy", "WeightInitializer"]
@@ -162,15 +163,16 @@ class QPolicy(BasePolicy):
     ) -> None:
         if features_extractor_class is None:
             features_extractor_class = self.default_features_extractor_class
-        takes_dict = issubclass(features_extractor_class, CombinedExtractor)
-        if takes_dict and not isinstance(observation_space, spaces.Dict):
+        # Where it is no class but a function that makes one, nothing is known of it.
+        made = features_extractor_class if isinstance(features_extractor_class, type) else object
+        if issubclass(made, CombinedExtractor) and not isinstance(observation_space, spaces.Dict):
             raise ValueError(
                 f"observation_space: received {observation_space}, it must be a Dict for "
                 "MultiInputPolicy. Pass 'MlpPolicy' for vectors, 'CnnPolicy' for images."
             )
         # A copy: SB3's base class adds to this dictionary, which is the caller's.
         extractor_kwargs = dict(features_extractor_kwargs or {})
-        is_image_extractor = issubclass(features_extractor_class, ImageExtractor)
+        is_image_extractor = issubclass(made, ImageExtractor)
         if is_image_extractor:
             own: dict[str, Any] = {"activation_fn": activation_fn, "layer_norm": layer_norm}
             extractor_kwargs = own | extractor_kwargs
@@ -190,6 +192,7 @@ class QPolicy(BasePolicy):
                 net_arch = []
             elif is_image_extractor:
                 net_arch = [ImageExtractor.default_units(observation_space, **extractor_kwargs)]
+        self.net_arch, self.activation_fn = net_arch, activation_fn
         self.net_args = {
             "observation_space": self.observation_space,
             "action_space": self.action_space,
@@ -309,6 +312,6 @@ class CnnPolicy(QPolicy):
 
 
 class MultiInputPolicy(QPolicy):
-    """:class:`QPolicy` for dictionaries: the same, by default with ``CombinedExtractor``."""
+    """:class:`QPolicy` for dictionaries: the same, by default with ``DictionaryExtractor``."""
 
-    default_features_extractor_class = CombinedExtractor
+    default_features_extractor_class = DictionaryExtractor

@@ -7,13 +7,13 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import (
     BaseFeaturesExtractor,
-    CombinedExtractor,
     FlattenExtractor,
 )
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import nn
 from typing_extensions import override
 
+from dqn_plugins.policies.dictionary_extractor import DictionaryExtractor
 from dqn_plugins.policies.image_extractor import ImageExtractor
 from dqn_plugins.policies.initializers import SparseInitializer
 from dqn_plugins.policies.local_values import LocalValues
@@ -204,12 +204,6 @@ class StreamQPolicy(QPolicy):
                 f"averaging_window: received {averaging_window}, it must be at least 1, or None to "
                 "predict with the newest weights. Try 20_000."
             )
-        if not issubclass(optimizer_class, TraceOptimizer):
-            raise ValueError(
-                f"optimizer_class: received {optimizer_class.__name__}, it must keep eligibility "
-                "traces: TraceAdam, ObGD, AdaptiveObGD, AdaptiveQOptimizer, IntentionalOptimizer "
-                "or MaxScaledOptimizer from dqn_plugins.policies."
-            )
         self.normalize_observations = normalize_observations
         self.normalize_rewards = "blend" if normalize_rewards is True else normalize_rewards
         self.averaging_window = averaging_window
@@ -218,6 +212,12 @@ class StreamQPolicy(QPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
+        if not isinstance(self.optimizer, TraceOptimizer):
+            raise ValueError(
+                f"optimizer_class: received {type(self.optimizer).__name__}, it must keep "
+                "eligibility traces: TraceAdam, ObGD, AdaptiveObGD, AdaptiveQOptimizer, "
+                "IntentionalOptimizer or MaxScaledOptimizer from dqn_plugins.policies."
+            )
         self.td_errors = RecentMeanSquare()
         self.average_q_net = None
         if self.averaging_window is not None:
@@ -300,6 +300,6 @@ class StreamCnnPolicy(StreamQPolicy):
 
 
 class StreamMultiInputPolicy(StreamQPolicy):
-    """:class:`StreamQPolicy` for dictionaries: the same, by default with ``CombinedExtractor``."""
+    """:class:`StreamQPolicy` for dictionaries: the same, with ``DictionaryExtractor``."""
 
-    default_features_extractor_class = CombinedExtractor
+    default_features_extractor_class = DictionaryExtractor

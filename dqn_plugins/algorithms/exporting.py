@@ -41,8 +41,8 @@ def export_onnx(
     require_extra("export", "export_onnx", "onnx", "onnxscript")
     parts = {"observation": observation_space}
     if is_dict := isinstance(observation_space, spaces.Dict):
-        parts = observation_space.spaces
-    keys = tuple(parts) if is_dict else None
+        parts = {str(key): part for key, part in observation_space.spaces.items()}
+    keys = tuple(observation_space.spaces) if is_dict else None
     if action_masks:
         parts = {**parts, _unlike(MASK, parts): spaces.MultiBinary(int(network.action_space.n))}
     # A batch of one would be taken for a constant.
@@ -71,7 +71,7 @@ def export_onnx(
         ) from error
     graph = program.model.graph
     for value in [*graph.initializers.values(), *(each for node in graph for each in node.outputs)]:
-        if value.name in parts:  # no key has a dot in it: torch names modules by them
+        while value.name in parts:
             value.name = f"inner.{value.name}"
     from dqn_plugins import __version__
 

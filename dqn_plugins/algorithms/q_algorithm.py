@@ -261,6 +261,9 @@ class QAlgorithm(BaseAlgorithm):
             )
         check_is_bool("use_action_masks", self.use_action_masks, "True uses masks that are there.")
         self._make_rule()
+        self._check_learning_rate()
+
+    def _check_learning_rate(self) -> None:
         rate = self.learning_rate
         if not callable(rate) and not (is_number(rate) and 0.0 <= rate <= LARGEST_LEARNING_RATE):
             raise ValueError(
@@ -579,7 +582,11 @@ class QAlgorithm(BaseAlgorithm):
         self._set_exploration_rate(
             max(self.exploration_schedule(progress), self._explorer.smallest_rate)
         )
-        if callable(self.learning_rate):
+        if self.learning_rate != self._learning_rate_in_force:
+            self._check_learning_rate()
+            self._learning_rate_in_force = self.learning_rate
+            self._setup_lr_schedule()
+        if callable(self.learning_rate) or self.lr_schedule is not self._first_lr_schedule:
             self._set_learning_rate(self.lr_schedule(progress))
 
     def _set_learning_rate(self, learning_rate: float) -> None:
@@ -590,6 +597,9 @@ class QAlgorithm(BaseAlgorithm):
     def _setup_schedules(self) -> None:
         """Make functions of the progress remaining."""
         self._setup_lr_schedule()
+        # A constant rate is not written again at every step, unless somebody sets another.
+        self._learning_rate_in_force = self.learning_rate
+        self._first_lr_schedule = self.lr_schedule
         if self.exploration_fraction > 0:
             self.exploration_schedule = LinearSchedule(
                 self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
@@ -793,7 +803,8 @@ class QAlgorithm(BaseAlgorithm):
             model = super().load(
                 path, env, device, custom_objects, print_system_info, force_reset, **kwargs
             )
-        if "learning_rate" in kwargs:  # the optimiser's state brought the earlier one
+        # The optimiser's state brought the earlier one.
+        if "learning_rate" in {**(custom_objects or {}), **kwargs}:
             progress = model._current_progress_remaining
             update_learning_rate(model.policy.optimizer, model.lr_schedule(progress))
         return model
@@ -885,7 +896,8 @@ class QAlgorithm(BaseAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         made_anew = ["q_net", "_learner", "_rule_in_force", "_is_device_auto", "_masks"]
-        return [*super()._excluded_save_params(), *made_anew]
+        schedules = ["_learning_rate_in_force", "_first_lr_schedule"]
+        return [*super()._excluded_save_params(), *made_anew, *schedules]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []

@@ -67,7 +67,7 @@ class ActionMasks:
         self._ask = self._method()
         if self._ask is not None:
             self.found = "the method action_masks()"
-        elif any(KEY in info for info in self._env.reset_infos):
+        elif any(self._told_at_reset(index) is not None for index in range(env.num_envs)):
             self.found = "info['action_mask']"
 
     def _method(self) -> Callable[[], Any] | None:
@@ -91,6 +91,10 @@ class ActionMasks:
         methods = [env.get_wrapper_attr(METHOD) for env in venv.envs]
         return lambda: [method() for method in methods]
 
+    def _told_at_reset(self, index: int) -> Any:
+        """Find what an environment told when it was reset; some tell None instead of nothing."""
+        return (self._env.reset_infos[index] or {}).get(KEY)
+
     def at_first(self) -> np.ndarray | None:
         """
         Read which actions are possible after a reset.
@@ -100,7 +104,7 @@ class ActionMasks:
         """
         if self.found is None:
             return None
-        return self._look([info.get(KEY) for info in self._env.reset_infos])
+        return self._look([self._told_at_reset(index) for index in range(self._env.num_envs)])
 
     def now(self) -> np.ndarray | None:
         """
@@ -133,7 +137,7 @@ class ActionMasks:
         """
         if self.found is None:
             for row, info in enumerate(infos):
-                if KEY in info or KEY in self._env.reset_infos[first_env_index + row]:
+                if KEY in info or self._told_at_reset(first_env_index + row) is not None:
                     raise _malformed(
                         first_env_index + row,
                         "one in info['action_mask']",
@@ -151,7 +155,7 @@ class ActionMasks:
             told[row] = last[row] if self._ask is None else told[row]
             if begun is not None and begun[row]:  # what was told is of the last observation
                 resets.append(row)
-                told[row] = self._env.reset_infos[first_env_index + row].get(KEY)
+                told[row] = self._told_at_reset(first_env_index + row)
         if begun is not None:
             over = dones & ~begun
         masks = self._look(told, first_env_index, over)

@@ -1,11 +1,12 @@
 import inspect
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
+from stable_baselines3.common.torch_layers import FlattenExtractor, NatureCNN
 from stable_baselines3.dqn.policies import DQNPolicy
 from torch import nn
 
@@ -16,8 +17,11 @@ from dqn_plugins.policies import (
     MultiInputPolicy,
     QNetwork,
     QPolicy,
+    TraceAdam,
     glorot_uniform,
 )
+from dqn_plugins.policies.dictionary_extractor import DictionaryExtractor
+from dqn_plugins.policies.stream_policy import StreamQPolicy
 
 VECTOR = spaces.Box(-np.inf, np.inf, (3,), np.float32)
 IMAGE = spaces.Box(0, 255, (1, 36, 36), np.uint8)
@@ -112,7 +116,7 @@ def test_the_optimiser_has_the_first_learning_rate_and_every_weight():
         (MlpPolicy, VECTOR, FlattenExtractor, [16, 8]),
         (MlpPolicy, spaces.Discrete(5), FlattenExtractor, [16, 8]),
         (CnnPolicy, IMAGE, ImageExtractor, [128]),
-        (MultiInputPolicy, DICT, CombinedExtractor, [16, 8]),
+        (MultiInputPolicy, DICT, DictionaryExtractor, [16, 8]),
     ],
 )
 def test_each_policy_has_the_features_extractor_of_its_space(
@@ -123,6 +127,28 @@ def test_each_policy_has_the_features_extractor_of_its_space(
     assert policy.q_net.net_arch == net_arch
     action, _ = policy.predict(one(space))
     assert ACTIONS.contains(int(action))
+
+
+@pytest.mark.parametrize(
+    ("policy_class", "optimizer"), [(QPolicy, th.optim.SGD), (StreamQPolicy, TraceAdam)]
+)
+def test_functions_that_make_parts_may_stand_for_classes(policy_class, optimizer):
+    chosen = {"features_extractor_class": FlattenExtractor, "optimizer_class": optimizer}
+    policy = make(policy_class, **{name: partial(part) for name, part in chosen.items()})
+    assert type(policy.optimizer) is optimizer
+    th.testing.assert_close(flat(policy), flat(make(policy_class, **chosen)))
+
+
+def test_what_is_read_of_dqns_policy_can_be_read():
+    policy = make(activation_fn=nn.Tanh)
+    assert (policy.net_arch, policy.activation_fn) == ([16, 8], nn.Tanh)
+
+
+def test_images_of_floats_are_taken_as_nature_cnn_is_told_to():
+    space = spaces.Box(0.0, 1.0, (3, 36, 36))
+    kwargs = {"normalize_images": False, "features_extractor_kwargs": {"normalized_image": True}}
+    policy = make(CnnPolicy, space, **kwargs)
+    th.testing.assert_close(flat(policy), flat(make(CnnPolicy, space)))
 
 
 def test_images_are_divided_by_255_unless_told_otherwise():

@@ -29,7 +29,7 @@ def possible_actions(infos: Any, env: Any) -> list[npt.NDArray[np.bool_] | None]
     :return: Of each a mask, shape (n_actions,); None without one, and for what is none.
     """
     rows = masks_in(infos, env.num_envs) if isinstance(infos, dict) else infos
-    masks = [_as_mask(info.get(KEY)) for info in rows]
+    masks = [_as_mask(info.get(KEY)) if info else None for info in rows]
     if any(mask is None for mask in masks):
         # Whatever is wrong with a mask, who looks on sees the rest.
         with contextlib.suppress(Exception):

@@ -73,6 +73,13 @@ class Observer:
     def _before_close(self) -> None:
         """The environments are about to be closed."""
 
+    def _as_number(self, reward: Any) -> float:
+        """Take a reward for a number; one of several parts is none, which not all need it to be."""
+        try:
+            return float(np.asarray(reward, np.float64).item())
+        except (TypeError, ValueError):
+            return np.nan
+
     def close(self, **kwargs: Any) -> None:
         """
         Finish what is observed, and close the environments.
@@ -143,8 +150,8 @@ class ObservedEnv(Observer, gym.Wrapper[ObsType, ActType, ObsType, ActType], Rec
         ended: Sequence[int] = ()
         try:
             episode.add(float(reward))
-        except TypeError:  # an array of one, which NumPy takes for no number
-            episode.add(float(np.asarray(reward).item()))
+        except (TypeError, ValueError):  # an array of one, too, which NumPy takes for no number
+            episode.add(self._as_number(reward))
         if terminated or truncated:
             episode.end(bool(terminated), bool(truncated))
             ended = (0,)

@@ -210,6 +210,15 @@ class EpisodeStatistics(Observer):
             elif not is_told(info, key):
                 info[key] = record.info()
 
+    def _as_number(self, reward: Any) -> float:
+        number = super()._as_number(reward)
+        if np.isnan(number) and not isinstance(reward, float):
+            raise ValueError(
+                f"reward: received {reward!r}, it must be one number, to be summed. Wrap the "
+                "environment so that it gives one, below this wrapper."
+            )
+        return number
+
     def _before_reset(self, indices: Sequence[int]) -> None:
         for index in indices:
             if self._episodes[index].length and not self._episodes[index].over:

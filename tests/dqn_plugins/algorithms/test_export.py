@@ -34,6 +34,12 @@ DICTIONARY = spaces.Dict(
         "a b": spaces.MultiDiscrete([3, 4]),
         "x/y": spaces.Box(-1.0, 1.0, (2, 3), np.float32),
         "0": spaces.Discrete(3),
+        # Names that torch does not give to modules
+        "agent.pos": spaces.Box(-1.0, 1.0, (2,), np.float32),
+        "agent_pos": spaces.Box(-1.0, 1.0, (3,), np.float32),
+        "part_agent_pos": spaces.Discrete(2),
+        "type": spaces.Discrete(2),
+        "network.q_net.q_net.0.weight": spaces.Discrete(2),
     }
 )
 

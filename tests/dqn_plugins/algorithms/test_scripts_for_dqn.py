@@ -14,7 +14,7 @@ from stable_baselines3.dqn import policies as dqn_policies
 
 from dqn_plugins import NaiveDQN, StreamQ
 from tests.algorithms import each_algorithm
-from tests.environments import RecordingEnv, ScriptedEnv
+from tests.environments import RecordingEnv, SampledEnv, ScriptedEnv
 from tests.helpers import everything, learn_all, own_loop, through_a_file
 
 # Policy classes
@@ -118,6 +118,44 @@ def test_an_overridden_on_step_is_called_after_every_step(row):
     assert steps == list(range(1, 25))
 
 
+# Learning rates
+
+
+def rate_of(model):
+    return model.policy.optimizer.param_groups[0]["lr"]
+
+
+@each_algorithm
+@pytest.mark.parametrize("first", [1e-3, lambda progress: 1e-3 * progress])
+def test_a_learning_rate_that_is_set_later_is_the_one_learned_with(row, first):
+    model = row.make(learning_rate=first, backend="torch").learn(8)
+    model.learning_rate = 1e-5
+    assert rate_of(model.learn(8)) == 1e-5
+    model.learning_rate = 2e-5
+    model._setup_lr_schedule()  # as scripts do
+    assert rate_of(model.learn(8, reset_num_timesteps=False)) == 2e-5
+    model.lr_schedule = lambda progress: 3e-5
+    assert rate_of(model.learn(8)) == 3e-5
+    model.learning_rate = -1.0
+    with pytest.raises(ValueError, match=r"learning_rate: received -1\.0"):
+        model.learn(8)
+
+
+@each_algorithm
+def test_a_learning_rate_may_come_with_custom_objects(row, tmp_path):
+    row.make(learning_rate=1e-3, backend="torch").learn(8).save(tmp_path / "model")
+    custom = {"learning_rate": 1e-5, "lr_schedule": None}
+    model = row.algorithm.load(tmp_path / "model", RecordingEnv(), custom_objects=custom)
+    assert rate_of(model) == rate_of(model.learn(8)) == 1e-5
+
+
+@each_algorithm
+def test_a_rate_that_the_optimiser_was_given_stays(row):
+    model = row.make(learning_rate=1e-3, backend="torch")
+    model.policy.optimizer.param_groups[0]["lr"] = 1e-5
+    assert rate_of(model.learn(8)) == rate_of(through_a_file(model)) == 1e-5
+
+
 # Logs
 
 
@@ -186,7 +224,7 @@ BOX = spaces.Box(-1.0, 1.0, (2,))
         (spaces.Dict({}), r"observation_space: received Dict\(\)"),
         (spaces.Dict(a=spaces.Dict(b=BOX)), r"observation_space\['a'\]: received Dict"),
         (spaces.Dict(a=BOX, b=spaces.Tuple([BOX])), r"observation_space\['b'\]: received Tuple"),
-        (spaces.Dict({"a.b": BOX}), r"observation_space: received the keys \['a.b'\]"),
+        (spaces.Dict({"": BOX}), r"observation_space: received the keys \[''\]"),
         (spaces.Discrete(3, start=1), r"observation_space: .*must start at 0.*by 1"),
         (spaces.Dict(a=spaces.Discrete(3, start=-1)), r"observation_space\['a'\].*must start at 0"),
         (
@@ -210,6 +248,23 @@ def test_observations_that_cannot_be_learned_from_are_refused_at_once(row, space
     policy = "MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy"
     with pytest.raises(ValueError, match=message):
         row.make(env, policy)
+
+
+@each_algorithm
+def test_a_dictionary_may_have_any_keys(row):
+    space = spaces.Dict({"a.b": BOX, "a_b": BOX, "type": spaces.Discrete(2), "part_a_b": BOX})
+    for each in (space, spaces.Dict({0: BOX, 1: BOX})):
+        model = row.make(SampledEnv(each), "MultiInputPolicy").learn(24)
+        assert everything(through_a_file(model)) == everything(model)
+        sample = each.sample()
+        action, _ = model.predict(sample, deterministic=True)
+        changed = {key: np.zeros_like(part) for key, part in sample.items()}
+        values = [
+            model.q_net(model.policy.obs_to_tensor({**sample, key: changed[key]})[0]).tolist()
+            for key in each
+        ]
+        assert len({str(each) for each in values}) == len(values)  # each part counts
+        assert 0 <= action < 3
 
 
 @each_algorithm
@@ -283,3 +338,14 @@ def test_observations_may_have_any_layout_in_memory(row):
     for model in models:
         model.learn(40)
     assert everything(models[0]) == everything(models[1])
+
+
+@each_algorithm
+def test_a_reset_may_tell_none_instead_of_nothing(row):
+    class Silent(SampledEnv):
+        def reset(self, **kwargs):
+            return super().reset(**kwargs)[0], None
+
+    model = row.make(Silent(BOX)).learn(24)
+    assert model.action_masks is None
+    assert everything(model) == everything(row.make(SampledEnv(BOX)).learn(24))

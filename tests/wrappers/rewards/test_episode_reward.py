@@ -23,7 +23,12 @@ from stable_baselines3.common.monitor import Monitor, load_results
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor, VecNormalize
 
 from dqn_plugins.environments import wrap_env
-from dqn_plugins.wrappers import EpisodeReward, VecEpisodeReward, VectorEpisodeReward
+from dqn_plugins.wrappers import (
+    EpisodeReward,
+    RecordVideo,
+    VecEpisodeReward,
+    VectorEpisodeReward,
+)
 from dqn_plugins.wrappers.rewards.episode import EpisodeHistory
 from tests.wrappers.scripted import EPISODES, Scripted, play
 
@@ -247,6 +252,18 @@ def test_rewards_that_are_arrays_of_one() -> None:
     env = EpisodeReward(Scripted(episodes=[(rewards, "terminated")]), gamma=0.5)
     assert play(env, 1)[0]["episode"]["r"] == 0.5
     assert (env.last_rewards, env.discounted_returns) == ([-0.5], [0.75])
+
+
+def test_rewards_of_several_parts_are_not_summed(tmp_path: Path) -> None:
+    parts = np.array([1.0, -2.0])
+    for reward in (parts, None, "much"):
+        env = EpisodeReward(Scripted(episodes=[((reward,), "terminated")]))
+        with pytest.raises(ValueError, match=r"(?s)reward: received .*one number.*below"):
+            play(env, 1)
+        filmed = RecordVideo(Scripted(episodes=[((reward,), "terminated")]), str(tmp_path))
+        filmed.reset()
+        assert filmed.step(0)[1] is reward
+        filmed.close()
 
 
 # --- episodes that are given up ---
