@@ -48,6 +48,21 @@ class AutogradLearner(Learner):
         return True  # torch itself is asked for the weights at every step
 
     @override
+    def learn(self, transition: Transition) -> np.ndarray:
+        # As torch computes by default, also within a program's own `no_grad` or `autocast`
+        kind = self.policy.device.type
+        try:
+            with th.inference_mode(False), th.enable_grad(), th.autocast(kind, enabled=False):
+                return super().learn(transition)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(
+                "policy_kwargs: received a network with batch normalisation, it must be one that "
+                "learns from a single transition. Use torch.nn.LayerNorm, or PQN's minibatches."
+            ) from error
+
+    @override
     def _clear_traces(self) -> None:
         normalizer, optimizer = self._keep_traces(), self.policy.optimizer
         for env_index in range(self.n_envs):

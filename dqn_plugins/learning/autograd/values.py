@@ -33,7 +33,8 @@ def action_values(policy: QPolicy, obs: Any) -> th.Tensor:
     tensors = as_tensor(policy, obs)
     n = len(next(iter(tensors.values())) if isinstance(tensors, dict) else tensors)
     parts = (slice(start, start + ROWS_AT_ONCE) for start in range(0, n, ROWS_AT_ONCE))
-    return th.cat([policy.q_net.learned_values(rows_of(tensors, part)) for part in parts])
+    values = [policy.q_net.learned_values(rows_of(tensors, part)) for part in parts]
+    return th.cat(values).float()  # `autocast` makes others
 
 
 def td_errors_of(

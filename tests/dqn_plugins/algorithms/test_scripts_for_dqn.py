@@ -5,15 +5,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.dqn import policies as dqn_policies
 
 from dqn_plugins import NaiveDQN, StreamQ
-from tests.algorithms import each_algorithm
+from tests.algorithms import each_algorithm, each_online_algorithm
 from tests.environments import RecordingEnv, SampledEnv, ScriptedEnv
 from tests.helpers import everything, learn_all, own_loop, through_a_file
 
@@ -349,3 +351,35 @@ def test_a_reset_may_tell_none_instead_of_nothing(row):
     model = row.make(Silent(BOX)).learn(24)
     assert model.action_masks is None
     assert everything(model) == everything(row.make(SampledEnv(BOX)).learn(24))
+
+
+# What a program has set in torch
+
+
+@each_algorithm
+@pytest.mark.parametrize(
+    "mode", [th.no_grad, th.inference_mode, lambda: th.autocast("cpu", dtype=th.bfloat16)]
+)
+def test_learning_is_the_same_in_every_mode_of_torch(row, mode):
+    model, expected = row.make(backend="torch"), row.make(backend="torch")
+    for each in (model, expected):
+        each.exploration_initial_eps = each.exploration_final_eps = 1.0  # greedy values are rounded
+        each._setup_schedules()
+    with mode():
+        model.learn(24)
+    assert everything(model) == everything(expected.learn(24))
+
+
+@each_online_algorithm
+def test_batch_normalisation_of_one_transition_is_refused(row):
+    class Normalized(FlattenExtractor):
+        def __init__(self, observation_space):
+            super().__init__(observation_space)
+            self.norm = th.nn.BatchNorm1d(self.features_dim)
+
+        def forward(self, observations):
+            return self.norm(super().forward(observations))
+
+    model = row.make(policy_kwargs={"features_extractor_class": Normalized})
+    with pytest.raises(ValueError, match=r"policy_kwargs: .*batch normalisation.*LayerNorm"):
+        model.learn(8)
