@@ -111,8 +111,10 @@ class Observer:
         """Count a step of several: which it terminated or truncated, which began one instead."""
         if begun:
             self._begin(begun, when="in step")
-        numbers = np.asarray(rewards, dtype=np.float64).tolist()
-        for episode, reward in zip(self._episodes, numbers, strict=True):
+        numbers = np.asarray(rewards, dtype=np.float64)
+        if numbers.ndim > 1:
+            numbers = np.array([self._as_number(each) for each in rewards])
+        for episode, reward in zip(self._episodes, numbers.tolist(), strict=True):
             if not begun or episode.environment not in begun:
                 episode.add(reward)
         for index, (terminated, truncated) in ends.items():

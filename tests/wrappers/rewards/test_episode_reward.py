@@ -266,6 +266,26 @@ def test_rewards_of_several_parts_are_not_summed(tmp_path: Path) -> None:
         filmed.close()
 
 
+class InColumns(gym.vector.VectorWrapper):
+    def step(self, actions: Any) -> Any:
+        observations, rewards, *rest = self.env.step(actions)
+        return observations, np.stack([rewards] * self.n_parts, axis=1), *rest
+
+
+@pytest.mark.parametrize("n_parts", [1, 2])
+def test_rewards_of_several_environments_in_columns(n_parts: int) -> None:
+    env = VectorEpisodeReward(InColumns(SyncVectorEnv([Scripted] * 2)))
+    env.env.n_parts = n_parts
+    env.reset()
+    if n_parts == 1:
+        for _ in range(3):
+            env.step(np.zeros(2, int))
+        assert env.returns == [RETURNS[0]] * 2
+    else:
+        with pytest.raises(ValueError, match=r"reward: received array.*one number"):
+            env.step(np.zeros(2, int))
+
+
 # --- episodes that are given up ---
 
 
