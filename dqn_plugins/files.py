@@ -11,7 +11,9 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-__all__ = ["checked_folder", "read_json", "write_json", "written_whole"]
+from dqn_plugins.errors import SettingsError
+
+__all__ = ["checked_folder", "output_folder", "read_json", "write_json", "written_whole"]
 
 
 @contextmanager
@@ -81,3 +83,17 @@ def checked_folder(folder: str | os.PathLike[str], argument: str) -> Path:
             str(path),
         ) from error
     return path
+
+
+def output_folder(folder: Path) -> Path:
+    """
+    Make the folder that a command's ``--out`` names.
+
+    :param folder: The folder; missing parents are made too.
+    :return: Its absolute path.
+    :raises SettingsError: If it cannot be made or written.
+    """
+    try:
+        return checked_folder(folder, "out")
+    except OSError as error:
+        raise SettingsError(str(error.strerror)) from error

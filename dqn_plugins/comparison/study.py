@@ -23,7 +23,7 @@ from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.algorithms import ALGORITHMS, TUNED, check_flags, resolve, tuned_file
 from dqn_plugins.experiments.environments import say_imports
 from dqn_plugins.experiments.names import folder_name, nearest_names
-from dqn_plugins.files import read_json, write_json
+from dqn_plugins.files import output_folder, read_json, write_json
 
 __all__ = ["ComparisonResult", "run_comparison"]
 
@@ -65,8 +65,7 @@ def run_comparison(
     """
     console = console or Console(stderr=True, highlight=False)
     described, cells = plan(settings, console)
-    out = settings.out.absolute()
-    out.mkdir(parents=True, exist_ok=True)
+    out = output_folder(settings.out)
     try:
         with FileLock(out / LOCK, timeout=0):
             _claim_folder(out, described, command or shlex.join(["python", *sys.argv]), console)

@@ -11,7 +11,7 @@ from dqn_plugins.experiments.algorithms import load_model
 from dqn_plugins.experiments.environments import EnvironmentSettings, load_normalization
 from dqn_plugins.experiments.rollout import Episode, Player
 from dqn_plugins.experiments.running import FIRST_FINAL_EVALUATION_SEED, check_at_least
-from dqn_plugins.files import read_json, write_json
+from dqn_plugins.files import output_folder, read_json, write_json
 from dqn_plugins.values import value_kind
 
 __all__ = ["ExportSettings", "RecordSettings", "check_spaces", "export", "record", "trained_on"]
@@ -65,7 +65,7 @@ def record(settings: RecordSettings, console: Console | None = None) -> list[Pat
             "must be at least one, and with --side-by-side two or more of one environment. Pass "
             "their files or folders."
         )
-    settings.out.mkdir(parents=True, exist_ok=True)
+    output_folder(settings.out)
     recorded = [_record_model(model, settings, console) for model in models]
     videos = [video for _, each in recorded for video, _ in each]
     for number in range(settings.episodes if settings.side_by_side else 0):

@@ -25,7 +25,7 @@ from dqn_plugins.experiments.running import (
     one_torch_thread,
 )
 from dqn_plugins.experiments.settings import RunSettings, variants_in
-from dqn_plugins.files import read_json, write_json, written_whole
+from dqn_plugins.files import output_folder, read_json, write_json, written_whole
 
 __all__ = ["TrainSettings", "train"]
 
@@ -224,7 +224,7 @@ def _claim_folder(settings: TrainSettings, variant: Variant) -> None:
                 "settings of that run to resume it, or another --out."
             )
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    output_folder(folder)
     if any(folder.iterdir()):
         raise SettingsError(f"out: {folder} is not empty and holds no run. Pass another --out.")
     write_json(folder / "versions.json", installed_versions())

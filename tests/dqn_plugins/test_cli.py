@@ -66,6 +66,11 @@ def test_a_mistake_is_one_line_and_a_fault_keeps_its_traceback(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("Error: env: received 'Cart Pole'")
 
+    taken = tmp_path / "raises.py"
+    for command in ("train", "compare"):
+        assert status_of(command, *what, "--env", "CartPole-v1", "--out", taken) == 1
+        assert "Error: out: received" in capsys.readouterr().err
+
     env = ("--env", "raises:Raises-v0")
     with pytest.raises(ValueError, match="not the settings") as fault:
         main([str(each) for each in ("train", *what, *env, "--out", tmp_path / "fault")])
