@@ -212,9 +212,10 @@ class StreamQPolicy(QPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
-        if not isinstance(self.optimizer, TraceOptimizer):
+        optimizer: Any = self.optimizer
+        if not isinstance(optimizer, TraceOptimizer):
             raise ValueError(
-                f"optimizer_class: received {type(self.optimizer).__name__}, it must keep "
+                f"optimizer_class: received {type(optimizer).__name__}, it must keep "
                 "eligibility traces: TraceAdam, ObGD, AdaptiveObGD, AdaptiveQOptimizer, "
                 "IntentionalOptimizer or MaxScaledOptimizer from dqn_plugins.policies."
             )
