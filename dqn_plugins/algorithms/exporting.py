@@ -39,10 +39,10 @@ def export_onnx(
     :raises ValueError: If the network cannot be written as ONNX. There is no file then.
     """
     require_extra("export", "export_onnx", "onnx", "onnxscript")
-    parts = {"observation": observation_space}
-    if is_dict := isinstance(observation_space, spaces.Dict):
+    parts, keys = {"observation": observation_space}, None
+    if isinstance(observation_space, spaces.Dict):
+        keys = tuple(observation_space.spaces)
         parts = {str(key): part for key, part in observation_space.spaces.items()}
-    keys = tuple(observation_space.spaces) if is_dict else None
     if action_masks:
         parts = {**parts, _unlike(MASK, parts): spaces.MultiBinary(int(network.action_space.n))}
     # A batch of one would be taken for a constant.

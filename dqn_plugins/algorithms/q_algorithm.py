@@ -148,6 +148,8 @@ class QAlgorithm(BaseAlgorithm):
     """Which actions are possible in the observations that ``learn`` saw last, shape
     (n_envs, n_actions), bool; None where there are no masks, and all are."""
     exploration_schedule: Schedule
+    _learning_rate_in_force: float | Schedule
+    _first_lr_schedule: Schedule
     policy: QPolicy
     q_net: QNetwork
     env: VecEnv | None
