@@ -116,6 +116,8 @@ LEFT_OUT = {
     "_vec_normalize_env",
     "_learner",
     "_masks",
+    "_learning_rate_in_force",
+    "_first_lr_schedule",
     "lr_schedule",
     "exploration_schedule",
     "policy",

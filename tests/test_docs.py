@@ -74,7 +74,6 @@ def briefly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("briefly")
 def test_every_block_of_python_on_a_page_runs(page: Path) -> None:
     """One after the other: a block may use what those above it made."""
-    registered = set(gym.registry)
     names: dict[str, Any] = {"__name__": "page"}
     try:
         for line, code in blocks(page):
@@ -85,8 +84,9 @@ def test_every_block_of_python_on_a_page_runs(page: Path) -> None:
             raise
         pytest.skip(str(error))  # of an extra that is not installed here
     finally:
-        for name in set(gym.registry) - registered:
-            del gym.registry[name]
+        for name, spec in list(gym.registry.items()):  # what a library registers, it does once
+            if getattr(spec.entry_point, "__module__", None) == "page":
+                del gym.registry[name]
 
 
 # What is public, and what is to be said of it

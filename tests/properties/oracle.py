@@ -72,7 +72,7 @@ class Oracle:
         if network.convolutions is not None:
             self.lay_out_convolutions()
         # How near the last update came to where rounding decides: a kink of the rectifier, or two
-        # actions of the same value. Exact zeros and exact ties are the same in every arithmetic.
+        # actions of the same value. Zeros, and ties of them, are the same in every arithmetic.
         self.margin = np.inf
 
     @property
@@ -230,9 +230,12 @@ class Oracle:
         values = self.q_values(obs)
         if mask is not None:
             values = np.where(mask, values, values[mask].min() - 1)
-        below = values[values != values.max()]
-        if len(below):
-            self.margin = min(self.margin, values.max() - below.max())
+        best = values.max()
+        below = values[values < best]
+        if best != 0 and np.count_nonzero(values == best) > 1:  # learned to be equal
+            self.margin = 0.0
+        elif len(below):
+            self.margin = min(self.margin, best - below.max())
         return int(values.argmax())
 
     def gradient(self, obs: Any, action: int) -> np.ndarray:
