@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -49,47 +50,49 @@ def test_a_cell_that_fails_is_named_and_the_status_tells(
     assert re.search(r"Failed: broken\b.*: SettingsError: broken: ", capsys.readouterr().err)
 
 
+@pytest.fixture
+def environment_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], str]:
+    """Writes a module, named as no other, with a CartPole that does something else in its step."""
+
+    def write(module: str, statement: str) -> str:
+        (tmp_path / f"{module}.py").write_text(
+            "import gymnasium as gym\n"
+            "from gymnasium.envs.classic_control import CartPoleEnv\n"
+            "class Other(CartPoleEnv):\n"
+            "    def step(self, action):\n"
+            f"        {statement}\n"
+            f"gym.register('{module}-v0', Other)\n"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+        return f"{module}:{module}-v0"
+
+    return write
+
+
 def test_a_mistake_is_one_line_and_a_fault_keeps_its_traceback(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, environment_that: Callable[[str, str], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "raises.py").write_text(
-        "import gymnasium as gym\n"
-        "from gymnasium.envs.classic_control import CartPoleEnv\n"
-        "class Raises(CartPoleEnv):\n"
-        "    def step(self, action):\n"
-        "        raise ValueError('not the settings')\n"
-        "gym.register('Raises-v0', Raises)\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
+    env = ("--env", environment_that("raises", "raise ValueError('not the settings')"))
     what = ("--algo", "random", "--timesteps", 20)
     assert status_of("train", *what, "--env", "Cart Pole", "--out", tmp_path / "mistake") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("Error: env: received 'Cart Pole'")
 
-    taken = tmp_path / "raises.py"
+    taken = tmp_path / "raises.py"  # a file
     for command in ("train", "compare"):
         assert status_of(command, *what, "--env", "CartPole-v1", "--out", taken) == 1
         assert "Error: out: received" in capsys.readouterr().err
 
-    env = ("--env", "raises:Raises-v0")
     with pytest.raises(ValueError, match="not the settings") as fault:
         main([str(each) for each in ("train", *what, *env, "--out", tmp_path / "fault")])
     assert fault.traceback[-1].name == "step"
 
 
 def test_after_ctrl_c_it_says_how_a_training_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, environment_that: Callable[[str, str], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "stopping.py").write_text(
-        "import gymnasium as gym\n"
-        "from gymnasium.envs.classic_control import CartPoleEnv\n"
-        "class Stopping(CartPoleEnv):\n"
-        "    def step(self, action):\n"
-        "        raise KeyboardInterrupt\n"
-        "gym.register('Stopping-v0', Stopping)\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    what = ("--algo", "naive_dqn", "--env", "stopping:Stopping-v0", "--timesteps", 60)
+    env_id = environment_that("stopping", "raise KeyboardInterrupt")
+    what = ("--algo", "naive_dqn", "--env", env_id, "--timesteps", 60)
     again = ("train", *what, "--out", tmp_path / "run")
     assert status_of(*again) == 130
     assert "Interrupted. The same command with --resume goes on" in capsys.readouterr().err
