@@ -25,6 +25,7 @@ from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import gymnasium as gym
 import numba
@@ -186,14 +187,17 @@ def update_runs(make: Callable[..., Any], n: int) -> dict[str, Callable[[], None
     action, reward = np.array([1]), np.array([0.5], np.float32)
     no, yes = np.array([False]), np.array([True])
     transition = Transition(obs, action, reward, next_obs, no, no, next_obs, yes)
-    # What `CompiledLearner.learn` gives to compiled code
-    arguments = (learner._structure, obs, action, reward, next_obs, no, no, yes, 0)
+    # What `CompiledLearner.learn` gives to compiled code, whatever that is
+    compiled = learner._learn
+    learner._learn = Mock(wraps=compiled)
+    learner.learn(transition)
+    arguments, learner._learn = learner._learn.call_args.args, compiled
 
     def call() -> None:
         for _ in range(n):
             learner.learn(transition)
 
-    return {"update": call, "arithmetic": lambda: repeat(n, learner._learn, arguments)}
+    return {"update": call, "arithmetic": lambda: repeat(n, compiled, arguments)}
 
 
 def own_loop_runs(algorithm: Callable[..., Any], n: int) -> dict[str, Callable[[], None]]:
