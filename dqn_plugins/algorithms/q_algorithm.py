@@ -148,8 +148,7 @@ class QAlgorithm(BaseAlgorithm):
     """Which actions are possible in the observations that ``learn`` saw last, shape
     (n_envs, n_actions), bool; None where there are no masks, and all are."""
     exploration_schedule: Schedule
-    _learning_rate_in_force: float | Schedule
-    _first_lr_schedule: Schedule
+    _lr_in_force: tuple[float | Schedule, Schedule]
     policy: QPolicy
     q_net: QNetwork
     env: VecEnv | None
@@ -584,11 +583,12 @@ class QAlgorithm(BaseAlgorithm):
         self._set_exploration_rate(
             max(self.exploration_schedule(progress), self._explorer.smallest_rate)
         )
-        if self.learning_rate != self._learning_rate_in_force:
+        learning_rate, lr_schedule = self._lr_in_force
+        if self.learning_rate != learning_rate:
             self._check_learning_rate()
-            self._learning_rate_in_force = self.learning_rate
             self._setup_lr_schedule()
-        if callable(self.learning_rate) or self.lr_schedule is not self._first_lr_schedule:
+            self._lr_in_force = self.learning_rate, lr_schedule
+        if callable(self.learning_rate) or self.lr_schedule is not lr_schedule:
             self._set_learning_rate(self.lr_schedule(progress))
 
     def _set_learning_rate(self, learning_rate: float) -> None:
@@ -600,8 +600,7 @@ class QAlgorithm(BaseAlgorithm):
         """Make functions of the progress remaining."""
         self._setup_lr_schedule()
         # A constant rate is not written again at every step, unless somebody sets another.
-        self._learning_rate_in_force = self.learning_rate
-        self._first_lr_schedule = self.lr_schedule
+        self._lr_in_force = self.learning_rate, self.lr_schedule
         if self.exploration_fraction > 0:
             self.exploration_schedule = LinearSchedule(
                 self.exploration_initial_eps, self.exploration_final_eps, self.exploration_fraction
@@ -898,8 +897,7 @@ class QAlgorithm(BaseAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         made_anew = ["q_net", "_learner", "_rule_in_force", "_is_device_auto", "_masks"]
-        schedules = ["_learning_rate_in_force", "_first_lr_schedule"]
-        return [*super()._excluded_save_params(), *made_anew, *schedules]
+        return [*super()._excluded_save_params(), *made_anew, "_lr_in_force"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []

@@ -1,7 +1,7 @@
 """Environments that take turns: some step while others are learned from."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -14,11 +14,16 @@ from dqn_plugins.learning.transition import Observation
 
 __all__ = ["TurnTakingVecEnv"]
 
-Turn: TypeAlias = tuple[
-    int, Observation, np.ndarray, VecEnvStepReturn, np.ndarray, np.ndarray | None
-]
-"""Of a group of environments: the index of the first, the observations that were acted on, the
-actions, what ``step_wait`` returned, and ``GymnasiumVecEnv``'s ``valid`` and ``begun`` after it."""
+
+class Turn(NamedTuple):
+    """The step of a group of environments: ``valid`` and ``begun`` are ``GymnasiumVecEnv``'s."""
+
+    first_env_index: int
+    obs: Observation
+    actions: np.ndarray
+    result: VecEnvStepReturn
+    valid: np.ndarray
+    begun: np.ndarray | None
 
 
 class _Group:
@@ -43,10 +48,10 @@ class _Group:
             infos: list[dict[str, Any]] = [{} for _ in range(n)]
             result: VecEnvStepReturn = obs, np.zeros(n, np.float32), nothing, infos
             actions = np.zeros(n, np.int64)
-            return self.first_env_index, obs, actions, result, nothing, None
+            return Turn(self.first_env_index, obs, actions, result, nothing, None)
         result = env.step_wait()
         self.obs, self.actions = result[0], None
-        return self.first_env_index, obs, actions, result, env.valid, env.begun
+        return Turn(self.first_env_index, obs, actions, result, env.valid, env.begun)
 
 
 class TurnTakingVecEnv(VecEnv):
@@ -130,7 +135,7 @@ class TurnTakingVecEnv(VecEnv):
 
     @override
     def step_wait(self) -> VecEnvStepReturn:
-        results = [group.finish()[3] for group in self.groups]
+        results = [group.finish().result for group in self.groups]
         obs, rewards, dones, infos = zip(*results, strict=True)
         all_infos = [info for part in infos for info in part]
         obs = each_part(_concatenated, *obs)
