@@ -145,6 +145,8 @@ def made(name: str, module: Any, table: Any, env: Any) -> Any:
         return wrappers.AtariPreprocessing(env, noop_max=0, frame_skip=1, screen_size=16)
     if name in {"ArrayConversion", "NumpyToTorch"}:
         pytest.importorskip("array_api_compat")
+    if name == "ResizeObservation" or (name == "HumanRendering" and module is vector):
+        pytest.importorskip("cv2")
     return getattr(module, name)(env, **table[name][1])
 
 
@@ -216,8 +218,6 @@ def test_a_wrapper_of_gymnasiums(name: str, stacked: Any) -> None:
 @pytest.mark.parametrize("name", sorted(VECTOR))
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_vector_wrapper_of_gymnasiums(name: str, stacked: Any) -> None:
-    if name == "HumanRendering":
-        pytest.importorskip("cv2")
     theirs = partial(made, name, vector, VECTOR)
     several: Any = SyncVectorEnv([partial(base, name, VECTOR)] * 2)
     env, ours, records = stacked(name, theirs, several, VectorEpisodeReward, VectorRecordVideo)

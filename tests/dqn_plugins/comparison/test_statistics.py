@@ -113,7 +113,7 @@ def test_of_equal_algorithms_none_is_clearly_ahead(distribution, n_algorithms, n
 
 
 def test_the_claim_is_that_of_scipys_games_howell_test():
-    pytest.importorskip("scipy", "1.15")
+    pytest.importorskip("scipy", "1.16")
     samples = np.random.default_rng(3).normal(
         [[2.2], [0.0], [1.0], [-1.0]], [[1], [2], [1], [1]], (4, 6)
     )
