@@ -33,6 +33,17 @@ class DictionaryExtractor(CombinedExtractor):
         self._observation_space = observation_space
         self._names = names
 
+    @property
+    def has_images(self) -> bool:
+        """Whether a part goes through a network of its own."""
+        return any(type(part) is not nn.Flatten for part in self.extractors.values())
+
+    @property
+    def keys(self) -> list[Any]:
+        """The keys of the dictionary, in the order of their features."""
+        key_of = {name: key for key, name in self._names.items()}
+        return [key_of[name] for name in self.extractors]
+
     def forward(self, observations: dict[str, th.Tensor]) -> th.Tensor:
         """
         Extract the features of all parts.

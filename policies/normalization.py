@@ -13,12 +13,16 @@ from torch import nn
 from dqn_plugins.policies.dictionary_extractor import module_name
 
 __all__ = [
+    "ONLY",
     "ObservationNormalizer",
     "RecentMeanSquare",
     "RewardNormalizer",
     "RewardScale",
     "RunningStatistics",
 ]
+
+ONLY = "observation"
+"""Stands for the whole observation, where it is no dictionary."""
 
 
 class RunningStatistics(nn.Module):
@@ -125,16 +129,21 @@ class ObservationNormalizer(nn.Module):
         parts = (
             dict(observation_space.spaces)
             if isinstance(observation_space, spaces.Dict)
-            else {_ONLY: observation_space}
+            else {ONLY: observation_space}
         )
         self._names: dict[str, str] = {}
         for key, space in parts.items():
             if isinstance(space, spaces.Box) and not is_image_space(space):
                 taken = self._names.values()
-                self._names[key] = key if key == _ONLY else module_name(key, taken)
+                self._names[key] = key if key == ONLY else module_name(key, taken)
         self.statistics = nn.ModuleDict(
             {name: RunningStatistics(parts[key].shape or ()) for key, name in self._names.items()}
         )
+
+    @property
+    def keys(self) -> list[str]:
+        """The parts of a dictionary that are normalised; :data:`ONLY` where all is one part."""
+        return list(self._names)
 
     def forward(self, obs: PyTorchObs) -> PyTorchObs:
         """
@@ -145,7 +154,7 @@ class ObservationNormalizer(nn.Module):
         """
         if isinstance(obs, dict):
             return {key: self._normalize(key, value) for key, value in obs.items()}
-        return self._normalize(_ONLY, obs)
+        return self._normalize(ONLY, obs)
 
     def update(self, obs: PyTorchObs) -> None:
         """
@@ -153,7 +162,7 @@ class ObservationNormalizer(nn.Module):
 
         :param obs: Observations as the environment returned them, shape (n, ...).
         """
-        parts = obs if isinstance(obs, dict) else {_ONLY: obs}
+        parts = obs if isinstance(obs, dict) else {ONLY: obs}
         for key, name in self._names.items():
             cast(RunningStatistics, self.statistics[name]).update(parts[key])
 
@@ -292,6 +301,3 @@ class RewardNormalizer(nn.Module):
         if saved is not None:
             self.keep_returns_for(len(saved))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-
-
-_ONLY = "observation"

@@ -110,6 +110,7 @@ class SyncVecEnv(DummyVecEnv):
         super().__init__(env_fns)
         space = self.observation_space
         self._is_array = not isinstance(space, (spaces.Dict, spaces.Tuple))
+        self._is_counted = isinstance(space, spaces.Discrete | spaces.MultiDiscrete)
         self._shape, self._dtype = space.shape or (), space.dtype
         self._obs_shape = (self.num_envs, *self._shape)
 
@@ -147,7 +148,7 @@ class SyncVecEnv(DummyVecEnv):
                 self._save_obs(env_idx, obs)
             else:
                 as_agreed = isinstance(obs, np.ndarray) and obs.dtype == self._dtype
-                if not (as_agreed and obs.shape == self._shape):
+                if self._is_counted or not (as_agreed and obs.shape == self._shape):
                     self._check(env_idx, obs)
                 new_obs[env_idx] = obs
             rewards[env_idx], dones[env_idx] = reward, done
@@ -185,10 +186,8 @@ class SyncVecEnv(DummyVecEnv):
             raise MalformedTransitionError(
                 name, env_idx, f"shape {array.shape}", f"of shape {shape}"
             )
-        if array.dtype == dtype:
-            return
-        fits = array.dtype.kind in NUMBERS
-        if fits and dtype.kind != "f":
+        fits = array.dtype.kind in NUMBERS and are_counted(array, space)
+        if fits and array.dtype != dtype and dtype.kind != "f":
             # Floats may be of another precision, but whole numbers have to stay what they are.
             fits = bool(np.isfinite(array).all()) and np.array_equal(array.astype(dtype), array)
         if not fits:
@@ -219,6 +218,13 @@ class SingleVecEnv(SyncVecEnv):
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__([lambda: env])
+
+
+def are_counted(values: np.ndarray, space: spaces.Space[Any]) -> bool:
+    """Tell whether a space that counts from 0 has these numbers. Other spaces have any."""
+    if not isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        return True
+    return bool(((values >= 0) & (values < getattr(space, "nvec", getattr(space, "n", 0)))).all())
 
 
 def _copied(value: Any) -> Any:

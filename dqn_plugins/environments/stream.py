@@ -10,7 +10,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from dqn_plugins.environments.action_masks import ActionMasks
 from dqn_plugins.environments.failure import environment_failure, step_watched
 from dqn_plugins.environments.gymnasium_vec_env import GymnasiumVecEnv, each_part
-from dqn_plugins.environments.single_env import SingleVecEnv, SyncVecEnv
+from dqn_plugins.environments.single_env import SingleVecEnv, SyncVecEnv, are_counted
 from dqn_plugins.environments.turns import TurnTakingVecEnv
 from dqn_plugins.errors import MalformedTransitionError
 from dqn_plugins.learning.transition import Observation, Transition
@@ -103,7 +103,13 @@ class TransitionStream:
             raise
         except Exception as error:
             raise environment_failure(self.env, error, actions, step) from error
-        next_obs, terminated = true_next_observation(new_obs, dones, infos)  # type: ignore[arg-type]
+        try:
+            next_obs, terminated = true_next_observation(new_obs, dones, infos)  # type: ignore[arg-type]
+            if next_obs is not new_obs and not self._is_checked:
+                raise_if_malformed(next_obs, None, None, self._space)
+        except MalformedTransitionError as error:
+            error.step = step
+            raise
         if self._source is None:
             begun = None if next_obs is new_obs else dones
         elif self._turns is None:
@@ -212,13 +218,18 @@ def raise_if_malformed(
     :param rewards: Rewards, one per environment; None at a reset.
     :param dones: Whether the episodes ended, one per environment; None at a reset.
     :param space: The observation space.
-    :raises MalformedTransitionError: If a shape is another one, or something is no real number.
+    :raises MalformedTransitionError: If a shape is another one, something is no real number, or a
+        number is none of those that a space counts.
     """
     named: dict[str, Any] = {"observation": (obs, space)}
     if isinstance(space, spaces.Dict):
         named = {f"observation {key!r}": (obs[key], space[key]) for key in space}
     for name, (values, part) in named.items():
         _raise_if_misshapen(name, values, part.shape or ())
+        if not are_counted(values, part):
+            env_index = next(i for i, each in enumerate(values) if not are_counted(each, part))
+            received, expected = f"{values[env_index]}", f"an element of {part}"
+            raise MalformedTransitionError(name, env_index, received, expected)
     if rewards is not None and dones is not None:
         _raise_if_misshapen("reward", rewards, ())
         _raise_if_misshapen("done flag", dones, ())

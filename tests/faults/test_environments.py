@@ -205,7 +205,8 @@ def test_a_first_reset_that_goes_wrong_is_named(first, error_class, words):
 @pytest.mark.parametrize(
     ("space", "good", "bad"),
     [
-        (spaces.Discrete(5), [3, np.int32(3), np.array(3), 3.0], [2.5, np.nan, "3"]),
+        (spaces.Discrete(5), [3, np.int32(3), np.array(3), 3.0], [2.5, np.nan, "3", 5, -1]),
+        (spaces.MultiDiscrete([2, 3]), [[1, 2], np.array([0, 2])], [np.array([2, 0]), [0, -1]]),
         (spaces.MultiBinary(2), [[0, 1], np.array([True, False])], [[0.5, 0.0], [0]]),
         (spaces.Box(0, 255, (2,), np.uint8), [[0, 255], [7.0, 8.0]], [[0, 256], [-1, 0], [0.5, 0]]),
         (spaces.Box(-1.0, 1.0, (2,), np.float32), [[0, 1], np.zeros(2)], [["a", "b"], [[0, 1]]]),
@@ -230,6 +231,30 @@ def test_numbers_that_their_space_can_hold_are_taken(space, good, bad):
     for env.given in bad:
         with pytest.raises(MalformedTransitionError, match="environment 0 at step 1"):
             model.learn(2)
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["", "last observation"])
+def test_categories_that_a_space_does_not_have_are_refused_of_any_vec_env(ends):
+    class Counted(gym.Env):
+        observation_space = spaces.Dict(floor=spaces.Discrete(3), seen=spaces.MultiDiscrete([2, 2]))
+        action_space = spaces.Discrete(2)
+
+        def __init__(self, last: int) -> None:
+            self.last = last
+
+        def reset(self, **_: Any) -> Any:
+            return {"floor": 0, "seen": np.zeros(2, np.int64)}, {}
+
+        def step(self, action: Any) -> Any:
+            return {"floor": self.last, "seen": np.ones(2, np.int64)}, 0.0, ends, False, {}
+
+    env = DummyVecEnv([lambda: Counted(2), lambda: Counted(3)])
+    model = StreamQ("MultiInputPolicy", env, seed=0)
+    before = everything(model)
+    words = r"'floor' of environment 1 at step 2 .*received 3.*Discrete\(3\)"
+    with pytest.raises(MalformedTransitionError, match=words):
+        model.learn(4)
+    assert everything(model) == before
 
 
 def test_a_dictionary_without_one_of_its_parts_is_refused():

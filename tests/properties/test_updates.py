@@ -127,21 +127,7 @@ def assert_equal_to_equations(
 
 
 @each_rule
-@given(data=st.data())
-def test_an_update_is_that_of_the_equations_on_every_space(rules, data):
-    network, rule = data.draw(networks(others)), data.draw(rules)
-    script = data.draw(scripts(masks=True))
-    policy = make_policy(network, rule)
-    learner, initial = make_learner(policy, rule, script.n_envs, "torch"), flat_weights(policy)
-    for batch, expected, oracle in played(network, rule, script):
-        td_errors, greedy_actions = learn(learner, batch)
-        assert_equal_to_equations(oracle, policy, initial, td_errors, expected)
-        for one, other in greedy_where_clear(oracle, batch, greedy_actions):
-            assert one == other
-
-
-@each_rule
-@pytest.mark.parametrize("inputs", [boxes, images], ids=["vectors", "images"])
+@pytest.mark.parametrize("inputs", [boxes, others, images], ids=["vectors", "categories", "images"])
 @given(data=st.data())
 def test_compiled_learners_equal_autograd_and_both_the_equations(rules, inputs, data):
     network, rule = data.draw(networks(inputs)), data.draw(rules)

@@ -70,9 +70,11 @@ class Network(NamedTuple):
         (n_layers, 21).
     :param constants: One number per layer: the slope of a rectifier below zero, or what layer
         normalisation adds to the variance. Shape (n_layers,).
-    :param obs_mean: Mean by which observations are normalised, shape (n_inputs,), or empty.
-    :param obs_squared_deviations: Sum of squared deviations from it, of the same shape.
-    :param obs_count: How many observations these come from, shape (1,), or empty.
+    :param obs_places: Which inputs are normalised, shape (n_normalized,).
+    :param obs_mean: Their mean, of the same shape.
+    :param obs_squared_deviations: Sum of squared deviations from it, likewise.
+    :param obs_count: How many observations these come from, the same number for each part of a
+        dictionary; empty where nothing is normalised.
     :param divisor: What observations are divided by: 255 for images of bytes, else 1.
     :param scratch: Memory for one :class:`Sample`, shape (3, n_units).
     :param patches: Memory for what the filters of one convolution meet, flat; None in a network
@@ -83,6 +85,7 @@ class Network(NamedTuple):
     weights: Floats
     layers: Ints
     constants: Doubles
+    obs_places: Ints
     obs_mean: Doubles
     obs_squared_deviations: Doubles
     obs_count: Doubles
@@ -273,17 +276,19 @@ def _part(values: Floats, row: int, n_rows: Rows) -> Floats:
 @compiled
 def normalize_inputs(network: Network, inputs: Floats, units: Floats) -> None:
     """Normalise observations by running statistics, within bounds, or divide bytes by 255."""
-    mean, squared_deviations = network.obs_mean, network.obs_squared_deviations
-    if mean.size == 0:
+    places, mean = network.obs_places, network.obs_mean
+    if places.size < network.layers[0, N_IN]:
         divisor = np.float32(network.divisor)
         for i in range(inputs.size):
             units[i] = inputs[i] / divisor
+    if places.size == 0:
         return
-    for start in range(0, inputs.size, mean.size):
-        for i in range(mean.size):
-            deviation = standard_deviation(squared_deviations[i], network.obs_count[0])
-            unit = (inputs[start + i] - mean[i]) / deviation
-            units[start + i] = min(max(unit, -OBSERVATION_BOUND), OBSERVATION_BOUND)
+    for start in range(0, inputs.size, network.layers[0, N_IN]):
+        for i in range(places.size):
+            place = start + places[i]
+            deviation = standard_deviation(network.obs_squared_deviations[i], network.obs_count[0])
+            unit = (inputs[place] - mean[i]) / deviation
+            units[place] = min(max(unit, -OBSERVATION_BOUND), OBSERVATION_BOUND)
 
 
 # Linear

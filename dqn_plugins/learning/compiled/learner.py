@@ -20,7 +20,6 @@ from dqn_plugins.policies import QPolicy
 __all__ = ["CompiledLearner"]
 
 NOTHING = np.empty(0, np.int64), np.empty(0, np.float32)
-FLOAT32 = np.dtype(np.float32)
 
 
 class CompiledLearner(Learner):
@@ -35,6 +34,7 @@ class CompiledLearner(Learner):
         state = rules.state_of(memory, rule, n_envs)
         self._numbers, self._td_errors = state.numbers, state.td_errors
         self._network, self._steps_in_torch = memory.network, memory.optimizer is None
+        self._rows = memory.inputs.rows
         self._structure, self._learn = by_reference(state), rules.RULES[type(rule)]
         self._no_values = np.empty((0, int(policy.q_net.action_space.n)), np.float32)
         self._compiled_for: set[bool] = set()
@@ -59,11 +59,11 @@ class CompiledLearner(Learner):
         if masked in self._compiled_for:
             return
         memory = self._memory
-        rows, indices = np.empty((0, memory.n_inputs), np.float32), np.empty(0, np.int64)
+        rows, indices = np.empty((0, memory.inputs.n), np.float32), np.empty(0, np.int64)
         rewards, flags = np.empty(0, np.float32), np.empty(0, np.bool_)
         with announced():
             if isinstance(self.rule, RolloutRule):
-                rows = self._as_numbers(rows.astype(self.policy.observation_space.dtype))
+                rows = rows.astype(memory.inputs.dtype)
                 self._learn(self._structure, rows, indices, rewards, indices, 0, self._no_values)
             else:
                 masks = np.empty((0, 1), np.bool_) if masked else None
@@ -82,7 +82,7 @@ class CompiledLearner(Learner):
     def _observe(self, obs: Observation) -> None:
         if not self._compiled_for:
             self.compile()
-        rules.observe(self._network, as_rows(obs))
+        rules.observe(self._network, self._rows(obs))
 
     @override
     def greedy_actions(
@@ -90,7 +90,7 @@ class CompiledLearner(Learner):
     ) -> np.ndarray:
         if isinstance(self.rule, RolloutRule):
             return super().greedy_actions(obs, action_masks)
-        rows = as_rows(obs)
+        rows = self._rows(obs)
         actions = np.empty(len(rows), np.int64)
         rules.greedy_actions(self._network, rows, actions, action_masks)
         return actions
@@ -98,7 +98,8 @@ class CompiledLearner(Learner):
     @override
     def _apply(self, transition: Transition) -> np.ndarray:
         obs, actions, rewards, next_obs, terminated, dones, _, valid, _, first, *masks = transition
-        arrays = as_rows(obs), actions, rewards, as_rows(next_obs), terminated, dones, valid
+        rows = self._rows
+        arrays = rows(obs), actions, rewards, rows(next_obs), terminated, dones, valid
         if self._steps_in_torch:
             self._learn_in_turn(arrays, transition)
         else:
@@ -138,7 +139,7 @@ class CompiledLearner(Learner):
 
     @override
     def action_values(self, obs: Any) -> th.Tensor:
-        rows, (actions, targets) = self._as_numbers(obs), NOTHING
+        rows, (actions, targets) = self._memory.inputs.rows_of_rollout(obs), NOTHING
         values = np.empty((len(rows), self._no_values.shape[1]), np.float32)
         order = np.arange(len(rows))
         rules.learn_minibatches(self._structure, rows, actions, targets, order, 0, values)
@@ -148,7 +149,8 @@ class CompiledLearner(Learner):
     def fit(
         self, obs: Any, actions: th.Tensor, targets: th.Tensor, rows: np.ndarray, n_batches: int
     ) -> bool:
-        arrays = self._as_numbers(obs), actions.numpy(), targets.numpy()
+        rows_of_rollout = self._memory.inputs.rows_of_rollout(obs)
+        arrays = rows_of_rollout, actions.numpy(), targets.numpy()
         if not self._steps_in_torch:
             self._memory.update_settings()
             result = self._learn(self._structure, *arrays, rows, n_batches, self._no_values)
@@ -159,12 +161,6 @@ class CompiledLearner(Learner):
                 return False
             self._memory.step_in_torch()
         return True
-
-    def _as_numbers(self, obs: Any) -> np.ndarray:
-        """Prepare a rollout's observations: bytes as they are, a quarter of the memory."""
-        rows = np.asarray(obs).reshape(-1, self._memory.n_inputs)
-        dtype = np.uint8 if rows.dtype == np.uint8 else np.float32
-        return np.require(rows, dtype, ["C", "W"])
 
     @override
     def snapshot(self) -> Any:
@@ -179,14 +175,3 @@ class CompiledLearner(Learner):
             return
         for array, before in zip(self._memory.changing, state, strict=True):
             array[:] = before
-
-
-def as_rows(obs: Observation) -> np.ndarray:
-    """Flatten observations to (n_envs, n_inputs), float32, in memory of the usual layout."""
-    assert isinstance(obs, np.ndarray)
-    # Compiled code would be compiled anew for another layout or for read-only memory.
-    if obs.dtype is FLOAT32 and obs.ndim == 2 and obs.flags.carray:
-        return obs
-    if obs.dtype != FLOAT32:
-        return obs.astype(np.float32, order="C").reshape(len(obs), -1)
-    return np.require(obs, np.float32, ["C", "W"]).reshape(len(obs), -1)

@@ -12,15 +12,15 @@ from torch import nn
 
 from dqn_plugins.learning.compiled import optimizers, statistics
 from dqn_plugins.learning.compiled.compilation import by_reference
-from dqn_plugins.learning.compiled.layers import N_IN
-from dqn_plugins.learning.compiled.network import NO_DOUBLES, network_of, statistics_arrays
+from dqn_plugins.learning.compiled.inputs import Inputs
+from dqn_plugins.learning.compiled.network import network_of
 from dqn_plugins.learning.compiled.support import hooks_of, reason_against_optimizer
 from dqn_plugins.learning.limits import LARGEST_LEARNING_RATE, check_optimizer
-from dqn_plugins.policies import QPolicy, StreamQPolicy, TraceOptimizer
+from dqn_plugins.policies import QPolicy, RunningStatistics, StreamQPolicy, TraceOptimizer
 
 __all__ = ["Memory"]
 
-NO_FLOATS = np.zeros(0, np.float32)
+NO_FLOATS, NO_DOUBLES = np.zeros(0, np.float32), np.zeros(0)
 REQUIRES_GRAD = attrgetter("requires_grad")
 
 
@@ -42,8 +42,10 @@ class Memory:
         self.changing = [self.weights]
         """The weights, and the state of an optimiser that is compiled."""
         self.rewards = self._bind_rewards(n_envs)
-        network = network_of(policy, self.weights, self.rewards)
-        self.n_inputs, self.n_units = int(network.layers[0, N_IN]), network.scratch.shape[1]
+        self.inputs = Inputs(policy.q_net)
+        normalized = self.inputs.normalized, *self._bind_observation_statistics()
+        network = network_of(policy, self.weights, self.rewards, normalized)
+        self.n_units = network.scratch.shape[1]
         self.network = by_reference(network)
         self.optimizer = self._bind_optimizer()
         self.average = self._bind_average()
@@ -129,10 +131,22 @@ class Memory:
             statistics.Rewards(
                 statistics.SCALES[normalizer.scale_by],
                 self.returns,
-                *statistics_arrays(normalizer.return_statistics),
-                *statistics_arrays(normalizer.reward_statistics),
+                *_arrays_of(normalizer.return_statistics),
+                *_arrays_of(normalizer.reward_statistics),
             )
         )
+
+    def _bind_observation_statistics(self) -> list[np.ndarray]:
+        """Put mean, squared deviations and count of all that is normalised into three arrays."""
+        normalizer = getattr(self.policy.q_net, "observation_normalizer", None)
+        parts = [] if normalizer is None else list(normalizer.statistics.values())
+        arrays = []
+        for name in ("mean", "squared_deviations", "count"):
+            flat, views = _make_contiguous([getattr(part, name) for part in parts], th.float64)
+            for part, view in zip(parts, views, strict=True):
+                setattr(part, name, view)
+            arrays.append(flat)
+        return arrays
 
     def _parts(self, flat: np.ndarray) -> list[th.Tensor]:
         """Divide what is laid out as the weights, shape (..., n_weights), among the parameters."""
@@ -216,6 +230,11 @@ class Memory:
         self._optimizer.step()
 
 
+def _arrays_of(statistics: RunningStatistics) -> tuple[np.ndarray, ...]:
+    mean, squared_deviations = statistics.mean.view(1), statistics.squared_deviations.view(1)
+    return mean.numpy(), squared_deviations.numpy(), statistics.count.numpy()
+
+
 def _addresses_of(tensors: Iterable[th.Tensor]) -> list[int]:
     return list(map(th.Tensor.data_ptr, tensors))
 
@@ -228,21 +247,25 @@ def _bind(parameters: list[nn.Parameter]) -> np.ndarray:
     return flat
 
 
-def _make_contiguous(tensors: list[th.Tensor]) -> tuple[np.ndarray, list[th.Tensor]]:
+def _make_contiguous(
+    tensors: list[th.Tensor], dtype: th.dtype = th.float32
+) -> tuple[np.ndarray, list[th.Tensor]]:
     """
-    Put float32 tensors one behind the other in memory: a flat array over all of them, and the
+    Put tensors of a type one behind the other in memory: a flat array over all of them, and the
     tensors as views of it, the given ones where they already lay like this.
     """
+    if not tensors:
+        return th.zeros(0, dtype=dtype).numpy(), tensors
     sizes = [tensor.numel() for tensor in tensors]
     first = tensors[0]
     ends = np.cumsum(sizes)
     expected = first.data_ptr() + first.element_size() * (ends - sizes)
     if (
-        all(tensor.is_contiguous() and tensor.dtype == th.float32 for tensor in tensors)
+        all(tensor.is_contiguous() and tensor.dtype == dtype for tensor in tensors)
         and [tensor.data_ptr() for tensor in tensors] == expected.tolist()
         and len({tensor.untyped_storage().data_ptr() for tensor in tensors}) == 1
     ):
         return first.as_strided((int(ends[-1]),), (1,)).numpy(), tensors
-    flat = th.cat([tensor.detach().reshape(-1).to(th.float32) for tensor in tensors])
+    flat = th.cat([tensor.detach().reshape(-1).to(dtype) for tensor in tensors])
     views = [part.view(t.shape) for part, t in zip(th.split(flat, sizes), tensors, strict=True)]
     return flat.numpy(), views

@@ -10,20 +10,16 @@ from torch import nn
 from dqn_plugins.learning.compiled import layers
 from dqn_plugins.learning.compiled.convolution import GEOMETRY
 from dqn_plugins.learning.compiled.layers import NONE
-from dqn_plugins.policies import ImageExtractor, QNetwork, QPolicy, RunningStatistics
+from dqn_plugins.policies import ImageExtractor, QNetwork, QPolicy
 
 __all__ = ["NotCompiledError", "network_of", "products_of", "reason_against_layers"]
 
-NO_DOUBLES = np.zeros(0)
 ACTIVATIONS: dict[type[nn.Module], int] = {
     nn.ReLU: layers.RECTIFIER,
     nn.LeakyReLU: layers.RECTIFIER,
     nn.Tanh: layers.TANH,
     nn.SiLU: layers.SILU,
 }
-
-Statistics = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Mean, squared deviations and count of a stream of numbers, or three empty arrays."""
 
 
 class NotCompiledError(Exception):
@@ -39,12 +35,15 @@ class _Layer(NamedTuple):
     n_biases: int = 0
 
 
-def network_of(policy: QPolicy, weights: np.ndarray, rewards: Any) -> layers.Network:
+def network_of(
+    policy: QPolicy, weights: np.ndarray, rewards: Any, normalized: tuple[np.ndarray, ...]
+) -> layers.Network:
     """
     Describe a policy's network, whose layers can be compiled, to compiled code.
 
     :param weights: Its weights, flat.
     :param rewards: What its rewards are scaled by, by reference.
+    :param normalized: Which observations are normalised, and their statistics.
     """
     q_net = policy.q_net
     rows, constants = [], []
@@ -84,7 +83,7 @@ def network_of(policy: QPolicy, weights: np.ndarray, rewards: Any) -> layers.Net
         weights,
         np.array(rows, np.int64),
         np.array(constants, np.float64),
-        *_observation_statistics(policy),
+        *normalized,
         255.0 if is_divided else 1.0,
         np.zeros((3, unit + n_out), np.float32),
         np.zeros(n_patches, np.float32) if n_patches else None,
@@ -117,15 +116,6 @@ def products_of(q_net: QNetwork) -> int:
             _, image = image.convolved(module)
             products += module.weight.numel() * image.height * image.width
     return products
-
-
-def statistics_arrays(statistics: RunningStatistics) -> Statistics:
-    """Show running statistics to compiled code, as flat views."""
-    return (
-        statistics.mean.view(-1).numpy(),
-        statistics.squared_deviations.view(-1).numpy(),
-        statistics.count.numpy(),
-    )
 
 
 def _as_layers(module: nn.Module) -> list[_Layer]:
@@ -215,12 +205,3 @@ class _ImageShape(NamedTuple):
         )
         geometry = (*self[:3], *out[1:3], *kernel, *stride, top, left, *self.steps)
         return geometry, out
-
-
-def _observation_statistics(policy: QPolicy) -> Statistics:
-    """Find the running statistics by which a policy normalises its observations."""
-    normalizer = getattr(policy.q_net, "observation_normalizer", None)
-    if normalizer is None or not len(normalizer.statistics):  # it leaves images of bytes alone
-        return NO_DOUBLES, NO_DOUBLES, NO_DOUBLES
-    (statistics,) = normalizer.statistics.values()
-    return statistics_arrays(statistics)

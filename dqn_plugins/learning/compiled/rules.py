@@ -96,7 +96,7 @@ class State(NamedTuple):
     :param explored: Whether each action was another than the greedy one, shape (n_envs,); written.
     :param td_errors: Written, shape (n_envs,).
     :param clipped_td_errors: Written, in the units of scaled rewards, shape (n_envs,).
-    :param before: Memory for the statistics as they were, shape (2 · n_inputs + 9 + n_envs,).
+    :param before: Memory for the statistics as they were, shape (3 · n_inputs + 8 + n_envs,).
     """
 
     network: Network
@@ -133,7 +133,7 @@ def state_of(memory: Memory, rule: Rule, n_envs: int) -> State:
         np.zeros(n_envs, np.bool_),
         np.zeros(n_envs, np.float32),
         np.zeros(n_envs, np.float32),
-        np.zeros(2 * memory.n_inputs + 9 + n_envs),
+        np.zeros(3 * memory.inputs.n + 8 + n_envs),
     )
 
 
@@ -458,8 +458,11 @@ def best_value(values: Floats, masks: Bools | None, row: int) -> np.float32:
 @compiled
 def observe_one(network: Network, obs: Floats) -> None:
     """Take one observation into the running statistics, where there are any."""
-    if network.obs_mean.size > 0:
-        update_statistics(obs, network.obs_mean, network.obs_squared_deviations, network.obs_count)
+    for part in range(network.obs_count.size):
+        network.obs_count[part] += 1.0
+    for i in range(network.obs_places.size):
+        number, count = obs[network.obs_places[i]], network.obs_count[0]
+        update_statistics(number, i, network.obs_mean, network.obs_squared_deviations, count)
 
 
 @compiled

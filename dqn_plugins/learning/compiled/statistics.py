@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dqn_plugins.learning.compiled.compilation import Doubles, Floats, compiled
+from dqn_plugins.learning.compiled.compilation import Doubles, compiled
 from dqn_plugins.policies import RunningStatistics
 
 __all__ = [
@@ -33,14 +33,12 @@ def standard_deviation(squared_deviations: float, count: float) -> float:
 
 @compiled
 def update_statistics(
-    elements: Floats | Doubles, mean: Doubles, squared_deviations: Doubles, count: Doubles
+    number: float, i: int, mean: Doubles, squared_deviations: Doubles, count: float
 ) -> None:
-    """Take one element into running statistics by Welford's method."""
-    count[0] += 1.0
-    for i in range(mean.size):
-        deviation = elements[i] - mean[i]
-        mean[i] += deviation / count[0]
-        squared_deviations[i] += deviation * (elements[i] - mean[i])
+    """Take number i of an element, the count-th one, into statistics by Welford's method."""
+    deviation = number - mean[i]
+    mean[i] += deviation / count
+    squared_deviations[i] += deviation * (number - mean[i])
 
 
 class Rewards(NamedTuple):
@@ -66,17 +64,13 @@ def look_at_reward(rewards: Rewards, env: int, reward: float, gamma: float) -> N
     """Take a reward of an environment into the statistics."""
     if rewards.scale == NO_SCALE:
         return
+    count = rewards.return_count[0] = rewards.return_count[0] + 1.0
     rewards.returns[env] = gamma * rewards.returns[env] + reward
     update_statistics(
-        rewards.returns[env : env + 1],
-        rewards.return_mean,
-        rewards.return_squared_deviations,
-        rewards.return_count,
+        rewards.returns[env], 0, rewards.return_mean, rewards.return_squared_deviations, count
     )
-    count, deviation = rewards.reward_count, reward - rewards.reward_mean[0]
-    count[0] += 1.0
-    rewards.reward_mean[0] += deviation / count[0]
-    rewards.reward_squared_deviations[0] += deviation * (reward - rewards.reward_mean[0])
+    count = rewards.reward_count[0] = rewards.reward_count[0] + 1.0
+    update_statistics(reward, 0, rewards.reward_mean, rewards.reward_squared_deviations, count)
 
 
 @compiled

@@ -3,13 +3,13 @@
 from typing import Any
 
 import torch as th
-from gymnasium import spaces
 from stable_baselines3.common.torch_layers import FlattenExtractor
 
 from dqn_plugins.learning.compiled.network import products_of, reason_against_layers
 from dqn_plugins.learning.compiled.optimizers import OPTIMIZERS
 from dqn_plugins.learning.rules import NaiveRule, RolloutRule, Rule, StreamRule
 from dqn_plugins.policies import ImageExtractor, NormalizingQNetwork, QNetwork, QPolicy
+from dqn_plugins.policies.dictionary_extractor import DictionaryExtractor
 
 __all__ = [
     "hooks_of",
@@ -34,7 +34,7 @@ compiled code is 2.2 times as fast with 0.04 million products (MinAtar's network
 0.4 times with 3 million (84×84).
 """
 
-EXTRACTORS = (FlattenExtractor, ImageExtractor)
+EXTRACTORS = (FlattenExtractor, ImageExtractor, DictionaryExtractor)
 
 
 def reason_against_compiling(policy: QPolicy, rule: Rule) -> str | None:
@@ -48,13 +48,12 @@ def reason_against_compiling(policy: QPolicy, rule: Rule) -> str | None:
         return f"there is no compiled code for {type(rule).__name__}"
     if policy.device.type != "cpu":
         return f"the policy is on {policy.device}, it must be on the CPU"
-    if not isinstance(policy.observation_space, spaces.Box):
-        return f"observations are {policy.observation_space}, they must be a Box"
-    q_net = policy.q_net
-    if type(q_net.features_extractor) not in EXTRACTORS:
-        name = type(q_net.features_extractor).__name__
-        known = " or ".join(kind.__name__ for kind in EXTRACTORS)
-        return f"the features extractor is {name}, it must be {known}"
+    q_net, extractor = policy.q_net, policy.q_net.features_extractor
+    if type(extractor) not in EXTRACTORS:
+        known = ", ".join(kind.__name__ for kind in EXTRACTORS)
+        return f"the features extractor is {type(extractor).__name__}, it must be one of {known}"
+    if isinstance(extractor, DictionaryExtractor) and extractor.has_images:
+        return "a part of the observations is an image"
     if type(q_net) not in (QNetwork, NormalizingQNetwork):
         return f"{type(q_net).__name__} computes its outputs in a way of its own"
     if any(param.dtype != th.float32 for param in q_net.parameters()):

@@ -131,8 +131,13 @@ def test_the_compiled_backend_is_refused_where_it_cannot_work(row):
     nature = {"features_extractor_class": NatureCNN}
     for env, policy, policy_kwargs, reason in (
         (RecordingEnv(), "MlpPolicy", {"activation_fn": th.nn.GELU}, "layer GELU, it must be"),
-        (image, "CnnPolicy", nature, "is NatureCNN, it must be FlattenExtractor or ImageExtractor"),
-        (SimpleMultiObsEnv(), "MultiInputPolicy", {}, "must be a Box"),
+        (
+            image,
+            "CnnPolicy",
+            nature,
+            "is NatureCNN, it must be one of FlattenExtractor, ImageExtractor",
+        ),
+        (SimpleMultiObsEnv(), "MultiInputPolicy", {}, "a part of the observations is an image"),
     ):
         words = rf"backend: received 'compiled', but .*{reason}.*backend='torch'"
         with pytest.raises(ValueError, match=words):

@@ -283,11 +283,6 @@ def test_what_diverges_is_refused_where_torch_takes_the_steps():
 # Where it applies
 
 
-def test_discrete_observations_are_not_compiled():
-    with pytest.raises(ValueError, match=r"observations are Discrete\(16\)"):
-        StreamQ("MlpPolicy", "FrozenLake-v1", backend="compiled")
-
-
 class LinearOfItsOwn(nn.Linear):
     """Might compute something else than ``nn.Linear`` does."""
 
