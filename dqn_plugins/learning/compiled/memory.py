@@ -43,8 +43,7 @@ class Memory:
         """The weights, and the state of an optimiser that is compiled."""
         self.rewards = self._bind_rewards(n_envs)
         self.inputs = Inputs(policy.q_net)
-        normalized = self.inputs.normalized, *self._bind_observation_statistics()
-        network = network_of(policy, self.weights, self.rewards, normalized)
+        network = network_of(policy, self.weights, self.rewards, self._bind_normalized())
         self.n_units = network.scratch.shape[1]
         self.network = by_reference(network)
         self.optimizer = self._bind_optimizer()
@@ -136,17 +135,19 @@ class Memory:
             )
         )
 
-    def _bind_observation_statistics(self) -> list[np.ndarray]:
-        """Put mean, squared deviations and count of all that is normalised into three arrays."""
+    def _bind_normalized(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Tell what is normalised: places, means, squared deviations and counts, an array each."""
         normalizer = getattr(self.policy.q_net, "observation_normalizer", None)
         parts = [] if normalizer is None else list(normalizer.statistics.values())
-        arrays = []
+        arrays = {}
         for name in ("mean", "squared_deviations", "count"):
-            flat, views = _make_contiguous([getattr(part, name) for part in parts], th.float64)
+            arrays[name], views = _make_contiguous(
+                [getattr(part, name) for part in parts], th.float64
+            )
             for part, view in zip(parts, views, strict=True):
                 setattr(part, name, view)
-            arrays.append(flat)
-        return arrays
+        mean, squared_deviations, count = arrays.values()
+        return self.inputs.normalized, mean, squared_deviations, count
 
     def _parts(self, flat: np.ndarray) -> list[th.Tensor]:
         """Divide what is laid out as the weights, shape (..., n_weights), among the parameters."""

@@ -36,7 +36,10 @@ class _Layer(NamedTuple):
 
 
 def network_of(
-    policy: QPolicy, weights: np.ndarray, rewards: Any, normalized: tuple[np.ndarray, ...]
+    policy: QPolicy,
+    weights: np.ndarray,
+    rewards: Any,
+    normalized: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
 ) -> layers.Network:
     """
     Describe a policy's network, whose layers can be compiled, to compiled code.
