@@ -68,7 +68,7 @@ class Memory:
     def _bind_optimizer(self) -> Any:
         """Show the optimiser to compiled code, or let torch take its steps: None."""
         self._group = self._optimizer.param_groups[0]
-        self._settings: list[Any] = []
+        self._settings: dict[str, Any] = {}
         if reason_against_optimizer(self.policy) is not None:
             check_optimizer(self._optimizer)
             return None
@@ -81,7 +81,6 @@ class Memory:
             state[name] = self._bind_state(key)
         self.changing += state.values()
         self.numbers = np.zeros(len(optimizers.numbers_of(self._group)))
-        self._rate_place = list(self._group).index("lr")
         self.update_settings()
         update = np.zeros_like(self.weights)
         squares = np.zeros_like(self.weights) if known.squares else None
@@ -203,10 +202,9 @@ class Memory:
 
     def _has_other_options(self) -> bool:
         """Whether more than the learning rate differs from what compiled code works with."""
-        settings = list(self._group.values())
         if self._settings and type(self._group["lr"]) is float:
-            settings[self._rate_place] = self._settings[self._rate_place]
-        return settings != self._settings
+            self._settings["lr"] = self._group["lr"]
+        return self._group != self._settings
 
     def update_settings(self) -> None:
         """Take over the optimiser's numbers, which may change at any time; refuse bad ones."""
@@ -222,7 +220,7 @@ class Memory:
                 f"backend: the compiled learner is at work, but {reason}. Pass backend='torch'."
             )
         self.numbers[:] = optimizers.numbers_of(self._group)
-        self._settings = list(self._group.values())
+        self._settings = dict(self._group)
 
     def step_in_torch(self) -> None:
         """Have torch's optimiser go along :attr:`gradient`."""
