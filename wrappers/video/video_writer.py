@@ -224,9 +224,10 @@ class _Encoder:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=self.messages,
-                # One frame: Ctrl-C can arrive between two halves of a frame, and the buffer keeps
-                # the second half for the next time. Otherwise all later frames would be shifted.
-                bufsize=3 * width * height,
+                # More than a frame: Ctrl-C can arrive between two halves of it, and the buffer keeps
+                # the second half for the next time. Otherwise all later frames would be shifted, as
+                # Python 3.13 does with what just fits.
+                bufsize=3 * width * height + 1,
                 **detached,
             )
         except OSError:

@@ -138,7 +138,7 @@ class VecSteps(Steps):
             results = self.env.step(np.zeros(self.env.num_envs, np.int64))
             self.count += 1
             time.sleep(self._pause)
-            if results[2].any():
+            if np.any(results[2]):
                 self.endings.append(results)
 
 
