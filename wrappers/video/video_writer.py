@@ -224,9 +224,9 @@ class _Encoder:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=self.messages,
-                # More than a frame: Ctrl-C can arrive between two halves of it, and the buffer keeps
-                # the second half for the next time. Otherwise all later frames would be shifted, as
-                # Python 3.13 does with what just fits.
+                # More than a frame (Python 3.13 forgets what just fits): Ctrl-C can arrive between
+                # two halves of it, and the buffer keeps the second half for the next time.
+                # Otherwise all later frames would be shifted.
                 bufsize=3 * width * height + 1,
                 **detached,
             )
