@@ -32,7 +32,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 
 def new_model(backend: str, env: Any, **kwargs: Any) -> PQN:
-    defaults: dict[str, Any] = {"n_steps": 8, "batch_size": 7, "n_epochs": 3, "seed": 0}
+    defaults: dict[str, Any] = {"n_steps": 8, "batch_size": 5, "n_epochs": 3, "seed": 0}
     return PQN("MlpPolicy", env, **{**defaults, "learning_rate": 0.01, **kwargs}, backend=backend)
 
 
