@@ -20,6 +20,7 @@ from dqn_plugins.wrappers.rewards.episode import EpisodeHistory
 
 __all__ = ["ConstantMemoryMonitor", "SingleVecEnv", "SyncVecEnv"]
 
+COUNTED = (spaces.Discrete, spaces.MultiDiscrete)
 UNCHANGING = (bool, int, float, str, np.number, np.bool_)
 
 
@@ -110,7 +111,7 @@ class SyncVecEnv(DummyVecEnv):
         super().__init__(env_fns)
         space = self.observation_space
         self._is_array = not isinstance(space, (spaces.Dict, spaces.Tuple))
-        self._is_counted = isinstance(space, spaces.Discrete | spaces.MultiDiscrete)
+        self._is_counted = isinstance(space, COUNTED)
         self._shape, self._dtype = space.shape or (), space.dtype
         self._obs_shape = (self.num_envs, *self._shape)
 
@@ -222,9 +223,10 @@ class SingleVecEnv(SyncVecEnv):
 
 def are_counted(values: np.ndarray, space: spaces.Space[Any]) -> bool:
     """Tell whether a space that counts from 0 has these numbers. Other spaces have any."""
-    if not isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+    if not isinstance(space, COUNTED):
         return True
-    return bool(((values >= 0) & (values < getattr(space, "nvec", getattr(space, "n", 0)))).all())
+    sizes = space.n if isinstance(space, spaces.Discrete) else space.nvec
+    return bool(((values >= 0) & (values < sizes)).all())
 
 
 def _copied(value: Any) -> Any:
