@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dqn_plugins.wrappers.live.protocol import HEADER
 from dqn_plugins.wrappers.live.server.browser import Browser
 from dqn_plugins.wrappers.live.server.curve import MOST_POINTS, MOST_RECENT, Curve
 from dqn_plugins.wrappers.live.server.feed import WIDEST, Feed, encoded
@@ -73,6 +74,29 @@ def test_an_answer_without_a_frame_leaves_the_frame_before_it() -> None:
     for frame in ([40, 60], None):
         feed._take({"state": {}, "frame": frame})
     assert feed._size == (40, 60)
+
+
+async def a_frame_while_the_pump_sleeps() -> list[tuple[int, bool]]:
+    """Answer the page's request without a frame, and give the frame before it asks again."""
+    told: asyncio.Queue[tuple[int, bool]] = asyncio.Queue()
+    browser: Any = SimpleNamespace(
+        wants_pictures=True, tell_newest=lambda kind, picture: told.put_nowait(kind)
+    )
+    feed, is_looked_at = Feed(0, {}, [browser]), asyncio.Event()
+    feed._memory = bytearray(HEADER + 3 * 2 * 2)
+    is_looked_at.set()
+    pump = asyncio.create_task(feed.pump(is_looked_at))
+    await asyncio.sleep(0)  # it asks
+    kinds = []
+    for message in ({"state": {}}, {"state": {}, "frame": [2, 2]}):
+        feed._take(message)
+        kinds.append(await asyncio.wait_for(told.get(), 60))
+    pump.cancel()
+    return kinds
+
+
+def test_a_frame_after_the_answer_to_a_command_needs_no_further_step() -> None:
+    assert asyncio.run(a_frame_while_the_pump_sleeps()) == [(0, False), (0, True)]
 
 
 def test_a_state_without_a_picture_leaves_the_picture_before_it() -> None:

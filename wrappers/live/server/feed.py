@@ -92,13 +92,15 @@ class Feed:
             if not is_looked_at.is_set():
                 self.ask()
                 await is_looked_at.wait()
-            self._answered.clear()
-            self._is_awaited = True
-            self._memory[WANTED] = 1
-            self.ask()
-            await self._answered.wait()
-            self._is_awaited = False
-            self._memory[WANTED] = 0
+            # An answer to a command may have come first, and the frame itself while this slept.
+            if self._size is None:
+                self._answered.clear()
+                self._is_awaited = True
+                self._memory[WANTED] = 1
+                self.ask()
+                await self._answered.wait()
+                self._is_awaited = False
+                self._memory[WANTED] = 0
             picture, has_picture = b"", self._size is not None
             if has_picture:
                 frame, self._size = self._frame(), None
