@@ -4,7 +4,8 @@ Make the pictures of the live page, ``images/live.gif`` and ``images/live.png``.
     python docs/make_live_images.py
 
 runs ``examples/live.py`` and photographs its page: the first episodes in real time, training at
-full speed, and landings in real time. It needs Chromium with chromedriver, and some minutes.
+full speed, and one landing of the greedy agent in real time. It needs Chromium with chromedriver,
+and a minute.
 """
 
 import argparse
@@ -26,9 +27,9 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "live.py"
 WIDTH, HEIGHT = 1280, 800
 GIF_WIDTH = 760
 N_COLORS = 48
-SECONDS_AT_FIRST, SECONDS_IN_THE_END = 5.0, 12.0
+SECONDS_AT_FIRST = 5.0
 FRAMES_OF_TRAINING = 30
-MILLISECONDS_OF_TRAINING = 130
+MILLISECONDS_OF_TRAINING, MILLISECONDS_AT_LAST = 130, 2_000
 
 
 class Photographer:
@@ -56,6 +57,14 @@ class Photographer:
         while time.monotonic() < deadline:
             self.take()
 
+    def take_while(self, condition: str) -> None:
+        """Take frames from when a condition holds until it does not."""
+        while not self.ask(condition):
+            time.sleep(0.02)
+        while self.ask(condition):
+            self.take()
+        del self.frames[-1], self.durations[-1]  # it may be of what came after
+
 
 def photograph(browser: Any, url: str, steps: int) -> Photographer:
     """Photograph a training from its first step on."""
@@ -70,15 +79,16 @@ def photograph(browser: Any, url: str, steps: int) -> Photographer:
         while photographer.ask("runs[0].state.steps") < steps * number / FRAMES_OF_TRAINING:
             time.sleep(0.02)
         photographer.take(MILLISECONDS_OF_TRAINING)
-    photographer.ask("send(0, 'speed', 1)")
-    photographer.take_for(SECONDS_IN_THE_END)
+    photographer.ask("send(0, 'look', null)")
+    photographer.take_while("runs[0].controls.look")
+    photographer.durations[-1] = MILLISECONDS_AT_LAST
     return photographer
 
 
 def main() -> None:
     """Make both pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=120_000)
+    parser.add_argument("--steps", type=int, default=150_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=IMAGES)
     arguments = parser.parse_args()

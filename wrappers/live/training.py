@@ -314,6 +314,7 @@ class Training:
 
     def _look(self) -> None:
         """Play one greedy episode beside the training, in real time."""
+        self.link.send({"td_error": None})  # the training's; the look has none
         try:
             env = another_environment(self._spec)
             try:

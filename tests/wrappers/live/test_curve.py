@@ -61,11 +61,13 @@ def test_a_browser_that_follows_has_the_same_curve_as_one_that_comes_late(name: 
             feed._take({"episodes": [episode(number + each) for each in range(3)]})
             continue
         for each in range(number, number + 3):
-            feed._values, feed._measured = [(each, -each)], (0.0, 1)
             feed._state = {"steps": each, "seconds": each}
-            feed.measure_spread()
+            for _ in range(2):  # the second one in a pause
+                feed._values = [(each, -each)]
+                feed.measure_spread()
     assert len(points) > MOST_POINTS / 2
     assert points == feed.snapshot()[name]
+    assert len({steps for steps, *_ in points}) == len(points)
 
 
 def test_an_answer_without_a_frame_leaves_the_frame_before_it() -> None:

@@ -488,6 +488,7 @@ def test_a_greedy_look_leaves_training_where_it_is() -> None:
         )
         until(lambda: model.num_timesteps > n + 50)
         assert all("look" not in episode[4] for episode in client.episodes)
+        assert None in client.all("td_error")  # that of the training's last step is not the look's
     env.close()
 
 

@@ -217,12 +217,13 @@ class Feed:
 
     def measure_spread(self) -> None:
         """Put the largest and the smallest Q-values since the last time, on average, on a curve."""
-        if not self._values or not self._measured[1]:
-            return
-        highest, lowest = map(fmean, zip(*self._values, strict=True))
-        self._values.clear()
-        point = [self._state["steps"], self._state["seconds"], highest, lowest, ""]
-        self._extend(self._spread, [point], "spread")
+        values, self._values = self._values, []
+        last = self._spread.recent[-1][0] if self._spread.recent else 0
+        # A pause and a greedy look take no steps: their point would be on top of the one before.
+        if values and self._state["steps"] != last:
+            highest, lowest = map(fmean, zip(*values, strict=True))
+            point = [self._state["steps"], self._state["seconds"], highest, lowest, ""]
+            self._extend(self._spread, [point], "spread")
 
 
 def encoded(pixels: bytes, height: int, width: int) -> bytes:
