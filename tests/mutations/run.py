@@ -9,6 +9,7 @@ import argparse
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -84,7 +85,8 @@ def outcome(root: Path, arguments: tuple[str, ...], compile_code: bool, limit: f
         process.kill()
         process.join()
         return "timeout"
-    results = {0: "passed", TESTS_FAILED: "failed"}
+    # EnvPool aborts the process that drops environments in the middle of a step.
+    results = {0: "passed", TESTS_FAILED: "failed", -signal.SIGABRT: "failed"}
     return results.get(process.exitcode or 0, f"exit status {process.exitcode}")
 
 

@@ -1,7 +1,7 @@
 """What the properties hold over: networks, rules, spaces, and episodes scripted step by step."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -41,6 +41,8 @@ from dqn_plugins.policies import (
 )
 
 __all__ = [
+    "NAIVE_OPTIMIZERS",
+    "STREAM_OPTIMIZERS",
     "Batch",
     "End",
     "Naive",
@@ -59,7 +61,6 @@ __all__ = [
     "scripts",
     "stack",
     "stream_rules",
-    "with_usual_optimizer",
 ]
 
 End = Literal["", "terminated", "truncated", "both"]
@@ -227,15 +228,29 @@ def optimizers(kind: Any, rates: list[float], **settings: list[Any]) -> st.Searc
     )
 
 
-def naive_rules() -> st.SearchStrategy[Naive]:
-    rates = [1e-3, 1e-2]
-    adams = (
-        optimizers(kind, rates, betas=BETAS, eps=EPS)
+RATES, BETA2 = [1e-3, 1e-2], [0.5, 0.999]
+# Below 1, steps overshoot on purpose, and differences of the last bit grow with them.
+BOUNDED: dict[str, Any] = {"rates": [0.01, 1.0], "overshoot_factor": [1.0, 2.0]}
+NAIVE_OPTIMIZERS = [
+    *(
+        optimizers(kind, RATES, betas=BETAS, eps=EPS)
         for kind in (th.optim.Adam, KerasAdam, th.optim.RAdam)
-    )
-    sgd = optimizers(th.optim.SGD, rates)
-    rmsprop = optimizers(th.optim.RMSprop, rates, alpha=[0.5, 0.99], eps=EPS)
-    return st.one_of(*adams, sgd, rmsprop).flatmap(
+    ),
+    optimizers(th.optim.SGD, RATES),
+    optimizers(th.optim.RMSprop, RATES, alpha=[0.5, 0.99], eps=EPS),
+]
+STREAM_OPTIMIZERS = [
+    optimizers(TraceAdam, RATES, betas=BETAS, eps=EPS),
+    optimizers(ObGD, **BOUNDED),
+    optimizers(AdaptiveObGD, **BOUNDED, beta2=BETA2, eps=[1e-4, 1e-2]),
+    optimizers(AdaptiveQOptimizer, RATES, eps=[1e-2, 0.1]),
+    optimizers(IntentionalOptimizer, [0.01, 0.25], beta2=BETA2, eps=EPS),
+    optimizers(MaxScaledOptimizer, RATES, beta2=BETA2, eps=EPS),
+]
+
+
+def naive_rules(optimizer: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[Naive]:
+    return optimizer.flatmap(
         lambda optimizer: st.builds(
             partial(Naive, **optimizer),
             gamma=UNIT_INTERVAL,
@@ -248,18 +263,8 @@ def naive_rules() -> st.SearchStrategy[Naive]:
     )
 
 
-def stream_rules() -> st.SearchStrategy[Stream]:
-    # Below 1, steps overshoot on purpose, and differences of the last bit grow with them.
-    overshoot, rates, beta2 = [1.0, 2.0], [1e-3, 1e-2], [0.5, 0.999]
-    bounded = {"rates": [0.01, 1.0], "overshoot_factor": overshoot}
-    return st.one_of(
-        optimizers(TraceAdam, rates, betas=BETAS, eps=EPS),
-        optimizers(ObGD, **bounded),
-        optimizers(AdaptiveObGD, **bounded, beta2=beta2, eps=[1e-4, 1e-2]),
-        optimizers(AdaptiveQOptimizer, rates, eps=[1e-2, 0.1]),
-        optimizers(IntentionalOptimizer, [0.01, 0.25], beta2=beta2, eps=EPS),
-        optimizers(MaxScaledOptimizer, rates, beta2=beta2, eps=EPS),
-    ).flatmap(
+def stream_rules(optimizer: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[Stream]:
+    return optimizer.flatmap(
         lambda optimizer: st.builds(
             partial(Stream, **optimizer),
             gamma=UNIT_INTERVAL,
@@ -277,18 +282,6 @@ def stream_rules() -> st.SearchStrategy[Stream]:
             advantage_gap=st.one_of(st.none(), advantage_gaps),
         )
     )
-
-
-def with_usual_optimizer(rule: Naive | Stream) -> Naive | Stream:
-    """
-    The same rule with Adam and, where it averages, an average: what compiled code is made for most
-    often. Each kind of optimiser is compiled anew, and none knows what the weights are for.
-    """
-    numbers = {"betas": (0.9, 0.999), "eps": 1e-3}
-    adam: dict[str, Any] = {"optimizer_kwargs": numbers, "learning_rate": 1e-3}
-    if isinstance(rule, Naive):
-        return replace(rule, optimizer_class=th.optim.Adam, **adam)
-    return replace(rule, optimizer_class=TraceAdam, averaging_window=3, **adam)
 
 
 def make_policy(network: Network, rule: Naive | Stream) -> QPolicy:

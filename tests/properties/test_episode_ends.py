@@ -17,6 +17,7 @@ from dqn_plugins.learning import Learner, Transition
 from dqn_plugins.policies import QPolicy, StreamQPolicy
 from tests.helpers import traces
 from tests.properties.cases import (
+    STREAM_OPTIMIZERS,
     Batch,
     boxes,
     make_learner,
@@ -29,7 +30,7 @@ from tests.properties.cases import (
 
 # The weights stand still and observations are not normalised, so that the gradients of an episode
 # do not depend on what came before it: its traces then may not either, bit for bit.
-frozen_rules = stream_rules().map(
+frozen_rules = stream_rules(st.one_of(STREAM_OPTIMIZERS)).map(
     lambda rule: replace(
         rule, learning_rate=0.0, normalize_observations=False, normalize_rewards="return_deviation"
     )

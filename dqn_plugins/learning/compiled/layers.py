@@ -399,10 +399,10 @@ def transposed(matrix: Floats, n_rows: int, n_columns: int) -> Floats:
 
 @compiled
 def fade(gradient: Floats, kept: np.float32) -> None:
-    """Multiply a gradient; by 0, whatever it was, it becomes 0."""
+    """Multiply a gradient."""
     if kept != 1:
         for i in range(gradient.size):
-            gradient[i] = kept * gradient[i] if kept != 0 else np.float32(0.0)
+            gradient[i] *= kept
 
 
 @compiled
