@@ -11,6 +11,8 @@ from typing import Protocol
 
 from numba.core import event
 
+from dqn_plugins.learning.compiled.compilation import not_kept
+
 __all__ = ["CompilationObserver", "announced", "compilation_observers"]
 
 
@@ -70,11 +72,13 @@ class _Watch(event.Listener):
         self.raise_if_interrupted()
         if not self.has_begun:
             self.has_begun = True
-            print(
-                "Compiling the learner for this machine, which takes about ten seconds, once...",
-                file=sys.stderr,
-                flush=True,
-            )
+            words = "Compiling the learner for this machine, which takes about ten seconds, once..."
+            if not_kept:
+                words = (
+                    "Compiling the learner, which takes about ten seconds. The next process does it "
+                    "anew: set NUMBA_CACHE_DIR to a folder that can be written to keep it there."
+                )
+            print(words, file=sys.stderr, flush=True)
             self.tell(True)
 
     def on_end(self, event: event.Event) -> None:

@@ -1,7 +1,6 @@
 """How functions are compiled, how they are given many arrays at once, and when code is stale."""
 
 import hashlib
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -25,15 +24,17 @@ __all__ = [
     "compiled",
     "entry_point",
     "inlined",
+    "not_kept",
 ]
-
-logger = logging.getLogger("dqn_plugins")
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Doubles: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+not_kept: list[str] = []
+"""Names of functions that each process compiles anew, because no folder can keep them."""
 
 _OPTIONS: dict[str, Any] = {
     # Division by zero gives infinity, as in NumPy: checking for it would keep loops from being
@@ -76,9 +77,8 @@ def entry_point(function: Function) -> Function:
     options = {**_OPTIONS, "no_cfunc_wrapper": True}
     try:
         return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
-    except RuntimeError as error:
-        # No folder can be written, neither the package's nor the user's.
-        logger.info("Compiled code is not kept on disk: %s", error)
+    except RuntimeError:  # neither the package's folder nor the user's can be written
+        not_kept.append(function.__name__)
         return numba.njit(**options)(function)  # type: ignore[no-any-return]
 
 

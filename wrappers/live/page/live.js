@@ -205,7 +205,7 @@ class Run {
     if (known.raised) return ["raised", "The environment failed", "bad", known.raised];
     if (!known.is_connected) return ["starting", "Starting", "busy", "Its process is starting."];
     if (known.compiling) {
-      return ["compiling", `Compiling, ${quiet} s`, "busy", "The learner is compiled for this machine, once. It takes about ten seconds, then training begins."];
+      return ["compiling", `Compiling, ${quiet} s`, "busy", "The learner is compiled for this machine. It takes about ten seconds, then training begins."];
     }
     if (controls.look) return ["look", "Greedy look", "", "How it would act now. Training waits."];
     if (controls.pause) return ["paused", "Paused", "", ""];
