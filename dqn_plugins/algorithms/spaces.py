@@ -43,5 +43,5 @@ def _check_start(name: str, space: spaces.Space[Any]) -> None:
     if np.any(start):
         raise ValueError(
             f"{name}: received {space}, a {type(space).__name__} space must start at 0. Wrap the "
-            f"environment so that it shifts these numbers by {start}."
+            f"environment so that it subtracts {start} from these numbers."
         )

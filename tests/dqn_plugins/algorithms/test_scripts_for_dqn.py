@@ -227,7 +227,7 @@ BOX = spaces.Box(-1.0, 1.0, (2,))
         (spaces.Dict(a=spaces.Dict(b=BOX)), r"observation_space\['a'\]: received Dict"),
         (spaces.Dict(a=BOX, b=spaces.Tuple([BOX])), r"observation_space\['b'\]: received Tuple"),
         (spaces.Dict({"": BOX}), r"observation_space: received the keys \[''\]"),
-        (spaces.Discrete(3, start=1), r"observation_space: .*must start at 0.*by 1"),
+        (spaces.Discrete(3, start=1), r"observation_space: .*must start at 0.*subtracts 1 from"),
         (spaces.Dict(a=spaces.Discrete(3, start=-1)), r"observation_space\['a'\].*must start at 0"),
         (
             spaces.MultiDiscrete([3, 3], start=[0, 2]),
