@@ -165,6 +165,8 @@ def _run(
             shutil.rmtree(cell.folder)
     if result.kept:
         console.print(f"{len(result.kept)} of {len(cells)} cells are finished already.")
+    if missing and not console.is_terminal:  # no bar that would show that something goes on
+        console.print(f"Cells to train: {len(missing)}. Each has a line here when it is over.")
     # Long ones first: otherwise the last of them would run while other workers are idle.
     missing.sort(key=lambda cell: -cell.variant.kind.cost)
     with LiveProgress(missing, console) as progress:

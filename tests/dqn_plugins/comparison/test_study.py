@@ -154,6 +154,7 @@ def test_a_missing_or_corrupt_cell_is_done_again_and_the_others_are_kept(
     assert result.finished == [f"random · {ENVIRONMENT} · seed 1"]
     said = capsys.readouterr().err.replace("\n", " ")
     assert ("seed 1 is " in said and "done again" in said) == bool(name)
+    assert "1 of 2 cells are finished already. Cells to train: 1." in said
     assert results(settings.out) == results(random_study.out)
     for path, date in dates.items():
         assert (path.stat().st_mtime_ns == date) == (path.parent.name == "seed_0")
