@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import nbformat
 import numpy as np
@@ -168,6 +169,8 @@ def test_live(tmp_path: Path) -> None:
     printed = run(tmp_path, "live.py", "--timesteps", 500, "--port", 0, "--no-wait").splitlines()
     assert re.fullmatch(r"Watch at http://127\.0\.0\.1:\d+/", printed[0])
     assert printed[-1] == "Learned from 500 transitions, each once."
+    with urlopen(printed[0].split()[-1]) as page:  # it outlives the training, and its output
+        assert page.status == 200
 
 
 @pytest.mark.slow

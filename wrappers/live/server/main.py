@@ -103,6 +103,9 @@ def _shown(host: str) -> str:
 
 async def _until_nobody_needs(page: Page) -> None:
     await asyncio.to_thread(sys.stdin.read)  # ends when who made the page lets go of it, or is gone
+    # Whoever reads what the training printed shall not wait for the page as well.
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 2)
     seconds = longest = 0.0
     began = time.monotonic()
     while seconds <= longest:
