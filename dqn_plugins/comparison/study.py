@@ -95,6 +95,9 @@ def plan(settings: ComparisonSettings, console: Console) -> tuple[dict[str, Any]
             if tuned_file(name) is not None:
                 variants[f"{name}_{TUNED}"] = {"algorithm": name, "zoo": TUNED}
                 names.insert(names.index(name) + 1, f"{name}_{TUNED}")
+    if unnamed := [name for name in variants if name not in names]:
+        line = f"{', '.join(unnamed)}: left out, because algo names others."
+        console.print(line, markup=False, soft_wrap=True)
     hp = settings.hyperparameters
     files = [path for path in settings.zoo if str(path) != TUNED]
     sources = (variants, settings.environment, files, hp)

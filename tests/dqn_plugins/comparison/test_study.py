@@ -284,19 +284,23 @@ def test_envpool_is_trained_on_and_gymnasium_evaluated(tmp_path):
         assert all(float(row["r"]) == float(row["l"]) for row in rows)
 
 
-def test_what_will_be_imported_is_said_whoever_asks_for_it(tmp_path, monkeypatch, capsys):
+def test_what_is_imported_and_what_is_left_out_is_said_first(tmp_path, monkeypatch, capsys):
     (tmp_path / "own_wrapper.py").write_text(
         "import gymnasium, sys\n"
         "print('it is imported', file=sys.stderr)\n"
         "class Mine(gymnasium.Wrapper): pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    variants = {"random": {"environments": {ENVIRONMENT: {"wrappers": ["own_wrapper:Mine"]}}}}
+    variants = {
+        "random": {"environments": {ENVIRONMENT: {"wrappers": ["own_wrapper:Mine"]}}},
+        "other": {"algorithm": "dqn"},
+    }
     settings = small_study(
         tmp_path / "study", algo=("random",), seeds=1, timesteps=30, variants=variants
     )
     assert not run_comparison(settings).failed
-    first, second, *_ = capsys.readouterr().err.splitlines()
+    unused, first, second, *_ = capsys.readouterr().err.splitlines()
+    assert unused == "other: left out, because algo names others."
     assert first == "Imports own_wrapper, as the settings ask."
     assert second == "it is imported"
 
