@@ -342,7 +342,7 @@ def test_the_page_says_what_goes_on(browser: Any) -> None:
     assert page.text("notice") == "The training has not started yet."
     view._training.on_compilation(True)
     until(lambda: page.phase() == "compiling" and page.text("status").startswith("Compiling, "))
-    assert "once" in page.text("over")
+    assert "ten seconds" in page.text("over")
     view._training.on_compilation(False)
     until(lambda: page.phase() == "waiting")
     assert view.wait_until_watched(30)
