@@ -56,6 +56,7 @@ __all__ = [
     "make_policy",
     "naive_rules",
     "networks",
+    "optimizers",
     "others",
     "play",
     "scripts",
@@ -216,7 +217,7 @@ advantage_gaps = st.sampled_from([0.0, 0.5, 0.9])
 UNIT_INTERVAL = st.sampled_from([0.0, 0.5, 0.9, 0.99, 1.0])
 
 
-def optimizers(kind: Any, rates: list[float], **settings: list[Any]) -> st.SearchStrategy[Any]:
+def optimizers(kind: Any, rates: Any, **settings: Any) -> st.SearchStrategy[Any]:
     """An optimiser, its settings, and a learning rate, by the names of a rule's fields."""
     drawn = {name: st.sampled_from(values) for name, values in settings.items()}
     return st.fixed_dictionaries(

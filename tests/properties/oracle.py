@@ -71,8 +71,9 @@ class Oracle:
         self.is_local, self.cost_share = False, 0.0
         if network.convolutions is not None:
             self.lay_out_convolutions()
-        # How near the last update came to where rounding decides: a kink of the rectifier, or two
-        # actions of the same value. Zeros, and ties of them, are the same in every arithmetic.
+        # How near the last update came to where rounding decides: a kink of the rectifier, two
+        # actions of the same value, or units so alike that layer normalisation enlarges it. Zeros,
+        # and ties of them, are the same in every arithmetic.
         self.margin = np.inf
 
     @property
@@ -136,6 +137,7 @@ class Oracle:
                 break
             jacobian = np.eye(len(x))
             if self.network.layer_norm and not self.is_scale(index):
+                self.margin = min(self.margin, 0.01 * np.var(x))
                 scale = 1 / np.sqrt(np.var(x) + LAYER_NORM_EPS)
                 x = (x - x.mean()) * scale
                 n = len(x)

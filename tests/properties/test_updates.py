@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch as th
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dqn_plugins.learning import Learner
-from dqn_plugins.policies import AdaptiveObGD, ObGD, QPolicy
+from dqn_plugins.policies import AdaptiveObGD, ObGD, QPolicy, TraceAdam
 from tests.helpers import optimizer_numbers, traces
 from tests.properties.cases import (
     NAIVE_OPTIMIZERS,
@@ -26,6 +27,7 @@ from tests.properties.cases import (
     make_policy,
     naive_rules,
     networks,
+    optimizers,
     others,
     play,
     scripts,
@@ -44,22 +46,25 @@ TOO_CLOSE_TO_CALL = 1e-5
 # since a wrong number costs 1e-2 in the first one that it enters.
 MOST_UPDATES_OF_OBGD = 4
 
-# Each kind of optimiser is compiled anew, and none knows what weights and masks are for: all of them
-# learn from vectors, and the usual ones from everything.
-USUAL = {"naive": naive_rules(NAIVE_OPTIMIZERS[0]), "stream": stream_rules(STREAM_OPTIMIZERS[0])}
+# Each kind of optimiser is compiled anew, and none knows what weights and masks are for: all learn
+# from vectors, and the usual ones from everything.
+USUAL = {"rates": [1e-3], "betas": [(0.9, 0.999)], "eps": [1e-3]}
 CASES = [
     *(
         pytest.param(inputs, rules, True, id=f"{kind}-{rule}")
         for kind, inputs in (("vectors", boxes), ("categories", others), ("images", images))
-        for rule, rules in USUAL.items()
+        for rule, rules in (
+            ("naive", naive_rules(optimizers(th.optim.Adam, **USUAL))),
+            ("stream", stream_rules(optimizers(TraceAdam, **USUAL))),
+        )
     ),
     *(
         pytest.param(boxes, rules_with(optimizer), False, id=f"{rule}-{number}")
-        for rule, rules_with, others_optimizers in (
-            ("naive", naive_rules, NAIVE_OPTIMIZERS[1:]),
-            ("stream", stream_rules, STREAM_OPTIMIZERS[1:]),
+        for rule, rules_with, all_optimizers in (
+            ("naive", naive_rules, NAIVE_OPTIMIZERS),
+            ("stream", stream_rules, STREAM_OPTIMIZERS),
         )
-        for number, optimizer in enumerate(others_optimizers, 1)
+        for number, optimizer in enumerate(all_optimizers)
     ),
 ]
 
