@@ -29,8 +29,9 @@ from tests.properties.cases import (
 )
 
 # The weights stand still and observations are not normalised, so that the gradients of an episode
-# do not depend on what came before it: its traces then may not either, bit for bit.
-frozen_rules = stream_rules(st.one_of(STREAM_OPTIMIZERS)).map(
+# do not depend on what came before it: its traces then may not either, bit for bit. They are the
+# same of every optimiser, and each would be compiled.
+frozen_rules = stream_rules(STREAM_OPTIMIZERS[0]).map(
     lambda rule: replace(
         rule, learning_rate=0.0, normalize_observations=False, normalize_rewards="return_deviation"
     )
