@@ -114,6 +114,8 @@ class SyncVecEnv(DummyVecEnv):
         self._is_counted = isinstance(space, COUNTED)
         self._shape, self._dtype = space.shape or (), space.dtype
         self._obs_shape = (self.num_envs, *self._shape)
+        # Of each environment the last that was compared: to compare them takes microseconds.
+        self._equal_spaces = [space] * self.num_envs
 
     @override
     def step(self, actions: np.ndarray) -> VecEnvStepReturn:
@@ -131,6 +133,7 @@ class SyncVecEnv(DummyVecEnv):
         new_obs = np.empty(self._obs_shape, self._dtype) if self._is_array else None
         rewards, dones = np.empty(self.num_envs, np.float32), np.empty(self.num_envs, np.bool_)
         infos: list[dict[str, Any]] = []
+        is_counted, dtype, shape = self._is_counted, self._dtype, self._shape
         for env_idx, env in enumerate(self.envs):
             try:
                 obs, reward, terminated, truncated, info = env.step(self.actions[env_idx])
@@ -148,8 +151,8 @@ class SyncVecEnv(DummyVecEnv):
             if new_obs is None:
                 self._save_obs(env_idx, obs)
             else:
-                as_agreed = isinstance(obs, np.ndarray) and obs.dtype == self._dtype
-                if self._is_counted or not (as_agreed and obs.shape == self._shape):
+                is_array = type(obs) is np.ndarray and obs.dtype is dtype
+                if is_counted or not is_array or obs.shape != shape:
                     self._check(env_idx, obs)
                 new_obs[env_idx] = obs
             rewards[env_idx], dones[env_idx] = reward, done
@@ -201,13 +204,16 @@ class SyncVecEnv(DummyVecEnv):
 
     def _raise_if_space_changed(self, env_idx: int) -> None:
         space = self.envs[env_idx].observation_space
-        if space is not self.observation_space and space != self.observation_space:
+        if space is self._equal_spaces[env_idx]:
+            return
+        if space != self.observation_space:
             raise MalformedTransitionError(
                 "observation space",
                 env_idx,
                 str(space),
                 f"{self.observation_space} throughout a run",
             )
+        self._equal_spaces[env_idx] = space
 
 
 class SingleVecEnv(SyncVecEnv):

@@ -75,8 +75,8 @@ class _Watch(event.Listener):
             words = "Compiling the learner for this machine, which takes about ten seconds, once..."
             if not_kept:
                 words = (
-                    "Compiling the learner, which takes about ten seconds. The next process does it "
-                    "anew: set NUMBA_CACHE_DIR to a folder that can be written to keep it there."
+                    "Compiling the learner, which takes about ten seconds, as the next process "
+                    "will: set NUMBA_CACHE_DIR to a folder that can be written to keep it there."
                 )
             print(words, file=sys.stderr, flush=True)
             self.tell(True)
