@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dqn_plugins.wrappers.live.protocol import HEADER
+from dqn_plugins.wrappers.live.protocol import HEADER, WANTED
 from dqn_plugins.wrappers.live.server.browser import Browser
 from dqn_plugins.wrappers.live.server.curve import MOST_POINTS, MOST_RECENT, Curve
 from dqn_plugins.wrappers.live.server.feed import WIDEST, Feed, encoded
@@ -72,7 +72,7 @@ def test_a_browser_that_follows_has_the_same_curve_as_one_that_comes_late(name: 
 
 def test_an_answer_without_a_frame_leaves_the_frame_before_it() -> None:
     feed = Feed(0, {}, [])
-    feed._is_awaited = True
+    feed._memory[WANTED] = 1
     for frame in ([40, 60], None):
         feed._take({"state": {}, "frame": frame})
     assert feed._size == (40, 60)

@@ -41,7 +41,6 @@ class Feed:
         self._state: dict[str, Any] = {}
         self._picture = b""
         self._answered = asyncio.Event()
-        self._is_awaited = False
         #: Of the frame that is to be taken; the training gives none twice.
         self._size: tuple[int, int] | None = None
         self._heard = time.monotonic()
@@ -95,11 +94,9 @@ class Feed:
             # An answer to a command may have come first, and the frame itself while this slept.
             if self._size is None:
                 self._answered.clear()
-                self._is_awaited = True
                 self._memory[WANTED] = 1
                 self.ask()
                 await self._answered.wait()
-                self._is_awaited = False
                 self._memory[WANTED] = 0
             picture, has_picture = b"", self._size is not None
             if has_picture:
@@ -144,7 +141,7 @@ class Feed:
             if "raised" in self._known:  # it goes on all the same
                 del self._known["raised"]
                 self.publish({"raised": None})
-            if self._size is not None and not self._is_awaited:  # shown before anybody asked
+            if self._size is not None and not self._memory[WANTED]:  # shown before anybody asked
                 self._picture = encoded(*self._frame())
             self._take_values()
             self._answered.set()
