@@ -120,9 +120,12 @@ class Learner(ABC):
             all.
         :return: Actions, shape (n_envs,), int64.
         """
-        values = self.action_values(obs).cpu().numpy()
-        actions: np.ndarray = possible_values(values, action_masks).argmax(axis=1)
+        values = possible_values(self._values_to_act_by(obs), action_masks)
+        actions: np.ndarray = values.argmax(axis=1)
         return actions
+
+    def _values_to_act_by(self, obs: Any) -> np.ndarray:
+        return self.action_values(obs).cpu().numpy()
 
     def learn(self, transition: Transition) -> np.ndarray:
         """

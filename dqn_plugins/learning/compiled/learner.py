@@ -16,7 +16,6 @@ from dqn_plugins.learning.limits import check_optimizer
 from dqn_plugins.learning.rules import RolloutRule, Rule
 from dqn_plugins.learning.transition import Observation, Transition, raise_if_not_finite, rows_of
 from dqn_plugins.policies import QPolicy
-from dqn_plugins.policies.action_masks import possible_values
 
 __all__ = ["CompiledLearner"]
 
@@ -90,9 +89,7 @@ class CompiledLearner(Learner):
         self, obs: Observation, action_masks: np.ndarray | None = None
     ) -> np.ndarray:
         if isinstance(self.rule, RolloutRule):
-            values = possible_values(self._values_of(obs), action_masks)
-            actions: np.ndarray = values.argmax(axis=1)
-            return actions
+            return super().greedy_actions(obs, action_masks)
         rows = self._rows(obs)
         actions = np.empty(len(rows), np.int64)
         rules.greedy_actions(self._network, rows, actions, action_masks)
@@ -142,9 +139,10 @@ class CompiledLearner(Learner):
 
     @override
     def action_values(self, obs: Any) -> th.Tensor:
-        return th.from_numpy(self._values_of(obs))
+        return th.from_numpy(self._values_to_act_by(obs))
 
-    def _values_of(self, obs: Any) -> np.ndarray:
+    @override
+    def _values_to_act_by(self, obs: Any) -> np.ndarray:
         rows, (actions, targets) = self._memory.inputs.rows_of_rollout(obs), NOTHING
         values = np.empty((len(rows), self._no_values.shape[1]), np.float32)
         order = np.arange(len(rows))
