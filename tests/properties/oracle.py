@@ -137,7 +137,8 @@ class Oracle:
                 break
             jacobian = np.eye(len(x))
             if self.network.layer_norm and not self.is_scale(index):
-                self.margin = min(self.margin, 0.01 * np.var(x))
+                if x.any():
+                    self.margin = min(self.margin, 0.01 * np.var(x))
                 scale = 1 / np.sqrt(np.var(x) + LAYER_NORM_EPS)
                 x = (x - x.mean()) * scale
                 n = len(x)
