@@ -18,7 +18,7 @@ from rich.table import Table
 from dqn_plugins.comparison.report import charts
 from dqn_plugins.comparison.report.export import citation, exports
 from dqn_plugins.comparison.report.videos import record_together
-from dqn_plugins.comparison.results import Cell, StudyResults, put_together, read_study
+from dqn_plugins.comparison.results import Cell, CellStatus, StudyResults, put_together, read_study
 from dqn_plugins.comparison.statistics import Estimate
 from dqn_plugins.comparison.summary import (
     Summary,
@@ -138,11 +138,6 @@ def _page(summary: Summary, videos: Sequence[Any], missing: Mapping[str, str]) -
         value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     )
     study = summary.study
-    troubles = [
-        (words, cells)
-        for status, words in TROUBLES.items()
-        if (cells := [cell for cell in study.cells if cell.status == status])
-    ]
     return templates.get_template("report.html").render(
         study=study,
         summary=summary,
@@ -154,7 +149,7 @@ def _page(summary: Summary, videos: Sequence[Any], missing: Mapping[str, str]) -
         title=f"{_together(study.algorithms, 'algorithms')} on "
         f"{_together(study.environments, 'environments')}",
         facts=_facts(study),
-        troubles=troubles,
+        troubles=_troubles(study),
         settings_of=lambda row: _grouped(row.cells, _flat_settings),
         panels=[_panel(summary, environment) for environment in study.environments],
         charts=charts,
@@ -203,6 +198,19 @@ def _facts(study: StudyResults) -> list[tuple[str, str]]:
     ]
 
 
+def _troubles(study: StudyResults) -> list[tuple[str, str, list[str]]]:
+    """List what is not finished: what became of it, the error, and the cells alike in both."""
+    alike: dict[tuple[CellStatus, str], list[str]] = {}
+    for cell in study.troubled:
+        alike.setdefault((cell.status, cell.error), []).append(cell.name)
+    return [
+        (f"{len(names)} {words}", error, names)
+        for status, words in TROUBLES.items()
+        for (its, error), names in alike.items()
+        if its == status
+    ]
+
+
 def _flat_settings(cell: Cell) -> Mapping[str, Any]:
     shared = {key: value for key, value in cell.settings.items() if key not in PER_CELL}
     return {**shared.pop("hyperparameters", {}), **shared}
@@ -230,10 +238,10 @@ def _print(summary: Summary, missing_videos: Mapping[str, str]) -> None:
         console.print(f"{plain(summary.headline(environment))}\n", highlight=False)
     for caution in summary.cautions:
         console.print(f"[yellow]Note:[/] {plain(caution)}", highlight=False)
-    for cell in summary.study.troubled:
-        colour = "red" if cell.status in {"failed", "damaged"} else "yellow"
-        reason = f": {cell.error}" if cell.error else ""
-        console.print(f"[{colour}]{cell.status}[/] {plain(cell.name + reason)}", highlight=False)
+    for words, error, names in _troubles(summary.study):
+        reason = f" ({error})" if error else ""
+        colour = "red" if error else "yellow"
+        console.print(f"[{colour}]{words}:[/] {plain(shortly(names) + reason)}", highlight=False)
     for environment, reason in missing_videos.items():
         where = f" of {environment}" if environment else ""
         console.print(f"[yellow]No video{where}:[/] {plain(reason)}", highlight=False)

@@ -122,8 +122,8 @@ def test_the_terminal_says_the_same(troubled, capsys):
     assert "3 of 5" in printed
     estimate = iqm_estimate(FINALS["stream_q"])
     assert f"120 [{number(estimate.low)}, {number(estimate.high)}]" in printed
-    assert "failed dqn · CartPole-v1 · seed 3: ValueError: <b>&co</b>" in printed
-    assert "missing ppo · CartPole-v1 · seed 4" in printed
+    assert "1 failed: dqn · CartPole-v1 · seed 3 (ValueError: <b>&co</b>)" in printed
+    assert "6 not begun: dqn · CartPole-v1 · seed 4, ppo · CartPole-v1 · seed 0, " in printed
     assert "at 120, but the seeds do not tell it apart from dqn. It would take about" in printed
     assert "seeds each to tell it from dqn. ppo has no finished run." in printed
 
