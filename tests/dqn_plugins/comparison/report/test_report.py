@@ -183,6 +183,7 @@ def test_nothing_finished_is_a_report_too(tmp_path):
     assert "no run is finished yet" in page
     assert "2 not begun:" in page
     assert "there are no curves" in page
+    assert "Relative to" not in page  # there is nothing else
 
 
 def test_all_environments_together_need_every_environment(tmp_path):
