@@ -21,6 +21,7 @@ from dqn_plugins.experiments.record import ExportSettings, RecordSettings, expor
 from dqn_plugins.experiments.settings import RunSettings
 from dqn_plugins.experiments.train import TrainSettings, train
 from dqn_plugins.experiments.watch import WatchSettings, watch
+from dqn_plugins.files import output_folder
 
 __all__ = ["main"]
 
@@ -175,6 +176,8 @@ def _settings_in_config(arguments: list[str]) -> ComparisonSettings:
 def _compare(settings: Compare, command: str, console: Console) -> int:
     from dqn_plugins.comparison import run_comparison
 
+    if settings.export is not None:  # before anything is trained
+        output_folder(settings.export, "export")
     result = run_comparison(settings, command, console)
     for cell, error in result.failed.items():
         console.print(f"Failed: {cell}: {error}", style="red", markup=False, soft_wrap=True)

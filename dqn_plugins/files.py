@@ -77,23 +77,23 @@ def checked_folder(folder: str | os.PathLike[str], argument: str) -> Path:
     except OSError as error:
         raise OSError(
             error.errno,
-            f"{argument}: received {os.fspath(folder)!r}, which is no folder that can be written "
-            f"({error.strerror}). Pass a folder you own, for example "
-            f'{argument}="videos", or correct the permissions',
+            f"{argument}: received {os.fspath(folder)!r}, it must be a folder that can be written "
+            f"({error.strerror}). Pass one that you own, or correct the permissions",
             str(path),
         ) from error
     return path
 
 
-def output_folder(folder: Path) -> Path:
+def output_folder(folder: Path, argument: str = "out") -> Path:
     """
-    Make the folder that a command's ``--out`` names.
+    Make the folder that an option of a command names.
 
     :param folder: The folder; missing parents are made too.
+    :param argument: The option.
     :return: Its absolute path.
     :raises SettingsError: If it cannot be made or written.
     """
     try:
-        return checked_folder(folder, "out")
+        return checked_folder(folder, argument)
     except OSError as error:
         raise SettingsError(str(error.strerror)) from error

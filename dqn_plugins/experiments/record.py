@@ -174,7 +174,8 @@ def export(settings: ExportSettings, console: Console | None = None) -> Path:
     :param settings: What to export.
     :param console: Where the file's name is shown; standard error by default.
     :return: The file.
-    :raises SettingsError: If there is no such model, or its algorithm cannot be exported.
+    :raises SettingsError: If there is no such model, its algorithm cannot be exported, or the file
+        cannot be written.
     """
     console = console or Console(stderr=True, highlight=False)
     model = load_model(settings.model)
@@ -185,6 +186,8 @@ def export(settings: ExportSettings, console: Console | None = None) -> Path:
             "https://stable-baselines3.readthedocs.io/en/master/guide/export.html"
         )
     source = settings.model / "model.zip" if settings.model.is_dir() else settings.model
-    path: Path = model.export_onnx(settings.output or source.with_suffix(".onnx"))
+    output = settings.output or source.with_suffix(".onnx")
+    output_folder(output.parent, "output")
+    path: Path = model.export_onnx(output)
     console.print(f"Exported: {path}", markup=False, soft_wrap=True)
     return path

@@ -23,6 +23,7 @@ from dqn_plugins.experiments.names import folder_name
 from dqn_plugins.experiments.record import check_spaces, trained_on
 from dqn_plugins.experiments.running import check_at_least, end_with_parent, one_torch_thread
 from dqn_plugins.experiments.settings import variants_in
+from dqn_plugins.files import output_folder
 from dqn_plugins.wrappers.live.live_page import FIRST_PORT, LivePage, PageAddress
 
 __all__ = ["WatchSettings", "watch"]
@@ -100,6 +101,7 @@ def watch(settings: WatchSettings, console: Console | None = None) -> int:
         if name not in variants and name not in ALGORITHMS:
             resolve(name, settings.env, variants)  # raises
     make_environment(settings.env).close()
+    output_folder(settings.out)
     page = _open_page(settings, console, [(name, settings.env) for name in settings.algo])
     # spawned, so that nothing that was imported here, torch's threads above all, is forked
     context = multiprocessing.get_context("spawn")

@@ -15,6 +15,7 @@ from dqn_plugins import NaiveDQN
 from dqn_plugins.cli import main
 from dqn_plugins.experiments.algorithms import ALGORITHMS
 from tests.dqn_plugins.comparison.studies import status_of
+from tests.dqn_plugins.comparison.synthetic_study import write_study
 
 
 def test_what_was_trained_is_recorded(tmp_path: Path) -> None:
@@ -78,14 +79,36 @@ def test_a_mistake_is_one_line_and_a_fault_keeps_its_traceback(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("Error: env: received 'Cart Pole'")
 
-    taken = tmp_path / "raises.py"  # a file
-    for command in ("train", "compare"):
-        assert status_of(command, *what, "--env", "CartPole-v1", "--out", taken) == 1
-        assert "Error: out: received" in capsys.readouterr().err
-
     with pytest.raises(ValueError, match="not the settings") as fault:
         main([str(each) for each in ("train", *what, *env, "--out", tmp_path / "fault")])
     assert fault.traceback[-1].name == "step"
+
+
+def test_every_command_refuses_a_folder_that_cannot_be_written_before_it_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = tmp_path / "a_file"
+    taken.touch()
+    model = tmp_path / "model.zip"
+    NaiveDQN("MlpPolicy", "CartPole-v1").save(model)
+    what = ("--algo", "random", "--env", "CartPole-v1", "--timesteps", 20)
+    study = write_study(tmp_path / "study")
+    commands: list[tuple[object, ...]] = [
+        ("train", *what, "--out", taken),
+        ("compare", *what, "--out", taken),
+        ("compare", *what, "--out", tmp_path / "new", "--export", taken),
+        ("report", study, "--out", taken),
+        ("report", study, "--export", taken),
+        ("record", model, "--env", "CartPole-v1", "--out", taken),
+        ("export", model, "--output", taken / "model.onnx"),
+        ("watch", *what, "--out", taken),
+    ]
+    for command in commands:
+        assert status_of(*command) == 1
+        name = str(command[-2]).strip("-")
+        said = capsys.readouterr().err
+        assert f"Error: {name}: received '{taken}', it must be a folder" in said, command
+    assert not (tmp_path / "new").exists()
 
 
 def test_after_ctrl_c_it_says_how_a_training_goes_on(

@@ -29,7 +29,7 @@ from dqn_plugins.comparison.summary import (
     shortly,
     summarise,
 )
-from dqn_plugins.files import written_whole
+from dqn_plugins.files import output_folder, written_whole
 
 __all__ = ["write_report"]
 
@@ -68,8 +68,8 @@ def write_report(
     :param export: Folder for ``evaluations.csv``, ``scores.npz`` (rliable's dictionary),
         ``table.md``, ``table.tex`` and ``citation.txt``; none of them by default.
     :return: The path of ``report.html``, which needs no other file.
-    :raises SettingsError: If there is no comparison in the folder, or its description cannot be
-        read.
+    :raises SettingsError: If there is no comparison in the folder, its description cannot be read,
+        or ``out`` or ``export`` cannot be written.
 
     Example::
 
@@ -84,7 +84,8 @@ def write_report(
         study = put_together([read_study(each) for each in folders], place, reference)
     else:
         study = replace(read_study(folders[0], reference), folder=place)
-    place.mkdir(parents=True, exist_ok=True)
+    output_folder(place)
+    exported = None if export is None else output_folder(Path(export), "export")
     summary = summarise(study)
     recorded, missing = _videos(summary) if videos else ([], {"": "They were not asked for."})
     files = {
@@ -93,9 +94,8 @@ def write_report(
         "report.html": _page(summary, recorded, missing).encode(),
     }
     contents = {place / name: content for name, content in files.items()}
-    if export is not None:
-        Path(export).mkdir(parents=True, exist_ok=True)
-        contents |= {Path(export) / name: content for name, content in exports(summary).items()}
+    if exported is not None:
+        contents |= {exported / name: content for name, content in exports(summary).items()}
     for path, content in contents.items():
         with written_whole(path) as unfinished:
             unfinished.write_bytes(content)

@@ -150,7 +150,7 @@ def test_only_mp4(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"path: received .*no folder that can be written.*Pass"):
+    with pytest.raises(OSError, match=r"path: received .*a folder that can be written.*Pass"):
         VideoWriter(tmp_path / "file" / "a.mp4")
 
 
