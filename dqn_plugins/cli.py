@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+import warnings
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -144,14 +145,17 @@ def _run(arguments: list[str], console: Console) -> int:
     # tyro would add repeated flags to what the file has; they are to replace it.
     repeatable = [each.name for each in fields(from_file) if each.default == ()]
     default = Compare(**{**vars(from_file), **dict.fromkeys(repeatable, ())})
-    command = tyro.cli(
-        Annotated[Compare, tyro.conf.subcommand("compare", default=default)]
-        | (Report | Train | Record | Export | Watch),
-        prog="dqn-plugins",
-        description="Deep Q-learning without a replay buffer: compare, train, record.",
-        args=arguments,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    with warnings.catch_warnings():
+        # Values of a wrong kind in the file are refused by the settings themselves.
+        warnings.filterwarnings("ignore", module=r"tyro\b")
+        command = tyro.cli(
+            Annotated[Compare, tyro.conf.subcommand("compare", default=default)]
+            | (Report | Train | Record | Export | Watch),
+            prog="dqn-plugins",
+            description="Deep Q-learning without a replay buffer: compare, train, record.",
+            args=arguments,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
     if isinstance(command, Compare):
         kept: dict[str, Any] = {
             name: getattr(command, name) or getattr(from_file, name) for name in repeatable

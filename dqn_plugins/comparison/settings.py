@@ -154,6 +154,8 @@ def read_settings(path: Path) -> ComparisonSettings:
             value = tuple(map(Path, value)) if key == "zoo" else value
         elif isinstance(default, Path):
             value = Path(str(value))
+        elif isinstance(value, float) and value.is_integer():  # timesteps: 1e5
+            value = int(value)
         elif isinstance(default, (bool, str)) and not isinstance(value, type(default)):
             raise SettingsError(
                 f"config: {path}: {key}: received {value!r}, it must be like {default!r}."

@@ -58,6 +58,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"config: {path} cannot be read: {error}. Correct the file; examples/configs/ has "
             "examples."
         ) from error
+    if content is None:  # nothing, or comments only
+        return {}
     if not isinstance(content, dict):
         raise SettingsError(
             f"config: {path} holds {type(content).__name__}, it must be a mapping such as "

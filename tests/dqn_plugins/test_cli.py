@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -78,6 +79,15 @@ def test_a_mistake_is_one_line_and_a_fault_keeps_its_traceback(
     assert status_of("train", *what, "--env", "Cart Pole", "--out", tmp_path / "mistake") == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("Error: env: received 'Cart Pole'")
+
+    config = tmp_path / "study.yaml"
+    config.write_text("timesteps: many")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        command = ("compare", "--config", config, "--env", "CartPole-v1", "--algo", "random")
+        assert status_of(*command) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Error: timesteps: received 'many'")
 
     with pytest.raises(ValueError, match="not the settings") as fault:
         main([str(each) for each in ("train", *what, *env, "--out", tmp_path / "fault")])

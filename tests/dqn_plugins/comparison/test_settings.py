@@ -128,7 +128,6 @@ def test_a_study_is_a_file(tmp_path):
         ("a: !!python/object/apply:os.system ['true']", r"study\.yaml cannot be read"),
         ("a: 1\na: 2", r"study\.yaml cannot be read(?s:.*)there twice: a"),
         ("- a\n- b", r"study\.yaml holds list, it must be a mapping"),
-        ("", r"study\.yaml holds NoneType, it must be a mapping"),
         ("enw: CartPole-v1", r"'enw' in .*, which is no setting.*'env'"),
         ("algorithms: {a: 3}", r"'a' under algorithms holds 3"),
         ("algorithms: [dqn]", r"algorithms holds \['dqn'\], it must be a mapping"),
@@ -141,6 +140,15 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path, text, message):
         path.write_text(text)
     with pytest.raises(ValueError, match=message):
         read_settings(path)
+
+
+def test_a_file_may_hold_nothing_and_write_whole_numbers_with_an_exponent(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("# nothing yet\n")
+    assert read_settings(path) == ComparisonSettings()
+    path.write_text("timesteps: 1e5\ncpu_seconds: 0.5")
+    settings = read_settings(path)
+    assert (repr(settings.timesteps), settings.cpu_seconds) == ("100000", 0.5)
 
 
 def test_the_ladder_begins_with_the_notebook_and_ends_with_stream_q():
