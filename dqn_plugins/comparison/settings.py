@@ -151,9 +151,6 @@ def read_settings(path: Path) -> ComparisonSettings:
         if isinstance(default, tuple) and not isinstance(value, Mapping):
             listed = value if isinstance(value, list) else [value]
             value = tuple(each if isinstance(each, Mapping) else str(each) for each in listed)
-            value = tuple(map(Path, value)) if key == "zoo" else value
-        elif isinstance(default, Path):
-            value = Path(str(value))
         elif isinstance(value, float) and value.is_integer():  # timesteps: 1e5
             value = int(value)
         elif isinstance(default, (bool, str)) and not isinstance(value, type(default)):

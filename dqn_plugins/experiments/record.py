@@ -11,6 +11,7 @@ from dqn_plugins.experiments.algorithms import load_model
 from dqn_plugins.experiments.environments import EnvironmentSettings, load_normalization
 from dqn_plugins.experiments.rollout import Episode, Player
 from dqn_plugins.experiments.running import FIRST_FINAL_EVALUATION_SEED, check_at_least
+from dqn_plugins.experiments.settings import Settings
 from dqn_plugins.files import output_folder, read_json, write_json
 from dqn_plugins.values import value_kind
 
@@ -18,7 +19,7 @@ __all__ = ["ExportSettings", "RecordSettings", "check_spaces", "export", "record
 
 
 @dataclass(frozen=True)
-class RecordSettings:
+class RecordSettings(Settings):
     """
     Record greedy episodes of saved models.
 
@@ -155,7 +156,7 @@ def check_spaces(model: Any, env: Any, env_id: str) -> None:
 
 
 @dataclass(frozen=True)
-class ExportSettings:
+class ExportSettings(Settings):
     """
     Export the greedy policy of a saved model to ONNX.
 

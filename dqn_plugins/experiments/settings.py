@@ -3,20 +3,40 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_type_hints
 
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.environments import EnvironmentSettings, Vectorization
 from dqn_plugins.experiments.hyperparameters import parse_value, read_yaml
 
-__all__ = ["RunSettings", "variants_in"]
+__all__ = ["RunSettings", "Settings", "variants_in"]
 
-Assignments: TypeAlias = Mapping[str, Any] | tuple[str | tuple[str, Any], ...]
+Assignments: TypeAlias = Mapping[str, Any] | tuple[str | tuple[str, Any], ...] | str
 """Values by name: a mapping, or "NAME:VALUE" each, as they are typed. Read once, they are pairs."""
 
 
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a command. A program may pass text for paths, and one value for several."""
+
+    def __post_init__(self) -> None:
+        """Make what the fields say of what was given."""
+        for name, hint in get_type_hints(type(self)).items():
+            value, kind = getattr(self, name), str(hint)
+            if value is None:
+                continue
+            if kind.startswith("tuple") and not isinstance(value, (list, tuple)):
+                value = (value,)
+            elif isinstance(value, list):
+                value = tuple(value)
+            if "pathlib" in kind:
+                is_one = not isinstance(value, tuple)
+                value = Path(str(value)) if is_one else tuple(Path(str(each)) for each in value)
+            object.__setattr__(self, name, value)
+
+
 @dataclass(frozen=True, kw_only=True)
-class RunSettings:
+class RunSettings(Settings):
     """
     How models are made and what they learn from.
 
@@ -53,6 +73,7 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         """Read what was typed as text."""
+        super().__post_init__()
         wrappers = (
             parse_value(each) if isinstance(each, str) and each.startswith("{") else each
             for each in self.wrapper
@@ -76,6 +97,7 @@ class RunSettings:
 
 def _pairs(flag: str, given: Assignments, example: str) -> tuple[tuple[str, Any], ...]:
     pairs = []
+    given = (given,) if isinstance(given, str) else given
     entries: Iterable[Any] = given.items() if isinstance(given, Mapping) else given
     for entry in entries:
         name, colon, text = entry.partition(":") if isinstance(entry, str) else (entry[0], ":", "")

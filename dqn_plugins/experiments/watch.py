@@ -22,7 +22,7 @@ from dqn_plugins.experiments.environments import MasksFromInfo, make_environment
 from dqn_plugins.experiments.names import folder_name
 from dqn_plugins.experiments.record import check_spaces, trained_on
 from dqn_plugins.experiments.running import check_at_least, end_with_parent, one_torch_thread
-from dqn_plugins.experiments.settings import variants_in
+from dqn_plugins.experiments.settings import Settings, variants_in
 from dqn_plugins.files import output_folder
 from dqn_plugins.wrappers.live.live_page import FIRST_PORT, LivePage, PageAddress
 
@@ -33,7 +33,7 @@ INTERRUPTED = 130  # what shells expect of a command that Ctrl-C has ended
 
 
 @dataclass(frozen=True)
-class WatchSettings:
+class WatchSettings(Settings):
     """
     Watch algorithms learn, each in a process of its own, on one page; or a saved model play.
 

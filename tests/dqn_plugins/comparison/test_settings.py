@@ -16,6 +16,8 @@ from dqn_plugins.comparison.study import plan
 from dqn_plugins.experiments.algorithms import make_model, resolve
 from dqn_plugins.experiments.hyperparameters import describe
 from dqn_plugins.experiments.names import folder_name, is_file_safe
+from dqn_plugins.experiments.record import ExportSettings, RecordSettings
+from dqn_plugins.experiments.watch import WatchSettings
 from tests.dqn_plugins.comparison.studies import small_study, status_of
 
 CONFIGS = Path(__file__).parents[3] / "examples" / "configs"
@@ -140,6 +142,23 @@ def test_a_file_that_cannot_be_used_is_refused(tmp_path, text, message):
         path.write_text(text)
     with pytest.raises(ValueError, match=message):
         read_settings(path)
+
+
+def test_programs_may_pass_text_for_paths_and_one_value_for_several():
+    wrapper = {"gymnasium.wrappers.TimeLimit": {"max_episode_steps": 5}}
+    given = {"env": "CartPole-v1", "algo": ["random"], "hp": "gamma:0.5", "zoo": "tuned"}
+    assert ComparisonSettings(**given, wrapper=wrapper, out="runs/a") == ComparisonSettings(
+        env=("CartPole-v1",),
+        algo=("random",),
+        hp={"gamma": 0.5},
+        zoo=(Path("tuned"),),
+        wrapper=(wrapper,),
+        out=Path("runs/a"),
+    )
+    two = (Path("a"), Path("b"))
+    assert RecordSettings(["a", "b"], out="c") == RecordSettings(two, out=Path("c"))
+    assert ExportSettings("a", "b") == ExportSettings(*two)
+    assert WatchSettings(algo="random", out="b") == WatchSettings(algo=("random",), out=Path("b"))
 
 
 def test_a_file_may_hold_nothing_and_write_whole_numbers_with_an_exponent(tmp_path):
