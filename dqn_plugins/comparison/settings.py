@@ -147,12 +147,12 @@ def read_settings(path: Path) -> ComparisonSettings:
         if key not in known or key in ("variants", "config"):
             hint = nearest_names(str(key), [*known, "algorithms"])
             raise SettingsError(f"config: received {key!r} in {path}, which is no setting.{hint}")
-        default = known[key].default
+        default, kind = known[key].default, known[key].type
         if isinstance(default, tuple) and not isinstance(value, Mapping):
             listed = value if isinstance(value, list) else [value]
             value = tuple(each if isinstance(each, Mapping) else str(each) for each in listed)
-        elif isinstance(value, float) and value.is_integer():  # timesteps: 1e5
-            value = int(value)
+        elif isinstance(value, float) and value.is_integer() and int in (kind, *get_args(kind)):
+            value = int(value)  # timesteps: 1e5
         elif isinstance(default, (bool, str)) and not isinstance(value, type(default)):
             raise SettingsError(
                 f"config: {path}: {key}: received {value!r}, it must be like {default!r}."

@@ -165,9 +165,10 @@ def test_a_file_may_hold_nothing_and_write_whole_numbers_with_an_exponent(tmp_pa
     path = tmp_path / "study.yaml"
     path.write_text("# nothing yet\n")
     assert read_settings(path) == ComparisonSettings()
-    path.write_text("timesteps: 1e5\ncpu_seconds: 0.5")
+    path.write_text("timesteps: 1e5\nseeds: 2.0\ncpu_seconds: 60.0")
     settings = read_settings(path)
-    assert (repr(settings.timesteps), settings.cpu_seconds) == ("100000", 0.5)
+    numbers = (settings.timesteps, settings.seeds, settings.cpu_seconds)
+    assert [repr(each) for each in numbers] == ["100000", "2", "60.0"]
 
 
 def test_the_ladder_begins_with_the_notebook_and_ends_with_stream_q():
