@@ -735,7 +735,7 @@ def test_sidecar_of_several_episodes_and_the_id(tmp_path: Path) -> None:
 
 def test_a_file_in_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"video_folder: received .*a folder that can be written.*Pass"):
+    with pytest.raises(OSError, match=r"video_folder: received .*must be a folder.*Pass"):
         RecordVideo(Scripted(), str(tmp_path / "file"))
 
 
