@@ -52,12 +52,17 @@ STREAM_Q_PAPER_HYPERPARAMETERS: dict[str, Any] = {
 """Keyword arguments for Stream Q(λ) as its paper has it, with ObGD."""
 
 
-DEFAULTS = {"learning_rate": LinearSchedule(1e-3, 1e-4, 1.0), "exploration_final_eps": 0.01}
+DEFAULTS = {
+    "learning_rate": LinearSchedule(1e-3, 1e-4, 1.0),
+    "exploration_final_eps": 0.01,
+    "trace_decay": 0.8,
+}
 """What StreamQ takes for None."""
 
 DEFAULTS_FOR_IMAGES = {
     "learning_rate": LinearSchedule(1.5e-4, 1.5e-5, 1.0),
     "exploration_final_eps": 0.05,
+    "trace_decay": 0.6,
     "advantage_gap": 0.9,
 }
 """The same where the policy has convolutions. Its network is about ten times as large, and the same
@@ -111,7 +116,8 @@ class StreamQ(OnlineQAlgorithm):
     :param verbose: 0 for silence, 1 for information, 2 for debug messages.
     :param seed: Seed of everything random: weights, exploration, environment.
     :param device: Device of the network. "auto" is the CPU wherever nothing is faster.
-    :param trace_decay: λ, in [0, 1]: how slowly credit fades on its way back.
+    :param trace_decay: λ, in [0, 1]: how slowly credit fades on its way back. None is 0.8, and with
+        a policy that has convolutions 0.6.
     :param trace_cut: What an exploratory action does to the trace: "after" lets it still give and
         get credit, then ends the trace, as the authors' code does; "watkins" ends the trace before
         it; "never" lets the trace go on.
@@ -155,7 +161,7 @@ class StreamQ(OnlineQAlgorithm):
     }
     policy: StreamQPolicy
     rule_class = StreamRule
-    trace_decay: float
+    trace_decay: float | None
     trace_cut: TraceCut
     td_error_clip: float | None
     td_error_clip_rms: float | None
@@ -180,7 +186,7 @@ class StreamQ(OnlineQAlgorithm):
         device: th.device | str = "auto",
         _init_setup_model: bool = True,
         *,
-        trace_decay: float = 0.8,
+        trace_decay: float | None = None,
         trace_cut: TraceCut = "after",
         td_error_clip: float | None = None,
         td_error_clip_rms: float | None = 10.0,

@@ -109,13 +109,14 @@ def test_to_catch_is_learned_from_images():
 
 
 def numbers(model: StreamQ) -> list[float | None]:
-    """The learning rate in use, the schedule's ends, the last ε, and the gap."""
+    """The learning rate in use, the schedule's ends, the last ε, λ, and the gap."""
     in_use = model.policy.optimizer.param_groups[0]["lr"]
     rates = [in_use, *map(model.lr_schedule, (1.0, 0.0))]
-    return [*rates, model.exploration_schedule(0.0), model.advantage_gap]
+    return [*rates, model.exploration_schedule(0.0), model.trace_decay, model.advantage_gap]
 
 
-FOR_VECTORS, FOR_IMAGES = [1e-3, 1e-3, 1e-4, 0.01, None], [1.5e-4, 1.5e-4, 1.5e-5, 0.05, 0.9]
+FOR_VECTORS = [1e-3, 1e-3, 1e-4, 0.01, 0.8, None]
+FOR_IMAGES = [1.5e-4, 1.5e-4, 1.5e-5, 0.05, 0.6, 0.9]
 
 
 @pytest.mark.parametrize(
@@ -128,10 +129,11 @@ FOR_VECTORS, FOR_IMAGES = [1e-3, 1e-3, 1e-4, 0.01, None], [1.5e-4, 1.5e-4, 1.5e-
             {"policy_kwargs": {"features_extractor_class": ImageExtractor}},
             FOR_IMAGES,
         ),
-        ("CnnPolicy", {"learning_rate": 1e-3}, [1e-3, 1e-3, 1e-3, 0.05, 0.9]),
-        ("CnnPolicy", {"exploration_final_eps": 0.01}, [1.5e-4, 1.5e-4, 1.5e-5, 0.01, 0.9]),
+        ("CnnPolicy", {"learning_rate": 1e-3}, [1e-3, 1e-3, 1e-3, *FOR_IMAGES[3:]]),
+        ("CnnPolicy", {"exploration_final_eps": 0.01}, [*FOR_IMAGES[:3], 0.01, *FOR_IMAGES[4:]]),
+        ("CnnPolicy", {"trace_decay": 0.0}, [*FOR_IMAGES[:4], 0.0, 0.9]),
         ("CnnPolicy", {"advantage_gap": 0.0}, [*FOR_IMAGES[:-1], 0.0]),
-        ("MlpPolicy", {"exploration_final_eps": 0.05}, [1e-3, 1e-3, 1e-4, 0.05, None]),
+        ("MlpPolicy", {"exploration_final_eps": 0.05}, [1e-3, 1e-3, 1e-4, 0.05, 0.8, None]),
     ],
 )
 def test_defaults_go_by_what_the_policy_is(policy, given, expected):

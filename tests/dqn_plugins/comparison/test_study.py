@@ -50,7 +50,7 @@ def test_a_cell_holds_all_that_was_agreed_on(tmp_path):
     settings = json.loads((cell / "settings.json").read_text())
     assert settings["algorithm_class"] == "StreamQ"
     assert (settings["evaluations"], settings["evaluation_episodes"]) == (3, 3)
-    assert settings["hyperparameters"]["trace_decay"] == 0.8
+    assert settings["hyperparameters"]["trace_cut"] == "after"
     assert settings["hyperparameters"]["policy_kwargs"]["layer_norm"] is True
     assert sum(lengths_of(cell)) == 300
     with np.load(cell / "evaluations.npz") as evaluations:
