@@ -223,6 +223,13 @@ def test_a_number_is_written_where_the_page_has_another(tmp_path: Path) -> None:
         numbers.Row(str(result), columns, ["b"])
 
 
+def test_the_tests_that_pages_name_are_there() -> None:
+    tests = "".join(file.name + file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    for page in PAGES:
+        for name in re.findall(r"\btest_\w+(?:\.py)?", page.read_text()):
+            assert f"def {name}(" in tests or name.removesuffix(".py") + ".py" in tests, name
+
+
 @pytest.mark.parametrize("folder", ["benchmarks", "docs", "examples"])
 def test_no_program_hides_a_module_of_the_standard_library(folder: str) -> None:
     """A program's own folder comes first where Python looks for what it imports."""

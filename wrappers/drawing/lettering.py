@@ -96,6 +96,8 @@ def _stamps(text: str, size: int) -> list[Image.Image]:
 
 def legible(text: str, size: int) -> str:
     """Spell a line with the fonts' glyphs: letters lose accents, a minus becomes a hyphen."""
+    if not text.isprintable():
+        text = "".join(" " if each.isspace() else each for each in text)
     return text if text.isascii() else "".join(_legible(each, size) for each in text)
 
 
@@ -141,9 +143,14 @@ def write(
         x += stamp.width
 
 
-def signed(value: float, decimals: int, grouping: str = "") -> str:
-    """Write a number with the typographic minus."""
+def signed(value: float, decimals: int, grouping: str = "", longest: int = 99) -> str:
+    """Write a number with the typographic minus, shorter where it would be too long."""
     text = f"{value:{grouping}.{decimals}f}"
+    while decimals > 0 and len(text) > longest:
+        decimals -= 1
+        text = f"{value:{grouping}.{decimals}f}"
+    if len(text) > longest:
+        text = f"{value:.1e}".replace("e+0", "e").replace("e+", "e")
     if not text.strip("-0."):
         text = text.lstrip("-")
     return text.replace("-", MINUS)

@@ -51,8 +51,8 @@ def standard_caption(details: FrameDetails) -> Mapping[str, str]:
     return {
         "episode": str(details.episode),
         "step": str(details.step),
-        "reward": signed(details.reward, 2),
-        "return": signed(details.episode_return, 1),
+        "reward": signed(details.reward, 2, longest=8),
+        "return": signed(details.episode_return, 1, longest=8),
     }
 
 
@@ -147,6 +147,11 @@ class Overlay:
         if factor > 1:
             picture = picture.repeat(factor, axis=0).repeat(factor, axis=1)
         caption = self._caption(details) if callable(self._caption) else {}
+        if not isinstance(caption, Mapping):
+            raise TypeError(
+                f"caption: the function returned {caption!r}, it must be a dictionary of labels "
+                'and texts. Return {"step": str(details.step)}.'
+            )
         values, possible = self._ask(details.observation), details.action_mask
         if values is not None and (possible is None or np.shape(possible) != values.shape):
             possible = np.ones(values.shape, np.bool_)

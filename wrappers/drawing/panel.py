@@ -114,14 +114,17 @@ class Panel:
             pitch = (self._right - self._left) / len(self.action_names)
             self._names = list(self.action_names)
             if max(text_width(name, self._small) for name in self._names) > pitch - 2:
-                self._names = [str(index) for index in range(len(self._names))]
+                last = len(self._names) - 1
+                step = math.ceil((text_width(str(last), self._small) + 2) / pitch)
+                self._names = ["" if i % step else str(i) for i in range(last + 1)]
             self._height = max(self._height, self._px(98))
 
     def _draw_background(self) -> Image.Image:
         image = Image.new("RGB", (self.width, self._height), BACKGROUND)
         ImageDraw.Draw(image).line([(0, 0), (self.width, 0)], fill=HAIRLINE)
         for label, position in zip(self.labels, self._cells, strict=True):
-            write(image, position, label.upper(), self._small, QUIET)
+            label = fitted(label.upper(), self._small, self._column - self._px(6))
+            write(image, position, label, self._small, QUIET)
         if self.action_names and self._as_rows:
             top = self._px(9)
             write(image, (self._name_left, top), "ACTION", self._small, QUIET)
@@ -138,7 +141,7 @@ class Panel:
         """Draw the strip for one frame."""
         image = self._background.copy()
         for text, (left, top) in zip(texts, self._cells, strict=True):
-            text = fitted(text, self._large, self._column)
+            text = fitted(text, self._large, self._column - self._px(6))
             write(image, (left, top + self._px(14)), text, self._large, BRIGHT)
         if values is not None and possible is not None:
             choices = values[possible]
@@ -201,7 +204,7 @@ class Panel:
                 pen.rectangle(bar, ACCENT if index == greedy else BAR)
             if low < origin < high:
                 pen.line([(start, middle - half - 2), (start, middle + half + 2)], fill=QUIET)
-            text = signed(float(value), 2)
+            text = signed(float(value), 2, longest=7)
             write(image, (self._right, middle), text, self._normal, ink, "rm")
 
     def _draw_columns(

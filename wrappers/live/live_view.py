@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
-from gymnasium.core import ActType, ObsType, RenderFrame
+from gymnasium.core import ActType, ObsType
 
 from dqn_plugins.wrappers.drawing.action_names import action_names_of, known_action_names
 from dqn_plugins.wrappers.environment_id import check_pictures, environment_metadata, id_of
@@ -58,6 +59,11 @@ class View(Observer):
         self._render_mode: str | None = env.render_mode
         self._observe()
         self._owned_page = None
+        if not isinstance(page, LivePage | PageAddress | None):
+            raise TypeError(
+                f"page: received {page!r}, it must be a LivePage, its address, or None for a page "
+                "of its own. Pass LivePage() or page.address."
+            )
         if page is None:
             page = self._owned_page = LivePage(host, port, open_browser=open_browser)
         self._page = page
@@ -70,12 +76,13 @@ class View(Observer):
             names, spec = known_action_names(env_id), gym.registry.get(env_id or "")
         # SDL, with which many environments draw, would take SIGTERM from the training.
         os.environ.setdefault("SDL_NO_SIGNAL_HANDLERS", "1")
+        threshold = getattr(spec, "reward_threshold", None) or math.nan
         pace = Pace(float(environment_metadata(env).get("render_fps") or DEFAULT_FPS), speed)
         hello = {
             "name": name or env_id or kind,
             "n_envs": self._scene.n_envs,
             "environment": env_id or kind,
-            "threshold": None if spec is None else spec.reward_threshold,
+            "threshold": threshold if math.isfinite(threshold) else None,
             "action_names": names if action_names is None else [str(each) for each in action_names],
             "folder": os.fspath(folder),
             "versions": package_versions(),
@@ -136,6 +143,7 @@ class View(Observer):
         :param failed: Whether an error ended the training.
         """
         self._training.close(words, failed)
+        self._scene.leave()
         if self._owned_page is not None:
             self._owned_page.close()
 
@@ -198,7 +206,9 @@ class LiveView(View, ObservedEnv[ObsType, ActType]):
     :param speed: Pace at the beginning, and when the last browser has left: 1 for real time, 10 for
         ten times that, 0 for full speed.
     :param page: A page to appear on beside others, or its address; None makes a new page.
-    :raises ValueError: If the environment's render mode gives no pictures, or ``port`` is no port.
+    :raises ValueError: If the environment's render mode gives no pictures, ``port`` is no port, or
+        ``speed`` is negative or not finite.
+    :raises TypeError: If ``page`` is something else.
     :raises DependencyNotInstalled: If the extra ``live`` is not installed.
     :raises OSError: If the page cannot be served or reached.
 
@@ -242,12 +252,3 @@ class LiveView(View, ObservedEnv[ObsType, ActType]):
     def render_mode(self) -> str | None:  # type: ignore[override]
         """The environment's render mode, as it was made."""
         return self._render_mode
-
-    def render(self) -> RenderFrame | list[RenderFrame] | None:
-        """
-        Draw the environment.
-
-        :return: What the environment's ``render`` gives.
-        """
-        self._scene.draw(True)
-        return super().render()

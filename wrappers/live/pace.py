@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,9 +20,14 @@ class Pace:
     """The pace of a training, whose environment has ``fps`` frames per second."""
 
     def __init__(self, fps: float, speed: float):
-        if speed < 0:
+        try:
+            is_speed = 0 <= speed < math.inf
+        except TypeError:
+            is_speed = False
+        if not is_speed:
             raise ValueError(
-                f"speed: received {speed}, it must be 0 for full speed, or a multiple of real time."
+                f"speed: received {speed!r}, it must be 0 for full speed, or a multiple of real "
+                "time. Pass 1 for real time."
             )
         self.fps = fps
         self.speed = self._usual_speed = speed

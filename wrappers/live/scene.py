@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,9 +14,12 @@ from dqn_plugins.wrappers.observing.infos import possible_actions
 from dqn_plugins.wrappers.rewards.episode import RunningEpisode
 from dqn_plugins.wrappers.video.video_writer import to_rgb
 
-__all__ = ["Scene", "another_environment"]
+__all__ = ["Scene", "another_environment", "reason_against_another"]
 
 RENDER_MODE = "rgb_array"
+
+#: Wrappers that count, record or show the training, which another environment is not part of.
+OF_TRAINING = {"EpisodeReward", "LiveView", "Monitor", "RecordEpisodeStatistics", "RecordVideo"}
 
 
 class Scene:
@@ -36,8 +40,10 @@ class Scene:
         self.seen: Any = None
         self.infos: Sequence[dict[str, Any]] = ()
         self._render, self._select = render, select
-        self._drawn = [each.unwrapped for each in environments]
-        self._drawn = [each for each in self._drawn if each.render_mode == RENDER_MODE]
+        self._busy: list[Any] = [each.unwrapped for each in environments]
+        self._busy = [env for env in self._busy if _works_at_every_step(env)]
+        for env in self._busy:
+            env.render = _RenderWithMode(env)
         self.draw_every_step(False)
 
     @property
@@ -62,32 +68,77 @@ class Scene:
 
     def pictures(self, indices: Sequence[int]) -> list[Any]:
         """Draw some environments."""
-        self.draw(True)
-        frames = [_picture_of(self._render(index)) for index in indices]
-        self.draw(False)
-        return frames
+        return [_picture_of(self._render(index)) for index in indices]
 
     def draw_every_step(self, is_every_step_drawn: bool) -> None:
         """
-        Choose whether the environments draw at every step. Some work for their pictures once they
-        have a render mode: LunarLander moves the particles of its exhaust, which makes it eight
-        times slower. While nobody looks, or most steps are not shown, they are told to have none.
+        Choose whether the environments that work for their pictures at every step do so. While
+        nobody looks, or most steps are not shown, they have a render mode only where they are asked
+        for a picture.
         """
-        self._is_every_step_drawn = is_every_step_drawn
-        self.draw(False)
+        for env in self._busy:
+            env.render_mode = RENDER_MODE if is_every_step_drawn else None
 
-    def draw(self, is_drawn: bool) -> None:
-        """Have the environments draw, right before they are asked for a picture."""
-        mode = RENDER_MODE if is_drawn or self._is_every_step_drawn else None
-        for env in self._drawn:
-            env.render_mode = mode
+    def leave(self) -> None:
+        """Leave the environments as they were found."""
+        self.draw_every_step(True)
+        for env in self._busy:
+            del env.render
+        self._busy = []
+
+
+class _RenderWithMode:
+    """Stands in for the ``render`` of one environment, which then has its render mode."""
+
+    def __init__(self, env: Any):
+        self.env, self.render = env, env.render
+
+    def __call__(self) -> Any:
+        before, self.env.render_mode = self.env.render_mode, RENDER_MODE
+        try:
+            return self.render()
+        finally:
+            self.env.render_mode = before
+
+
+def _works_at_every_step(env: Any) -> bool:
+    """Tell whether it is LunarLander, which moving its exhaust's particles slows down eightfold."""
+    module = "gymnasium.envs.box2d.lunar_lander"
+    is_lander = any(kind.__module__ == module for kind in type(env).__mro__)
+    return is_lander and env.render_mode == RENDER_MODE
+
+
+def _for_another(spec: Any) -> Any:
+    """Leave out of a spec what belongs to the training."""
+    if spec is None:
+        raise ValueError("The environment was not made by gym.make, so no second one can be made.")
+    kept = []
+    for wrapper in spec.additional_wrappers:
+        package = wrapper.entry_point.partition(".")[0]
+        known = package in ("dqn_plugins", "gymnasium", "stable_baselines3")
+        if known and wrapper.name in OF_TRAINING:
+            continue
+        if wrapper.kwargs is None:
+            raise ValueError(
+                f"{wrapper.name} is not a gymnasium.utils.RecordConstructorArgs, so no second "
+                "environment can be made."
+            )
+        kept.append(wrapper)
+    return dataclasses.replace(spec, additional_wrappers=tuple(kept))
+
+
+def reason_against_another(spec: Any) -> str | None:
+    """Tell why no second environment can be made; None if it can."""
+    try:
+        _for_another(spec)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def another_environment(spec: Any) -> gym.Env[Any, Any]:
     """Make an environment of the same kind, for what must not touch the one in training."""
-    if spec is None:
-        raise ValueError("the environment was not made by gym.make, so no second one can be made.")
-    return gym.make(spec, render_mode=RENDER_MODE)
+    return gym.make(_for_another(spec), render_mode=RENDER_MODE)
 
 
 def _picture_of(rendered: Any) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 from dqn_plugins.wrappers.live.agent import Agent
 from dqn_plugins.wrappers.live.link import Link
 from dqn_plugins.wrappers.live.pace import LOOK_SECONDS, Pace
-from dqn_plugins.wrappers.live.scene import Scene, another_environment
+from dqn_plugins.wrappers.live.scene import Scene, another_environment, reason_against_another
 from dqn_plugins.wrappers.live.showing import Showing
 from dqn_plugins.wrappers.rewards.episode import RunningEpisode
 
@@ -53,6 +53,7 @@ class Training:
         self.resets_now: set[int] = set()
         self.random_left = 0
         self._actions, self._folder, self._name, self._spec = actions, folder, name, spec
+        self._no_second = reason_against_another(spec)
         self._rng = np.random.default_rng()
         self._rate: float | None = None
         self._is_learning = True
@@ -168,6 +169,8 @@ class Training:
     def reasons(self) -> dict[str, str]:
         """Tell which controls cannot work, each with the reason why."""
         reasons = self.agent.reasons()
+        if self._no_second is not None:
+            reasons.setdefault("look", self._no_second)
         if self.only_plays:
             reasons |= {"learning": PLAYS_ONLY, "exploration": PLAYS_ONLY}
             reasons |= {"look": "It plays greedily.", "save": "It is saved already."}

@@ -133,12 +133,3 @@ class VecLiveView(View, ObservedVecEnv):
                 observations[key][index] = first[key]
         else:
             observations[index] = first
-
-    def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
-        """
-        Draw all environments.
-
-        :return: A picture of each.
-        """
-        self._scene.draw(True)
-        return self.venv.get_images()

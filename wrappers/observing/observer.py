@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -19,10 +20,15 @@ from dqn_plugins.wrappers.rewards.episode import RunningEpisode
 __all__ = ["ObservedEnv", "ObservedVectorEnv", "Observer", "SharedReference"]
 
 
+# What a copy refers to as it is
+BY_REFERENCE = (type, FunctionType, BuiltinFunctionType)
+
+
 class SharedReference:
     """
-    A model that a copy of the environment's spec refers to instead of copying: a model on screen
-    must stay the model in training, and a model may hold the very environment that is copied.
+    What a copy of the environment's spec refers to instead of copying: a model on screen must stay
+    the model in training and may hold the very environment that is copied, and a function may
+    belong to a queue or a console, which cannot be copied.
     """
 
     def __init__(self, value: Any):
@@ -30,6 +36,10 @@ class SharedReference:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SharedReference:
         return self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
+        return self.value(*args, **kwargs)
 
 
 class Observer:
@@ -125,8 +135,10 @@ class ObservedEnv(Observer, gym.Wrapper[ObsType, ActType, ObsType, ActType], Rec
     """Looks at one environment, and has its ``spec`` tell the arguments of the wrapper."""
 
     def __init__(self, env: gym.Env[ObsType, ActType], **arguments: Any):
-        if arguments.get("model") is not None:
-            arguments["model"] = SharedReference(arguments["model"])
+        for name, value in arguments.items():
+            is_copied = callable(value) and not isinstance(value, BY_REFERENCE)
+            if value is not None and (name == "model" or is_copied):
+                arguments[name] = SharedReference(value)
         RecordConstructorArgs.__init__(self, **arguments)
         gym.Wrapper.__init__(self, env)
 
@@ -147,6 +159,8 @@ class ObservedEnv(Observer, gym.Wrapper[ObsType, ActType, ObsType, ActType], Rec
         except Exception as error:
             self._after_failure(error)
             raise
+        if terminated or truncated:  # an environment's own may be the same one at each step
+            info = dict(info)
         self._observations, self._infos = observation, (info,)
         episode = self._episodes[0]
         ended: Sequence[int] = ()

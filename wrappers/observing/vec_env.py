@@ -25,8 +25,8 @@ class ObservedVecEnv(Observer, VecEnvWrapper):
         if not isinstance(venv, VecEnv):
             raise TypeError(
                 f"venv: received {type(venv).__name__}, it must be a VecEnv of Stable-Baselines3. "
-                "For a gymnasium.Env take RecordVideo or EpisodeReward, for Gymnasium's VectorEnv "
-                "VectorRecordVideo or VectorEpisodeReward."
+                "For a gymnasium.Env take RecordVideo, EpisodeReward or LiveView, for Gymnasium's "
+                "VectorEnv VectorRecordVideo or VectorEpisodeReward."
             )
         VecEnvWrapper.__init__(self, venv)
         mode = getattr(venv.unwrapped, "_mode", None)

@@ -41,7 +41,7 @@ _open_files: set[Path] = set()
 def log_path(log_file: str | os.PathLike[str], index: int | None = None) -> Path:
     """Tell where a log goes; ``index`` is that of one of several environments."""
     text = os.fspath(log_file)
-    if os.path.isdir(text):
+    if os.path.isdir(text) or text.endswith(("/", os.sep)):
         text = os.path.join(text, SUFFIX)
     elif not text.endswith(SUFFIX):
         text = f"{text}.{SUFFIX}"
@@ -82,6 +82,8 @@ class EpisodeLog:
     reaches the operating system as its episode ends, so a killed run loses at most the episode it
     was in.
 
+    A copy, by ``copy.deepcopy`` or ``pickle``, writes nothing.
+
     Columns: ``r`` return, ``l`` length in steps, ``t`` seconds since the log was begun (the first
     run's beginning, if several runs append), ``duration`` seconds of the episode, ``last_reward``,
     ``terminated``, ``truncated``, ``incomplete`` (given up before its end), ``discounted_return``
@@ -113,7 +115,7 @@ class EpisodeLog:
         wanted = log_path(log_file)
         checked_folder(wanted.parent, "log_file")
         self.path, self._descriptor = self._open_free(wanted)
-        self._finalizer = weakref.finalize(self, _close, self._descriptor, self.path)
+        self._finalizer: Any = weakref.finalize(self, _close, self._descriptor, self.path)
         try:
             if not append:
                 os.ftruncate(self._descriptor, 0)
@@ -121,6 +123,10 @@ class EpisodeLog:
         except BaseException:
             self.close()
             raise
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy writes nothing: the file stays the original's, as with a video.
+        return {**vars(self), "_finalizer": None}
 
     @staticmethod
     def _open_free(wanted: Path) -> tuple[Path, int]:
@@ -212,6 +218,8 @@ class EpisodeLog:
         :raises ValueError: If the log is closed.
         :raises OSError: If the file cannot be written, for example because the disk is full.
         """
+        if self._finalizer is None:
+            return
         if not self._finalizer.alive:
             raise ValueError(f"{self.path} is closed. Make a new environment with this log.")
         values: dict[str, Any] = {
@@ -229,4 +237,5 @@ class EpisodeLog:
 
     def close(self) -> None:
         """Close the file. Doing it twice does no harm."""
-        self._finalizer()
+        if self._finalizer is not None:
+            self._finalizer()

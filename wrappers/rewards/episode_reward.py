@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
-import gymnasium as gym
 from gymnasium.core import ActType, ObsType
 
 from dqn_plugins.wrappers.observing.observer import ObservedEnv
@@ -25,10 +25,11 @@ class EpisodeReward(EpisodeStatistics, ObservedEnv[ObsType, ActType]):
     precision. Memory does not grow with steps or episodes.
 
     It works above and below ``Monitor`` and ``RecordEpisodeStatistics``, and takes the place of
-    either: with the attributes of both, and the arguments of the latter, but for ``window``, which
-    is 500 by default. An entry ``"episode"`` that a wrapper below has written is left alone, since
-    that one is closer to the environment's own rewards; attributes and log show what this wrapper
-    sees itself. Its vector twin is :class:`dqn_plugins.wrappers.VecEpisodeReward`.
+    either: with the methods of the former, and the attributes and arguments of the latter, but for
+    ``window``, which is 500 by default. An entry ``"episode"`` that a wrapper below has written is
+    left alone, since that one is closer to the environment's own rewards; attributes and log show
+    what this wrapper sees itself. Its vector twin is
+    :class:`dqn_plugins.wrappers.VecEpisodeReward`.
 
     :param env: The environment.
     :param window: Episodes in the running means and lists, from 1.
@@ -59,13 +60,19 @@ class EpisodeReward(EpisodeStatistics, ObservedEnv[ObsType, ActType]):
         print(env.mean_return, env.lengths, info["episode"])
     """
 
-    def _within(self, env: gym.Env[ObsType, ActType], stats_key: str) -> gym.Env[ObsType, ActType]:
-        # Who has not imported Stable-Baselines3 has no use for its Monitor, nor time for torch.
-        if stats_key != "episode" or "stable_baselines3" not in sys.modules:
-            return env
-        from dqn_plugins.wrappers.rewards.monitors_place import with_a_monitor
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        """
+        ``isinstance`` takes it for Stable-Baselines3's ``Monitor`` too, which is looked for before
+        ``info["episode"]`` is relied on. Who has not imported that has no time for torch.
+        """
+        module = sys.modules.get("stable_baselines3.common.monitor")
+        has_the_key = self._stats_key == "episode"
+        return module.Monitor if module is not None and has_the_key else type(self)
 
-        return with_a_monitor(env)
+    def __reduce__(self) -> Any:
+        # As ever, but for the class, which pickle would compare with the one above.
+        return object.__new__, (type(self),), vars(self)
 
     episode_return = of_running("episode_return", "Sum of the running episode's rewards so far.")
     episode_length = of_running("length", "Steps of the running episode so far.")

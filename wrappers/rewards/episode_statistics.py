@@ -12,7 +12,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import VectorWrapper
 from gymnasium.wrappers import RecordEpisodeStatistics
 from gymnasium.wrappers.vector import RecordEpisodeStatistics as VectorRecordEpisodeStatistics
 
@@ -34,7 +33,7 @@ def mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values) if values else math.nan
 
 
-def told_above(key: str) -> bool:
+def told_above(env: Any, key: str) -> bool:
     """
     Find out whether a ``RecordEpisodeStatistics`` of Gymnasium's around the wrapper that takes a
     step will write the same entry into the info: it refuses an info that has it. A wrapper knows
@@ -42,8 +41,13 @@ def told_above(key: str) -> bool:
     """
     frame: Any = sys._getframe(1)
     peers = (RecordEpisodeStatistics, VectorRecordEpisodeStatistics)
-    while isinstance(above := frame.f_locals.get("self"), gym.Wrapper | VectorWrapper):
-        if isinstance(above, peers) and above._stats_key == key:
+    while frame is not None:  # between two wrappers may be a decorator, or a checker
+        above = frame.f_locals.get("self")
+        if (
+            isinstance(above, peers)
+            and above._stats_key == key
+            and above.unwrapped is env.unwrapped
+        ):
             return True
         frame = frame.f_back
     return False
@@ -105,12 +109,12 @@ class EpisodeStatistics(Observer):
     ):
         arguments = dict(locals())
         del arguments["self"], arguments["env"], arguments["__class__"]
-        super().__init__(self._within(env, stats_key), **arguments)  # type: ignore[call-arg]
+        super().__init__(env, **arguments)  # type: ignore[call-arg]
         counts = {"window": window, "buffer_length": buffer_length, "report_every": report_every}
         for name, value in counts.items():
             if value is None and name != "window":
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise ValueError(
                     f"{name}: received {value!r}, it must be a whole number of episodes of at "
                     f"least 1{', or None for no report' if name == 'report_every' else ''}. "
@@ -124,7 +128,7 @@ class EpisodeStatistics(Observer):
         self._observe(gamma)
         self._report_every, self._report = report_every, print if report is None else report
         self._stats_key = stats_key
-        length = window if buffer_length is None else buffer_length
+        length = int(window if buffer_length is None else buffer_length)
         self.records = deque(maxlen=length)
         self.return_queue = deque(maxlen=length)
         self.length_queue = deque(maxlen=length)
@@ -139,10 +143,6 @@ class EpisodeStatistics(Observer):
             indices = [None] if isinstance(self, gym.Env) else range(len(self._episodes))
             files = [log_path(log_file, index) for index in indices]
             self._logs = [EpisodeLog(file, id_of(env), append) for file in files]
-
-    def _within(self, env: Any, stats_key: str) -> Any:
-        """Put something between the environment and this wrapper."""
-        return env
 
     def _finish(self, index: int, interventions: str = "") -> EpisodeRecord:
         """
@@ -199,7 +199,7 @@ class EpisodeStatistics(Observer):
         if not ended:
             return
         key = self._stats_key
-        others_tell = told_above(key)
+        others_tell = told_above(self, key)
         for index in ended:
             info = infos[index]
             found = info.get(INTERVENTIONS)

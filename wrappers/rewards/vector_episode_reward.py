@@ -10,7 +10,11 @@ from gymnasium.core import ActType, ObsType
 
 from dqn_plugins.wrappers.observing.observer import ObservedVectorEnv
 from dqn_plugins.wrappers.rewards.episode import is_told
-from dqn_plugins.wrappers.rewards.episode_statistics import EpisodeStatistics, told_above
+from dqn_plugins.wrappers.rewards.episode_statistics import (
+    EpisodeStatistics,
+    of_running,
+    told_above,
+)
 
 __all__ = ["VectorEpisodeReward"]
 
@@ -50,13 +54,18 @@ class VectorEpisodeReward(EpisodeStatistics, ObservedVectorEnv[ObsType, ActType]
         print(envs.mean_return, envs.episode_count)
     """
 
+    episode_start_times = of_running(
+        "started", "When the running episodes began, on the clock of ``time.perf_counter``."
+    )
+    prev_dones = of_running("over", "Whether the last step ended an episode, of each environment.")
+
     def _after_step(self, ended: Sequence[int], infos: Any) -> None:
         if not isinstance(infos, dict):  # of DictInfoToList, one for each
             super()._after_step(ended, infos)
         elif ended:
             records = [self._finish(index) for index in ended]
             key = self._stats_key
-            if told_above(key) or is_told(infos, key):
+            if told_above(self, key) or is_told(infos, key):
                 return
             kinds = {"r": np.float64, "l": np.int64, "t": np.float64}
             infos[key] = {name: np.zeros(self.num_envs, kind) for name, kind in kinds.items()}

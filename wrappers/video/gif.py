@@ -28,7 +28,8 @@ def to_gif(
     :param out: File to write; by default it lies beside the video, with ``.gif`` for ``.mp4``. If
         the name is taken, the next number is used.
     :param width: In pixels, at least 16; the height follows. Smaller videos stay as they are.
-    :param fps: Frames per second; of faster videos frames are left out.
+    :param fps: Frames per second, at most 50; of faster videos frames are left out. A GIF shows
+        each frame for whole hundredths of a second, so the next lower rate of 100 / n is taken.
     :return: The file that was written.
     :raises FileNotFoundError: If there is no such video.
     :raises ValueError: If it is empty, ``width`` or ``fps`` is out of range, or ``out`` does not
@@ -52,7 +53,8 @@ def to_gif(
     if width < 16:
         raise ValueError(f"width: received {width!r}, it must be at least 16. Pass 360.")
     reader = VideoReader(file)
-    rate = min(checked_fps(fps), reader.fps)
+    # A GIF counts in hundredths of a second, and browsers slow down one that shows a frame for 1.
+    rate = Fraction(100, max(2, math.ceil(100 / min(checked_fps(fps), reader.fps))))
     count = sum(1 for _ in iter(reader.advance, False))
     if not count:
         raise ValueError(f"video: {file} holds no frame. Record it again.")

@@ -39,7 +39,7 @@ class RecordVideo(RecordingEpisodes, ObservedEnv[ObsType, ActType]):
     :param name_prefix: Beginning of the file names: ``{name_prefix}-episode-{number}.mp4`` or
         ``{name_prefix}-step-{number}.mp4``.
     :param fps: Frames per second; by default ``metadata["render_fps"]``, or 30 without that.
-    :param disable_logger: False logs each finished video through :mod:`gymnasium.logger`.
+    :param disable_logger: False prints the name of each finished video.
     :param gc_trigger: Function from the episode's number to whether garbage is collected after its
         video. Nothing here needs it, since no frames are kept; None by default.
     :param caption: True writes episode, step, reward and return so far under each frame; a

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,7 +41,8 @@ __all__ = ["Recording", "RecordingEpisodes", "RecordingSeveral", "checked_video_
 
 def checked_video_length(video_length: int, least: int) -> float:
     """Check how long videos shall be."""
-    if isinstance(video_length, bool) or video_length < least:
+    is_whole = isinstance(video_length, int | np.integer) and not isinstance(video_length, bool)
+    if not is_whole or video_length < least:
         raise ValueError(
             f"video_length: received {video_length!r}, it must be a whole number of frames of at "
             f"least {least}. Pass {'200' if least else '0 to record whole episodes'}."
@@ -402,7 +402,7 @@ class RecordingEpisodes(Recording):
     def _finish(self) -> Path | None:
         path = super()._finish()
         if path is not None and not self.disable_logger:
-            logging.getLogger(__name__).info("Saved the video %s", path)
+            print(f"Saved the video {path}")
         return path
 
 
@@ -447,6 +447,8 @@ class RecordingSeveral(Recording):
         if not last or type(self)._capture_frame is not RecordingSeveral._capture_frame:
             if not (self._single and replaced):
                 self._capture_frame()
+            elif self._video is not None:  # without its picture, but its numbers are told
+                self._video.follow([self._episodes[index] for index in self._indices])
             return
         frames = [None] if self._single else self._draw()
         seen = self._seen()

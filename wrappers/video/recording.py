@@ -57,6 +57,13 @@ class Video:
         """Frames so far."""
         return 0 if self.writer is None else self.writer.frame_count
 
+    def follow(self, episodes: Sequence[RunningEpisode]) -> None:
+        """Take note of how far the episodes are."""
+        for episode in episodes:
+            key = (episode.environment, episode.number)
+            if key in self._episodes or len(self._episodes) < MOST_EPISODES:
+                self._episodes[key] = episode.summary()
+
     def write(
         self,
         picture: npt.NDArray[Any],
@@ -66,10 +73,7 @@ class Video:
         environment_id: str | None,
     ) -> None:
         """Append one frame. With the first, the file is made, so all it depends on is known now."""
-        for episode in episodes:
-            key = (episode.environment, episode.number)
-            if key in self._episodes or len(self._episodes) < MOST_EPISODES:
-                self._episodes[key] = episode.summary()
+        self.follow(episodes)
         if self.writer is not None:
             self.writer.write(picture)
             return

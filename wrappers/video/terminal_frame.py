@@ -49,7 +49,7 @@ class _StepWithTerminalFrame:
         observation, reward, terminated, truncated, info = self.step(action)
         if terminated or truncated:
             (mask,) = possible_actions([info], self.env)
-            info[TERMINAL_FRAME] = self.env.render(), mask
+            info = {**info, TERMINAL_FRAME: (self.env.render(), mask)}
         return observation, reward, terminated, truncated, info
 
 

@@ -38,7 +38,12 @@ class VideoReader:
         import imageio_ffmpeg
 
         self.frames = imageio_ffmpeg.read_frames(str(file))
-        described = next(self.frames)
+        try:
+            described = next(self.frames)
+        except OSError as error:
+            raise ValueError(
+                f"video: {file} cannot be decoded. Pass an MP4 file that a recorder finished."
+            ) from error
         self.width, self.height = described["size"]
         self.fps: Fraction = checked_fps(described["fps"])
         self.frame: Frame | None = None

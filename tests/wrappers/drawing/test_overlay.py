@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from dqn_plugins import StreamQ
 from dqn_plugins.wrappers import FrameDetails, Overlay, QValueOverlay
-from dqn_plugins.wrappers.drawing.lettering import fitted, signed, text_width
+from dqn_plugins.wrappers.drawing.lettering import fitted, legible, signed, text_width
 from dqn_plugins.wrappers.drawing.overlay import q_value_function
 from dqn_plugins.wrappers.drawing.panel import ACCENT, BAR, TRACK, Axis
 
@@ -168,6 +168,12 @@ def test_small_frames_are_enlarged_and_grey_ones_coloured() -> None:
     assert (picture[:630] == 9).all()
 
 
+def test_a_caption_that_is_no_dictionary() -> None:
+    overlay = Overlay(caption=lambda details: "step 3")  # type: ignore[arg-type,return-value]
+    with pytest.raises(TypeError, match="caption: the function returned 'step 3'"):
+        overlay.draw(FRAME, details())
+
+
 def test_wrong_number_of_names() -> None:
     overlay = QValueOverlay(lambda observation: [1.0, 2.0], ["left"])
     with pytest.raises(ValueError, match="action_names: received 1 names for 2 Q-values"):
@@ -202,5 +208,10 @@ def test_numbers_and_texts() -> None:
     assert signed(-0.001, 2) == "0.00"
     assert signed(-1.5, 1) == "−1.5"
     assert signed(float("-inf"), 1) == "−inf"
+    assert signed(-123456.78, 2, longest=8) == "−123457"
+    assert signed(-123456.78, 2, longest=7) == "−123457"
+    assert signed(-1234567.8, 2, longest=7) == "−1.2e6"
+    assert signed(1e30, 1, longest=9) == "1.0e30"
+    assert legible("two\nlines", 12) == "two lines"
     assert fitted("short", 12, 500) == "short"
     assert text_width(fitted("a very long name indeed", 12, 60), 12) <= 62

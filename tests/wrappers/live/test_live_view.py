@@ -25,6 +25,7 @@ from gymnasium.error import DependencyNotInstalled
 from PIL import Image
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from dqn_plugins import NaiveDQN, StreamQ
@@ -476,8 +477,9 @@ def test_models_are_saved_into_one_folder(tmp_path: Path) -> None:
     assert StreamQ.load(tmp_path / "models" / saved[0]).num_timesteps == int(steps)
 
 
-def test_a_greedy_look_leaves_training_where_it_is() -> None:
-    env = LiveView(gym.make("CartPole-v1", render_mode="rgb_array", max_episode_steps=20), port=0)
+def test_a_greedy_look_leaves_training_where_it_is(tmp_path: Path) -> None:
+    made = gym.make("CartPole-v1", render_mode="rgb_array", max_episode_steps=20)
+    env = LiveView(EpisodeReward(Monitor(made), log_file=tmp_path / "log"), port=0)
     model = balancing(env)
     env.attach(model)
     with Client(env.url) as client, Learning(model):
@@ -490,6 +492,46 @@ def test_a_greedy_look_leaves_training_where_it_is() -> None:
         assert all("look" not in episode[4] for episode in client.episodes)
         assert None in client.all("td_error")  # that of the training's last step is not the look's
     env.close()
+    assert [file.name for file in tmp_path.iterdir()] == ["log.monitor.csv"]
+
+
+class Unrepeatable(gym.Wrapper):
+    """Does not tell its arguments."""
+
+
+@pytest.mark.parametrize(
+    ("env", "reason"),
+    [
+        (Counting(), "not made by gym.make"),
+        (Unrepeatable(gym.make("CartPole-v1", render_mode="rgb_array")), "RecordConstructorArgs"),
+    ],
+)
+def test_why_there_can_be_no_greedy_look_is_said_beforehand(env: Any, reason: str) -> None:
+    view = LiveView(env, untrained("CartPole-v1"), port=0)
+    with Client(view.url) as client, Steps(view):
+        client.until(lambda: reason in client.known.get("reasons", {}).get("look", ""))
+    view.close()
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "LunarLander-v3"])
+def test_what_renders_below_sees_what_it_would_without_the_page(env_id: str) -> None:
+    below = gym.make(env_id, render_mode="rgb_array")
+    env = LiveView(gym.wrappers.AddRenderObservation(below, render_only=True), port=0)
+    pictures = [env.reset(seed=0)[0], env.step(0)[0], env.unwrapped.render()]
+    assert [picture.shape[2] for picture in pictures] == [3, 3, 3]
+    env.close()
+    assert (env.unwrapped.render_mode, vars(env.unwrapped).get("render")) == ("rgb_array", None)
+    venv = VecLiveView(DummyVecEnv([lambda: gym.make(env_id, render_mode="rgb_array")]), port=0)
+    venv.reset()
+    assert venv.render("rgb_array").shape[2] == 3
+    venv.close()
+
+
+def test_a_threshold_without_end_is_none() -> None:
+    gym.register("Endless-v0", entry_point=Counting, reward_threshold=float("inf"))
+    with stepping(gym.make("Endless-v0")) as (client, _):
+        client.until(lambda: client.states)
+        assert client.known["threshold"] is None
 
 
 def test_a_training_that_compiles_says_so(counting: Any) -> None:
@@ -789,7 +831,11 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
         ValueError,
         "venv: received render_mode=None",
     ),
-    (lambda: LiveView(Counting(), port=0, speed=-1), ValueError, "speed: received -1"),
+    *[
+        (lambda v=v: LiveView(Counting(), port=0, speed=v), ValueError, f"speed: received {v!r}")
+        for v in (-1, float("inf"), float("nan"), "fast")
+    ],
+    (lambda: LiveView(Counting(), page="http://here"), TypeError, "page: received 'http://here'"),
     (lambda: LivePage("192.0.2.1", quiet=True), OSError, r"host, port: received '192\.0\.2\.1'"),
     *[
         (lambda port=port: LivePage(port=port), ValueError, f"port: received {port!r}")
@@ -837,7 +883,6 @@ def untrained(env_id: str) -> DQN:
 BESIDE_THE_TRAINING: dict[str, tuple[Any, str | None]] = {
     "no display": (lambda _: LiveView(Blind(), port=0), None),
     "make LiveView the outermost": (lambda _: cart_pole(model=untrained("Acrobot-v1")), None),
-    "not made by gym.make": (lambda _: LiveView(Counting(), untrained(BARE), port=0), "look"),
     "could not be saved": (lambda file: cart_pole(model=untrained(BARE), folder=file), "save"),
 }
 

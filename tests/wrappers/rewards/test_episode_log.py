@@ -68,10 +68,11 @@ def test_replacing_on_request(tmp_path: Path) -> None:
         ("monitor.csv", "monitor.csv"),
         ("deep/er/run", "deep/er/run.monitor.csv"),
         (".", "monitor.csv"),
+        ("new/", "new/monitor.csv"),
     ],
 )
 def test_names(tmp_path: Path, given: str, made: str) -> None:
-    log = EpisodeLog(tmp_path / given)
+    log = EpisodeLog(f"{tmp_path}/{given}")
     assert log.path == tmp_path / made
     log.close()
 

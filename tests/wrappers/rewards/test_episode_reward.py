@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import pickle
+import queue
+import sys
 import warnings
 from collections import deque
 from collections.abc import Callable
@@ -14,10 +17,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch as th
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import Autoreset, RecordEpisodeStatistics
 from gymnasium.wrappers import vector as vector_wrappers
 from stable_baselines3 import DQN
+from stable_baselines3.common.env_util import unwrap_wrapper
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor, load_results
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMonitor, VecNormalize
@@ -349,6 +354,12 @@ def listed(env: Any) -> Any:
     return vector_wrappers.DictInfoToList(env)
 
 
+class Decorated(gym.Wrapper):
+    @th.no_grad()
+    def step(self, action: Any) -> Any:
+        return self.env.step(action)
+
+
 VectorStatistics = vector_wrappers.RecordEpisodeStatistics
 STACKS: list[list[Any]] = [  # the innermost first
     [EpisodeReward, Monitor],
@@ -359,6 +370,7 @@ STACKS: list[list[Any]] = [  # the innermost first
     [EpisodeReward, Monitor, time_limit],
     [EpisodeReward, time_limit, RecordEpisodeStatistics],
     [EpisodeReward, EpisodeReward, RecordEpisodeStatistics],
+    [EpisodeReward, Decorated, RecordEpisodeStatistics],
     [VecMonitor, VecEpisodeReward],
     [VecEpisodeReward, VecMonitor],
     [VectorStatistics, VectorEpisodeReward],
@@ -512,6 +524,30 @@ def test_in_monitors_place_for_sb3(kind: str, own: Any) -> None:
     assert (rewards, lengths) == (pytest.approx(RETURNS), LENGTHS)
 
 
+def test_in_monitors_place_whenever_sb3_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monitors = sys.modules["stable_baselines3.common.monitor"]
+    monkeypatch.delitem(sys.modules, monitors.__name__)
+    env = EpisodeReward(Scripted())
+    assert not isinstance(env, Monitor)
+    monkeypatch.setitem(sys.modules, monitors.__name__, monitors)
+    assert isinstance(env, Monitor)
+    play(env, 3)
+    found: Any = unwrap_wrapper(scaled(env), Monitor)
+    assert found.get_episode_rewards() == RETURNS
+
+
+def test_an_environment_may_tell_in_the_same_dictionary_at_each_step() -> None:
+    class Tells(Scripted):
+        told: dict[str, Any] = {}  # noqa: RUF012
+
+        def step(self, action: int) -> Any:
+            return *super().step(action)[:4], self.told
+
+    _, infos = scalar(Tells)
+    assert [info["episode"]["r"] for info in infos] == RETURNS
+    assert Tells.told == {}
+
+
 def test_under_another_key_sb3_looks_elsewhere() -> None:
     for env in (
         DummyVecEnv([lambda: EpisodeReward(Scripted(), stats_key="whole")]),
@@ -545,7 +581,36 @@ def test_attributes_reach_the_environment_as_before() -> None:
     env.set_wrapper_attr("size", (9, 9))
     assert env.unwrapped.size == env.get_wrapper_attr("size") == (9, 9)
     again = pickle.loads(pickle.dumps(EpisodeReward(Scripted())))
+    assert type(again) is EpisodeReward
     assert play(again, 1)[0]["episode"]["r"] == RETURNS[0]
+
+
+def test_a_copy_writes_no_log(tmp_path: Path) -> None:
+    env = EpisodeReward(Scripted(), log_file=tmp_path / "log", window=np.int64(2))
+    again = copy.deepcopy(env)
+    for each in (env, again):
+        play(each, 3)
+        each.close()
+        assert each.returns == RETURNS[1:]
+    assert load_results(str(tmp_path))["r"].tolist() == RETURNS
+
+
+def test_a_report_may_be_a_method_of_what_cannot_be_copied() -> None:
+    lines: queue.Queue[str] = queue.Queue()
+    play(EpisodeReward(Scripted(), report_every=3, report=lines.put), 3)
+    assert lines.get_nowait().startswith("Episode 3:")
+
+
+def test_vector_attributes_are_gymnasiums() -> None:
+    theirs, ours = (
+        kind(SyncVectorEnv([Scripted] * 2)) for kind in (VectorStatistics, VectorEpisodeReward)
+    )
+    for env in (theirs, ours):
+        env.reset()
+        for _ in range(3):
+            env.step(np.zeros(2, int))
+    assert ours.prev_dones.tolist() == theirs.prev_dones.tolist() == [True, True]
+    assert ours.episode_start_times == pytest.approx(theirs.episode_start_times, abs=5.0)
 
 
 @pytest.mark.parametrize("kind", [RecordEpisodeStatistics, EpisodeReward])

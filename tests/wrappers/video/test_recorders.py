@@ -275,6 +275,7 @@ def test_frames_that_are_refused_end_the_recording_only(tmp_path: Path, form: st
     ("arguments", "error", "fix"),
     [
         ({"video_length": -1}, ValueError, r"video_length: received -1.*at least [01]"),
+        ({"video_length": "9"}, ValueError, r"video_length: received '9'.*at least [01]"),
         ({"fps": float("nan")}, ValueError, r"fps: received nan.*above 0"),
         ({"caption": "yes"}, TypeError, r"caption: received 'yes'.*caption=True"),
         ({"model": 3}, TypeError, r"model: received int.*q_net"),
@@ -1108,6 +1109,9 @@ def test_bare_environments_in_other_processes_are_named(tmp_path: Path) -> None:
         run(venv, 8)
     venv.close()
     assert len(colours(venv.video_path)) == 7
+    # Without the picture of its end, but with its numbers
+    first = json.loads(Path(venv.video_path).with_suffix(".json").read_text())["episodes"][0]
+    assert (first["return"], first["length"], first["terminated"]) == (-0.5, 3, True)
 
 
 def test_recording_while_a_model_learns(tmp_path: Path) -> None:

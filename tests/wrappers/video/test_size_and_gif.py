@@ -131,9 +131,25 @@ def test_a_gif_is_made_smaller_and_overwrites_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "b.gif").read_text() == "mine"
 
 
+@pytest.mark.parametrize("fps", [60, 30, 15])
+def test_a_gif_lasts_as_long_as_the_video(tmp_path: Path, fps: int) -> None:
+    path = to_gif(greys(tmp_path / "a.mp4", [40, 80] * fps, fps=fps), fps=fps)
+    with Image.open(path) as image:
+        seconds = 0.0
+        for number in range(image.n_frames):
+            image.seek(number)
+            assert image.info["duration"] >= 20
+            seconds += image.info["duration"] / 1000
+    assert seconds == pytest.approx(2.0, abs=0.08)
+
+
 def test_a_gif_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="video: received"):
         to_gif(tmp_path / "nothing.mp4")
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(ValueError, match=r"video: .*cannot be decoded"):
+        to_gif(tmp_path / "text.mp4")
+    (tmp_path / "text.mp4").unlink()
     video = greys(tmp_path / "a.mp4", [40], fps=5)
     for arguments, fix in (
         ({"out": tmp_path / "a.webp"}, r"out: received .*\.gif"),
