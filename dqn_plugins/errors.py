@@ -73,11 +73,16 @@ class MalformedTransitionError(ValueError):
         self.step = step
 
     def __str__(self) -> str:
+        advice = (
+            "Correct its `step` and `reset`; stable_baselines3.common.env_checker.check_env finds "
+            "such mistakes."
+        )
+        if self.quantity == "action mask":
+            advice = "Correct its masks, or pass use_action_masks=False to learn without them."
         return (
             f"The {self.quantity} of environment {self.env_index} at step {self.step} is "
             f"malformed: received {self.received}, it must be {self.expected}. The weights "
-            "are as they were before this transition. Correct its `step` and `reset`; "
-            "stable_baselines3.common.env_checker.check_env finds such mistakes."
+            f"are as they were before this transition. {advice}"
         )
 
 
@@ -101,7 +106,8 @@ class NonFiniteTransitionError(ValueError):
     def __str__(self) -> str:
         return (
             f"The {self.quantity} of environment {self.env_index} at step {self.step} is not "
-            f"finite: received {self.value}. Only finite numbers can be learned from, and the "
+            f"finite: received {self.value}. Only numbers that are finite in float32, up to "
+            "3.4e38, can be learned from, and the "
             "weights are as they were before this transition. Find where the environment divides "
             "by zero or overflows, or clip what it returns."
         )

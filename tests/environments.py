@@ -46,6 +46,24 @@ class SpacesEnv(gym.Env[Any, Any]):
         self.action_space = spaces.Discrete(action_space) if is_number else action_space
 
 
+class NumberedEnv(SpacesEnv):
+    """Numbers its states: a step adds 1, a reset goes to the next thousand after 6 steps."""
+
+    def __init__(self, dtype: Any = np.float32, first: float = 0) -> None:
+        super().__init__(spaces.Box(0, 2**40, (1,), dtype))
+        self.number, self.dtype = first, dtype
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.number, self.n_steps = self.number + 1000 - self.number % 1000, 0
+        return np.array([self.number], self.dtype), {}
+
+    def step(self, action: Any) -> Any:
+        self.number, self.n_steps = self.number + 1, self.n_steps + 1
+        reward = float(self.number % 2)
+        return np.array([self.number], self.dtype), reward, False, self.n_steps == 6, {}
+
+
 class SampledEnv(SpacesEnv):
     """
     Observations drawn from a space, rewards of another size than 1, and episodes of six steps.

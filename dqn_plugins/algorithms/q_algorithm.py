@@ -4,7 +4,8 @@ import os
 import sys
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, fields
 from inspect import signature
@@ -60,6 +61,7 @@ from dqn_plugins.environments import (
     make_vec_env,
     raise_if_dead,
     raise_if_malformed,
+    resets_of,
     was_raised_in,
     wrap_env,
 )
@@ -161,6 +163,7 @@ class QAlgorithm(BaseAlgorithm):
     _asked: tuple[Observation, int, np.ndarray | None] | None = None
     _masks: ActionMasks | None = None
     _masks_told: str | None = None
+    _resets_seen: int | None = None
 
     def __init__(
         self,
@@ -353,7 +356,9 @@ class QAlgorithm(BaseAlgorithm):
         explorer.stuck_rate = self.exploration_stuck_eps
         if n_envs is None:
             n_envs = learner.n_envs
-        if n_envs != learner.n_envs or not learner.is_current(thorough):
+        is_of_another = learner.policy is not self.policy
+        if n_envs != learner.n_envs or is_of_another or not learner.is_current(thorough):
+            self.q_net = self.policy.q_net
             self._replace_learner(n_envs)
         elif self._rule_in_force != self._rule_numbers(self):
             learner.set_rule(self._make_rule())
@@ -416,7 +421,7 @@ class QAlgorithm(BaseAlgorithm):
         assert env is not None
         assert self._last_obs is not None
         stream = TransitionStream(env, self.observation_space, self._masks, self.action_masks)
-        obs = stream.to_act_on(self._last_obs)
+        obs = stream.to_act_on(stream.kept(self._last_obs))
         watched = not _is_empty(callback) or self._is_overridden("_on_step")
         choose = self._ask_predict if self._is_overridden("predict") else self._choose_actions
         with Interruption() as interruption:
@@ -451,6 +456,10 @@ class QAlgorithm(BaseAlgorithm):
                         keep_going = interruption.at_once(callback.on_step)
                         self._on_step()
                         self._notice_changes()
+                        if self._last_obs is None or self._was_reset_by_others:
+                            stream = self._begin_anew()
+                            assert self._last_obs is not None
+                            obs = stream.to_act_on(stream.kept(self._last_obs))
                     for _ in range(n_ended):
                         self._episode_num += 1
                         if log_interval is not None and self._episode_num % log_interval == 0:
@@ -491,17 +500,16 @@ class QAlgorithm(BaseAlgorithm):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, BaseCallback]:
-        resets_env = reset_num_timesteps or self._last_obs is None
         env = self.env
         if env is None:
             raise ValueError("env: this model has none to learn from. Call `set_env` before.")
+        if self._was_reset_by_others:
+            self._last_obs = None
+        resets_env = reset_num_timesteps or self._last_obs is None
         self._renew(self.n_envs)
-        try:
+        with self._naming_failures(env, resets_env):
             if resets_env:
                 raise_if_dead(env)
-        except EOFError as error:
-            raise environment_failure(env, error, None, self.num_timesteps) from error
-        try:
             total_timesteps, callback = super()._setup_learn(
                 total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
             )
@@ -512,6 +520,33 @@ class QAlgorithm(BaseAlgorithm):
             if resets_env:
                 assert self._last_obs is not None
                 self._start_episodes(self._last_obs)
+        self._resets_seen = resets_of(env)
+        self.policy.set_training_mode(False)
+        self._follow_schedules(total_timesteps)
+        return total_timesteps, callback
+
+    @property
+    def _was_reset_by_others(self) -> bool:
+        """Whether somebody has begun episodes in the environment, such as ``evaluate_policy``."""
+        assert self.env is not None
+        return self._resets_seen is not None and self._resets_seen != resets_of(self.env)
+
+    def _begin_anew(self) -> TransitionStream:
+        """Begin new episodes: a callback played in the environment, or has set another."""
+        env = self.env
+        assert env is not None
+        with self._naming_failures(env, resets_env=True):
+            self._last_obs = obs = env.reset()  # type: ignore[assignment]
+            self._find_action_masks(env, is_reset=True)
+            self._start_episodes(obs)  # type: ignore[arg-type]
+        self._resets_seen = resets_of(env)
+        return TransitionStream(env, self.observation_space, self._masks, self.action_masks)
+
+    @contextmanager
+    def _naming_failures(self, env: VecEnv, resets_env: bool) -> Iterator[None]:
+        """Say which environment failed where episodes begin, and begin them anew next time."""
+        try:
+            yield
         except (MalformedTransitionError, NonFiniteTransitionError) as error:
             error.step = self.num_timesteps
             self._last_obs = None
@@ -524,9 +559,6 @@ class QAlgorithm(BaseAlgorithm):
             if not was_raised_in(env, error):
                 raise
             raise environment_failure(env, error, None, self.num_timesteps) from error
-        self.policy.set_training_mode(False)
-        self._follow_schedules(total_timesteps)
-        return total_timesteps, callback
 
     def _find_action_masks(self, env: VecEnv, is_reset: bool) -> None:
         """Find out whether environments tell which actions are possible, and which are now."""
@@ -815,6 +847,7 @@ class QAlgorithm(BaseAlgorithm):
         with naming_env():
             super().set_env(env, force_reset)
         self._check_env()
+        self._resets_seen = None
 
     def set_parameters(
         self,
@@ -897,7 +930,8 @@ class QAlgorithm(BaseAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         made_anew = ["q_net", "_learner", "_rule_in_force", "_is_device_auto", "_masks"]
-        return [*super()._excluded_save_params(), *made_anew, "_lr_in_force"]
+        made_anew += ["_lr_in_force", "_resets_seen"]
+        return [*super()._excluded_save_params(), *made_anew]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []

@@ -14,6 +14,7 @@ from dqn_plugins.environments.single_env import ConstantMemoryMonitor, SingleVec
 from dqn_plugins.environments.stream import (
     TransitionStream,
     raise_if_malformed,
+    resets_of,
     true_next_observation,
 )
 
@@ -30,6 +31,7 @@ __all__ = [
     "raise_if_dead",
     "raise_if_malformed",
     "register_plugin",
+    "resets_of",
     "true_next_observation",
     "was_raised_in",
     "wrap_env",

@@ -87,13 +87,26 @@ class ActionMasks:
         venv: Any = self._env.env.unwrapped if isinstance(self._env, GymnasiumVecEnv) else self._env
         if not isinstance(venv, DummyVecEnv | SyncVectorEnv):
             return lambda: self._env.env_method(METHOD)
+        env_index = 0
+        try:
+            for env_index, env in enumerate(venv.envs):  # noqa: B007
+                env.get_wrapper_attr(METHOD)()
+        except NotImplementedError:  # of a class that leaves it to others
+            return None
+        except TypeError as error:
+            raise _malformed(
+                env_index,
+                f"{METHOD} that cannot be called ({error})",
+                "returned by a method without arguments",
+            ) from error
         venv.envs = type(venv.envs)(tell_last_action_mask(env) for env in venv.envs)
         methods = [env.get_wrapper_attr(METHOD) for env in venv.envs]
         return lambda: [method() for method in methods]
 
     def _told_at_reset(self, index: int) -> Any:
         """Find what an environment told when it was reset; some tell None instead of nothing."""
-        return (self._env.reset_infos[index] or {}).get(KEY)
+        infos = getattr(self._env, "reset_infos", ())  # not all that is wrapped is a VecEnv
+        return (infos[index] or {}).get(KEY) if index < len(infos) else None
 
     def at_first(self) -> np.ndarray | None:
         """

@@ -31,6 +31,8 @@ class EnvPoolVecEnv(GymnasiumVecEnv):
     :raises ValueError: If it gives the environments in the order in which they are done.
     """
 
+    _gives_new_arrays = True
+
     def __init__(
         self,
         pool: Any,

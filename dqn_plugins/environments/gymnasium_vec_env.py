@@ -58,8 +58,8 @@ class GymnasiumVecEnv(VecEnv):
                 "it says which steps are transitions."
             ) from None
         self.env = env
-        # Such an environment gives the same array again at every step.
-        self._has_to_copy = not getattr(env.unwrapped, "copy", True)
+        # One of one's own may give the same array at each step.
+        self._has_to_copy = not getattr(env.unwrapped, "copy", self._gives_new_arrays)
         super().__init__(
             env.num_envs,
             observation_space or env.single_observation_space,
@@ -80,8 +80,13 @@ class GymnasiumVecEnv(VecEnv):
         """The processes that the environments run in; none if they run in this one."""
         return getattr(self.env.unwrapped, "processes", ())
 
+    _gives_new_arrays = False
+    n_resets = 0
+    """How often episodes were begun by a call."""
+
     def reset(self) -> Any:
         """Begin an episode in every environment."""
+        self.n_resets += 1
         options = self._options[0]
         if any(other != options for other in self._options):
             raise ValueError(

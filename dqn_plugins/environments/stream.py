@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from dqn_plugins.environments.action_masks import ActionMasks
 from dqn_plugins.environments.failure import environment_failure, step_watched
@@ -16,7 +16,7 @@ from dqn_plugins.errors import MalformedTransitionError
 from dqn_plugins.learning.transition import Observation, Transition
 from dqn_plugins.policies.action_masks import NUMBERS
 
-__all__ = ["TransitionStream", "raise_if_malformed", "true_next_observation"]
+__all__ = ["TransitionStream", "raise_if_malformed", "resets_of", "true_next_observation"]
 
 
 class TransitionStream:
@@ -47,6 +47,9 @@ class TransitionStream:
         # They look by themselves at what their environments give.
         self._is_checked = type(env) in (SingleVecEnv, SyncVecEnv)
         self._step = env.step if self._is_checked else partial(step_watched, env)
+        # A VecEnv of one's own may give the same array at each step.
+        known = DummyVecEnv | SubprocVecEnv | GymnasiumVecEnv | TurnTakingVecEnv
+        self._gives_its_own = not isinstance(source, known)
 
     @property
     def first_env_index(self) -> int:
@@ -61,6 +64,10 @@ class TransitionStream:
         :return: The same; of environments that take turns, that of those whose turn it is.
         """
         return self._turns.obs if self._turns is not None else obs
+
+    def kept(self, obs: Observation) -> Observation:
+        """Copy observations that the environment may overwrite with its next ones."""
+        return each_part(np.copy, obs) if self._gives_its_own else obs
 
     @property
     def masks_to_act_on(self) -> np.ndarray | None:
@@ -92,6 +99,7 @@ class TransitionStream:
                 new_obs, rewards, dones, infos = result
             else:
                 new_obs, rewards, dones, infos = self._step(actions)
+                new_obs = self.kept(new_obs)  # type: ignore[arg-type]
                 valid, begun = self._every_row, None
             if not self._is_checked:
                 rewards, dones = np.asarray(rewards), np.asarray(dones)
@@ -154,6 +162,11 @@ class TransitionStream:
             return masks
         parts = self.action_masks[:first], masks, self.action_masks[first + len(masks) :]
         return np.concatenate(parts)
+
+
+def resets_of(env: VecEnv) -> int:
+    """Tell how often episodes were begun in all environments by a call; 0 where nobody counts."""
+    return getattr(env.unwrapped, "n_resets", 0)
 
 
 def true_next_observation(

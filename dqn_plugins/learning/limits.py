@@ -22,7 +22,8 @@ def check_optimizer(optimizer: Optimizer) -> None:
                 f"learning_rate: received {group['lr']!r}, it must be in [0, 1e15]. Try 1e-3."
             )
         eps = group.get("eps", SMALLEST_EPS)
-        if not SMALLEST_EPS <= eps < float("inf"):
+        is_number = isinstance(eps, float | int)  # Adafactor has two, and checks them itself
+        if is_number and not SMALLEST_EPS <= eps < float("inf"):
             raise ValueError(
                 f"eps: received {eps!r}, it must be at least {SMALLEST_EPS}: with 0, "
                 f"{type(optimizer).__name__} divides 0 by 0. Pass optimizer_kwargs=dict(eps=1e-8)."

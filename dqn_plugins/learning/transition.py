@@ -73,7 +73,7 @@ def raise_if_not_finite(
     obs: Observation, rewards: np.ndarray, next_obs: Observation, first_env_index: int = 0
 ) -> None:
     """
-    Refuse transitions that hold NaN or infinity.
+    Refuse transitions that hold NaN or infinity, or what would be infinity in float32.
 
     :param obs: Observations, shape (n_envs, ...).
     :param rewards: Rewards, shape (n_envs,).
@@ -83,7 +83,8 @@ def raise_if_not_finite(
     """
     parts = [*_named_arrays("observation", obs), ("reward", rewards)]
     for name, values in [*parts, *_named_arrays("next observation", next_obs)]:
-        finite = np.isfinite(values)
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(values.astype(np.float32, copy=False))
         if not finite.all():
             row = int(np.argwhere(~finite)[0][0])
             raise NonFiniteTransitionError(name, first_env_index + row, values[row])

@@ -75,7 +75,7 @@ def rows_of(infos: Any, n_envs: int) -> list[dict[str, Any]]:
         return list(infos)
     rows: list[dict[str, Any]] = [{} for _ in range(n_envs)]
     for key, value in infos.items():
-        if key.startswith("_"):  # says which environments have told the rest of its name
+        if key[:1] == "_" and key[1:] in infos:  # says which environments have told that
             continue
         values: Any = [value] * n_envs
         if isinstance(value, dict):

@@ -49,29 +49,34 @@ class Inputs:
         places = [np.arange(self.n)[self._places[key][0]] for key in normalized]
         self.normalized = np.concatenate([np.empty(0, np.int64), *places])
         """Which of these numbers are normalised."""
+        # A time stamp, less its mean, has digits that float32 would have rounded off before.
+        is_wide = any(not np.can_cast(np.dtype(parts[key].dtype), np.float32) for key in normalized)
+        self.row_dtype = np.dtype(np.float64) if is_wide else FLOAT32
+        """What the numbers of an observation are handed to compiled code in."""
 
     def rows(self, obs: Observation) -> np.ndarray:
-        """Flatten observations to (n_envs, n), float32, in memory of the usual layout."""
+        """Flatten observations to (n_envs, n), :attr:`row_dtype`, in memory of the usual layout."""
         if not self._is_array:
-            return self._from_parts(obs)
+            return self._from_parts(obs, self.row_dtype)
         assert isinstance(obs, np.ndarray)
+        dtype = self.row_dtype
         # Compiled code would be compiled anew for another layout or for read-only memory.
-        if obs.dtype is FLOAT32 and obs.ndim == 2 and obs.flags.carray:
+        if obs.dtype is dtype and obs.ndim == 2 and obs.flags.carray:
             return obs
-        if obs.dtype != FLOAT32:
-            return obs.astype(np.float32, order="C").reshape(len(obs), -1)
-        return np.require(obs, np.float32, ["C", "W"]).reshape(len(obs), -1)
+        if obs.dtype != dtype:
+            return obs.astype(dtype, order="C").reshape(len(obs), -1)
+        return np.require(obs, dtype, ["C", "W"]).reshape(len(obs), -1)
 
     def rows_of_rollout(self, obs: Any) -> np.ndarray:
         """Flatten a rollout's observations, arrays or tensors, likewise, to :attr:`dtype`."""
         if not self._is_array:
-            return self._from_parts(obs)
+            return self._from_parts(obs, self.dtype)
         return np.require(np.asarray(obs).reshape(-1, self.n), self.dtype, ["C", "W"])
 
-    def _from_parts(self, obs: Any) -> np.ndarray:
+    def _from_parts(self, obs: Any, dtype: np.dtype[Any]) -> np.ndarray:
         parts = obs if isinstance(obs, dict) else {ONLY: obs}
         n_rows = len(next(iter(parts.values())))
-        rows = np.zeros((n_rows, self.n), np.float32)
+        rows = np.zeros((n_rows, self.n), dtype)
         for key, (places, zeros) in self._places.items():
             values = np.asarray(parts[key]).reshape(n_rows, -1)
             if zeros is None:

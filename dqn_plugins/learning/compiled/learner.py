@@ -59,13 +59,15 @@ class CompiledLearner(Learner):
         if masked in self._compiled_for:
             return
         memory = self._memory
-        rows, indices = np.empty((0, memory.inputs.n), np.float32), np.empty(0, np.int64)
+        rows: Any = np.empty((0, memory.inputs.n))
+        indices = np.empty(0, np.int64)
         rewards, flags = np.empty(0, np.float32), np.empty(0, np.bool_)
         with announced():
             if isinstance(self.rule, RolloutRule):
                 rows = rows.astype(memory.inputs.dtype)
                 self._learn(self._structure, rows, indices, rewards, indices, 0, self._no_values)
             else:
+                rows = rows.astype(memory.inputs.row_dtype)
                 masks = np.empty((0, 1), np.bool_) if masked else None
                 rules.observe(self._network, rows)
                 rules.greedy_actions(self._network, rows, indices, masks)

@@ -62,6 +62,12 @@ class Memory:
         self._states = [self._optimizer.state[param] for param in stepped]
         self._states_seen = list(self._state_tensors())
         self._hooks = hooks_of(policy.q_net)
+        self._members = [
+            (held, [*map(id, held.values())])
+            for module in policy.q_net.modules()
+            for held in (module._modules, module._parameters)
+            if held
+        ]
         self._is_stale = False
         self._watch_the_optimizer()
 
@@ -193,6 +199,7 @@ class Memory:
         )
         return (
             fits
+            and all([*map(id, held.values())] == members for held, members in self._members)
             and _addresses_of(self._own_tensors) == self._addresses
             and all(map(is_, self._state_tensors(), self._states_seen))
         )

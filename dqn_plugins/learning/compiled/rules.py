@@ -482,9 +482,9 @@ def count(flags: Bools) -> int:
 
 @compiled
 def all_finite(values: Floats) -> bool:
-    """Look for NaN and infinity."""
+    """Look for NaN, infinity, and what would be infinity in float32."""
     for value in values.flat:  # noqa: SIM110 - compiled code has no generators
-        if not np.isfinite(value):
+        if not np.isfinite(np.float32(value)):
             return False
     return True
 

@@ -10,7 +10,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnvWrapper, VecNormalize
 
 import dqn_plugins
 from dqn_plugins import EnvironmentStepError, MalformedTransitionError, TellLastActionMask
@@ -404,6 +404,47 @@ def test_environments_of_which_only_some_have_the_method_are_refused():
     env = DummyVecEnv([masking, lambda: TaggedEnv(SPACE, ENDS)])
     with pytest.raises(MalformedTransitionError, match=r"environment 1 .* no method action_masks"):
         dqn_plugins.NaiveDQN("MlpPolicy", env, seed=0).learn(10)
+
+
+class Attribute(TaggedEnv):
+    action_masks: Any = np.ones(3, np.bool_)
+
+
+class OfAnAgent(TaggedEnv):
+    def action_masks(self, agent: str) -> Any:
+        return np.ones(3, np.bool_)
+
+
+@pytest.mark.parametrize("kind", [Attribute, OfAnAgent])
+def test_what_is_no_method_is_refused_with_a_way_out(kind):
+    env = kind(SPACE, ENDS)
+    with pytest.raises(MalformedTransitionError, match=r"environment 0 .* without arguments.*use_"):
+        dqn_plugins.NaiveDQN("MlpPolicy", env, seed=0).learn(10)
+    dqn_plugins.NaiveDQN("MlpPolicy", env, seed=0, use_action_masks=False).learn(10)
+
+
+def test_where_nothing_is_told_there_are_no_masks():
+    class LeftToOthers(TaggedEnv):
+        def action_masks(self) -> Any:
+            raise NotImplementedError
+
+    class NotAVecEnv(VecEnvWrapper):
+        """As SuperSuit's: what is wrapped has no infos of resets."""
+
+        unwrapped = property(lambda self: object())  # type: ignore[assignment]
+
+        def reset(self) -> Any:
+            return self.venv.reset()
+
+        def step_wait(self) -> Any:
+            return self.venv.step_wait()
+
+    for env in (
+        LeftToOthers(SPACE, ENDS),
+        NotAVecEnv(DummyVecEnv([lambda: TaggedEnv(SPACE, ENDS)])),
+    ):
+        model = dqn_plugins.NaiveDQN("MlpPolicy", env, seed=0).learn(10)
+        assert model.action_masks is None
 
 
 def test_a_time_limit_in_a_process_without_its_last_mask_says_what_to_do():

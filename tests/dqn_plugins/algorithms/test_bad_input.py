@@ -20,6 +20,7 @@ from tests.algorithms import ALGORITHMS, each_algorithm, each_online_algorithm
 from tests.environments import (
     BadReset,
     FaultyEnv,
+    NumberedEnv,
     RecordingEnv,
     SpacesEnv,
     Transition,
@@ -31,6 +32,7 @@ from tests.helpers import (
     everything,
     follow,
     learn_all,
+    statistics,
     through_a_file,
     unchanged,
     weights,
@@ -385,6 +387,37 @@ def test_learn_names_the_part_of_a_dictionary():
     with pytest.raises(NonFiniteTransitionError, match="'vec'"):
         model.learn(5)
     assert model._n_updates == 0
+
+
+class Sentinel(NumberedEnv):
+    """Gives a number once that float64 holds and float32 does not."""
+
+    def __init__(self, at_reset: bool) -> None:
+        super().__init__(np.float64)
+        self.at_reset = at_reset
+
+    def reset(self, **kwargs: Any) -> Any:
+        obs, info = super().reset(**kwargs)
+        return np.array([1e300]) if self.at_reset and self.number == 3_000 else obs, info
+
+    def step(self, action: Any) -> Any:
+        obs, *rest = super().step(action)
+        return np.array([1e300]) if not self.at_reset and self.number == 2_003 else obs, *rest
+
+
+@each_algorithm
+@pytest.mark.parametrize("at_reset", [False, True])
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_what_float32_cannot_hold_is_refused(backend, row, at_reset, n_envs):
+    model = row.make(DummyVecEnv([lambda: Sentinel(at_reset)] * n_envs), backend=backend)
+    with pytest.raises(
+        NonFiniteTransitionError, match=r"received \[1.e\+300\].*in float32"
+    ) as error:
+        model.learn(60)
+    assert error.value.env_index == 0
+    assert np.isfinite(weights(model)).all()
+    assert all(np.isfinite(numbers).all() for numbers in statistics(model).values())
+    assert all(numbers.max() < 1e10 for numbers in statistics(model).values())
 
 
 @each_online_algorithm

@@ -25,6 +25,7 @@ from stable_baselines3.common.callbacks import (
 )
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import FakeImageEnv, SimpleMultiObsEnv
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import KVWriter, Logger
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
@@ -38,7 +39,7 @@ from stable_baselines3.dqn.policies import QNetwork as SB3QNetwork
 from dqn_plugins import NaiveDQN
 from dqn_plugins.policies import MlpPolicy
 from tests.algorithms import each_algorithm
-from tests.environments import FaultyEnv, RecordingEnv, ScriptedEnv, SpacesEnv, raising
+from tests.environments import FaultyEnv, NumberedEnv, RecordingEnv, ScriptedEnv, SpacesEnv, raising
 from tests.helpers import through_a_file, weights
 from tests.sb3_suite import LEFT_OUT
 
@@ -322,6 +323,90 @@ def test_set_env_learns_from_the_new_environment_after_a_reset(row):
 
 
 # What scripts written for DQN read
+
+
+def learned_from(model: Any, monkeypatch: Any) -> list[Any]:
+    """What the model learns from, from now on."""
+    learn, learned = model._learn_from, []
+
+    def keep(transition: Any) -> Any:
+        learned.append(transition)
+        return learn(transition)
+
+    monkeypatch.setattr(model, "_learn_from", keep)
+    return learned
+
+
+@each_algorithm
+@pytest.mark.parametrize("in_callback", [False, True])
+def test_who_plays_in_the_models_environment_breaks_no_transition(row, in_callback, monkeypatch):
+    model = row.make(NumberedEnv())
+    learned = learned_from(model, monkeypatch)
+    if in_callback:
+        model.learn(40, callback=EvalCallback(model.get_env(), eval_freq=9, n_eval_episodes=1))
+    else:
+        model.learn(16)
+        evaluate_policy(model, model.get_env(), 1)
+        model.learn(16, reset_num_timesteps=False)
+    assert len(learned) >= 32
+    assert {float(each.next_obs[0, 0] - each.obs[0, 0]) for each in learned} == {1.0}
+
+
+@each_algorithm
+def test_a_callback_may_set_another_environment(row, monkeypatch):
+    class Harder(BaseCallback):
+        def _on_step(self) -> bool:
+            if self.n_calls == 10:
+                self.model.set_env(NumberedEnv(first=50_000))
+            return True
+
+    model = row.make(NumberedEnv())
+    learned = learned_from(model, monkeypatch)
+    model.learn(32, callback=Harder())
+    first = [float(each.obs[0, 0]) for each in learned]
+    assert max(first[:10]) < 50_000 < min(first[10:])
+    assert {float(each.next_obs[0, 0] - each.obs[0, 0]) for each in learned} == {1.0}
+
+
+def other_layer(model: Any) -> None:
+    model.q_net.q_net[-1] = th.nn.Linear(8, 3)
+
+
+def other_activation(model: Any) -> None:
+    network = model.q_net.q_net
+    (place,) = (i for i, each in enumerate(network) if "LU" in type(each).__name__)
+    network[place] = th.nn.Tanh()
+
+
+def other_parameter(model: Any) -> None:
+    weight = model.q_net.q_net[-1].weight
+    model.q_net.q_net[-1].weight = th.nn.Parameter(th.randn_like(weight))
+
+
+def other_policy(model: Any) -> None:
+    model.policy = type(model)(
+        "MlpPolicy", RecordingEnv(), seed=5, policy_kwargs={"net_arch": [8]}
+    ).policy
+
+
+@each_algorithm
+@pytest.mark.parametrize("replace", [other_layer, other_activation, other_parameter, other_policy])
+def test_what_is_replaced_in_a_policy_is_acted_by(row, replace):
+    model = row.make().learn(16)
+    replace(model)
+    model.learn(16, reset_num_timesteps=False)
+    assert model.q_net is model.policy.q_net
+    obs = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    with th.no_grad():
+        values = model.q_net(th.from_numpy(obs))
+    assert model._learner.greedy_actions(obs).tolist() == values.argmax(1).tolist()
+
+
+def test_an_optimizer_may_have_numbers_of_its_own_form():
+    kwargs = {"optimizer_class": th.optim.Adafactor}
+    model = NaiveDQN("MlpPolicy", RecordingEnv(), seed=0, policy_kwargs=kwargs)
+    before = weights(model)
+    assert not np.array_equal(weights(model.learn(16)), before)
 
 
 def test_the_arguments_shared_with_dqn_have_its_names_and_its_order():

@@ -25,7 +25,7 @@ from dqn_plugins.policies import (
     TraceAdam,
 )
 from tests.algorithms import ALGORITHMS
-from tests.environments import RecordingEnv, ScriptedEnv, SpacesEnv
+from tests.environments import NumberedEnv, RecordingEnv, ScriptedEnv, SpacesEnv
 from tests.helpers import everything, statistics, through_a_file, traces, weights
 
 (make,) = (row.make for row in ALGORITHMS if row.algorithm is StreamQ)
@@ -190,6 +190,18 @@ def test_vec_normalize_is_warned_of_with_what_to_drop(learn_env, tmp_path):
     }
     with pytest.warns(UserWarning, match="Drop VecNormalize.*normalize_observations=False"):
         use[learn_env]()
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+def test_large_numbers_keep_their_digits_until_they_are_normalised(dtype):
+    """As time stamps have them, of which float32 would round a minute off."""
+    models = [
+        make(NumberedEnv(dtype, first=1.7e9), backend=backend).learn(60)
+        for backend in ("torch", "compiled")
+    ]
+    for name, numbers in statistics(models[0]).items():
+        np.testing.assert_allclose(statistics(models[1])[name], numbers, rtol=1e-9)
+    np.testing.assert_allclose(*map(weights, models), rtol=1e-3, atol=1e-5)
 
 
 def test_vec_normalize_is_welcome_without_normalisation_of_ones_own():

@@ -281,6 +281,7 @@ class OwnNumbers(VectorEnv):
             "_r": np.array([True, False]),
             "names": ["a", "b", "c"],
             "nested": {"l": np.array([5, 6])},
+            "_raw": 7,
         }
         return np.zeros((2, 1), np.float32), np.ones(2), np.ones(2, bool), np.zeros(2, bool), infos
 
@@ -293,6 +294,42 @@ def test_what_environments_tell_of_their_own_does_no_harm():
     assert [info.get("r") for info in infos] == [1.0, None]
     assert [info["nested"] for info in infos] == [{"l": 5}, {"l": 6}]
     assert all(info["names"] == ["a", "b", "c"] for info in infos)
+    assert all(info["_raw"] == 7 for info in infos)
+
+
+class SameArray(BareVecEnv):
+    """Gives the same array at each step."""
+
+    def reset(self) -> Any:
+        self.obs = super().reset()
+        return self.obs
+
+    def step_wait(self) -> Any:
+        obs, *rest = super().step_wait()
+        self.obs[:] = obs
+        return self.obs, *rest
+
+
+class SameArrayVector(OwnNumbers):
+    obs = np.zeros((2, 1), np.float32)
+
+    def step(self, actions: Any) -> Any:
+        self.obs += 1
+        return self.obs, *super().step(actions)[1:]
+
+
+@pytest.mark.parametrize("make", [SameArray, SameArrayVector])
+def test_an_environment_may_give_the_same_array_at_each_step(make, monkeypatch):
+    model = StreamQ("MlpPolicy", make(), seed=0)
+    learn, differences = model._learn_from, []
+
+    def keep(transition: Any) -> Any:
+        differences.append((transition.next_obs - transition.obs)[0, -1])
+        return learn(transition)
+
+    monkeypatch.setattr(model, "_learn_from", keep)
+    model.learn(8)
+    assert set(differences) == {1.0}
 
 
 def test_a_vec_env_with_nothing_that_sb3_does_not_call():
