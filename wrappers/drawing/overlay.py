@@ -141,6 +141,7 @@ class Overlay:
         :param details: What to write.
         :return: A uint8 array of shape (height + panel, width, 3).
         :raises ValueError: If the number of Q-values differs from the number of action names.
+        :raises TypeError: If a caption of one's own is no dictionary.
         """
         picture = to_rgb(frame)
         factor = math.ceil(SMALLEST_WIDTH / picture.shape[1])
