@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -209,7 +210,7 @@ def put_together(
 ) -> StudyResults:
     """
     Make one study of several, each cell once. Where one name stands for other settings in a later
-    study, that study's folder is added to the name.
+    study, that study's folder is added to the name, and a number where that stands for others, too.
 
     :param studies: The studies, at least one.
     :param out: Folder of what is written about them.
@@ -217,7 +218,7 @@ def put_together(
     :return: All their cells; the environments, algorithms and seeds of any.
     :raises SettingsError: If there is no such reference.
     """
-    known: dict[tuple[str, str], str] = {}  # identity of the first seed of a name, as seed 0
+    known: dict[tuple[str, str], str] = {}  # identity of a name on an environment, as seed 0
     cells: dict[tuple[str, str, int], Cell] = {}
     algorithms: dict[str, Any] = {}
     for study in studies:
@@ -226,16 +227,15 @@ def put_together(
             for cell in study.cells
             if cell.settings
         }
-        others = {key[1] for key, kind in kinds.items() if known.get(key, kind) != kind}
-        names = {name: f"{name} ({study.folder.name})" for name in others}
+        names = {name: _name_among(known, kinds, name, study.folder) for name in study.algorithms}
         for cell in study.cells:
-            renamed = replace(cell, algorithm=names.get(cell.algorithm, cell.algorithm))
+            renamed = replace(cell, algorithm=names[cell.algorithm])
             key = (cell.environment, renamed.algorithm, cell.seed)
             if cells.setdefault(key, renamed).status != "finished" == renamed.status:
                 cells[key] = renamed
         for name in study.algorithms:
-            algorithms.setdefault(names.get(name, name), study.settings["algorithms"][name])
-        known = {**kinds, **known}
+            algorithms.setdefault(names[name], study.settings["algorithms"][name])
+        known |= {(environment, names[name]): kind for (environment, name), kind in kinds.items()}
     environments = tuple(dict.fromkeys(each for study in studies for each in study.environments))
     first, *rest = (study.settings for study in studies)
     shared = {
@@ -252,6 +252,23 @@ def put_together(
         tuple(cells[key] for key in sorted(cells, key=lambda k: (order[k[0]], order[k[1]], k[2]))),
         _reference(tuple(algorithms), reference or studies[0].reference),
         tuple(stranger for study in studies for stranger in study.strangers),
+    )
+
+
+def _name_among(
+    known: Mapping[tuple[str, str], str],
+    kinds: Mapping[tuple[str, str], str],
+    name: str,
+    folder: Path,
+) -> str:
+    """The first name, of those that an algorithm may have, that stands for no other settings."""
+    mine = {environment: kind for (environment, each), kind in kinds.items() if each == name}
+    place = folder.resolve().name
+    numbered = (f"{name} ({place} {number})" for number in count(2))
+    return next(
+        each
+        for each in chain((name, f"{name} ({place})"), numbered)
+        if all(known.get((environment, each), kind) == kind for environment, kind in mine.items())
     )
 
 

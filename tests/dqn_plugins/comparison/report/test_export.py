@@ -126,6 +126,24 @@ def test_a_name_with_other_settings_gets_the_folders_name(study: Path, tmp_path:
     assert "timesteps" not in together.settings
 
 
+def test_every_name_stands_for_the_same_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where folders are called alike, too, and where one is the working directory."""
+    studies = [tmp_path / name / "run" for name in "abcd"]
+    for number, folder in enumerate(studies):
+        timesteps = 10_000 * min(number + 1, 3)  # the last has the settings of the one before
+        write_study(folder, [CART_POLE], ["dqn"], seeds=4, timesteps=timesteps)
+        finish_cell(folder, CART_POLE, "dqn", number, float(number))
+    monkeypatch.chdir(studies[1])
+    studies[1] = Path()
+    together = put_together([read_study(each) for each in studies], tmp_path)
+    assert together.algorithms == ("dqn", "dqn (run)", "dqn (run 2)")
+    returns = [[cell.final_return for cell in together.finished(CART_POLE, name)]
+               for name in together.algorithms]  # fmt: skip
+    assert returns == [[0.0], [1.0], [2.0, 3.0]]
+
+
 def test_nothing_to_report_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("report")
     assert "studies" in capsys.readouterr().err
