@@ -17,7 +17,7 @@ from dqn_plugins.comparison.statistics import (
     probability_of_improvement,
     seeds_to_tell,
 )
-from dqn_plugins.wrappers.drawing.lettering import signed
+from dqn_plugins.wrappers.drawing.lettering import MINUS, signed
 
 __all__ = ["TIMING_COLUMNS", "AlgorithmSummary", "Summary", "summarise"]
 
@@ -131,7 +131,7 @@ class Summary:
         """Say in a sentence or two which algorithm did best, as far as the seeds allow."""
         ranked = [row for row in self.ranked(environment) if row.final is not None]
         if not ranked:
-            return f"On {environment} no run is finished yet, so there is nothing to compare."
+            return f"On {environment} no run is finished, so there is nothing to compare."
         best, *others = ranked
         assert best.final is not None
         value = number(best.final.value)
@@ -161,7 +161,7 @@ class Summary:
     def cautions(self) -> list[str]:
         """What a reader must know before believing the figures, most important first."""
         cautions = []
-        fewest = min((len(row.finished) for row in self.rows), default=0)
+        fewest = min((len(row.finished) for row in self.rows if row.finished), default=0)
         if 1 < fewest < FEW_SEEDS:
             rough = (
                 f"Where only {fewest} seeds are finished, an interval is rough and too narrow: on "
@@ -347,15 +347,17 @@ def _columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:
 
 def number(value: float | None) -> str:
     """
-    Write a figure with about three digits, the way a reader compares them, with a true minus sign
-    and thin separators of thousands; a dash for None.
+    Write a figure with about three digits, however small, the way a reader compares them, with a
+    true minus sign and thin separators of thousands; a dash for None.
     """
     if value is None:
         return "–"
     size = abs(value)
-    decimals = 0 if size >= 99.95 else 1 if size >= 9.995 else 2
-    text = signed(value, decimals, ",")
-    return text if text.strip("0.") else "0"
+    if size < 1e-9:  # what rounding leaves of returns that cancel
+        return "0"
+    if size < 0.9995:
+        return f"{value:#.3g}".replace("-", MINUS)
+    return signed(value, 0 if size >= 99.95 else 1 if size >= 9.995 else 2, ",")
 
 
 def share(value: float | None) -> str:

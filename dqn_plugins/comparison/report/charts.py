@@ -89,7 +89,9 @@ def _figure(name: str, colours: Mapping[str, str], height: float, width: float) 
 
 
 def _shortened(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    # In the middle: variants of one algorithm begin alike.
+    half = LONGEST_NAME // 2
+    return name if len(name) <= LONGEST_NAME else f"{name[:half]}…{name[1 - half :]}"
 
 
 def _series(colours: Mapping[str, str], summary: Summary, algorithm: str) -> tuple[str, Any]:

@@ -36,7 +36,7 @@ __all__ = ["write_report"]
 # base64 makes four bytes of three; with charts and tables the page stays below 15 MB.
 MOST_VIDEO_BYTES = 9_000_000
 # Said by the page where the settings stand.
-PER_CELL = ("algorithm", "environment", "seed")
+PER_CELL = ("algorithm", "environment", "seed", "identity")
 TROUBLES = {
     "failed": "failed",
     "damaged": "cannot be read",

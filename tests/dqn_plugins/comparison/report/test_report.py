@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from dqn_plugins.comparison.report.charts import final_returns_svg
 from dqn_plugins.comparison.report.page import write_report
 from dqn_plugins.comparison.results import read_study
 from dqn_plugins.comparison.statistics import iqm_estimate
@@ -180,10 +181,33 @@ def test_one_seed_makes_no_claim(tmp_path, capsys):
 def test_nothing_finished_is_a_report_too(tmp_path):
     write_study(tmp_path, algorithms=["stream_q"], seeds=2)
     page = Page(write_report(tmp_path, videos=False).read_text()).text
-    assert "no run is finished yet" in page
+    assert "no run is finished, so" in page
     assert "2 not begun:" in page
     assert "there are no curves" in page
     assert "Relative to" not in page  # there is nothing else
+
+
+def test_an_algorithm_without_a_finished_run_takes_no_caution_away(tmp_path):
+    write_study(tmp_path, algorithms=["dqn", "ppo"], seeds=2)
+    finish_all(tmp_path, {"dqn": [1]})
+    assert "one seed only" in summarise(read_study(tmp_path)).cautions[0]
+    finish_cell(tmp_path, ENVIRONMENT, "dqn", 1, 2.0)
+    assert "only 2 seeds are finished" in summarise(read_study(tmp_path)).cautions[0]
+
+
+def test_settings_that_seeds_share_are_on_the_page_once(tmp_path):
+    write_study(tmp_path, algorithms=["dqn"], seeds=3)
+    finish_all(tmp_path, {"dqn": [1, 2, 3]})
+    assert write_report(tmp_path, videos=False).read_text().count("net_arch") == 1
+
+
+def test_names_that_begin_or_end_alike_differ_in_the_charts(tmp_path):
+    names = [f"stream_q_trace_decay_{rest}" for rest in ("0.8", "0.9")] + ["naive_dqn_target_0.9"]
+    write_study(tmp_path, algorithms=names, seeds=2)
+    finish_all(tmp_path, {name: [1, 2] for name in names})
+    svg = final_returns_svg(summarise(read_study(tmp_path)), ENVIRONMENT)
+    for shown in ("stream_q_…ecay_0.8", "stream_q_…ecay_0.9", "naive_dqn…rget_0.9"):
+        assert shown in svg
 
 
 def test_all_environments_together_need_every_environment(tmp_path):
@@ -256,7 +280,11 @@ def test_the_headline_claims_what_the_seeds_allow(tmp_path, finals, expected):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "–"), (0.0, "0"), (-0.001, "0"), (12345.6, "12,346"), (-151.9, "−152"), (9.5, "9.50")],
-)
+    [
+        (None, "–"), (0.0, "0"), (12345.6, "12,346"), (-151.9, "−152"), (9.5, "9.50"),
+        (0.9999, "1.00"), (-0.25, "−0.250"), (0.0411, "0.0411"), (0.00361, "0.00361"),
+        (-2.5e-7, "−2.50e−07"), (-1e-17, "0"),
+    ],
+)  # fmt: skip
 def test_figures_have_about_three_digits(value, text):
     assert number(value) == text
