@@ -1,5 +1,6 @@
 """One cell of a study: one algorithm on one environment with one seed, in a folder of its own."""
 
+import csv
 import faulthandler
 import gc
 import hashlib
@@ -9,9 +10,10 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -235,8 +237,11 @@ def _train_and_evaluate(cell: CellJob, folder: Path) -> None:
     final_seeds = range(
         FIRST_FINAL_EVALUATION_SEED, FIRST_FINAL_EVALUATION_SEED + cell.final_evaluation_episodes
     )
-    save_episodes(player.play(model, final_seeds), folder / "final_evaluation.csv")
+    final = player.play(model, final_seeds)
+    save_episodes(final, folder / "final_evaluation.csv")
     player.close()
+    played = [*final, *chain.from_iterable(episodes for *_, episodes in evaluations)]
+    _refuse_what_is_not_finite(folder, model, played)
     timings = {
         "training_steps": clock.steps,
         "training_cpu_seconds": clock.cpu_seconds,
@@ -247,6 +252,26 @@ def _train_and_evaluate(cell: CellJob, folder: Path) -> None:
         "peak_memory_mib": watch.peak_memory / MIB,
     }
     write_json(folder / "timings.json", timings)
+
+
+def _refuse_what_is_not_finite(folder: Path, model: Any, played: Sequence[Episode]) -> None:
+    """Fail where a return or a weight is NaN or infinite, which Stable-Baselines3 goes on with."""
+    logs = [log.read_text().splitlines()[1:] for log in sorted(folder.glob("episodes*.csv"))]
+    trained = [float(row["r"]) for log in logs for row in csv.DictReader(log)]
+    evaluated = [episode.episode_return for episode in played]
+    for name, returns in (("training", trained), ("evaluation", evaluated)):
+        wrong = [value for value in returns if not np.isfinite(value)]
+        if wrong:
+            raise ValueError(
+                f"{name}: received a return of {wrong[0]} in {len(wrong)} of {len(returns)} "
+                "episodes, it must be finite. Find where the environment divides by zero or "
+                "overflows, or clip its rewards."
+            )
+    if not all(bool(weights.isfinite().all()) for weights in model.policy.parameters()):
+        raise ValueError(
+            "training: received weights that are NaN or infinite, they must be finite. Lower the "
+            "learning rate or scale the rewards down, and look for observations that overflow."
+        )
 
 
 def _warm_up(cell: CellJob, watch: "_Watch") -> None:

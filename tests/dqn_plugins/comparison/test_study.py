@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -216,6 +217,46 @@ def test_what_raises_dies_or_hangs_is_its_cells_failure_alone_and_done_again(tmp
     again = run_comparison(settings)
     assert (len(again.kept), len(again.finished), again.failed) == (1, 4, {})
     assert not list(settings.out.glob("*/*/*/failure.json"))
+
+
+NOT_FINITE = """
+import gymnasium as gym
+from gymnasium.envs.classic_control import CartPoleEnv
+
+class NotFinite(CartPoleEnv):
+    def __init__(self, in_evaluations):
+        super().__init__()
+        self.in_evaluations = in_evaluations
+
+    def step(self, action):
+        observation, reward, *rest = super().step(action)
+        is_evaluated = self.np_random_seed >= 1_000_000
+        return observation, float("nan") if is_evaluated == self.in_evaluations else reward, *rest
+
+gym.register("NotFinite-v0", NotFinite, max_episode_steps=100)
+"""
+
+
+def test_returns_and_weights_that_are_not_finite_fail_their_cell(tmp_path, monkeypatch):
+    (tmp_path / "not_finite.py").write_text(NOT_FINITE)
+    monkeypatch.syspath_prepend(tmp_path)
+    variants = {
+        "early": {"algorithm": "dqn", "env_kwargs": {"in_evaluations": False}},
+        "late": {"algorithm": "random", "env_kwargs": {"in_evaluations": True}},
+    }
+    settings = small_study(
+        tmp_path / "returns", env=("not_finite:NotFinite-v0",), algo=(), seeds=1, variants=variants
+    )
+    result = run_comparison(settings)
+    early, late = (error for _, error in sorted(result.failed.items()))
+    assert re.match(r"ValueError: training: received a return of nan in \d+ of \d+ episodes", early)
+    assert "ValueError: evaluation: received a return of nan in 13 of 13 episodes" in late
+    diverging = replace(
+        settings, out=tmp_path / "weights", env=(ENVIRONMENT,), algo=("dqn",), variants={},
+        hp=("learning_rate:1e20",),
+    )  # fmt: skip
+    (error,) = run_comparison(diverging).failed.values()
+    assert error.startswith("ValueError: training: received weights that are NaN or infinite")
 
 
 def test_greedy_episodes_that_do_not_end_are_cut_and_said(tmp_path):
