@@ -1,5 +1,6 @@
 """What is made of saved models: films of their episodes, and ONNX files."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,11 +69,15 @@ def record(settings: RecordSettings, console: Console | None = None) -> list[Pat
         )
     output_folder(settings.out)
     recorded = [_record_model(model, settings, console) for model in models]
+    names = _told_apart([name for name, _ in recorded], models)
     videos = [video for _, each in recorded for video, _ in each]
     for number in range(settings.episodes if settings.side_by_side else 0):
         from dqn_plugins.wrappers import side_by_side
 
-        labels = [f"{label}: {each[number][1].episode_return:.1f}" for label, each in recorded]
+        labels = [
+            f"{name}: {each[number][1].episode_return:.1f}"
+            for name, (_, each) in zip(names, recorded, strict=True)
+        ]
         videos.append(
             side_by_side(
                 [each[number][0] for _, each in recorded],
@@ -82,6 +87,20 @@ def record(settings: RecordSettings, console: Console | None = None) -> list[Pat
         )
         console.print(f"{videos[-1]}: {', '.join(labels)}", markup=False, soft_wrap=True)
     return videos
+
+
+def _told_apart(names: list[str], models: Sequence[Path]) -> list[str]:
+    """Add to names that repeat as much of the end of the model's path as tells them apart."""
+    paths = [model.resolve().parts for model in models]
+    alike = [names.count(name) > 1 for name in names]
+    for depth in range(1, 1 + max(map(len, paths))):
+        apart = [
+            f"{name} ({'/'.join(path[-depth:])})" if is_alike else name
+            for name, path, is_alike in zip(names, paths, alike, strict=True)
+        ]
+        if len(set(apart)) == len(apart):
+            return apart
+    return names  # one model twice
 
 
 def _record_model(

@@ -85,5 +85,11 @@ def test_models_side_by_side_from_the_command_line(tmp_path, capsys):
     shown = capsys.readouterr().err.splitlines()[-1]
     assert "NaiveDQN: " in shown
     assert "StreamQ: " in shown
+    again = tmp_path / "again" / "stream_q.zip"
+    model.save(again)
+    assert status_of("record", *files, again, *given) == 0
+    shown = capsys.readouterr().err.splitlines()[-1]
+    labels = ["NaiveDQN", f"StreamQ ({tmp_path.name}/stream_q.zip)", "StreamQ (again/stream_q.zip)"]
+    assert [each.rpartition(":")[0] for each in shown.partition(": ")[2].split(", ")] == labels
     assert status_of("record", files[0], *given) == 1
     assert "two or more of one environment" in capsys.readouterr().err.replace("\n", " ")
