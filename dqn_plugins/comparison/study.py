@@ -56,7 +56,7 @@ def run_comparison(
     to what is there.
 
     :param settings: The study, and how to run it.
-    :param command: Command line that stands for it, kept for the report.
+    :param command: Command line that stands for it, kept for the report with those before.
     :param console: Where progress is shown; standard error by default.
     :return: What was done and what failed. Report it with
         :func:`~dqn_plugins.comparison.write_report`.
@@ -260,7 +260,10 @@ def _claim_folder(out: Path, wanted: dict[str, Any], command: str, console: Cons
     if reference is not None and reference not in merged["algorithms"]:
         hint = nearest_names(reference, merged["algorithms"])
         raise SettingsError(f"reference: received {reference!r}, which is not compared.{hint}")
-    write_json(file, {**merged, "reference": reference, "command": command})
+    # All that the study grew by, a line each.
+    earlier = str(present.get("command", ""))
+    commands = earlier if f"\n{command}\n" in f"\n{earlier}\n" else f"{earlier}\n{command}".strip()
+    write_json(file, {**merged, "reference": reference, "command": commands})
 
 
 def _union(present: Iterable[Any], wanted: Iterable[Any]) -> list[Any]:

@@ -358,7 +358,10 @@ def test_a_changed_setting_of_a_cell_is_refused_and_the_difference_shown(setting
 
 def test_a_study_grows_and_keeps_what_is_there(settings, tmp_path):
     more = replace(settings, algo=("a2c", "random"), seeds=3)
-    grown = run_comparison(more)
+    commands = read_study(settings.out).settings["command"]
+    for _ in range(2):
+        run_comparison(replace(settings, seeds=1), command="the same again")
+    grown = run_comparison(more, command="more")
     assert (len(grown.kept), len(grown.finished)) == (2, 4)
     # Nothing is lost when less is asked for, and a new environment is one more.
     other = replace(settings, env=("Acrobot-v1",), seeds=1)
@@ -367,6 +370,7 @@ def test_a_study_grows_and_keeps_what_is_there(settings, tmp_path):
     assert study.environments == (ENVIRONMENT, "Acrobot-v1")
     assert study.algorithms == ("random", "a2c")
     assert study.seeds == (0, 1, 2)
+    assert study.settings["command"] == f"{commands}\nthe same again\nmore"
     assert [cell.status for cell in study.cells].count("finished") == 7
     # The same as if it had been asked for at once.
     whole = replace(more, out=tmp_path / "whole")
