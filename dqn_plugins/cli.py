@@ -1,5 +1,6 @@
 """The command ``dqn-plugins``: its subcommands are dataclasses of settings."""
 
+import io
 import shlex
 import sys
 import warnings
@@ -124,6 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     :raises SystemExit: With status 0 if all went well, 1 if something failed or cannot be done, 2
         if the arguments cannot be understood, 130 after Ctrl-C.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a pipe may know no minus sign
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments == ["--version"]:
         print(f"dqn-plugins {__version__}")
@@ -192,8 +195,6 @@ def _compare(settings: Compare, command: str, console: Console) -> int:
 def _report(settings: Report, console: Console) -> None:
     from dqn_plugins.comparison import write_report
 
-    if not settings.studies:
-        raise SettingsError("studies: received none. Pass the folder of a study.")
     path = write_report(
         settings.studies, settings.videos, settings.reference, settings.out, settings.export
     )

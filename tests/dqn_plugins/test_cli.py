@@ -1,6 +1,7 @@
 """The command line from end to end, in this process."""
 
 import importlib.util
+import os
 import re
 import runpy
 import subprocess
@@ -16,7 +17,7 @@ from dqn_plugins import NaiveDQN
 from dqn_plugins.cli import main
 from dqn_plugins.experiments.algorithms import ALGORITHMS
 from tests.dqn_plugins.comparison.studies import status_of
-from tests.dqn_plugins.comparison.synthetic_study import write_study
+from tests.dqn_plugins.comparison.synthetic_study import finish_cell, write_study
 
 
 def test_what_was_trained_is_recorded(tmp_path: Path) -> None:
@@ -153,6 +154,17 @@ def test_the_module_is_the_command(
         runpy.run_module("dqn_plugins", run_name="__main__")
     assert not ending.value.code
     assert "compare, train, record" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_report_is_printed_whatever_the_encoding(tmp_path: Path, encoding: str) -> None:
+    study = write_study(tmp_path, algorithms=["dqn"], seeds=1)
+    finish_cell(study, "CartPole-v1", "dqn", 0, -0.5)
+    command = [sys.executable, "-m", "dqn_plugins", "report", str(study), "--no-videos"]
+    env = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    ended = subprocess.run(command, env=env, capture_output=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert b"dqn ended at ?0.500" in ended.stdout
 
 
 ROOMS = ("comparison.study", "comparison.report.page", "experiments.record", "experiments.train")

@@ -1,7 +1,7 @@
 """A comparison's report: a table in the terminal, files, and one page that needs no network."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,6 +29,7 @@ from dqn_plugins.comparison.summary import (
     shortly,
     summarise,
 )
+from dqn_plugins.errors import SettingsError
 from dqn_plugins.files import output_folder, written_whole
 
 __all__ = ["write_report"]
@@ -77,7 +78,14 @@ def write_report(
 
         print(write_report("runs/lander"))
     """
-    folders = [folder] if isinstance(folder, (str, Path)) else [*folder]
+    given: Any = folder
+    is_one = isinstance(given, str) or not isinstance(given, Iterable)
+    folders = [given] if is_one else [*given]
+    if not folders or not all(isinstance(each, (str, Path)) for each in folders):
+        raise SettingsError(
+            f"folder: received {folder!r}, it must be the folder of a study, or those of several "
+            "studies. Pass what `dqn-plugins compare` was given as --out."
+        )
     several = len(folders) > 1
     place = Path(out or ("runs/report" if several else folders[0]))
     if several:

@@ -12,6 +12,7 @@ import pytest
 from dqn_plugins.comparison.report.export import citation
 from dqn_plugins.comparison.report.page import write_report
 from dqn_plugins.comparison.results import put_together, read_study
+from dqn_plugins.errors import SettingsError
 from tests.dqn_plugins.comparison.studies import status_of
 from tests.dqn_plugins.comparison.synthetic_study import fail_cell, finish_cell, write_study
 
@@ -147,3 +148,6 @@ def test_every_name_stands_for_the_same_settings(
 def test_nothing_to_report_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of("report")
     assert "studies" in capsys.readouterr().err
+    for nothing in ([], None, 3, [None]):
+        with pytest.raises(SettingsError, match=r"folder: received .*, it must be.* Pass"):
+            write_report(nothing)  # type: ignore[arg-type]
