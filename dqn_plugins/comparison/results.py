@@ -24,7 +24,15 @@ from dqn_plugins.comparison.cell import (
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.files import read_json
 
-__all__ = ["Cell", "CellStatus", "Evaluations", "StudyResults", "put_together", "read_study"]
+__all__ = [
+    "Cell",
+    "CellStatus",
+    "Evaluations",
+    "StudyResults",
+    "flaw_of",
+    "put_together",
+    "read_study",
+]
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 CellStatus: TypeAlias = Literal["finished", "failed", "unfinished", "missing", "damaged"]
@@ -175,15 +183,16 @@ def read_study(folder: Path | str, reference: str | None = None) -> StudyResults
         )
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
-        environments = tuple(str(name) for name in settings["environments"])
-        algorithms = tuple(str(name) for name in settings["algorithms"])
-        seeds = tuple(int(seed) for seed in settings["seeds"])
-    except (ValueError, KeyError, TypeError) as error:
+        if flaw := flaw_of(settings):
+            raise ValueError(flaw)
+    except ValueError as error:
         raise SettingsError(
             f"folder: {str(file)!r} is not the description of a comparison "
             f"({type(error).__name__}: {error}). Run the comparison again with the same --out: it "
             "writes the file anew and keeps finished cells."
         ) from error
+    names = ("environments", "algorithms", "seeds")
+    environments, algorithms, seeds = (tuple(settings[name]) for name in names)
     reference = _reference(algorithms, reference or settings.get("reference"))
     cells = tuple(
         read_cell(root, environment, algorithm, seed)
@@ -195,6 +204,27 @@ def read_study(folder: Path | str, reference: str | None = None) -> StudyResults
     return StudyResults(
         root, settings, environments, algorithms, seeds, cells, reference, tuple(sorted(strangers))
     )
+
+
+def flaw_of(settings: Any) -> str:
+    """
+    Look whether a study is described.
+
+    :param settings: Content of a ``study.json``.
+    :return: What of it is not of the form it must have; empty if nothing.
+    """
+    if not isinstance(settings, dict):
+        return f"it is {settings!r}"
+    for name, kind, kind_of_each in (
+        ("environments", list, str),
+        ("algorithms", dict, dict),
+        ("seeds", list, int),
+    ):
+        value: Any = settings.get(name)
+        each = value.values() if isinstance(value, dict) else value
+        if not (isinstance(value, kind) and value and {*map(type, each)} == {kind_of_each}):
+            return f"its {name} are {value!r}"
+    return ""
 
 
 def _reference(algorithms: tuple[str, ...], wanted: str | None) -> str:

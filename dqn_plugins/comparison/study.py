@@ -17,7 +17,7 @@ from rich.console import Console
 from dqn_plugins.comparison.cell import VIDEO, CellJob, cell_folder
 from dqn_plugins.comparison.processes import run_tasks
 from dqn_plugins.comparison.progress import LiveProgress
-from dqn_plugins.comparison.results import STUDY_FILE, read_cell
+from dqn_plugins.comparison.results import STUDY_FILE, flaw_of, read_cell
 from dqn_plugins.comparison.settings import ComparisonSettings, RunProtocol
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.algorithms import ALGORITHMS, TUNED, check_flags, resolve, tuned_file
@@ -217,7 +217,7 @@ def _claim_folder(out: Path, wanted: dict[str, Any], command: str, console: Cons
     """Make the folder this study's, or add to the study that is there."""
     file = out / STUDY_FILE
     present = read_json(file)
-    if not isinstance(present.get("algorithms"), dict):
+    if flaw_of(present):
         present = {}
         others = sorted(path.name for path in out.iterdir() if path.name != LOCK)
         if others and not (file.exists() or any(out.glob("*/*/seed_*/settings.json"))):

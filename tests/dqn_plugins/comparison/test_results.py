@@ -1,10 +1,14 @@
 """Cells read as what they are."""
 
+import json
+
 import gymnasium as gym
 import pytest
+from rich.console import Console
 
 from dqn_plugins.comparison import write_report
 from dqn_plugins.comparison.results import read_study
+from dqn_plugins.comparison.study import _claim_folder
 from dqn_plugins.errors import SettingsError
 from tests.dqn_plugins.comparison.synthetic_study import fail_cell, finish_cell, write_study
 
@@ -90,9 +94,28 @@ def test_folders_without_a_study_are_refused_with_the_fix(tmp_path):
         with pytest.raises(SettingsError, match=r"holds no study\.json.*Pass the folder.*--out"):
             report(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.txt"]
-    (tmp_path / "study.json").write_text('{"environments": ["CartPole-v1"]}')
-    with pytest.raises(SettingsError, match=r"KeyError: 'algorithms'.*Run the comparison again"):
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("algorithms", None),
+        ("algorithms", ["dqn"]),
+        ("algorithms", {"dqn": 3}),
+        ("algorithms", {}),
+        ("environments", "CartPole-v1"),
+        ("environments", []),
+        ("seeds", 5),
+    ],
+)
+def test_a_damaged_description_is_refused_and_mended_by_running_it_again(tmp_path, name, value):
+    file = write_study(tmp_path, algorithms=["dqn"]) / "study.json"
+    whole = json.loads(file.read_text())
+    file.write_text(json.dumps({**whole, name: value}))
+    with pytest.raises(SettingsError, match=rf"study\.json.*its {name} are .*Run the comparison"):
         read_study(tmp_path)
+    _claim_folder(tmp_path, whole, whole["command"], Console(quiet=True))
+    assert json.loads(file.read_text()) == whole
 
 
 def test_the_reference_is_chosen_and_must_be_there(tmp_path):
