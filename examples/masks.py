@@ -96,13 +96,13 @@ def stream_q(seed: int, use_action_masks: bool) -> StreamQ:
 def curve(
     make: Callable[[], Any], is_masked: bool, steps: int, every: int, n_episodes: int
 ) -> tuple[list[int], list[float]]:
-    """Learn, and evaluate every so many steps: the steps, and the greedy returns."""
+    """Learn, and evaluate every so many steps and at the end: the steps, and the greedy returns."""
     at: list[int] = []
     returns: list[float] = []
     model = make()
 
     def look(seen: dict[str, Any], _: dict[str, Any]) -> bool:
-        if model.num_timesteps % every == 0:
+        if model.num_timesteps % every == 0 or model.num_timesteps == steps:
             at.append(model.num_timesteps)
             returns.append(greedy_return(model, is_masked, n_episodes))
         return True

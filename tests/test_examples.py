@@ -78,7 +78,7 @@ def test_own_loop(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_masks(tmp_path: Path) -> None:
-    lines = run(tmp_path, "masks.py", "--steps", 2_000, "--every", 2_000).splitlines()
+    lines = run(tmp_path, "masks.py", "--steps", 2_000, "--every", 3_000).splitlines()
     found = re.findall(
         r"^(.*): greedy return -?\d+\.\d\d after 2,000 steps$", "\n".join(lines), re.M
     )
