@@ -214,7 +214,7 @@ def flaw_of(settings: Any) -> str:
     :return: What of it is not of the form it must have; empty if nothing.
     """
     if not isinstance(settings, dict):
-        return f"it is {settings!r}"
+        return f"it is {settings!r:.80}"
     for name, kind, kind_of_each in (
         ("environments", list, str),
         ("algorithms", dict, dict),
@@ -223,7 +223,7 @@ def flaw_of(settings: Any) -> str:
         value: Any = settings.get(name)
         each = value.values() if isinstance(value, dict) else value
         if not (isinstance(value, kind) and value and {*map(type, each)} == {kind_of_each}):
-            return f"its {name} are {value!r}"
+            return f"its {name} are {value!r:.80}"
     return ""
 
 

@@ -69,8 +69,8 @@ def write_report(
     :param export: Folder for ``evaluations.csv``, ``scores.npz`` (rliable's dictionary),
         ``table.md``, ``table.tex`` and ``citation.txt``; none of them by default.
     :return: The path of ``report.html``, which needs no other file.
-    :raises SettingsError: If there is no comparison in the folder, its description cannot be read,
-        or ``out`` or ``export`` cannot be written.
+    :raises SettingsError: If no folder is given, there is no comparison in one, its description
+        cannot be read, or ``out`` or ``export`` cannot be written.
 
     Example::
 
