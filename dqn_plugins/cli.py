@@ -40,12 +40,13 @@ ALGO = tyro.conf.arg(
 
 @dataclass(frozen=True, kw_only=True)
 class _Repeatable(RunSettings):
-    """Flags that may be there several times."""
+    """Flags that may be there several times, and one that tyro wants to have a default."""
 
     hp: UseAppendAction[tuple[str, ...]] = ()
     zoo: UseAppendAction[tuple[Path, ...]] = ()
     env_kwargs: UseAppendAction[tuple[str, ...]] = ()
     wrapper: UseAppendAction[tuple[str, ...]] = ()
+    normalize: bool = False
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,8 @@ def _run(arguments: list[str], console: Console) -> int:
     from_file = _settings_in_config(arguments)
     # tyro would add repeated flags to what the file has; they are to replace it.
     repeatable = [each.name for each in fields(from_file) if each.default == ()]
-    default = Compare(**{**vars(from_file), **dict.fromkeys(repeatable, ())})
+    changed = {**dict.fromkeys(repeatable, ()), "normalize": bool(from_file.normalize)}
+    default = Compare(**{**vars(from_file), **changed})
     with warnings.catch_warnings():
         # Values of a wrong kind in the file are refused by the settings themselves.
         warnings.filterwarnings("ignore", module=r"tyro\b")
@@ -159,12 +161,22 @@ def _run(arguments: list[str], console: Console) -> int:
             args=arguments,
             config=(tyro.conf.OmitArgPrefixes,),
         )
+    kept: dict[str, Any] = {}
+    given = {each.partition("=")[0][2:].replace("-", "_") for each in arguments if each[:2] == "--"}
+    if given.isdisjoint(("normalize", "no_normalize")):
+        kept["normalize"] = from_file.normalize
     if isinstance(command, Compare):
-        kept: dict[str, Any] = {
-            name: getattr(command, name) or getattr(from_file, name) for name in repeatable
-        }
+        for name in repeatable:
+            typed, written = getattr(command, name), getattr(from_file, name)
+            # Of two values with the same name, the later one counts.
+            kept[name] = written + typed if name in ("hp", "env_kwargs") else typed or written
+        budgets = ("timesteps", "cpu_seconds")
+        if not given.isdisjoint(budgets):  # a budget that is typed replaces the file's
+            kept |= {name: None for name in budgets if name not in given}
         settings = replace(command, **kept)
         return _compare(settings, shlex.join(["dqn-plugins", *arguments]), console)
+    if isinstance(command, Train):
+        command = replace(command, **kept)
     if isinstance(command, Watch):
         return watch(command, console)
     run: Any = {Report: _report, Train: train, Record: record, Export: export}[type(command)]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from importlib import import_module
 from importlib.util import find_spec
 from inspect import Parameter, signature
@@ -231,18 +231,19 @@ def resolve(
     name: str,
     env_id: str,
     variants: Mapping[str, Mapping[str, Any]] | None = None,
-    environment: EnvironmentSettings | None = None,
+    environment: Mapping[str, Any] | None = None,
     zoo: Iterable[Path] = (),
     hp: Iterable[tuple[str, Any]] = (),
 ) -> Variant:
     """
     Find what a name stands for on an environment. Later sources override earlier ones: the
-    algorithm's defaults, RL Zoo's file, the variant, its entry for the environment, flags.
+    algorithm's defaults, RL Zoo's file, ``environment``, the variant, its entry for the
+    environment, ``hp``.
 
     :param name: Name of an algorithm or of a variant.
     :param env_id: Id of the environment.
     :param variants: Variants by name, as :func:`~.settings.variants_in` reads them.
-    :param environment: How environments are made where nothing else is said.
+    :param environment: How environments are made where the variant says nothing else.
     :param zoo: RL Zoo's files for algorithms by these names, such as ``dqn.yml``.
     :param hp: Hyperparameters by name, such as "gamma", or "dqn.gamma" for one algorithm.
     :return: The variant.
@@ -271,19 +272,21 @@ def resolve(
     )
     here = (chosen.pop("environments", None) or {}).get(env_id) or {}
     own: dict[str, Any] = {**chosen, **here}
-    values = dict(own)
+    shared = dict(environment or {})
+    values = {**shared, **own}
     source = "defaults"
     if file is not None:
         file = Path(file) if str(file) != TUNED else tuned_file(algorithm)
         if file is None:
             raise SettingsError(f"zoo: received {TUNED!r}, but there is no tuned {algorithm}.")
         source = f"{'ours' if file.parent == OUR_FILES else 'RL Zoo'}: {file.name}"
-        values = {**zoo_hyperparameters(file, env_id), **own}
+        tuned = zoo_hyperparameters(file, env_id)
+        own = {**{key: value for key, value in shared.items() if key in tuned}, **own}
+        values = {**tuned, **values}
     changed = [_set_by_flag(values, path, value, name, algorithm) for path, value in hp]
     if own or any(changed):
         source = "own" if file is None else f"{source}, changed"
-    shared = {} if environment is None else asdict(environment)
-    made = EnvironmentSettings.from_mapping({**shared, **values})
+    made = EnvironmentSettings.from_mapping(values)
     made.check()
     variant = Variant(name, algorithm, _arguments(name, algorithm, values), made, source)
     if made.vectorization == "envpool":

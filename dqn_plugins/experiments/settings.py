@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any, TypeAlias, get_type_hints
 
 from dqn_plugins.errors import SettingsError
-from dqn_plugins.experiments.environments import EnvironmentSettings, Vectorization
+from dqn_plugins.experiments.environments import Vectorization
 from dqn_plugins.experiments.hyperparameters import parse_value, read_yaml
 
 __all__ = ["RunSettings", "Settings", "variants_in"]
 
 Assignments: TypeAlias = Mapping[str, Any] | tuple[str | tuple[str, Any], ...] | str
 """Values by name: a mapping, or "NAME:VALUE" each, as they are typed. Read once, they are pairs."""
+
+ENVIRONMENT_FLAGS = ("n_envs", "vectorization", "normalize", "frame_stack")
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,10 @@ class RunSettings(Settings):
     zoo: tuple[Path, ...] = ()
     env_kwargs: Assignments = ()
     wrapper: tuple[str | Mapping[str, Any], ...] = ()
-    n_envs: int = 1
-    vectorization: Vectorization = "sync"
-    normalize: bool = False
-    frame_stack: int = 1
+    n_envs: int | None = None
+    vectorization: Vectorization | None = None
+    normalize: bool | Mapping[str, Any] | None = None
+    frame_stack: int | None = None
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
@@ -79,7 +81,8 @@ class RunSettings(Settings):
             for each in self.wrapper
         )
         object.__setattr__(self, "hp", self.hyperparameters)
-        object.__setattr__(self, "env_kwargs", tuple(self.environment.env_kwargs.items()))
+        env_kwargs = dict(_pairs("env_kwargs", self.env_kwargs, "gravity:-5"))
+        object.__setattr__(self, "env_kwargs", tuple(env_kwargs.items()))
         object.__setattr__(self, "wrapper", tuple(wrappers))
 
     @property
@@ -88,11 +91,12 @@ class RunSettings(Settings):
         return _pairs("hp", self.hp, "gamma:0.995")
 
     @property
-    def environment(self) -> EnvironmentSettings:
-        """How environments are made where a variant says nothing else."""
+    def environment(self) -> dict[str, Any]:
+        """What was said of how environments are made, by the names of EnvironmentSettings."""
         env_kwargs = dict(_pairs("env_kwargs", self.env_kwargs, "gravity:-5"))
-        read = {"env_kwargs": env_kwargs, "wrappers": self.wrapper}
-        return EnvironmentSettings.from_mapping({**vars(self), **read})
+        given = {"env_kwargs": env_kwargs, "wrappers": self.wrapper}
+        given |= {name: getattr(self, name) for name in ENVIRONMENT_FLAGS}
+        return {name: value for name, value in given.items() if value not in (None, {}, ())}
 
 
 def _pairs(flag: str, given: Assignments, example: str) -> tuple[tuple[str, Any], ...]:

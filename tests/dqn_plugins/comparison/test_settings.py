@@ -230,7 +230,7 @@ def test_what_is_typed_and_what_is_a_value_are_the_same():
         wrapper=({"a.B": {"c": 1}}, "a.C"),
     )
     assert typed == values == replace(typed)
-    assert typed.environment.env_kwargs == {"gravity": -5, "name": "earth"}
+    assert typed.environment["env_kwargs"] == {"gravity": -5, "name": "earth"}
 
 
 def test_tuned_settings_stand_beside_the_defaults(tmp_path):
@@ -266,14 +266,19 @@ def test_names_of_folders():
 def test_flags_go_before_what_the_file_says(tmp_path, monkeypatch):
     path = tmp_path / "study.yaml"
     path.write_text(
-        "env: Acrobot-v1\nseeds: 3\ntimesteps: 100\nalgorithms: {mine: {algorithm: dqn}}"
+        "env: Acrobot-v1\nseeds: 3\ntimesteps: 100\nalgorithms: {mine: {algorithm: dqn}}\n"
+        "normalize: {norm_reward: false}\nhp: {gamma: 0.9, dqn.gamma: 0.8}\n"
+        "env_kwargs: {a: 1, b: 2}\n"
     )
     seen = []
     monkeypatch.setattr("dqn_plugins.cli._compare", lambda *given: seen.append(given) or 0)
     flags = ("--env", "CartPole-v1", "--env", "MountainCar-v0", "--seeds", 2)
     assert status_of("compare", "--config", path, *flags) == 0
     assert status_of("compare", f"--config={path}") == 0
-    (with_flags, command, _), (without, *_) = seen
+    named = ("--hp", "batch_size:8", "--hp", "gamma:0.5", "--env-kwargs", "b:3", "--no-normalize")
+    named += ("--cpu-seconds", 5)
+    assert status_of("compare", "--config", path, *named) == 0
+    (with_flags, command, _), (without, *_), (merged, *_) = seen
     assert with_flags.env == ("CartPole-v1", "MountainCar-v0")
     assert (with_flags.seeds, with_flags.timesteps) == (2, 100)
     assert list(with_flags.variants) == ["mine"]
@@ -282,3 +287,17 @@ def test_flags_go_before_what_the_file_says(tmp_path, monkeypatch):
     assert replace(without, env=()) == replace(
         without, env=(), seeds=3, timesteps=100, variants={"mine": {"algorithm": "dqn"}}
     )
+    assert (without.normalize, merged.normalize) == ({"norm_reward": False}, False)
+    assert (merged.timesteps, merged.cpu_seconds) == (None, 5)
+    assert dict(merged.env_kwargs) == {"a": 1, "b": 3}
+    variant = resolve("dqn", "CartPole-v1", hp=merged.hp)
+    assert variant.arguments == {"gamma": 0.5, "batch_size": 8}
+
+
+def test_a_switch_that_was_not_typed_says_nothing(monkeypatch):
+    seen = []
+    monkeypatch.setattr("dqn_plugins.cli.train", lambda *given: seen.append(given[0].environment))
+    what = ("train", "--algo", "ppo", "--env", "CartPole-v1", "--timesteps", 10)
+    for flags in ((), ("--normalize",), ("--no-normalize", "--n-envs", 1)):
+        assert status_of(*what, *flags) == 0
+    assert seen == [{}, {"normalize": True}, {"normalize": False, "n_envs": 1}]

@@ -6,6 +6,7 @@ import pytest
 import torch as th
 
 from dqn_plugins import STREAM_Q_PAPER_HYPERPARAMETERS
+from dqn_plugins.comparison import ComparisonSettings
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.algorithms import resolve
 from dqn_plugins.experiments.hyperparameters import build, describe, parse_value, read_yaml
@@ -183,6 +184,21 @@ def test_rl_zoos_files_are_read_as_they_are(tmp_path):
     assert resolve("dqn", "CartPole-v1", zoo=[path]).arguments == {}
     with pytest.raises(SettingsError, match=r"'callback' in .*, which is not supported"):
         resolve("ppo", "Acrobot-v1", zoo=[path])
+
+
+def test_flags_go_before_rl_zoos_file_and_a_variants_entries_before_both(tmp_path):
+    path = tmp_path / "ppo.yml"
+    path.write_text(ZOO)
+    flags = {"n_envs": 1, "normalize": False, "env_kwargs": {"sutton_barto_reward": True}}
+    settings = ComparisonSettings(**flags, wrapper="gymnasium.wrappers.FlattenObservation")
+    variants = {"own": {"algorithm": "ppo", "zoo": path, "n_envs": 3}}
+    plain, own = (
+        resolve(name, "CartPole-v1", variants, settings.environment, [path]).environment
+        for name in ("ppo", "own")
+    )
+    assert (plain.n_envs, plain.normalize, plain.env_kwargs) == tuple(flags.values())
+    assert plain.wrappers == ("gymnasium.wrappers.FlattenObservation",)
+    assert (own.n_envs, own.normalize) == (3, False)
 
 
 def test_all_sections_of_rl_zoos_own_files_can_be_read():
