@@ -105,7 +105,7 @@ def plan(settings: ComparisonSettings, console: Console) -> tuple[dict[str, Any]
         name: {env_id: resolve(name, env_id, *sources) for env_id in settings.env} for name in names
     }
     everything = [pair for by_env in resolved.values() for pair in by_env.items()]
-    check_flags(hp, [variant for _, variant in everything])
+    check_flags(hp, files, [variant for _, variant in everything])
     say_imports([(env_id, variant.environment) for env_id, variant in everything], console)
     algorithms: dict[str, Any] = {}
     for name, by_env in resolved.items():

@@ -163,6 +163,7 @@ class Variant:
     :param arguments: All keyword arguments that were chosen, as the algorithm takes them.
     :param environment: How its environments are made.
     :param source: Where they are from: "defaults", "RL Zoo: dqn.yml", "ours: pqn.yml", or "own".
+    :param zoo: RL Zoo's file among them, as it was named; None if there is none.
     """
 
     name: str
@@ -170,6 +171,7 @@ class Variant:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     environment: EnvironmentSettings = field(default_factory=EnvironmentSettings)
     source: str = "defaults"
+    zoo: Path | None = None
 
     @property
     def kind(self) -> Algorithm:
@@ -267,7 +269,7 @@ def resolve(
             f"{where}: received {algorithm!r}, whose package is not installed. "
             f"Run `pip install 'dqn-plugins[{extra}]'`."
         )
-    file = chosen.pop("zoo", None) or next(
+    file = named = chosen.pop("zoo", None) or next(
         (path for path in zoo if path.stem in (name, algorithm, TUNED)), None
     )
     here = (chosen.pop("environments", None) or {}).get(env_id) or {}
@@ -288,7 +290,7 @@ def resolve(
         source = "own" if file is None else f"{source}, changed"
     made = EnvironmentSettings.from_mapping(values)
     made.check()
-    variant = Variant(name, algorithm, _arguments(name, algorithm, values), made, source)
+    variant = Variant(name, algorithm, _arguments(name, algorithm, values), made, source, named)
     if made.vectorization == "envpool":
         _check_envpool(variant, env_id)
     return variant
@@ -340,8 +342,13 @@ def _set_by_flag(values: dict[str, Any], path: str, value: Any, name: str, algor
     return True
 
 
-def check_flags(hp: Iterable[tuple[str, Any]], variants: Iterable[Variant]) -> None:
-    """Refuse hyperparameters by name, such as "dqn.gamma", that are of none of the variants."""
+def check_flags(
+    hp: Iterable[tuple[str, Any]], zoo: Iterable[Path], variants: Iterable[Variant]
+) -> None:
+    """
+    Refuse hyperparameters by name, such as "dqn.gamma", that are of none of the variants, and files
+    that none of them is from.
+    """
     variants = list(variants)
     names = {name for each in variants for name in (each.name, each.algorithm)}
     known = set(ENVIRONMENT_SETTINGS).union(*(_parameters(each.algorithm) for each in variants))
@@ -351,6 +358,14 @@ def check_flags(hp: Iterable[tuple[str, Any]], variants: Iterable[Variant]) -> N
             hint = nearest_names(first, names | known)
             raise SettingsError(
                 f"hp: received {path!r}, but no algorithm here has {first!r}.{hint}"
+            )
+    for file in zoo:
+        if all(each.zoo != file for each in variants):
+            hint = nearest_names(file.stem, {*names, TUNED})
+            raise SettingsError(
+                f"zoo: received {str(file)!r}, from which no algorithm here takes its settings. A "
+                f"file has the name of its algorithm or variant, and .yml; {TUNED!r} has its "
+                f"own.{hint}"
             )
 
 

@@ -49,20 +49,20 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, argument: str = "config") -> dict[str, Any]:
     """Read a YAML file whose outermost level is a mapping; refuse what cannot be read."""
     try:
         content = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506 (a safe loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(
-            f"config: {path} cannot be read: {error}. Correct the file; examples/configs/ has "
+            f"{argument}: {path} cannot be read: {error}. Correct the file; examples/configs/ has "
             "examples."
         ) from error
     if content is None:  # nothing, or comments only
         return {}
     if not isinstance(content, dict):
         raise SettingsError(
-            f"config: {path} holds {type(content).__name__}, it must be a mapping such as "
+            f"{argument}: {path} holds {type(content).__name__}, it must be a mapping such as "
             "'algorithms: {my_dqn: {algorithm: dqn, learning_rate: 1e-3}}'."
         )
     return content
@@ -104,7 +104,7 @@ def zoo_hyperparameters(path: Path, env_id: str) -> dict[str, Any]:
     that of Atari's games or ``default``. Return hyperparameters and settings of the environment by
     our names, but not ``n_timesteps``.
     """
-    content = read_yaml(path)
+    content = read_yaml(path, "zoo")
     is_atari = env_id.startswith("ALE/") or "NoFrameskip" in env_id
     wanted = [env_id, *(["atari"] if is_atari else []), "default"]
     section = next((content[name] for name in wanted if name in content), None)

@@ -82,7 +82,7 @@ def train(settings: TrainSettings, console: Console | None = None) -> Path:
     console = console or Console(stderr=True, highlight=False)
     variants, hp = variants_in(settings.config), settings.hyperparameters
     variant = resolve(settings.algo, settings.env, variants, settings.environment, settings.zoo, hp)
-    check_flags(hp, [variant])
+    check_flags(hp, settings.zoo, [variant])
     say_imports([(settings.env, variant.environment)], console)
     _claim_folder(settings, variant)
     finished = settings.folder / "model.zip"
