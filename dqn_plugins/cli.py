@@ -29,7 +29,10 @@ __all__ = ["main"]
 
 GO_ON = {
     "compare": " The same command does what is missing.",
-    "train": " The same command with --resume goes on from the last checkpoint.",
+    "train": (
+        " The same command with --resume goes on from the last checkpoint, or begins anew if there "
+        "is none: --checkpoint-every writes them."
+    ),
 }
 """What to do after Ctrl-C."""
 

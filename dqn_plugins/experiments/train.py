@@ -1,7 +1,7 @@
 """Train one model: with a progress bar, checkpoints, and a way to go on after a stop."""
 
-import json
 import re
+import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +43,10 @@ class TrainSettings(RunSettings):
     :param config: YAML file with variants; see docs/comparison.md.
     :param out: Folder of the run: model.zip, monitor.csv, settings, checkpoints. By default
         runs/<env>_<algo>_seed_<seed>.
-    :param checkpoint_every: Environment steps between two checkpoints. They change nothing about
-        the run.
-    :param resume: Go on from the newest checkpoint in the folder, with a new episode.
+    :param checkpoint_every: Environment steps between two checkpoints; none by default. They change
+        nothing about the run.
+    :param resume: Go on from the newest checkpoint in the folder, with a new episode; without one,
+        begin anew.
     """
 
     algo: str
@@ -84,13 +85,19 @@ def train(settings: TrainSettings, console: Console | None = None) -> Path:
     variant = resolve(settings.algo, settings.env, variants, settings.environment, settings.zoo, hp)
     check_flags(hp, settings.zoo, [variant])
     say_imports([(settings.env, variant.environment)], console)
-    _claim_folder(settings, variant)
+    is_claimed = _claim_folder(settings, variant)
     finished = settings.folder / "model.zip"
     if finished.exists():
         console.print(f"{finished} is finished already.", markup=False, soft_wrap=True)
         return finished
     with one_torch_thread():
-        _Run(settings, variant, console).go_on()
+        try:
+            run = _Run(settings, variant, console)
+        except BaseException:
+            if is_claimed:  # nothing is in it but what was written since
+                shutil.rmtree(settings.folder, ignore_errors=True)
+            raise
+        run.go_on()
     console.print(f"Saved {finished}", markup=False, soft_wrap=True)
     return finished
 
@@ -107,6 +114,9 @@ class _Run:
         newest = None
         if settings.resume:
             newest = _newest_checkpoint(self.checkpoints, has_buffer, console)
+            if newest is None:
+                line = f"{settings.folder} has no checkpoint, so the run begins anew."
+                console.print(line, markup=False, soft_wrap=True)
         steps = 0 if newest is None else _steps_of(newest)
         self._forget_episodes_after(newest)
         self.environment = TrainingEnvironment(settings.env, variant, settings.folder / LOG)
@@ -198,8 +208,8 @@ class _Run:
                 file.truncate(size)
 
 
-def _claim_folder(settings: TrainSettings, variant: Variant) -> None:
-    """Make a folder this run's, or see that it is."""
+def _claim_folder(settings: TrainSettings, variant: Variant) -> bool:
+    """Make a folder this run's, and return True, or see that it was before."""
     folder = settings.folder
     file = folder / "settings.json"
     described = {
@@ -216,19 +226,25 @@ def _claim_folder(settings: TrainSettings, variant: Variant) -> None:
                 f"out: {folder} holds a run already. Pass --resume to go on with it, or another "
                 "--out."
             )
-        present = json.loads(file.read_text())
+        present = read_json(file)
+        if not present:
+            raise SettingsError(
+                f"out: {file} is damaged, so it cannot be told which run this is. Pass another "
+                "--out."
+            )
         different = [key for key in described if present.get(key) != described[key]]
         if different:
             raise SettingsError(
                 f"out: {folder} holds another run, with another {', '.join(different)}. Pass the "
                 "settings of that run to resume it, or another --out."
             )
-        return
+        return False
     output_folder(folder)
     if any(folder.iterdir()):
         raise SettingsError(f"out: {folder} is not empty and holds no run. Pass another --out.")
     write_json(folder / "versions.json", installed_versions())
     write_json(file, described)
+    return True
 
 
 def _newest_checkpoint(folder: Path, has_buffer: bool, console: Console) -> Path | None:

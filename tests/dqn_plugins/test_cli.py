@@ -129,9 +129,12 @@ def test_after_ctrl_c_it_says_how_a_training_goes_on(
     what = ("--algo", "naive_dqn", "--env", env_id, "--timesteps", 60)
     again = ("train", *what, "--out", tmp_path / "run")
     assert status_of(*again) == 130
-    assert "Interrupted. The same command with --resume goes on" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Interrupted. The same command with --resume goes on" in said
+    assert "or begins anew if there is none: --checkpoint-every writes them." in said
     assert status_of(*again) == 1
     assert status_of(*again, "--resume") == 130
+    assert "has no checkpoint, so the run begins anew." in capsys.readouterr().err
 
 
 def test_without_the_extra_compare_says_what_to_install(

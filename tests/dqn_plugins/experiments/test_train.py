@@ -116,6 +116,12 @@ def test_a_folder_that_is_taken_is_refused(tmp_path):
         train(settings)
     with pytest.raises(ValueError, match=r"another run, with another timesteps"):
         train(replace(settings, timesteps=30, resume=True))
+    for damaged in ("{", "[]"):
+        other = settings_for(tmp_path / "damaged", resume=True)
+        other.out.mkdir(exist_ok=True)
+        (other.out / "settings.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"settings\.json is damaged"):
+            train(other)
     date = model.stat().st_mtime_ns
     assert train(replace(settings, resume=True)).stat().st_mtime_ns == date
     (tmp_path / "other").mkdir()
@@ -137,4 +143,5 @@ def test_a_folder_that_is_taken_is_refused(tmp_path):
 def test_bad_settings_are_refused(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         train(settings_for(tmp_path / "run", **changes))
-    assert not (tmp_path / "run" / "model.zip").exists()
+    # The command can be corrected and run again.
+    assert not (tmp_path / "run").exists()
