@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,12 @@ from dqn_plugins.experiments.algorithms import (
     make_model,
     resolve,
 )
-from dqn_plugins.experiments.environments import MasksFromInfo, make_environment
+from dqn_plugins.experiments.environments import (
+    PLAIN,
+    EnvironmentSettings,
+    MasksFromInfo,
+    make_environment,
+)
 from dqn_plugins.experiments.names import folder_name
 from dqn_plugins.experiments.record import check_spaces, trained_on
 from dqn_plugins.experiments.running import check_at_least, end_with_parent, one_torch_thread
@@ -97,16 +103,21 @@ def watch(settings: WatchSettings, console: Console | None = None) -> int:
         return _play(settings, console)
     assert settings.env is not None
     variants = variants_in(settings.config)
+    made = {}
     for name in settings.algo:
-        if name not in variants and name not in ALGORITHMS:
-            resolve(name, settings.env, variants)  # raises
-    make_environment(settings.env).close()
+        made[name] = PLAIN
+        if name in variants or name not in ALGORITHMS:  # which imports torch, or raises
+            made[name] = resolve(name, settings.env, variants).environment
+        make_environment(settings.env, made[name], render_mode="rgb_array").close()
+        if unused := sorted({*made[name].described()} - {"env_kwargs", "wrappers"}):
+            line = f"{name}: {', '.join(unused)} left out: one environment is watched, as it is."
+            console.print(line, markup=False, soft_wrap=True)
     output_folder(settings.out)
     page = _open_page(settings, console, [(name, settings.env) for name in settings.algo])
     # spawned, so that nothing that was imported here, torch's threads above all, is forked
     context = multiprocessing.get_context("spawn")
     trainings = [
-        context.Process(target=_train, args=(settings, name, page.address), name=name)
+        context.Process(target=_train, args=(settings, name, made[name], page.address), name=name)
         for name in settings.algo
     ]
     for training in trainings:
@@ -138,16 +149,21 @@ def watch(settings: WatchSettings, console: Console | None = None) -> int:
 def _open_page(
     settings: WatchSettings, console: Console, expected: list[tuple[str, str]]
 ) -> LivePage:
-    page = LivePage(
-        settings.host, settings.port, open_browser=settings.open, quiet=True, expected=expected
-    )
+    try:
+        page = LivePage(
+            settings.host, settings.port, open_browser=settings.open, quiet=True, expected=expected
+        )
+    except (ValueError, OSError) as error:  # no such port or host
+        raise SettingsError(str(error)) from error
     console.print(f"Watch at {page.url}", markup=False, soft_wrap=True)
     if settings.wait and not settings.open:
         console.print("It begins when a browser shows the page. Ctrl-C ends it.")
     return page
 
 
-def _train(settings: WatchSettings, name: str, page: PageAddress) -> None:
+def _train(
+    settings: WatchSettings, name: str, made: EnvironmentSettings, page: PageAddress
+) -> None:
     """Train one algorithm, in a process of its own."""
     from dqn_plugins.wrappers import LiveView
 
@@ -155,7 +171,7 @@ def _train(settings: WatchSettings, name: str, page: PageAddress) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert settings.env is not None
-    env = make_environment(settings.env, render_mode="rgb_array")
+    env = make_environment(settings.env, made, render_mode="rgb_array")
     view = LiveView(env, name=name, folder=settings.out, page=page)
     try:
         _learn(settings, name, view)
@@ -180,9 +196,9 @@ def _learn(settings: WatchSettings, name: str, view: Any) -> None:
     view.reset(seed=settings.seed)
     view.show()  # while torch is still being imported
     assert settings.env is not None
-    stem = f"{folder_name(settings.env)}_{name}_seed_{settings.seed}"
+    stem = _free_stem(settings.out, f"{folder_name(settings.env)}_{name}_seed_{settings.seed}")
     variant = resolve(name, settings.env, variants_in(settings.config))
-    logged = EpisodeReward(view, log_file=settings.out / stem, append=False)
+    logged = EpisodeReward(view, log_file=settings.out / stem)
     with one_torch_thread():
         model = make_model(variant, logged, settings.seed)
         view.attach(model)
@@ -194,6 +210,12 @@ def _learn(settings: WatchSettings, name: str, view: Any) -> None:
     Console(stderr=True, highlight=False).print(f"Saved {path}", markup=False, soft_wrap=True)
     view.leave_page(f"Trained for {settings.timesteps:,} steps. Saved {path}")
     logged.close()
+
+
+def _free_stem(folder: Path, stem: str) -> str:
+    """Number a name, if need be, so that neither a log nor a model has it."""
+    candidates = chain([stem], (f"{stem}_{number}" for number in count(1)))
+    return next(each for each in candidates if not any(folder.glob(f"{each}.*")))
 
 
 def _play(settings: WatchSettings, console: Console) -> int:

@@ -17,8 +17,10 @@ import gymnasium as gym
 import pandas as pd
 import psutil
 import pytest
+from gymnasium.envs.classic_control import CartPoleEnv
 
 from dqn_plugins import NaiveDQN
+from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.watch import WatchSettings, watch
 from tests.wrappers.live.helpers import Client, until
 
@@ -148,9 +150,40 @@ def test_a_training_that_fails_is_said_and_the_others_go_on(tmp_path: Path) -> N
     assert "Failed: good" not in said
 
 
+def test_a_variant_has_its_own_environment_and_each_training_its_own_files(tmp_path: Path) -> None:
+    config = tmp_path / "variants.yaml"
+    config.write_text(
+        "algorithms: {own: {algorithm: random, n_envs: 2, env_kwargs: {sutton_barto_reward: true}}}"
+    )
+    arguments = ("watch", "--env", "CartPole-v1", "--algo", "own", "--timesteps", "100")
+    files = ("--config", "variants.yaml", "--no-wait", "--port", "0")
+    for _ in range(2):
+        command = [sys.executable, "-m", "dqn_plugins", *arguments, *files]
+        run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert "own: n_envs left out" in run.stderr
+    for name in ("CartPole-v1_own_seed_0", "CartPole-v1_own_seed_0_1"):
+        assert (tmp_path / "runs" / "watch" / f"{name}.zip").stat().st_size
+        log = pd.read_csv(tmp_path / "runs" / "watch" / f"{name}.monitor.csv", skiprows=1)
+        assert set(log["r"][:-1]) == {-1.0}  # where the pole fell
+        assert log["l"].sum() == 100
+
+
+class Blind(CartPoleEnv):
+    """It takes no render_mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+gym.register("Blind-v0", Blind)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (WatchSettings(env="Blind-v0", algo=("dqn",)), "env: .*'Blind-v0', which has no pictures"),
+        (WatchSettings(env="CartPole-v1", algo=("dqn",), port=99999), "port: received 99999"),
+        (WatchSettings(env="CartPole-v1", algo=("dqn",), host="1.2.3.4"), "host, port: received"),
         (WatchSettings(), "env: received none"),
         (WatchSettings(env="CartPole-v1"), "algo: received none"),
         (WatchSettings(env="CartPole-v1", algo=("dqn", "dqn")), "each may be named once"),
@@ -172,5 +205,5 @@ def test_bad_settings_are_refused(
 ) -> None:
     NaiveDQN("MlpPolicy", "CartPole-v1", backend="torch").save(tmp_path / "model.zip")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingsError, match=message):
         watch(settings)
