@@ -98,6 +98,14 @@ def plan(settings: ComparisonSettings, console: Console) -> tuple[dict[str, Any]
     if unnamed := [name for name in variants if name not in names]:
         line = f"{', '.join(unnamed)}: left out, because algo names others."
         console.print(line, markup=False, soft_wrap=True)
+    for name in names:
+        environments = variants.get(name, {}).get("environments") or {}
+        for env_id in [each for each in environments if each not in settings.env]:
+            hint = nearest_names(str(env_id), settings.env)
+            line = (
+                f"{name}: its entry for {env_id!r} is left out, which is no environment here.{hint}"
+            )
+            console.print(line, markup=False, soft_wrap=True)
     hp = settings.hyperparameters
     files = [path for path in settings.zoo if str(path) != TUNED]
     sources = (variants, settings.environment, files, hp)

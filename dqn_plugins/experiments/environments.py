@@ -16,6 +16,7 @@ from gymnasium.core import ActType, ObsType
 from rich.console import Console
 
 from dqn_plugins.errors import SettingsError
+from dqn_plugins.experiments.hyperparameters import describe
 from dqn_plugins.experiments.names import nearest_names
 from dqn_plugins.experiments.running import check_at_least
 
@@ -102,7 +103,7 @@ class EnvironmentSettings:
         """Return what differs from a plain environment, as JSON has it."""
         plain = EnvironmentSettings()
         return {
-            name: list(value) if isinstance(value, tuple) else value
+            name: describe(value, name)
             for name, value in asdict(self).items()
             if value != getattr(plain, name)
         }

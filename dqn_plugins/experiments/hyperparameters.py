@@ -12,9 +12,10 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Mapping
+from datetime import date
 from functools import partial
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -209,6 +210,8 @@ def describe(value: Any, where: str = "hyperparameters") -> Any:
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, (PurePath, date)):
+        return str(value)
     if isinstance(value, Mapping):
         return {str(name): describe(entry, f"{where}.{name}") for name, entry in value.items()}
     if isinstance(value, (list, tuple)):

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from dqn_plugins.arguments import is_integer
 from dqn_plugins.errors import SettingsError
 
 __all__ = [
@@ -106,7 +107,7 @@ def check_at_least(settings: object, **least: int) -> None:
         value = getattr(settings, name)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+        if not is_integer(value) or value < smallest:
             raise SettingsError(
                 f"{name}: received {value!r}, it must be a whole number of at least {smallest}."
             )

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, get_type_hints
 
+import numpy as np
+
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.environments import Vectorization
 from dqn_plugins.experiments.hyperparameters import parse_value, read_yaml
@@ -31,6 +33,8 @@ class Settings:
                 value = (value,)
             elif isinstance(value, list):
                 value = tuple(value)
+            elif isinstance(value, np.generic):  # which JSON does not have
+                value = value.item()
             if "pathlib" in kind:
                 is_one = not isinstance(value, tuple)
                 value = Path(str(value)) if is_one else tuple(Path(str(each)) for each in value)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch as th
 import yaml
@@ -162,6 +163,27 @@ def test_programs_may_pass_text_for_paths_and_one_value_for_several():
     assert RecordSettings(["a", "b"], out="c") == RecordSettings(two, out=Path("c"))
     assert ExportSettings("a", "b") == ExportSettings(*two)
     assert WatchSettings(algo="random", out="b") == WatchSettings(algo=("random",), out=Path("b"))
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    settings = small_study(tmp_path, seeds=np.int64(2), timesteps=np.int64(300), algo=("random",))
+    n_envs, kwargs = np.int64(2), {"sutton_barto_reward": np.bool_(True)}
+    study, cells = plan(replace(settings, n_envs=n_envs, env_kwargs=kwargs), Console(quiet=True))
+    assert len(cells) == 2
+    described = json.loads(json.dumps(study))["algorithms"]["random"]["hyperparameters"]
+    environment = {"n_envs": 2, "env_kwargs": {"sutton_barto_reward": True}}
+    assert described["CartPole-v1"].items() >= environment.items()
+    variants = {"two": {"algorithm": "random", "n_envs": n_envs}}
+    assert resolve("two", "CartPole-v1", variants).environment.described() == {"n_envs": 2}
+
+
+def test_entries_for_other_environments_are_named(tmp_path, capsys):
+    entries = {"CartPole-v1": {"gamma": 0.9}, "CardPole-v1": {"gamma": 0.8}}
+    variants = {"mine": {"algorithm": "dqn", "environments": entries}}
+    plan(small_study(tmp_path, algo=("mine",), variants=variants), Console())
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("mine: its entry for 'CardPole-v1', no environment here, is left out")
+    assert line.endswith("Did you mean 'CartPole-v1'?")
 
 
 def test_a_file_may_hold_nothing_and_write_whole_numbers_with_an_exponent(tmp_path):

@@ -1,3 +1,4 @@
+from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def test_describing_is_the_reverse_of_building():
     assert build(described) == STREAM_Q_PAPER_HYPERPARAMETERS
     assert describe({"a": np.float64(0.5), "b": (1, None)}) == {"a": 0.5, "b": [1, None]}
     assert describe(np.int64(3)) == 3
+    assert describe([Path("a") / "b", date(2024, 1, 1)]) == [str(Path("a") / "b"), "2024-01-01"]
     assert describe(partial(ObGD, lr=0.5)) == {
         "partial": "dqn_plugins.policies.ObGD",
         "lr": 0.5,
