@@ -98,20 +98,19 @@ def plan(settings: ComparisonSettings, console: Console) -> tuple[dict[str, Any]
     if unnamed := [name for name in variants if name not in names]:
         line = f"{', '.join(unnamed)}: left out, because algo names others."
         console.print(line, markup=False, soft_wrap=True)
-    for name in names:
-        environments = variants.get(name, {}).get("environments") or {}
-        for env_id in [each for each in environments if each not in settings.env]:
-            hint = nearest_names(str(env_id), settings.env)
-            line = (
-                f"{name}: its entry for {env_id!r} is left out, which is no environment here.{hint}"
-            )
-            console.print(line, markup=False, soft_wrap=True)
     hp = settings.hyperparameters
     files = [path for path in settings.zoo if str(path) != TUNED]
     sources = (variants, settings.environment, files, hp)
     resolved = {
         name: {env_id: resolve(name, env_id, *sources) for env_id in settings.env} for name in names
     }
+    for name in names:
+        for env_id in variants.get(name, {}).get("environments") or {}:
+            if env_id in settings.env:
+                continue
+            hint = nearest_names(str(env_id), settings.env)
+            line = f"{name}: its entry for {env_id!r}, no environment here, is left out.{hint}"
+            console.print(line, markup=False, soft_wrap=True)
     everything = [pair for by_env in resolved.values() for pair in by_env.items()]
     check_flags(hp, files, [variant for _, variant in everything])
     say_imports([(env_id, variant.environment) for env_id, variant in everything], console)
@@ -266,7 +265,7 @@ def _claim_folder(out: Path, wanted: dict[str, Any], command: str, console: Cons
     }
     reference = wanted["reference"] or present.get("reference")
     if reference is not None and reference not in merged["algorithms"]:
-        hint = nearest_names(reference, merged["algorithms"])
+        hint = nearest_names(str(reference), merged["algorithms"])
         raise SettingsError(f"reference: received {reference!r}, which is not compared.{hint}")
     # All that the study grew by, a line each.
     earlier = str(present.get("command", ""))

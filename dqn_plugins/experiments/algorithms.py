@@ -1,7 +1,7 @@
 """The algorithms: one table, from which the command line, RL Zoo and the reference have theirs."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from importlib import import_module
@@ -32,6 +32,13 @@ __all__ = [
 # What a study or a training run settles itself, or what changes no result.
 NOT_HYPERPARAMETERS = {"self", "env", "seed", "settings", "verbose", "tensorboard_log", "device"}
 NOT_HYPERPARAMETERS |= {"stats_window_size", "_init_setup_model", "n_envs", "vectorization"}
+# What a hyperparameter must be, by the end of its name.
+KINDS: tuple[tuple[str, Any, str], ...] = (
+    ("_kwargs", Mapping, "a mapping, such as {net_arch: [64, 64]}"),
+    ("_class", Callable, "a class by its dotted name, such as torch.optim.Adam"),
+    ("_fn", Callable, "a class or function by its dotted name, such as torch.nn.ReLU"),
+    ("net_arch", (list, tuple, Mapping), "a list, such as [64, 64]"),
+)
 TUNED = "tuned"
 OUR_FILES = Path(__file__).parents[1] / "zoo"
 ENVIRONMENT_SETTINGS = frozenset(each.name for each in fields(EnvironmentSettings))
@@ -272,7 +279,17 @@ def resolve(
     file = named = chosen.pop("zoo", None) or next(
         (path for path in zoo if path.stem in (name, algorithm, TUNED)), None
     )
-    here = (chosen.pop("environments", None) or {}).get(env_id) or {}
+    if file is not None and not isinstance(file, (str, Path)):
+        raise SettingsError(
+            f"zoo of {name!r}: received {file!r}, it must be a file's name, or {TUNED!r}."
+        )
+    environments = chosen.pop("environments", None) or {}
+    here = (environments.get(env_id) or {}) if isinstance(environments, Mapping) else environments
+    if not isinstance(here, Mapping):
+        raise SettingsError(
+            f"environments of {name!r}: received {here!r}, it must be like "
+            "'{CartPole-v1: {gamma: 0.99}}'."
+        )
     own: dict[str, Any] = {**chosen, **here}
     shared = dict(environment or {})
     values = {**shared, **own}
@@ -372,18 +389,25 @@ def check_flags(
 def _arguments(name: str, algorithm: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Make of a file's values what the constructor takes."""
     chosen = {key: value for key, value in values.items() if key not in ENVIRONMENT_SETTINGS}
-    for key, value in chosen.items():
-        if str(key).endswith("_kwargs") and isinstance(value, str):
-            raise SettingsError(
-                f"{key} of {name!r}: received {value!r}, it must be a mapping, such as "
-                f"'{key}: {{net_arch: [64, 64]}}'."
-            )
     known = _parameters(algorithm) | ENVIRONMENT_SETTINGS
     _check_names(f"hyperparameters of {name!r}", chosen, known, ALGORITHMS[algorithm].class_name)
     built: dict[str, Any] = build(chosen)
+    _check_kinds(name, built)
     if isinstance(built.get("train_freq"), list):  # YAML has no tuples
         built["train_freq"] = tuple(built["train_freq"])
     return {**ALGORITHMS[algorithm].hyperparameters, **built}
+
+
+def _check_kinds(name: str, given: Mapping[str, Any], where: str = "") -> None:
+    """Refuse what cannot be what its key says, in mappings within mappings, too."""
+    for key, value in given.items():
+        for ending, kind, example in KINDS:
+            if str(key).endswith(ending) and value is not None and not isinstance(value, kind):
+                raise SettingsError(
+                    f"{where}{key} of {name!r}: received {value!r}, it must be {example}."
+                )
+        if str(key).endswith("_kwargs") and value is not None:
+            _check_kinds(name, value, f"{where}{key}.")
 
 
 def make_model(variant: Variant, env: Any, seed: int, tensorboard_log: str | None = None) -> Any:

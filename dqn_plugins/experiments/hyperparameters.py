@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from dqn_plugins.arguments import is_number
 from dqn_plugins.errors import SettingsError
 
 __all__ = ["build", "describe", "parse_value", "read_yaml", "zoo_hyperparameters"]
@@ -129,9 +130,14 @@ def zoo_hyperparameters(path: Path, env_id: str) -> dict[str, Any]:
         values["wrappers"] = wrappers if isinstance(wrappers, list) else [wrappers]
     for key, value in values.items():
         if isinstance(value, str) and value.startswith("lin_"):
+            start = parse_value(value.removeprefix("lin_"))
+            if not is_number(start):
+                raise SettingsError(
+                    f"{key}: received {value!r} in {path}, it must be like lin_2.5e-4."
+                )
             values[key] = {
                 "class": "stable_baselines3.common.utils.LinearSchedule",
-                "start": float(value.removeprefix("lin_")),
+                "start": float(start),
                 "end": 0.0,
                 "end_fraction": 1.0,
             }
@@ -156,11 +162,14 @@ def build(value: Any) -> Any:
                 f"one of {PACKAGES}."
             )
         try:
-            return cls(**built)
-        except (TypeError, ValueError) as error:
+            made: Any = cls(**built)
+            if cls.__name__.endswith("Schedule"):
+                made(1.0)  # what it cannot compute with is refused here
+        except (TypeError, ValueError, ArithmeticError) as error:
             raise SettingsError(
-                f"class: {value['class']} cannot be made: {error}. Pass what it takes."
+                f"class: {value['class']} cannot be made of {built}: {error}. Pass what it takes."
             ) from error
+        return made
     if isinstance(value, list):
         return [build(entry) for entry in value]
     return value

@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,29 @@ CONFIGS = Path(__file__).parents[3] / "examples" / "configs"
             {"variants": {"dqn": {"policy_kwargs": "dict(net_arch=[8])"}}, "algo": ("dqn",)},
             r"policy_kwargs of 'dqn'.*it must be a mapping",
         ),
+        *(
+            ({"hp": {key: value}, "algo": ("dqn",)}, rf"{re.escape(key)} of 'dqn': received {what}")
+            for key, value, what in (
+                ("policy_kwargs", 5, "5, it must be a mapping"),
+                ("policy_kwargs", [64], r"\[64\], it must be a mapping"),
+                ("policy_kwargs.optimizer_kwargs", 5, "5, it must be a mapping"),
+                ("policy_kwargs.activation_fn", "relu", "'relu', .* torch.nn.ReLU"),
+                ("policy_kwargs.optimizer_class", "adam", "'adam', .* torch.optim.Adam"),
+                ("policy_kwargs.net_arch", 64, r"64, it must be a list, such as \[64, 64\]"),
+            )
+        ),
+        *(
+            ({"variants": {"a": {"algorithm": "dqn", **own}}, "algo": ("a",)}, message)
+            for own, message in (
+                (
+                    {"environments": ["CartPole-v1"]},
+                    r"environments of 'a': received \['CartPole-v1",
+                ),
+                ({"environments": {"CartPole-v1": 5}}, r"environments of 'a': received 5"),
+                ({"zoo": 5}, r"zoo of 'a': received 5"),
+            )
+        ),
+        ({"reference": 5}, r"reference: received 5"),
         ({"variants": {"random": {"gamma": 1}}, "algo": ("random",)}, r"does not have"),
         (
             {"hp": {"policy_kwargs.net_arh": [8]}, "algo": ("dqn",)},

@@ -63,6 +63,15 @@ def test_describing_is_the_reverse_of_building():
         ({"class": "subprocess.Popen", "args": "ls"}, "dotted name of a class"),
         ({"class": "dqn_plugins.policies.SparseInitializer", "sparseness": 1}, "cannot be made"),
         ({"class": "dqn_plugins.policies.SparseInitializer", "sparsity": 2.0}, "sparsity"),
+        (
+            {
+                "class": "stable_baselines3.common.utils.LinearSchedule",
+                "start": 1.0,
+                "end": 0.0,
+                "end_fraction": 0.0,
+            },
+            "cannot be made of .*'end_fraction': 0.0",
+        ),
     ],
 )
 def test_names_that_lead_nowhere_are_refused(value, message):
@@ -168,6 +177,7 @@ CartPole-v1:
   learning_rate: lin_2.5e-4
   policy_kwargs: "dict(net_arch=[32], activation_fn=nn.Tanh)"
 Acrobot-v1: {callback: some.Callback}
+Taxi-v3: {learning_rate: lin_abc}
 """
 
 
@@ -186,6 +196,8 @@ def test_rl_zoos_files_are_read_as_they_are(tmp_path):
     assert resolve("dqn", "CartPole-v1", zoo=[path]).arguments == {}
     with pytest.raises(SettingsError, match=r"'callback' in .*, which is not supported"):
         resolve("ppo", "Acrobot-v1", zoo=[path])
+    with pytest.raises(SettingsError, match=r"learning_rate: received 'lin_abc' in .*, it must be"):
+        resolve("ppo", "Taxi-v3", zoo=[path])
 
 
 def test_flags_go_before_rl_zoos_file_and_a_variants_entries_before_both(tmp_path):
