@@ -6,9 +6,10 @@ import sys
 import warnings
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import tyro
 from gymnasium.error import DependencyNotInstalled
@@ -121,6 +122,14 @@ class Report:
     export: Path | None = None
 
 
+WHOLE_NUMBERS = {
+    each.name
+    for command in (Compare, Train, Record, Watch)
+    for each in fields(command)
+    if int in (each.type, *get_args(each.type))
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """
     Run the command line.
@@ -161,7 +170,7 @@ def _run(arguments: list[str], console: Console) -> int:
             | (Report | Train | Record | Export | Watch),
             prog="dqn-plugins",
             description="Deep Q-learning without a replay buffer: compare, train, record.",
-            args=arguments,
+            args=_with_whole_numbers(arguments),
             config=(tyro.conf.OmitArgPrefixes,),
         )
     kept: dict[str, Any] = {}
@@ -185,6 +194,19 @@ def _run(arguments: list[str], console: Console) -> int:
     run: Any = {Report: _report, Train: train, Record: record, Export: export}[type(command)]
     run(command, console)
     return 0
+
+
+def _with_whole_numbers(arguments: Sequence[str]) -> list[str]:
+    """Write out what is 1e5, as in a study's file, where a whole number is asked for."""
+    written = []
+    for previous, argument in zip(["", *arguments], arguments, strict=False):
+        flag, equals, text = argument.rpartition("=")
+        if (flag or previous).lstrip("-").replace("-", "_") in WHOLE_NUMBERS:
+            with suppress(ValueError):
+                if not text.isdigit() and float(text).is_integer():
+                    text = f"{float(text):.0f}"
+        written.append(flag + equals + text)
+    return written
 
 
 def _settings_in_config(arguments: list[str]) -> ComparisonSettings:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from dqn_plugins.arguments import is_integer
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.hyperparameters import read_yaml
 from dqn_plugins.experiments.names import nearest_names
@@ -89,8 +90,11 @@ class ComparisonSettings(RunProtocol, RunSettings):
         positive = ("seeds", "timesteps", "evaluations", "max_episode_steps")
         episodes = ("evaluation_episodes", "final_evaluation_episodes")
         check_at_least(self, first_seed=0, **dict.fromkeys((*positive, *episodes), 1))
-        if self.jobs != -1:
-            check_at_least(self, jobs=1)
+        if not is_integer(self.jobs) or (self.jobs < 1 and self.jobs != -1):
+            raise SettingsError(
+                f"jobs: received {self.jobs!r}, it must be a whole number of at least 1, or -1 for "
+                "one run per core."
+            )
         if self.first_seed + self.seeds > FIRST_EVALUATION_SEED:
             raise SettingsError(
                 f"seeds: received {self.seeds} from {self.first_seed} on, they must stay below "

@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, Literal
-from zipfile import BadZipFile
 
 from dqn_plugins.errors import SettingsError
 from dqn_plugins.experiments.environments import EnvironmentSettings, make_environment, policy_for
@@ -25,6 +24,7 @@ __all__ = [
     "learning_arguments",
     "load_model",
     "make_model",
+    "model_file",
     "resolve",
     "tuned_file",
 ]
@@ -448,25 +448,45 @@ def is_masked(model: Any, env: Any) -> bool:
     return "action_masks" in signature(model.predict).parameters and tells("action_masks")
 
 
-def load_model(path: Path, algorithm: str | None = None, env: Any = None) -> Any:
+def model_file(path: Path) -> Path:
     """
-    Load a saved model of any of the algorithms. What is loaded is unpickled, which can run code.
+    Find the file of a saved model.
 
-    :param path: The file that ``save`` wrote, or the folder of a cell or of a training run.
-    :param algorithm: Name of the algorithm; None to find out.
-    :param env: An environment to go on learning from; None if the model shall only predict.
-    :return: The model.
-    :raises SettingsError: If the name is unknown, or there is no such file.
+    :param path: The file that ``save`` wrote, with or without .zip, or the folder of a cell or of a
+        training run.
+    :return: The file.
+    :raises SettingsError: If there is none.
     """
     file = path / "model.zip" if path.is_dir() else path
     if not file.exists() and file.with_name(file.name + ".zip").exists():
         file = file.with_name(file.name + ".zip")
     if not file.is_file():
         raise SettingsError(f"model: {file} is not there. Pass a file that `save` wrote.")
+    return file
+
+
+def load_model(path: Path, algorithm: str | None = None, env: Any = None) -> Any:
+    """
+    Load a saved model of any of the algorithms. What is loaded is unpickled, which can run code.
+
+    :param path: Where it is, see :func:`model_file`.
+    :param algorithm: Name of the algorithm; None to find out.
+    :param env: An environment to go on learning from; None if the model shall only predict.
+    :return: The model.
+    :raises SettingsError: If the name is unknown, or the file is not there or no model.
+    """
+    file = model_file(path)
     if algorithm is not None and algorithm not in ALGORITHMS:
         raise _unknown("algo", algorithm, ALGORITHMS)
-    cls = ALGORITHMS[algorithm or _algorithm_of(file)].load_class()
-    return cls.load(file, env=env, device="cpu")
+    try:
+        cls = ALGORITHMS[algorithm or _algorithm_of(file)].load_class()
+        return cls.load(file, env=env, device="cpu")
+    except SettingsError:
+        raise
+    except Exception as error:  # of zipfile, pickle, torch: whatever is not as it was saved
+        raise SettingsError(
+            f"model: {file} cannot be read ({error}). Pass a file that `save` wrote."
+        ) from error
 
 
 def _unknown(where: str, algorithm: str, known: Iterable[str]) -> SettingsError:
@@ -477,11 +497,9 @@ def _unknown(where: str, algorithm: str, known: Iterable[str]) -> SettingsError:
 def _algorithm_of(file: Path) -> str:
     from stable_baselines3.common.save_util import load_from_zip_file
 
-    try:
-        data, _, _ = load_from_zip_file(file, device="cpu")
-    except (OSError, ValueError, BadZipFile) as error:
-        raise SettingsError(f"model: {file} cannot be read ({error}). Save it again.") from error
-    assert data is not None
+    data, _, _ = load_from_zip_file(file, device="cpu")
+    if data is None or "policy_class" not in data:
+        raise ValueError("there is no policy in it")
     policy, known = data["policy_class"], {*data}
     fits = {}
     for name, algorithm in ALGORITHMS.items():

@@ -155,22 +155,32 @@ def make_environment(
         try:
             env = gym.make(env_id, render_mode=render_mode, **settings.env_kwargs)
         except TypeError as error:
+            # An environment without pictures need not have the argument.
+            env = gym.make(env_id, **settings.env_kwargs)
             if render_mode is not None:
+                env.close()
                 raise SettingsError(
                     f"env: received {env_id!r}, which has no pictures ({error}). Give it the "
                     f"argument render_mode, and a render() for {render_mode!r}."
                 ) from error
-            # An environment without pictures need not have the argument.
-            env = gym.make(env_id, **settings.env_kwargs)
     except (gym.error.Error, ModuleNotFoundError, TypeError) as error:
-        name = env_id.rpartition(":")[2]
-        hint = "" if isinstance(error, TypeError) else nearest_names(name, gym.registry)
+        advice = "Pass the arguments that it takes, such as --env-kwargs level:1."
+        if not isinstance(error, TypeError):
+            hint = nearest_names(env_id.rpartition(":")[2], gym.registry)
+            own = "For an environment of your own, pass 'its_module:ItsName-v0'."
+            advice = f"{hint} {own}".strip()
         raise SettingsError(
-            f"env: received {env_id!r}, which Gymnasium cannot make ({error}).{hint} For an "
-            "environment of your own, pass 'its_module:ItsName-v0'."
+            f"env: received {env_id!r}, which Gymnasium cannot make ({error}). {advice}"
         ) from error
     for name, arguments in settings.named_wrappers:
-        env = _wrapper_class(name)(env, **arguments)
+        cls = _wrapper_class(name)
+        try:
+            env = cls(env, **arguments)
+        except Exception as error:
+            raise SettingsError(
+                f"wrappers: received {name!r}, which cannot be made ({error}). Pass the arguments "
+                f"that it takes, such as {{{name}: {{argument: value}}}}."
+            ) from error
     if not isinstance(env.action_space, spaces.Discrete):
         kind = "continuous" if isinstance(env.action_space, spaces.Box) else "not Discrete"
         space = env.action_space
@@ -189,6 +199,8 @@ def make_environment(
 
 def _import_own(module: str) -> Any:
     """Import a module, from the working directory if need be, where a command does not look."""
+    if not module or module.startswith("."):
+        raise ModuleNotFoundError(f"{module!r} is no name of a module")
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

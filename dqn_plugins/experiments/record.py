@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from dqn_plugins.errors import SettingsError
-from dqn_plugins.experiments.algorithms import load_model
+from dqn_plugins.experiments.algorithms import load_model, model_file
 from dqn_plugins.experiments.environments import EnvironmentSettings, load_normalization
 from dqn_plugins.experiments.rollout import Episode, Player
 from dqn_plugins.experiments.running import FIRST_FINAL_EVALUATION_SEED, check_at_least
@@ -133,8 +133,10 @@ def _record_model(
 def trained_on(model: Path, env: str | None) -> tuple[str, EnvironmentSettings, dict[str, Any]]:
     """
     Find out what a saved model was trained on, from the settings.json beside the file or in its
-    folder: the id of the environment, unless it is given, how it was made, and all else.
+    folder: the id of the environment, unless it is given, how it was made, and all else. Refuse a
+    model that is not there.
     """
+    model_file(model)
     folder = model if model.is_dir() else model.parent
     # A checkpoint lies one folder deeper.
     content = read_json(folder / "settings.json") or read_json(folder.parent / "settings.json")

@@ -23,6 +23,7 @@ from dqn_plugins.experiments.watch import WatchSettings
 from tests.dqn_plugins.comparison.studies import small_study, status_of
 
 CONFIGS = Path(__file__).parents[3] / "examples" / "configs"
+STACK = "gymnasium.wrappers.FrameStackObservation"
 
 
 @pytest.mark.parametrize(
@@ -42,9 +43,13 @@ CONFIGS = Path(__file__).parents[3] / "examples" / "configs"
         ({"zoo": "tund"}, r"zoo: received 'tund'.*Did you mean 'tuned'"),
         ({"zoo": "gone/random.yml"}, r"zoo: gone/random.yml cannot be read"),
         ({"env_kwargs": ("gravity",)}, r"must be like gravity:-5"),
-        ({"env_kwargs": ("no_such:1",)}, r"unexpected keyword argument 'no_such'"),
+        ({"env_kwargs": ("no_such:1",)}, r"unexpected keyword argument 'no_such'.* --env-kwargs"),
         ({"wrapper": ("os.system",)}, r"wrappers: received 'os.system'"),
         ({"wrapper": ("gymnasium.wrappers.Nothing",)}, r"cannot be found"),
+        ({"wrapper": (STACK,)}, r"cannot be made .*stack_size.*Pass the arguments that it takes"),
+        ({"wrapper": ({STACK: 2},)}, r"cannot be made .*must be a mapping"),
+        ({"wrapper": ({STACK: {"stack_size": "a"}},)}, r"cannot be made"),
+        ({"env": (":X-v0",)}, r"env: received ':X-v0'.*is no name of a module"),
         ({"n_envs": 0}, r"n_envs: received 0"),
         ({"frame_stack": 1.5}, r"frame_stack: received 1.5"),
         ({"vectorization": "both"}, r"vectorization: received 'both'"),
@@ -67,7 +72,7 @@ CONFIGS = Path(__file__).parents[3] / "examples" / "configs"
         ({"timesteps": 0}, r"timesteps: received 0"),
         ({"seeds": 0}, r"seeds: received 0"),
         ({"first_seed": 999_999}, r"below 1,000,000"),
-        ({"jobs": 0}, r"jobs: received 0"),
+        ({"jobs": 0}, r"jobs: received 0, .* at least 1, or -1"),
         ({"evaluations": 0}, r"evaluations: received 0"),
         ({"dask_address": "tcp://there:8786"}, r"--backend dask"),
         ({"variants": {"a": {"algorithm": "deqn"}}, "algo": ("a",)}, r"algorithm of 'a'.*'dqn'"),
@@ -321,11 +326,11 @@ def test_flags_go_before_what_the_file_says(tmp_path, monkeypatch):
     )
     seen = []
     monkeypatch.setattr("dqn_plugins.cli._compare", lambda *given: seen.append(given) or 0)
-    flags = ("--env", "CartPole-v1", "--env", "MountainCar-v0", "--seeds", 2)
+    flags = ("--env", "CartPole-v1", "--env", "MountainCar-v0", "--seeds", "2e0")
     assert status_of("compare", "--config", path, *flags) == 0
     assert status_of("compare", f"--config={path}") == 0
     named = ("--hp", "batch_size:8", "--hp", "gamma:0.5", "--env-kwargs", "b:3", "--no-normalize")
-    named += ("--cpu-seconds", 5)
+    named += ("--cpu-seconds", 5, "--max-episode-steps=1e3")
     assert status_of("compare", "--config", path, *named) == 0
     (with_flags, command, _), (without, *_), (merged, *_) = seen
     assert with_flags.env == ("CartPole-v1", "MountainCar-v0")
@@ -338,6 +343,7 @@ def test_flags_go_before_what_the_file_says(tmp_path, monkeypatch):
     )
     assert (without.normalize, merged.normalize) == ({"norm_reward": False}, False)
     assert (merged.timesteps, merged.cpu_seconds) == (None, 5)
+    assert repr(merged.max_episode_steps) == "1000"
     assert dict(merged.env_kwargs) == {"a": 1, "b": 3}
     variant = resolve("dqn", "CartPole-v1", hp=merged.hp)
     assert variant.arguments == {"gamma": 0.5, "batch_size": 8}

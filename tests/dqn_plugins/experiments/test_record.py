@@ -1,4 +1,5 @@
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +55,19 @@ def test_what_cannot_be_recorded_is_named(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message):
             record(RecordSettings(tmp_path / "model.zip", **settings))
 
-    refused("Pass --env")
-    refused(r"model.zip is not there", env=ENVIRONMENT)
+    refused(r"model.zip is not there")
     (tmp_path / "model.zip").write_bytes(b"no zip")
+    refused("Pass --env")
     refused("cannot be read", env=ENVIRONMENT)
+    with zipfile.ZipFile(tmp_path / "model.zip", "w") as file:
+        file.writestr("notes.txt", "no model")
+    refused("cannot be read .*no policy", env=ENVIRONMENT)
     refused("episodes: received 0", env=ENVIRONMENT, episodes=0)
     model = make_model(resolve("naive_dqn", ENVIRONMENT), gym.make(ENVIRONMENT), seed=0)
     model.save(tmp_path / "model.zip")
     refused("Pass the environment it was trained on", env="Acrobot-v1")
+    (tmp_path / "model.zip").write_bytes((tmp_path / "model.zip").read_bytes()[:500])
+    refused("cannot be read", env=ENVIRONMENT, algo="naive_dqn")
 
 
 def test_models_side_by_side_from_the_command_line(tmp_path, capsys):

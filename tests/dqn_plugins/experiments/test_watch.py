@@ -191,7 +191,8 @@ gym.register("Blind-v0", Blind)
         (WatchSettings(env="CartPol-v1", algo=("dqn",)), "which Gymnasium cannot make"),
         (WatchSettings(env="CartPole-v1", algo=("dqn",), timesteps=0), "timesteps: received 0"),
         (WatchSettings(env="CartPole-v1", algo=("dqn",), seed=-1), "seed: received -1"),
-        (WatchSettings(model=Path("nothing.zip")), "env: there is no settings.json"),
+        (WatchSettings(model=Path("nothing.zip")), "nothing.zip is not there"),
+        (WatchSettings(model=Path("model.zip")), "env: there is no settings.json"),
         (WatchSettings(model=Path("nothing.zip"), env="CartPole-v1"), "is not there"),
         (WatchSettings(model=Path("model.zip"), env="Acrobot-v1"), "Pass the environment it was"),
         (
