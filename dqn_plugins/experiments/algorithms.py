@@ -178,7 +178,7 @@ class Variant:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     environment: EnvironmentSettings = field(default_factory=EnvironmentSettings)
     source: str = "defaults"
-    zoo: Path | None = None
+    zoo: Path | str | None = None
 
     @property
     def kind(self) -> Algorithm:
@@ -378,11 +378,10 @@ def check_flags(
             )
     for file in zoo:
         if all(each.zoo != file for each in variants):
-            hint = nearest_names(file.stem, {*names, TUNED})
             raise SettingsError(
-                f"zoo: received {str(file)!r}, from which no algorithm here takes its settings. A "
-                f"file has the name of its algorithm or variant, and .yml; {TUNED!r} has its "
-                f"own.{hint}"
+                f"zoo: received {str(file)!r}, from which no algorithm here takes its settings. "
+                f"Pass {TUNED!r}, or a file named after {' or '.join(sorted(names))}, such as "
+                f"{min(names)}.yml."
             )
 
 

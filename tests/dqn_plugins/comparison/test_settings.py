@@ -40,7 +40,7 @@ STACK = "gymnasium.wrappers.FrameStackObservation"
         ({"hp": ("gama:0.9",)}, r"no algorithm here has 'gama'.*'gamma'"),
         ({"hp": ("gamma",)}, r"must be like gamma:0.995"),
         ({"zoo": "not_there.yml"}, r"zoo: received 'not_there.yml', from which no algorithm"),
-        ({"zoo": "tund"}, r"zoo: received 'tund'.*Did you mean 'tuned'"),
+        ({"zoo": "tund"}, r"zoo: received 'tund'.*Pass 'tuned', or .* after random or stream_q"),
         ({"zoo": "gone/random.yml"}, r"zoo: gone/random.yml cannot be read"),
         ({"env_kwargs": ("gravity",)}, r"must be like gravity:-5"),
         ({"env_kwargs": ("no_such:1",)}, r"unexpected keyword argument 'no_such'.* --env-kwargs"),

@@ -135,7 +135,7 @@ def test_a_folder_that_is_taken_is_refused(tmp_path):
     [
         ({"hp": ("gamma:2.0",)}, "gamma: received 2.0"),
         ({"algo": "strem_q"}, "Did you mean 'stream_q'"),
-        ({"zoo": "streamq.yml"}, "zoo: received 'streamq.yml'.*Did you mean 'stream_q'"),
+        ({"zoo": "streamq.yml"}, "zoo: received 'streamq.yml'.*such as stream_q.yml"),
         ({"timesteps": 0}, "timesteps: received 0"),
         ({"checkpoint_every": 0}, "checkpoint_every: received 0"),
     ],
