@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -108,7 +109,12 @@ def watch(settings: WatchSettings, console: Console | None = None) -> int:
         made[name] = PLAIN
         if name in variants or name not in ALGORITHMS:  # which imports torch, or raises
             made[name] = resolve(name, settings.env, variants).environment
-        make_environment(settings.env, made[name], render_mode="rgb_array").close()
+        with closing(make_environment(settings.env, made[name], render_mode="rgb_array")) as env:
+            if env.render_mode != "rgb_array":
+                raise SettingsError(
+                    f"env: received {settings.env!r}, which has no pictures: its render_mode is "
+                    f"{env.render_mode!r}. Set it to the argument of that name in its __init__."
+                )
         if unused := sorted({*made[name].described()} - {"env_kwargs", "wrappers"}):
             line = f"{name}: {', '.join(unused)} left out: one environment is watched, as it is."
             console.print(line, markup=False, soft_wrap=True)

@@ -175,13 +175,22 @@ class Blind(CartPoleEnv):
         super().__init__()
 
 
+class Forgetful(CartPoleEnv):
+    """It keeps no render_mode."""
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        super().__init__()
+
+
 gym.register("Blind-v0", Blind)
+gym.register("Forgetful-v0", Forgetful)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         (WatchSettings(env="Blind-v0", algo=("dqn",)), "env: .*'Blind-v0', which has no pictures"),
+        (WatchSettings(env="Forgetful-v0", algo=("dqn",)), "no pictures: its render_mode is None"),
         (WatchSettings(env="CartPole-v1", algo=("dqn",), port=99999), "port: received 99999"),
         (WatchSettings(env="CartPole-v1", algo=("dqn",), host="1.2.3.4"), "host, port: received"),
         (WatchSettings(), "env: received none"),
