@@ -122,6 +122,7 @@ LEFT_OUT = {
     "policy",
     "policy_class",
     "q_net",
+    "_resets_seen",
 }
 
 
