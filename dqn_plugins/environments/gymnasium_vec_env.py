@@ -81,12 +81,9 @@ class GymnasiumVecEnv(VecEnv):
         return getattr(self.env.unwrapped, "processes", ())
 
     _gives_new_arrays = False
-    n_resets = 0
-    """How often episodes were begun by a call."""
 
     def reset(self) -> Any:
         """Begin an episode in every environment."""
-        self.n_resets += 1
         options = self._options[0]
         if any(other != options for other in self._options):
             raise ValueError(

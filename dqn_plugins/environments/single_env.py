@@ -117,14 +117,6 @@ class SyncVecEnv(DummyVecEnv):
         # Of each environment the last that was compared: to compare them takes microseconds.
         self._equal_spaces = [space] * self.num_envs
 
-    n_resets = 0
-    """How often episodes were begun by a call."""
-
-    @override
-    def reset(self) -> Any:
-        self.n_resets += 1
-        return super().reset()
-
     @override
     def step(self, actions: np.ndarray) -> VecEnvStepReturn:
         self.actions = actions

@@ -1,5 +1,6 @@
 """Steps a ``VecEnv`` and reads transitions out of what it returns."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -164,9 +165,28 @@ class TransitionStream:
         return np.concatenate(parts)
 
 
+class _CountedReset:
+    """Stands in for the ``reset`` of a ``VecEnv``."""
+
+    def __init__(self, reset: Callable[[], Any]) -> None:
+        self.reset, self.n = reset, 0
+
+    def __call__(self) -> Any:
+        self.n += 1
+        return self.reset()
+
+
 def resets_of(env: VecEnv) -> int:
-    """Tell how often episodes were begun in all environments by a call; 0 where nobody counts."""
-    return getattr(env.unwrapped, "n_resets", 0)
+    """
+    Count how often episodes were begun by a call, in all environments.
+
+    :param env: The environments.
+    :return: How often since the first time that this was asked.
+    """
+    source: Any = env.unwrapped
+    if not isinstance(source.reset, _CountedReset):
+        source.reset = _CountedReset(source.reset)
+    return source.reset.n
 
 
 def true_next_observation(

@@ -114,12 +114,8 @@ class TurnTakingVecEnv(VecEnv):
         self._turn = (self._turn + 1) % len(self.groups)
         return before.finish()
 
-    n_resets = 0
-    """How often episodes were begun by a call."""
-
     @override
     def reset(self) -> Any:
-        self.n_resets += 1
         self._turn = 0
         for group in self.groups:
             group.finish()

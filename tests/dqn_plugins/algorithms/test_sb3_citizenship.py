@@ -338,9 +338,12 @@ def learned_from(model: Any, monkeypatch: Any) -> list[Any]:
 
 
 @each_algorithm
+@pytest.mark.parametrize("make", [NumberedEnv, lambda: DummyVecEnv([NumberedEnv])])
 @pytest.mark.parametrize("in_callback", [False, True])
-def test_who_plays_in_the_models_environment_breaks_no_transition(row, in_callback, monkeypatch):
-    model = row.make(NumberedEnv())
+def test_who_plays_in_the_models_environment_breaks_no_transition(
+    row, in_callback, make, monkeypatch
+):
+    model = row.make(make())
     learned = learned_from(model, monkeypatch)
     if in_callback:
         model.learn(40, callback=EvalCallback(model.get_env(), eval_freq=9, n_eval_episodes=1))
