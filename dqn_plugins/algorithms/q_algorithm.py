@@ -556,7 +556,7 @@ class QAlgorithm(BaseAlgorithm):
                 self._last_obs = None
             raise
         except Exception as error:
-            if not was_raised_in(env, error):
+            if not (isinstance(error, EOFError) or was_raised_in(env, error)):
                 raise
             raise environment_failure(env, error, None, self.num_timesteps) from error
 

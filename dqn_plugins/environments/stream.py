@@ -67,7 +67,12 @@ class TransitionStream:
         return self._turns.obs if self._turns is not None else obs
 
     def kept(self, obs: Observation) -> Observation:
-        """Copy observations that the environment may overwrite with its next ones."""
+        """
+        Copy observations that the environment may overwrite with its next ones.
+
+        :param obs: Observations, shape (n_envs, ...).
+        :return: The same; copies of those of a ``VecEnv`` of one's own.
+        """
         return each_part(np.copy, obs) if self._gives_its_own else obs
 
     @property
@@ -168,12 +173,12 @@ class TransitionStream:
 class _CountedReset:
     """Stands in for the ``reset`` of a ``VecEnv``."""
 
-    def __init__(self, reset: Callable[[], Any]) -> None:
+    def __init__(self, reset: Callable[..., Any]) -> None:
         self.reset, self.n = reset, 0
 
-    def __call__(self) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.n += 1
-        return self.reset()
+        return self.reset(*args, **kwargs)
 
 
 def resets_of(env: VecEnv) -> int:

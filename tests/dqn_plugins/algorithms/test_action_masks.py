@@ -428,12 +428,18 @@ def test_where_nothing_is_told_there_are_no_masks():
         def action_masks(self) -> Any:
             raise NotImplementedError
 
-    class NotAVecEnv(VecEnvWrapper):
-        """As SuperSuit's: what is wrapped has no infos of resets."""
+    class Wrapped:
+        def reset(self, seed: Any = None) -> None:
+            pass
 
-        unwrapped = property(lambda self: object())  # type: ignore[assignment]
+    class NotAVecEnv(VecEnvWrapper):
+        """As SuperSuit's: what is wrapped has no infos of resets, and takes seeds."""
+
+        wrapped = Wrapped()
+        unwrapped = property(lambda self: self.wrapped)  # type: ignore[assignment]
 
         def reset(self) -> Any:
+            self.wrapped.reset(seed=1)
             return self.venv.reset()
 
         def step_wait(self) -> Any:
