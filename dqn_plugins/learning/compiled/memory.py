@@ -62,12 +62,9 @@ class Memory:
         self._states = [self._optimizer.state[param] for param in stepped]
         self._states_seen = list(self._state_tensors())
         self._hooks = hooks_of(policy.q_net)
-        self._members = [
-            (held, [*map(id, held.values())])
-            for module in policy.q_net.modules()
-            for held in (module._modules, module._parameters)
-            if held
-        ]
+        held = [(each._modules, each._parameters) for each in policy.q_net.modules()]
+        self._holders: list[Any] = [each for each in chain.from_iterable(held) if each]
+        self._members = self._ids_of_members()
         self._is_stale = False
         self._watch_the_optimizer()
 
@@ -199,10 +196,14 @@ class Memory:
         )
         return (
             fits
-            and all([*map(id, held.values())] == members for held, members in self._members)
+            and self._ids_of_members() == self._members
             and _addresses_of(self._own_tensors) == self._addresses
             and all(map(is_, self._state_tensors(), self._states_seen))
         )
+
+    def _ids_of_members(self) -> list[int]:
+        """Tell which layers and parameters the network consists of."""
+        return list(map(id, chain.from_iterable(map(dict.values, self._holders))))
 
     def _state_tensors(self) -> Iterable[th.Tensor]:
         return chain.from_iterable(map(dict.values, self._states))
