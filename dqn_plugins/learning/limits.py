@@ -2,6 +2,7 @@
 
 from torch.optim import Optimizer
 
+from dqn_plugins.arguments import is_number
 from dqn_plugins.policies.optimizers import SMALLEST_EPS
 
 __all__ = ["LARGEST_GRADIENT", "LARGEST_LEARNING_RATE", "LARGE_TD_ERROR", "check_optimizer"]
@@ -22,8 +23,8 @@ def check_optimizer(optimizer: Optimizer) -> None:
                 f"learning_rate: received {group['lr']!r}, it must be in [0, 1e15]. Try 1e-3."
             )
         eps = group.get("eps", SMALLEST_EPS)
-        is_number = isinstance(eps, float | int)  # Adafactor has two, and checks them itself
-        if is_number and not SMALLEST_EPS <= eps < float("inf"):
+        # Adafactor has two, and checks them itself.
+        if is_number(eps) and not SMALLEST_EPS <= eps < float("inf"):
             raise ValueError(
                 f"eps: received {eps!r}, it must be at least {SMALLEST_EPS}: with 0, "
                 f"{type(optimizer).__name__} divides 0 by 0. Pass optimizer_kwargs=dict(eps=1e-8)."

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeAlias
 
+from dqn_plugins.arguments import is_number
+
 __all__ = ["LOOK_SECONDS", "Attend", "Pace"]
 
 LOOK_SECONDS = 0.02
@@ -20,11 +22,7 @@ class Pace:
     """The pace of a training, whose environment has ``fps`` frames per second."""
 
     def __init__(self, fps: float, speed: float):
-        try:
-            is_speed = 0 <= speed < math.inf
-        except TypeError:
-            is_speed = False
-        if not is_speed:
+        if not (is_number(speed) and 0 <= speed < math.inf):
             raise ValueError(
                 f"speed: received {speed!r}, it must be 0 for full speed, or a multiple of real "
                 "time. Pass 1 for real time."

@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium.wrappers import RecordEpisodeStatistics
 from gymnasium.wrappers.vector import RecordEpisodeStatistics as VectorRecordEpisodeStatistics
 
+from dqn_plugins.arguments import is_integer
 from dqn_plugins.wrappers.environment_id import id_of
 from dqn_plugins.wrappers.observing.observer import Observer
 from dqn_plugins.wrappers.rewards.episode import (
@@ -110,11 +111,15 @@ class EpisodeStatistics(Observer):
         arguments = dict(locals())
         del arguments["self"], arguments["env"], arguments["__class__"]
         super().__init__(env, **arguments)  # type: ignore[call-arg]
-        counts = {"window": window, "buffer_length": buffer_length, "report_every": report_every}
+        counts: dict[str, Any] = {
+            "window": window,
+            "buffer_length": buffer_length,
+            "report_every": report_every,
+        }
         for name, value in counts.items():
             if value is None and name != "window":
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            if not is_integer(value) or value < 1:
                 raise ValueError(
                     f"{name}: received {value!r}, it must be a whole number of episodes of at "
                     f"least 1{', or None for no report' if name == 'report_every' else ''}. "

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from gymnasium import logger
 
+from dqn_plugins.arguments import is_integer
 from dqn_plugins.files import checked_folder
 from dqn_plugins.wrappers.drawing.overlay import CaptionOption, FrameDetails, Overlay
 from dqn_plugins.wrappers.environment_id import check_pictures, environment_metadata, id_of
@@ -41,8 +42,7 @@ __all__ = ["Recording", "RecordingEpisodes", "RecordingSeveral", "checked_video_
 
 def checked_video_length(video_length: int, least: int) -> float:
     """Check how long videos shall be."""
-    is_whole = isinstance(video_length, int | np.integer) and not isinstance(video_length, bool)
-    if not is_whole or video_length < least:
+    if not is_integer(video_length) or video_length < least:
         raise ValueError(
             f"video_length: received {video_length!r}, it must be a whole number of frames of at "
             f"least {least}. Pass {'200' if least else '0 to record whole episodes'}."
